@@ -1,0 +1,140 @@
+"""Decoded images as one memory-mapped file a data set: built once, checked whenever it is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_dir
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bench.data.images import ImageSet
+
+# Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
+FORMAT = 1
+TENSORS = {"images": torch.uint8, "labels": torch.int64, "held_out": torch.bool, "digests": torch.uint8}
+
+
+class DamagedError(Exception):
+    """A cache file whose bytes are not those that were written."""
+
+
+def directory() -> Path:
+    """``$FEWSHOT_CACHE``, else ``decoded`` in the user's cache directory."""
+    chosen = os.environ.get("FEWSHOT_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
+
+
+def path_of(key: str) -> Path:
+    """The file that holds what `key` stands for; its name starts with the key's first word."""
+    word = re.sub(r"[^\w-]+", "-", key.split(maxsplit=1)[0])[:40]
+    # File names that are not UTF-8 reach the key as lone surrogates.
+    digest = hashlib.sha256(f"{FORMAT} {key}".encode(errors="surrogateescape")).hexdigest()
+    return directory() / f"{word}-{digest[:20]}.safetensors"
+
+
+def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
+    """The data set that `key` stands for: memory-mapped from the cache, or built and put there.
+
+    Two processes that ask at once build it once.  A damaged file is rebuilt.  Without a usable cache
+    directory the data set is built in memory and the run goes on; each of these says so on stderr.
+
+    Args:
+        key: whatever `build`'s result depends on; a changed key is another file.
+        build: decodes the data set; its exceptions pass through.
+    """
+    path = path_of(key)
+    try:
+        return read(path)
+    except (OSError, DamagedError):
+        pass  # looked at again under the lock: another process may be building it right now
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        _warn(f"the decoded images cannot be cached in {path.parent} ({error})")
+        return build()
+    try:
+        try:
+            return read(path)
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            _warn(f"the cache file {path} is damaged ({error}) and is rebuilt")
+        built = build()
+        try:
+            _write(path, built)
+            # The mapped copy, so that the pixels lie in the page cache, shared by all processes.
+            return read(path)
+        except (OSError, SafetensorError, DamagedError) as error:
+            _warn(f"the decoded images cannot be cached in {path.parent} ({error})")
+            return built
+    finally:
+        lock.release()
+
+
+def read(path: Path) -> ImageSet:
+    """Open a cache file.  Its pages are mapped privately: what is written to the tensors stays in memory.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not what was written.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise DamagedError(str(error)) from None
+    if about.pop("checksum", None) != _checksum(tensors, about):
+        raise DamagedError("its checksum does not match")
+    return ImageSet(
+        name=about["name"],
+        **tensors,
+        class_names=tuple(json.loads(about["class_names"])),
+        superclass=tuple(json.loads(about["superclass"])),
+        fingerprint=about["fingerprint"],
+    )
+
+
+def _write(path: Path, data: ImageSet) -> None:
+    """Write a whole file or none.  The caller holds the lock, so one temporary name is enough."""
+    tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
+    about = {
+        "name": data.name,
+        "class_names": json.dumps(data.class_names),
+        "superclass": json.dumps(data.superclass),
+        "fingerprint": data.fingerprint,
+    }
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file(tensors, temporary, metadata={**about, "checksum": _checksum(tensors, about)})
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checksum(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> str:
+    """SHA-256 (hex) over names, types, shapes and bytes, so that a flipped bit anywhere shows."""
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in tensors.items():
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.numpy().data)
+    return total.hexdigest()
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,272 @@
+"""CIFAR-100 (Krizhevsky 2009) from parquet shards, from torchvision's folder, or downloaded.
+
+All of them give the same `ImageSet`, whose superclasses are the coarse labels.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.data import safe_pickle
+from bench.data.cifar100_download import PICKLES, download
+from bench.data.images import ImageSet
+from bench.data.png import decode_pngs
+from bench.data.published_splits import CIFAR_FS, FC100
+from bench.errors import UserError
+
+FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
+"""Of the 60,000 published images."""
+
+COLUMNS = ("img.bytes", "fine_label", "coarse_label")
+# Both label sets are numbered in alphabetical order.
+FINE_NAMES = sorted(sum(CIFAR_FS.values(), ()))
+COARSE_NAMES = sorted(sum(FC100.values(), ()))
+
+Progress = Callable[[str, int, int], None]
+
+
+class DamagedFileError(Exception):
+    """A file of which nothing can be used."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where CIFAR-100 lies.
+
+    Attributes:
+        folder: holds the files.
+        train, test: parquet shards in order, or one pickle each.
+        missing: names of shards that the others' ``-of-M`` promises and that are not there.
+        meta: the pickle of class names; None for parquet.
+    """
+
+    folder: Path
+    train: list[Path]
+    test: list[Path]
+    missing: list[str]
+    meta: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """What the decoded images depend on: the kind, and each file's name, size and time of change."""
+        files = [*self.train, *self.test, *([self.meta] if self.meta else [])]
+        kind = "pickle" if self.meta else "parquet"
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"cifar100 {kind} {self.folder.resolve()} {stats}"
+
+
+@dataclass
+class Part:
+    """The content of one file.
+
+    Attributes:
+        images: uint8 ``[N, 3, 32, 32]``; zeros where an image is damaged.
+        fine, coarse: int64 ``[N]``.
+        damaged: row -> what is wrong with its image.
+        fine_names, coarse_names: in label order.
+    """
+
+    images: np.ndarray
+    fine: np.ndarray
+    coarse: np.ndarray
+    damaged: dict[int, str] = field(default_factory=dict)
+    fine_names: list[str] = field(default_factory=lambda: list(FINE_NAMES))
+    coarse_names: list[str] = field(default_factory=lambda: list(COARSE_NAMES))
+
+    def __post_init__(self) -> None:
+        if not len(self.images) == len(self.fine) == len(self.coarse):
+            raise DamagedFileError("it has not as many labels as images")
+        for labels, names in ((self.fine, self.fine_names), (self.coarse, self.coarse_names)):
+            if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+                raise DamagedFileError(f"its labels do not lie in 0..{len(names) - 1}")
+
+
+def find(root: Path) -> Files | None:
+    """Parquet shards in ``root/cifar100``, else torchvision's folder in `root`, else None."""
+    folder = root / "cifar100"
+    train, missing_train = _shards(folder, "train")
+    test, missing_test = _shards(folder, "test")
+    if train or test:
+        return Files(folder, train, test, missing_train + missing_test)
+    folder = root / PICKLES
+    if folder.is_dir():
+        there = {name: [folder / name] * (folder / name).is_file() for name in ("train", "test", "meta")}
+        missing = [name for name in there if not there[name]]
+        return Files(folder, there["train"], there["test"], missing, folder / "meta")
+    return None
+
+
+def _shards(folder: Path, part: str) -> tuple[list[Path], list[str]]:
+    """The shards ``part-N-of-M.parquet`` in order, and the names of those of the M that are missing."""
+    found = {}
+    for path in folder.glob(f"{part}-*-of-*.parquet"):
+        if match := re.fullmatch(rf"{part}-(\d+)-of-(\d+)\.parquet", path.name):
+            found[int(match[1]), int(match[2])] = path
+    if not found:
+        return [], [f"{part}-*-of-*.parquet"]
+    total = max(total for _, total in found)  # shards left over from a coarser set are not read
+    present = [found[i, total] for i in range(total) if (i, total) in found]
+    missing = [f"{part}-{i:05d}-of-{total:05d}.parquet" for i in range(total) if (i, total) not in found]
+    return present, missing
+
+
+def locate(root: Path, origin: str, offline: bool) -> Files:
+    """`find`, or download into `root`.
+
+    Args:
+        root: the data root.
+        origin: where `root` comes from, for the message, e.g. ``--data-root``.
+        offline: do not download.
+
+    Raises:
+        UserError: CIFAR-100 is neither there nor to be had, or some of its files are missing.
+    """
+    files = find(root)
+    if files is None:
+        reason = (
+            f"it lies in {root.parent}, so give that one" if find(root.parent) else download(root, offline)
+        )
+        files = find(root)
+    if files is None:
+        absent = "" if root.is_dir() else ", which does not exist"
+        raise UserError(
+            "--dataset",
+            "cifar100",
+            f"not found in {root / 'cifar100'}/train-*-of-*.parquet nor in {root / PICKLES} ({origin} is"
+            f" {root}{absent}), and not downloaded: {reason}; give the folder it lies in with --data-root,"
+            " or use --dataset glyphs, which needs no download",
+        )
+    if files.missing:
+        raise UserError("--dataset", "cifar100", f"{files.folder} lacks {', '.join(files.missing)}")
+    return files
+
+
+def decode(files: Files, progress: Progress | None = None) -> ImageSet:
+    """Decode everything.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    paths = files.train + files.test
+    parts = []
+    for path in paths:
+        try:
+            part = read(path, files.meta, progress)
+        except DamagedFileError as error:
+            raise UserError("--dataset", "cifar100", f"{path} cannot be read: {error}") from None
+        if part.damaged:
+            row, reason = next(iter(part.damaged.items()))
+            wrong = f"{len(part.damaged)} damaged images in {path}, the first in row {row} ({reason})"
+            raise UserError("--dataset", "cifar100", f"{wrong}; `data verify` names all")
+        parts.append(part)
+    data = assemble(parts, held_out=[path in files.test for path in paths])
+    if data.fingerprint != FINGERPRINT:
+        print(
+            f"warning: {files.folder} does not hold the 60,000 published images of CIFAR-100, so results"
+            " cannot be compared with others; `data verify` says more",
+            file=sys.stderr,
+        )
+    return data
+
+
+def assemble(parts: list[Part], held_out: list[bool]) -> ImageSet:
+    """Join parts; `held_out` says which of them are test images."""
+    fine_names, coarse_names = parts[0].fine_names, parts[0].coarse_names
+    fine = np.concatenate([part.fine for part in parts])
+    coarse = np.concatenate([part.coarse for part in parts])
+    superclass = [""] * len(fine_names)
+    for label, above in set(zip(fine.tolist(), coarse.tolist(), strict=True)):
+        superclass[label] = coarse_names[above]
+    return ImageSet.build(
+        "cifar100",
+        np.concatenate([part.images for part in parts]),
+        fine,
+        np.repeat(held_out, [len(part.fine) for part in parts]),
+        fine_names,
+        superclass,
+    )
+
+
+def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Part:
+    """Read one shard or pickle.
+
+    Args:
+        path: the file.
+        meta: torchvision's file of class names if `path` is a pickle, None if it is a parquet shard.
+        progress: called with (what, images done, images in all).
+
+    Raises:
+        DamagedFileError: nothing in it can be used.
+    """
+    return _read_pickle(path, meta) if meta else _read_parquet(path, progress)
+
+
+def _read_parquet(path: Path, progress: Progress | None) -> Part:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=list(COLUMNS))
+        blobs = table.column("img").combine_chunks().field("bytes").to_pylist()
+        labels = [table.column(name).cast(pa.int64()) for name in COLUMNS[1:]]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DamagedFileError(_one_line(error)) from None
+    if any(label.null_count for label in labels):
+        raise DamagedFileError("it has rows without a label")
+    names = _names_in_schema(table.schema.metadata)
+    images, damaged = decode_pngs(blobs, 32, progress and partial(progress, f"decoding {path.name}"))
+    fine, coarse = (label.to_numpy() for label in labels)
+    return Part(images, fine, coarse, damaged, *names)
+
+
+def _names_in_schema(metadata: dict[bytes, bytes] | None) -> tuple[list[str], list[str]]:
+    """Class names as Hugging Face writes them into the schema, else the published ones."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        fine, coarse = ([str(name) for name in features[column]["names"]] for column in COLUMNS[1:])
+    except (KeyError, TypeError, ValueError):
+        return list(FINE_NAMES), list(COARSE_NAMES)
+    return fine, coarse
+
+
+def _read_pickle(path: Path, meta: Path) -> Part:
+    content, names = _load_pickle(path), _load_pickle(meta)
+    try:
+        data = content["data"]
+        if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
+            raise DamagedFileError("its data are not uint8 [N, 3072]")
+        return Part(
+            data.reshape(-1, 3, 32, 32),
+            np.array(content["fine_labels"], dtype=np.int64).reshape(-1),
+            np.array(content["coarse_labels"], dtype=np.int64).reshape(-1),
+            {},
+            [str(name) for name in names["fine_label_names"]],
+            [str(name) for name in names["coarse_label_names"]],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"it is not as torchvision stores it ({_one_line(error)})") from None
+
+
+def _load_pickle(path: Path) -> dict[str, Any]:
+    try:
+        content = safe_pickle.loads(path.read_bytes())
+    except (OSError, pickle.UnpicklingError) as error:
+        raise DamagedFileError(f"{path.name}: {_one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path.name}: it holds no dictionary")
+    # Files written again by Python 3 may have bytes for keys.
+    return {key.decode("latin1") if isinstance(key, bytes) else str(key): content[key] for key in content}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

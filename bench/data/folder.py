@@ -1,0 +1,132 @@
+"""A folder of images, one subfolder a class."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.photos import DECODING, Photos, decode_photos
+from bench.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+PARTS = ("train", "test")
+LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,test}/<class>/<image>"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder.
+
+    Attributes:
+        path: the folder.
+        class_names: alphabetical.
+        files: relative to `path`, class by class.
+        labels: one a file.
+        held_out: one a file; None where the folder has no ``train`` and ``test``.
+    """
+
+    path: Path
+    class_names: list[str]
+    files: list[str]
+    labels: list[int]
+    held_out: list[bool] | None
+
+    def key(self, size: int) -> str:
+        """What the decoded images depend on: place, size, every file's name, length and time of change."""
+        stats = []
+        for file in self.files:
+            try:
+                stat = (self.path / file).stat()
+                stats.append((file, stat.st_size, stat.st_mtime_ns))
+            except OSError:  # a dead link
+                stats.append((file, 0, 0))
+        return f"folder {DECODING} {self.path.resolve()} {size} {self.held_out is None} {stats}"
+
+
+def scan(path: Path) -> Listing:
+    """List the images.  Hidden files are ignored, links are followed.
+
+    Raises:
+        UserError: there is no such folder, or fewer than two classes in it.
+    """
+    if not path.is_dir():
+        raise UserError(
+            "--dataset", f"folder:{path}", f"{'a file' if path.exists() else 'no such folder'}; {LAYOUT}"
+        )
+    try:
+        classes = {folder.name: _images_in(folder) for folder in _folders_in(path)}
+        parts = {
+            part: {folder.name: _images_in(folder) for folder in _folders_in(path / part)} for part in PARTS
+        }
+    except OSError as error:
+        raise UserError("--dataset", f"folder:{path}", f"cannot be read: {error}") from None
+    in_parts = any(images for part in parts.values() for images in part.values())
+    if in_parts:
+        if unused := sorted(classes.keys() - set(PARTS)):
+            print(f"warning: {path}: only train and test are used, not {', '.join(unused)}", file=sys.stderr)
+        names = sorted(parts["train"].keys() | parts["test"].keys())
+    else:
+        parts = {"": classes}
+        names = sorted(classes)
+    if garbled := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise UserError("--dataset", f"folder:{path}", f"class name {garbled[0]!r} is not UTF-8")
+    if len(names) < 2:
+        raise UserError(
+            "--dataset", f"folder:{path}", f"{len(names)} classes in it, at least 2 needed; {LAYOUT}"
+        )
+    found = [
+        (f"{part}/{name}/{image}".lstrip("/"), label, part == "test")
+        for label, name in enumerate(names)
+        for part in parts
+        for image in parts[part].get(name, [])
+    ]
+    files, labels, held_out = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
+    return Listing(path, names, files, labels, held_out if in_parts else None)
+
+
+def _folders_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _images_in(folder: Path) -> list[str]:
+    # A dead link counts: it is named later among the images that cannot be read.
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+            and Path(entry.name).suffix.lower() in SUFFIXES
+            and not entry.is_dir()
+        )
+
+
+def read(listing: Listing, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+    """Decode the images.
+
+    Args:
+        listing: which files.
+        size: height and width of the result, in pixels.
+        progress: called with (what, done, total).
+    """
+    images, unreadable = decode_photos(
+        lambda index: listing.path / listing.files[index],
+        len(listing.files),
+        size,
+        progress and partial(progress, f"decoding {listing.path}"),
+    )
+    return Photos(
+        f"folder:{listing.path}",
+        images,
+        np.array(listing.labels, dtype=np.int64),
+        None if listing.held_out is None else np.array(listing.held_out, dtype=bool),
+        listing.class_names,
+        {index: f"{listing.files[index]} ({reason})" for index, reason in unreadable.items()},
+    )

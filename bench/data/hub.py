@@ -1,0 +1,173 @@
+"""Hugging Face data sets, through `datasets` (the extra ``hf``).  Code that comes with one never runs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bench.data.photos import DECODING, Photos, decode_photos
+from bench.errors import UserError
+
+LABEL_COLUMNS = ("fine_label", "label")
+SUPERCLASS_COLUMN = "coarse_label"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set that `datasets` has opened.
+
+    Attributes:
+        name: as the user gave it, without ``hf:``.
+        where: a local folder, or the hub's name.
+        splits: those that are used; the one called ``test`` is held out.
+        image, label: names of columns.
+        superclass: name of a column, or None.
+    """
+
+    name: str
+    where: str
+    splits: dict[str, Any]
+    image: str
+    label: str
+    superclass: str | None
+
+    def key(self, size: int) -> str:
+        """What the decoded images depend on: `datasets`' own fingerprint of each split, and the size."""
+        prints = {split: data._fingerprint for split, data in self.splits.items()}
+        return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints}"
+
+
+def find(name: str, offline: bool = False) -> Found:
+    """Open a data set by hub name or local folder, downloading it where needed.
+
+    Args:
+        name: e.g. ``uoft-cs/cifar100``, or a folder of images, of parquet files or of `save_to_disk`.
+        offline: use only what lies on this machine.
+
+    Raises:
+        UserError: `datasets` is not installed, the data set cannot be had, or it has no labelled images.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise _refused(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
+    local = Path(name).expanduser()
+    if not local.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise _refused(name, "no such folder")
+    # Scripts of data sets are not run, nor is the user asked whether they may (before version 4 one was).
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+    try:
+        with _network(offline):
+            if any((local / file).is_file() for file in ("state.json", "dataset_dict.json")):
+                opened = datasets.load_from_disk(str(local))
+            else:
+                opened = datasets.load_dataset(str(local) if local.is_dir() else name)
+    # `datasets` raises the exceptions of every library beneath it.
+    except Exception as error:
+        raise _refused(name, f"cannot be opened{' with --offline' if offline else ''}: {error}") from None
+    every = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
+    splits = (
+        {split: every[split] for split in ("train", "test") if split in every} if "train" in every else every
+    )
+    if unused := sorted(every.keys() - splits.keys()):
+        print(f"warning: hf:{name}: only train and test are used, not {', '.join(unused)}", file=sys.stderr)
+    features = next(iter(splits.values())).features
+    images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    if not images or not labels:
+        columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
+        raise _refused(name, f"needs a column of type Image and one of type ClassLabel; it has {columns}")
+    label = next((column for column in LABEL_COLUMNS if column in labels), labels[0])
+    superclass = SUPERCLASS_COLUMN if SUPERCLASS_COLUMN in labels and label != SUPERCLASS_COLUMN else None
+    where = str(local) if local.is_dir() else f"the Hugging Face hub, {name}"
+    return Found(name, where, splits, images[0], label, superclass)
+
+
+def read(found: Found, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+    """Decode the images; those without a label do not count.
+
+    Args:
+        found: which images.
+        size: height and width of the result, in pixels.
+        progress: called with (what, done, total).
+    """
+    import datasets
+
+    tables = [data.cast_column(found.image, datasets.Image(decode=False)) for data in found.splits.values()]
+    rows = [
+        (table, split, row, label)
+        for table, split in zip(tables, found.splits, strict=True)
+        for row, label in enumerate(table[found.label])
+        if label is not None and label >= 0  # hidden test labels are -1
+    ]
+    images, unreadable = decode_photos(
+        lambda index: _file(rows[index][0][rows[index][2]][found.image]),
+        len(rows),
+        size,
+        progress and partial(progress, f"decoding hf:{found.name}"),
+    )
+    class_names, superclass = _names(found)
+    return Photos(
+        f"hf:{found.name}",
+        images,
+        np.array([label for *_, label in rows], dtype=np.int64),
+        np.array([split == "test" for _, split, _, _ in rows]) if "test" in found.splits else None,
+        class_names,
+        {index: f"{rows[index][1]} row {rows[index][2]} ({reason})" for index, reason in unreadable.items()},
+        superclass,
+    )
+
+
+def _file(cell: dict[str, Any] | None) -> Path | IO[bytes]:
+    if cell is None:
+        raise ValueError("no image")
+    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
+
+
+def _names(found: Found) -> tuple[list[str], list[str] | None]:
+    """Class names in label order, and each class's superclass if there is a column for it."""
+    features = next(iter(found.splits.values())).features
+    class_names = list(features[found.label].names)
+    if found.superclass is None:
+        return class_names, None
+    superclass = [""] * len(class_names)
+    for data in found.splits.values():
+        for label, above in set(zip(data[found.label], data[found.superclass], strict=True)):
+            if label is not None and above is not None and label >= 0 and above >= 0:
+                superclass[label] = features[found.superclass].names[above]
+    return class_names, superclass
+
+
+@contextmanager
+def _network(offline: bool) -> Iterator[None]:
+    """Keep `datasets` off the network if `offline`, and the hub's retries off stderr."""
+    import datasets
+    import huggingface_hub
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    logger.setLevel(logging.ERROR)
+    try:
+        for module in modules:
+            # Both read their environment variables once, when imported, which may have happened long before.
+            module.HF_HUB_OFFLINE = module.HF_HUB_OFFLINE or offline
+        yield
+    finally:
+        logger.setLevel(level)
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value
+
+
+def _refused(name: str, why: str) -> UserError:
+    return UserError("--dataset", f"hf:{name}", why)

@@ -1,0 +1,104 @@
+"""`ImageSet`: every image of a data set in one tensor, in one order, under one fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set in canonical order: classes alphabetical, then images by pixel digest.
+
+    Because the order follows from the pixels alone, index tensors (splits, episodes) mean the same
+    images however the data set was stored.
+
+    Attributes:
+        name: what the user calls it, e.g. ``cifar100``.
+        images: uint8 ``[N, 3, H, W]``, contiguous, possibly memory-mapped.
+        labels: int64 ``[N]``, ascending, indices into `class_names`.
+        held_out: bool ``[N]``, the images that the source itself sets aside for testing.
+        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
+        class_names: alphabetical.
+        superclass: one per class; the empty string where the source has none.
+        fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
+    """
+
+    name: str
+    images: torch.Tensor
+    labels: torch.Tensor
+    held_out: torch.Tensor
+    digests: torch.Tensor
+    class_names: tuple[str, ...]
+    superclass: tuple[str, ...]
+    fingerprint: str
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        held_out: np.ndarray,
+        class_names: list[str],
+        superclass: list[str] | None = None,
+    ) -> ImageSet:
+        """Put decoded images into canonical order and fingerprint them.
+
+        Args:
+            name: the data set's name.
+            images: uint8 ``[N, 3, H, W]``.
+            labels: ``[N]`` indices into `class_names`, in any order.
+            held_out: bool ``[N]``.
+            class_names: one a class, in any order, all different.
+            superclass: one a class, or None.
+        """
+        ranks = np.argsort(np.array(class_names))
+        names = [class_names[i] for i in ranks]
+        superclasses = [superclass[i] for i in ranks] if superclass else [""] * len(names)
+        new_label = np.empty(len(names), dtype=np.int64)
+        new_label[ranks] = np.arange(len(names))
+        labels = new_label[np.asarray(labels)]
+        images = np.ascontiguousarray(images)
+        digests = pixel_digests(images)
+        # lexsort's last key is the primary one; digests sort as big-endian words.
+        words = digests.view(">u8")
+        order = np.lexsort((held_out, words[:, 3], words[:, 2], words[:, 1], words[:, 0], labels))
+        labels, digests = labels[order], digests[order]
+        return cls(
+            name=name,
+            images=torch.from_numpy(images[order]),
+            labels=torch.from_numpy(labels),
+            held_out=torch.from_numpy(np.asarray(held_out, dtype=bool)[order]),
+            digests=torch.from_numpy(digests),
+            class_names=tuple(names),
+            superclass=tuple(superclasses),
+            fingerprint=fingerprint(names, labels, digests),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def class_ids(self, names: list[str] | tuple[str, ...]) -> tuple[int, ...]:
+        """Indices of the named classes. Raises KeyError with the first unknown name."""
+        ids = {name: i for i, name in enumerate(self.class_names)}
+        return tuple(ids[name] for name in names)
+
+
+def pixel_digests(images: np.ndarray) -> np.ndarray:
+    """SHA-256 of each image of a contiguous uint8 ``[N, 3, H, W]`` array: uint8 ``[N, 32]``."""
+    joined = b"".join(hashlib.sha256(image).digest() for image in images.reshape(len(images), -1))
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32).copy()
+
+
+def fingerprint(class_names: list[str] | tuple[str, ...], labels: np.ndarray, digests: np.ndarray) -> str:
+    """SHA-256 (hex) over the (class name, pixel digest) list, which must be sorted already."""
+    total = hashlib.sha256()
+    prefixes = [name.encode() + b"\0" for name in class_names]
+    for label, digest in zip(labels.tolist(), digests, strict=True):
+        total.update(prefixes[label])
+        total.update(digest)
+    return total.hexdigest()

@@ -1,0 +1,164 @@
+"""What a data set holds, and what is damaged in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.data import cache, cifar100, sources
+from bench.data.images import ImageSet
+from bench.data.photos import image_set
+from bench.errors import UserError
+
+CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
+
+
+def info(
+    dataset: str,
+    root: Path | None = None,
+    image_size: int | None = None,
+    offline: bool = False,
+    progress: sources.Progress | None = None,
+) -> dict[str, Any]:
+    """Describe a data set; arguments and errors as for `sources.load`.
+
+    Returns:
+        Plain values: ``name``, ``where``, ``cache_file``, ``images``, ``held_out``, ``classes``,
+        ``superclasses``, ``image_shape`` (``[3, H, W]``), ``images_per_class`` (``min``, ``max``),
+        ``fingerprint`` and ``duplicates`` (see `duplicates`).
+    """
+    source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
+    data = cache.open_or_build(source.key, source.decode)
+    counts = torch.bincount(data.labels, minlength=len(data.class_names))
+    return {
+        "name": dataset,
+        "where": source.where,
+        "cache_file": str(cache.path_of(source.key)),
+        "images": len(data),
+        "held_out": int(data.held_out.sum()),
+        "classes": len(data.class_names),
+        "superclasses": len(set(data.superclass) - {""}),
+        "image_shape": list(data.images.shape[1:]),
+        "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
+        "fingerprint": data.fingerprint,
+        "duplicates": duplicates(data),
+    }
+
+
+def duplicates(data: ImageSet) -> dict[str, dict[str, int]]:
+    """Groups of images with the same pixels.
+
+    Returns:
+        ``within_class``: groups of two or more in one class; ``across_classes``: groups that several
+        classes share; ``train_and_held_out``: groups on both sides.  A group may count in more than one.
+        Each has the number of ``groups`` and of the ``images`` in them.
+    """
+    words = data.digests.numpy().view("V32").reshape(-1)
+    _, group, sizes = np.unique(words, return_inverse=True, return_counts=True)
+    labels, held_out = data.labels.numpy(), data.held_out.numpy()
+    by_class, sizes_by_class = np.unique(np.stack([group, labels], axis=1), axis=0, return_counts=True)
+    classes_of = np.bincount(by_class[:, 0])
+    held_out_of = np.bincount(group, weights=held_out)
+    across, both_sides = classes_of > 1, (held_out_of > 0) & (held_out_of < sizes)
+    within = sizes_by_class[sizes_by_class > 1]
+    return {
+        "within_class": {"groups": len(within), "images": int(within.sum())},
+        "across_classes": {"groups": int(across.sum()), "images": int(sizes[across].sum())},
+        "train_and_held_out": {"groups": int(both_sides.sum()), "images": int(sizes[both_sides].sum())},
+    }
+
+
+def verify(
+    dataset: str,
+    root: Path | None = None,
+    image_size: int | None = None,
+    offline: bool = False,
+    progress: sources.Progress | None = None,
+) -> list[str]:
+    """Read everything afresh, and compare what is cached with it; arguments as for `sources.load`.
+
+    Returns:
+        One line for each thing that is wrong, files and rows named; empty if all is well.
+
+    Raises:
+        UserError: no such data set, or it is not there at all.
+    """
+    if dataset == "cifar100" and image_size is None and (files := cifar100.find(sources.data_root(root))):
+        problems, fresh = _verify_cifar100(files, progress)
+        # With files missing there is no cached copy that these could have made.
+        return problems if files.missing else problems + _verify_cache(files.key, fresh)
+    source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
+    if dataset == "cifar100":  # just downloaded
+        return verify(dataset, root, offline=offline, progress=progress)
+    if source.photos is None:
+        return _verify_cache(source.key, source.decode())
+    photos = source.photos()
+    problems = [f"{photos.name}: {reason}" for reason in photos.unreadable.values()]
+    try:
+        return problems + _verify_cache(source.key, image_set(photos))
+    except UserError as error:
+        return [*problems, str(error)]
+
+
+def _verify_cifar100(
+    files: cifar100.Files, progress: sources.Progress | None
+) -> tuple[list[str], ImageSet | None]:
+    """Every problem of the files, and the images if all of them could be read."""
+    problems = [f"{files.folder / name} is missing" for name in files.missing]
+    parts, held_out = [], []
+    for path in files.train + files.test:
+        try:
+            part = cifar100.read(path, files.meta, progress)
+        except cifar100.DamagedFileError as error:
+            problems.append(f"{path}: {error}")
+            continue
+        problems += [f"{path}: row {row}: {reason}" for row, reason in part.damaged.items()]
+        parts.append(part)
+        held_out.append(path in files.test)
+    for name, test in (("train", False), ("test", True)):
+        chosen = [part for part, is_test in zip(parts, held_out, strict=True) if is_test == test]
+        problems += _wrong_counts(name, chosen)
+    if problems:
+        return problems, None
+    fresh = cifar100.assemble(parts, held_out)
+    if fresh.fingerprint != cifar100.FINGERPRINT:
+        problems.append(f"{files.folder}: some pixels or labels are not those of the published CIFAR-100")
+    return problems, fresh
+
+
+def _wrong_counts(name: str, parts: list[cifar100.Part]) -> list[str]:
+    """Compare the numbers of readable images, in all and of each class, with the published ones."""
+    counts: Counter[str] = Counter()
+    for part in parts:
+        readable = np.delete(part.fine, list(part.damaged)).tolist()
+        counts.update(part.fine_names[label] for label in readable)
+    expected = CIFAR100_IMAGES[name]
+    each = expected // len(cifar100.FINE_NAMES)
+    problems = [] if counts.total() == expected else [f"{counts.total()} readable {name} images, not {expected}"]
+    wrong = [f"{label} {counts[label]}" for label in cifar100.FINE_NAMES if counts[label] != each]
+    if wrong:
+        named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        problems.append(f"{len(wrong)} classes have not {each} readable {name} images: {named}")
+    return problems
+
+
+def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
+    """Compare the cached copy, if there is one, with `fresh`, if that could be read."""
+    path = cache.path_of(key)
+    try:
+        cached = cache.read(path)
+    except FileNotFoundError:
+        return []
+    except cache.DamagedError as error:
+        return [f"{path}: {error} (the next run rebuilds it)"]
+    if fresh is None:
+        return []
+    differ = [name for name in cache.TENSORS if not torch.equal(getattr(cached, name), getattr(fresh, name))]
+    for name in ("class_names", "superclass", "fingerprint"):
+        if getattr(cached, name) != getattr(fresh, name):
+            differ.append(name)
+    return [f"{path}: differs from the images it was made of in {', '.join(differ)}"] if differ else []

@@ -1,0 +1,59 @@
+"""Names of data sets and splits, checked before anything heavy is imported or any data read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.errors import UserError, one_of
+
+RATIOS = tuple(f"{base}-{100 - base}" for base in range(10, 101, 10))
+PUBLISHED = ("cifar-fs", "fc100")
+SPLITS = {
+    **{ratio: f"the first {ratio.partition('-')[0]}% of the classes (A-Z) are base, the rest novel" for ratio in RATIOS},
+    "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
+    "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
+    "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",
+    "FILE.csv": "your own: a CSV with the columns class,part (part: base, validation or novel)",
+}
+
+
+def check_dataset(dataset: str, flag: str = "--dataset") -> None:
+    """Refuse a name that is no data set's.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    from bench.data.sources import DATASETS
+
+    kind, _, place = dataset.partition(":")
+    if dataset not in ("cifar100", "glyphs") and not (kind in ("folder", "hf") and place):
+        raise UserError(flag, dataset, one_of(dataset, DATASETS))
+
+
+def check_split(split: str, flag: str = "--split") -> None:
+    """Refuse a name that could be no data set's split.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    if split.endswith(".csv"):
+        if not Path(split).is_file():
+            raise UserError(flag, split, "no such file; a CSV with the columns class,part")
+    elif split not in PUBLISHED:
+        parse_ratio(split, flag)
+
+
+def parse_ratio(split: str, flag: str = "--split") -> tuple[int, int | None]:
+    """``90-10`` -> (90, None); ``90-10@3`` -> (90, 3).
+
+    Raises:
+        UserError: it is no ratio.
+    """
+    match = re.fullmatch(r"([0-9]{1,3})-([0-9]{1,3})(?:@([0-9]{1,9}))?", split)
+    if not match:
+        raise UserError(flag, split, one_of(split, SPLITS))
+    base, novel = int(match[1]), int(match[2])
+    if base + novel != 100 or base == 0:
+        raise UserError(flag, split, "percentages B-N with B + N = 100 and B at least 1, e.g. 90-10")
+    return base, None if match[3] is None else int(match[3])

@@ -1,0 +1,157 @@
+"""A user's own image files, of any kind and size and some of them unreadable, to square RGB pixels."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from bench.data.images import ImageSet, pixel_digests
+from bench.errors import UserError
+
+# Goes up when the same files come out as other pixels or other held-out images; part of cache keys.
+DECODING = 1
+# Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+CHUNK = 32  # images a thread takes at a time
+
+
+def decode_photos(
+    open_file: Callable[[int], Path | IO[bytes]],
+    count: int,
+    size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode `count` images in all cores' threads.
+
+    Args:
+        open_file: index -> the encoded image; may raise.
+        count: N.
+        size: height and width of the result, in pixels.
+        progress: called with (done, N).
+
+    Returns:
+        uint8 ``[N, 3, size, size]``, zeros where an image cannot be read, and index -> reason for these.
+    """
+    images = np.zeros((count, 3, size, size), dtype=np.uint8)
+    unreadable: dict[int, str] = {}
+
+    def decode(start: int) -> int:
+        for index in range(start, min(start + CHUNK, count)):
+            try:
+                images[index] = to_square(open_file(index), size)
+            # Pillow lets through whatever a damaged file makes its parsers raise.
+            except Exception as error:
+                unreadable[index] = " ".join(str(error).split()) or type(error).__name__
+        return min(start + CHUNK, count)
+
+    # Pillow warns about oddities in files that it reads all the same.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for done in threads.map(decode, range(0, count, CHUNK)):
+            if progress:
+                progress(done, count)
+    return images, dict(sorted(unreadable.items()))
+
+
+def to_square(file: Path | IO[bytes], size: int) -> np.ndarray:
+    """The shorter side resized to `size`, then the centre: uint8 ``[3, size, size]``.
+
+    The orientation in the EXIF data is honoured, transparency is laid over white, 16 bits a channel
+    become 8, and of an animation the first frame counts.  An image of that size keeps its pixels.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        # Lets JPEGs decode at a half, a quarter or an eighth of the size, but no smaller than this.
+        image.draft("RGB", (2 * size, 2 * size))
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(ImageOps.fit(to_rgb(upright), (size, size), Image.Resampling.BILINEAR)).transpose(
+            2, 0, 1
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow's to 8-bit RGB."""
+    if image.mode.startswith("I"):  # 16-bit grey, for which "I" leaves more room than it needs
+        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # by custom 0 to 1; Pillow itself expects 0 to 255
+        grey = np.nan_to_num(np.asarray(image))
+        grey = grey * 255 if grey.max() <= 1 else grey
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        return white.convert("RGB")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Decoded images in the order of their files.
+
+    Attributes:
+        name: the data set's name.
+        images: uint8 ``[N, 3, H, W]``.
+        labels: int64 ``[N]``.
+        held_out: bool ``[N]``; None where the source sets nothing aside.
+        class_names: in label order.
+        unreadable: index -> file and reason, of the images that could not be decoded.
+        superclass: one a class, or None.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    held_out: np.ndarray | None
+    class_names: list[str]
+    unreadable: dict[int, str]
+    superclass: list[str] | None = None
+
+
+def image_set(photos: Photos) -> ImageSet:
+    """Leave out the unreadable images, and say so on stderr.
+
+    Where nothing is held out, a sixth of each class is: the images with the lowest pixel digests.
+
+    Raises:
+        UserError: more than half of the images cannot be read, or a class keeps fewer than two.
+    """
+    images, labels, held_out, names = photos.images, photos.labels, photos.held_out, photos.class_names
+    summary = ""
+    if photos.unreadable:
+        first = "; ".join(list(photos.unreadable.values())[:3]) + (
+            "; ..." if len(photos.unreadable) > 3 else ""
+        )
+        summary = f"{len(photos.unreadable)} of {len(images)} images cannot be read: {first}"
+        if 2 * len(photos.unreadable) > len(images):
+            raise UserError("--dataset", photos.name, summary)
+        kept = np.delete(np.arange(len(images)), list(photos.unreadable))
+        images, labels = images[kept], labels[kept]
+        held_out = None if held_out is None else held_out[kept]
+    counts = np.bincount(labels, minlength=len(names))
+    if few := [f"{names[i]} ({counts[i]})" for i in np.flatnonzero(counts < 2)]:
+        listed = ", ".join(few[:3]) + (", ..." if len(few) > 3 else "")
+        raise UserError("--dataset", photos.name, f"classes with fewer than 2 readable images: {listed}")
+    if held_out is None:
+        held_out = lowest_sixth(images, labels)
+    if summary:
+        print(f"warning: {photos.name}: left out {summary}", file=sys.stderr)
+    return ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
+
+
+def lowest_sixth(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each class's n images the floor(n / 6) with the lowest pixel digests: bool ``[N]``."""
+    digests = [digest.tobytes() for digest in pixel_digests(images)]
+    chosen = np.zeros(len(images), dtype=bool)
+    for label in np.unique(labels):
+        members = sorted(np.flatnonzero(labels == label).tolist(), key=digests.__getitem__)
+        chosen[members[: len(members) // 6]] = True
+    return chosen

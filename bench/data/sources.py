@@ -1,0 +1,153 @@
+"""Where images come from: a data set's name to an `ImageSet`, decoded once and cached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError, one_of
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
+    from bench.data.images import ImageSet
+    from bench.data.photos import Photos
+
+DATASETS = {
+    "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
+    "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
+    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,test}/<class>/<image>",
+    "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
+}
+
+IMAGE_SIZES = range(8, 513)
+DEFAULT_IMAGE_SIZE = 32
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was found.
+
+    Attributes:
+        where: the place, for people.
+        key: what the decoded images depend on.
+        decode: reads and decodes all images.
+        photos: the same with the images that cannot be read; None where there are no such.
+    """
+
+    where: str
+    key: str
+    decode: Callable[[], ImageSet]
+    photos: Callable[[], Photos] | None = None
+
+
+def load(
+    dataset: str,
+    root: Path | None = None,
+    *,
+    image_size: int | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> ImageSet:
+    """Load a data set: memory-mapped from the cache of decoded images, or decoded and put there.
+
+    Args:
+        dataset: one of `DATASETS`, e.g. ``folder:photos``.
+        root: the value of ``--data-root``, if given.
+        image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32.
+        offline: download nothing.
+        progress: called with (what, done, total).
+
+    Raises:
+        UserError: no such data set, or it cannot be had or read.
+    """
+    from bench.data import cache
+
+    source = locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
+    # The cache may have been filled under another name for the same files.
+    return replace(cache.open_or_build(source.key, source.decode), name=dataset)
+
+
+def locate(
+    dataset: str,
+    root: Path | None = None,
+    *,
+    image_size: int | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Source:
+    """Find a data set, or download it, without decoding it.  Arguments and errors as for `load`."""
+    kind, _, place = dataset.partition(":")
+    own = kind in ("folder", "hf") and place != ""
+    if not own and dataset not in ("cifar100", "glyphs"):
+        raise UserError("--dataset", dataset, one_of(dataset, DATASETS))
+    if not own and image_size is not None:
+        raise UserError(
+            "--image-size", image_size, f"{dataset} has a size of its own; for folder: and hf: only"
+        )
+    if image_size is not None and image_size not in IMAGE_SIZES:
+        raise UserError("--image-size", image_size, f"{IMAGE_SIZES.start} to {IMAGE_SIZES.stop - 1} pixels")
+    size = image_size or DEFAULT_IMAGE_SIZE
+    if kind == "cifar100":
+        return _cifar100(root, offline, progress)
+    if kind == "glyphs":
+        return _glyphs(progress)
+    if kind == "folder":
+        return _folder(Path(place).expanduser(), size, progress)
+    return _hub(place, size, offline, progress)
+
+
+def data_root(root: Path | None) -> Path:
+    """``--data-root``, else ``$FEWSHOT_DATA``, else the user's cache directory."""
+    return _data_root(root)[0]
+
+
+def _data_root(root: Path | None) -> tuple[Path, str]:
+    if root is not None:
+        return Path(root).expanduser(), "--data-root"
+    if chosen := os.environ.get("FEWSHOT_DATA"):
+        return Path(chosen).expanduser(), "$FEWSHOT_DATA"
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("fewshot-bench")), "the default data root"
+
+
+def _cifar100(root: Path | None, offline: bool, progress: Progress | None) -> Source:
+    from bench.data import cifar100
+
+    files = cifar100.locate(*_data_root(root), offline)
+    return Source(str(files.folder), files.key, lambda: cifar100.decode(files, progress))
+
+
+def _glyphs(progress: Progress | None) -> Source:
+    from importlib.metadata import version
+
+    from bench.data.glyphs import GLYPHS_VERSION, generate
+
+    # The outlines come from matplotlib's fonts, so another release of it may draw other pixels.
+    key = f"glyphs {GLYPHS_VERSION} matplotlib {version('matplotlib')}"
+    return Source("generated", key, lambda: generate(progress and partial(progress, "drawing glyphs")))
+
+
+def _folder(path: Path, size: int, progress: Progress | None) -> Source:
+    from bench.data import folder
+
+    listing = folder.scan(path)
+    return _own_photos(str(path), listing.key(size), lambda: folder.read(listing, size, progress))
+
+
+def _hub(name: str, size: int, offline: bool, progress: Progress | None) -> Source:
+    from bench.data import hub
+
+    found = hub.find(name, offline)
+    return _own_photos(found.where, found.key(size), lambda: hub.read(found, size, progress))
+
+
+def _own_photos(where: str, key: str, read: Callable[[], Photos]) -> Source:
+    from bench.data.photos import image_set
+
+    return Source(where, key, lambda: image_set(read()), read)

@@ -1,0 +1,154 @@
+"""Which classes are base, validation and novel, and which images each part may use."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.data.images import ImageSet
+from bench.data.names import PUBLISHED, parse_ratio
+from bench.data.published_splits import CIFAR_FS, FC100
+from bench.errors import UserError, one_of
+
+PARTS = ("base", "validation", "novel")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of classes, and the images (indices into the `ImageSet`, ascending) of each part.
+
+    Attributes:
+        name: as given by the user; a CSV file's name carries a digest of its content.
+        base, validation, novel: class indices. `validation` is empty where the split has no classes
+            of its own for it; `validation_images` are then images of base classes.
+        train: int64 images of base classes for training.
+        validation_images: int64, for thresholds, early stopping and hyperparameters.
+        base_test: int64 held-out images of base classes; empty where all of them train.
+        novel_images: int64, the novel pool.
+        dropped: novel images left out because their pixels also occur among the training images.
+    """
+
+    name: str
+    base: tuple[int, ...]
+    validation: tuple[int, ...]
+    novel: tuple[int, ...]
+    train: torch.Tensor
+    validation_images: torch.Tensor
+    base_test: torch.Tensor
+    novel_images: torch.Tensor
+    dropped: int
+
+
+def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
+    """Split `data` as `spec` says.
+
+    Raises:
+        UserError: no such split, or it does not fit the data set.
+    """
+    if spec.endswith(".csv"):
+        name, parts = _from_csv(data, spec, flag)
+        return _with_images(data, name, parts, all_base_train=not parts["validation"] == ())
+    if spec in PUBLISHED:
+        return _with_images(data, spec, _published(data, spec, flag), all_base_train=True)
+    return _with_images(data, spec, _by_ratio(data, spec, flag), all_base_train=False)
+
+
+def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:
+    percent, seed = parse_ratio(spec, flag)
+    total = len(data.class_names)
+    base = round(total * percent / 100)
+    if base < 2 or (percent < 100 and total - base < 2):
+        raise UserError(flag, spec, f"leaves fewer than 2 base or novel classes of the {total} in {data.name}")
+    order = list(range(total))
+    if seed is not None:
+        # Sorting by a digest is the same on every machine and numpy version, unlike Generator.permutation.
+        order.sort(key=lambda i: hashlib.sha256(f"{seed}/{data.class_names[i]}".encode()).digest())
+    return {
+        "base": tuple(sorted(order[:base])),
+        "validation": (),
+        "novel": tuple(sorted(order[base:])),
+    }
+
+
+def _published(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:
+    """Published lists by name on CIFAR-100; by alphabetical position on a data set of the same shape."""
+    if len(data.class_names) != 100 or len(set(data.superclass)) != 20:
+        shape = f"{len(data.class_names)} classes in {len(set(data.superclass))} superclasses"
+        raise UserError(flag, spec, f"needs 100 classes in 20 superclasses; {data.name} has {shape}")
+    if spec == "cifar-fs":
+        position = {name: i for i, name in enumerate(sorted(sum(CIFAR_FS.values(), ())))}
+        return {part: tuple(sorted(position[name] for name in CIFAR_FS[part])) for part in PARTS}
+    coarse_names = sorted(set(data.superclass))
+    coarse_position = {name: i for i, name in enumerate(sorted(sum(FC100.values(), ())))}
+    return {
+        part: tuple(
+            i
+            for i, coarse in enumerate(data.superclass)
+            if coarse_names.index(coarse) in {coarse_position[name] for name in FC100[part]}
+        )
+        for part in PARTS
+    }
+
+
+def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tuple[int, ...]]]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(flag, path, f"cannot be read as UTF-8 text: {error}") from None
+    rows = list(csv.DictReader(text.splitlines()))
+    if not rows or not {"class", "part"} <= set(rows[0]):
+        raise UserError(flag, path, "needs a header line `class,part` and a line for each class")
+    ids = {name: i for i, name in enumerate(data.class_names)}
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    seen: set[str] = set()
+    for line, row in enumerate(rows, start=2):
+        name, part = (row["class"] or "").strip(), (row["part"] or "").strip()
+        if name not in ids:
+            raise UserError(flag, path, f"line {line}: {data.name} has no class {name!r}; {one_of(name, ids)}")
+        if part not in PARTS:
+            raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
+        if name in seen:
+            raise UserError(flag, path, f"line {line}: class {name!r} is listed twice")
+        seen.add(name)
+        parts[part].append(ids[name])
+    if len(parts["base"]) < 2:
+        raise UserError(flag, path, "needs at least 2 base classes")
+    if len(parts["novel"]) == 1:
+        raise UserError(flag, path, "needs no novel class, or at least 2")
+    content = "\n".join(f"{part}:{sorted(parts[part])}" for part in PARTS)
+    name = f"{Path(path).name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return name, {part: tuple(sorted(parts[part])) for part in PARTS}
+
+
+def _with_images(
+    data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], *, all_base_train: bool
+) -> Split:
+    labels, held_out = data.labels.numpy(), data.held_out.numpy()
+    in_base = np.isin(labels, parts["base"])
+    novel = np.flatnonzero(np.isin(labels, parts["novel"]))
+    empty = np.empty(0, dtype=np.int64)
+    if all_base_train:
+        train, base_test = np.flatnonzero(in_base), empty
+        validation = np.flatnonzero(np.isin(labels, parts["validation"]))
+    else:
+        train = np.flatnonzero(in_base & ~held_out)
+        halves = [np.flatnonzero((labels == c) & held_out) for c in parts["base"]]
+        # Images of a class are in digest order, so the first half has the lowest digests.
+        validation = np.concatenate([half[: len(half) // 2] for half in halves])
+        base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
+    digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
+    keep = ~np.isin(digests[novel], digests[train])
+    return Split(
+        name=name,
+        **parts,
+        train=torch.from_numpy(train),
+        validation_images=torch.from_numpy(validation),
+        base_test=torch.from_numpy(base_test),
+        novel_images=torch.from_numpy(novel[keep]),
+        dropped=int((~keep).sum()),
+    )

@@ -1,0 +1,119 @@
+"""Where a run is made: device, precision, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench.errors import UserError, one_of
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "pytorch-metric-learning",
+    "learn2learn",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
+
+
+def pick_device(name: str):  # type: ignore[no-untyped-def]
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` as a torch.device.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if name == "auto":
+        return torch.device(there[-1])
+    kind, _, number = name.partition(":")
+    if kind not in there or (number and not (number.isdigit() and int(number) < torch.cuda.device_count())):
+        raise UserError("--device", name, one_of(name, ["auto", *there]))
+    return torch.device(name)
+
+
+def pick_precision(name: str, device) -> str:  # type: ignore[no-untyped-def]
+    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 where the hardware computes in it."""
+    import torch
+
+    if name == "auto":
+        fast = {
+            "cpu": lambda: (
+                torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            ),
+            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+        }
+        name = "bf16" if fast.get(device.type, lambda: False)() else "fp32"
+    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's name and number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {available_cores()} cores"
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_name(device) -> str:  # type: ignore[no-untyped-def]
+    """What the device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout this code runs from, and whether it has changes; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None, None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+
+    try:
+        # Records and the leaderboard change with every run and decide no number.
+        changed = git("status", "--porcelain", "--", ".", ":!results", ":!leaderboard.md")
+        return git("rev-parse", "HEAD").strip(), bool(changed.strip())
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def peak_memory_mib() -> float | None:
+    """Peak resident memory of this process."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if platform.system() == "Darwin" else 1024)

@@ -1,0 +1,145 @@
+"""Deterministic N-way K-shot episodes, drawn in bulk as index tensors.
+
+The list of episodes follows from a key (data, split, way, shot, query, seed) alone: the same on every
+machine, for every method and whatever the number of episodes asked for, so that the first 1,000 of
+10,000 are the same episodes. Only a bit generator's raw 64-bit words are used, because numpy promises
+their stability across versions, unlike that of the `Generator` methods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK = 256  # episodes drawn at a time: the shuffled rows stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An N-way K-shot setting.
+
+    Attributes:
+        way: classes in an episode; 0 means all classes of the pool.
+        shot: support images a class.
+        query: query images a class; 0 means every image of the class that is not support.
+        count: number of episodes.
+    """
+
+    way: int
+    shot: int
+    query: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """As in metric keys: ``5w1s``, or ``allw1s`` for all classes."""
+        return f"{self.way or 'all'}w{self.shot}s"
+
+
+class ClassPool:
+    """Where the images of each class lie in a pool whose labels are in ascending order.
+
+    Args:
+        labels: int ``[N]``, ascending.
+    """
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.classes, self.starts, self.counts = np.unique(labels, return_index=True, return_counts=True)
+
+    @property
+    def smallest(self) -> int:
+        """Number of images of the smallest class; 0 for an empty pool."""
+        return int(self.counts.min()) if len(self.counts) else 0
+
+
+@dataclass(frozen=True)
+class EpisodeList:
+    """Episodes as indices into the pool.
+
+    Attributes:
+        classes: int64 ``[E, way]``, positions in the pool's class list, in random order.
+        support: int64 ``[E, way, shot]``, indices into the pool.
+        query: int64 ``[E, way * query]`` in random order; ``[E, 0]`` where every other image is a query.
+        labels: int64 ``[E, way * query]``, position in the episode's class order.
+    """
+
+    classes: np.ndarray
+    support: np.ndarray
+    query: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the episode list; two runs with equal hashes saw the same episodes."""
+        total = hashlib.sha256()
+        for array in (self.classes, self.support, self.query, self.labels):
+            total.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
+        return total.hexdigest()
+
+
+def episode_key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
+    """The text that an episode list is drawn from."""
+    return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
+
+
+def draw(pool: ClassPool, key: str, setting: Setting) -> EpisodeList:
+    """The first `setting.count` episodes of the list that belongs to `key`.
+
+    Raises:
+        ValueError: the pool has too few classes, or a class too few images.
+    """
+    chunks = list(stream(pool, key, setting))
+    return EpisodeList(*(np.concatenate([getattr(c, name) for c in chunks]) for name in _FIELDS))
+
+
+_FIELDS = ("classes", "support", "query", "labels")
+
+
+def stream(pool: ClassPool, key: str, setting: Setting) -> Iterator[EpisodeList]:
+    """`draw` in pieces of at most `CHUNK` episodes, for training without end."""
+    way, shot, query = setting.way or len(pool.classes), setting.shot, setting.query
+    if way > len(pool.classes):
+        raise ValueError(f"{way} classes asked for, {len(pool.classes)} there")
+    if shot + max(query, 1) > pool.smallest:
+        raise ValueError(f"{shot + max(query, 1)} images a class asked for, {pool.smallest} there")
+    bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+    per_class, queries = shot + query, way * query
+    words = way + way * per_class + queries
+    for first in range(0, setting.count, CHUNK):
+        episodes = min(CHUNK, setting.count - first)
+        raw = bits.random_raw(episodes * words).reshape(episodes, words)
+        for_classes, for_images, for_order = np.split(raw, [way, way + way * per_class], axis=1)
+        classes = _without_replacement(for_classes, np.full(episodes, len(pool.classes)))
+        images = _without_replacement(
+            for_images.reshape(episodes * way, per_class), pool.counts[classes].reshape(-1)
+        )
+        images = images.reshape(episodes, way, per_class) + pool.starts[classes][:, :, None]
+        # Queries are shuffled so that their order tells nothing about their class.
+        order = _without_replacement(for_order, np.full(episodes, queries))
+        labels = order // max(query, 1)
+        shuffled = np.take_along_axis(images[:, :, shot:].reshape(episodes, queries), order, axis=1)
+        yield EpisodeList(classes, images[:, :, :shot], shuffled, labels)
+
+
+def _without_replacement(raw: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Row i: k different numbers below ``sizes[i]``, by the first k steps of a Fisher-Yates shuffle.
+
+    Args:
+        raw: uint64 ``[M, k]`` random words.
+        sizes: ``[M]``, each at least k.
+    """
+    rows, k = raw.shape
+    if k == 0:
+        return np.empty((rows, 0), dtype=np.int64)
+    deck = np.tile(np.arange(sizes.max(), dtype=np.int32), (rows, 1))
+    row = np.arange(rows)
+    for j in range(k):
+        # A 32-bit fraction times the range: the bias is below sizes / 2^32.
+        pick = j + (((raw[:, j] >> np.uint64(32)) * (sizes - j).astype(np.uint64)) >> np.uint64(32)).astype(int)
+        deck[row, j], deck[row, pick] = deck[row, pick], deck[row, j].copy()
+    return deck[:, :k].astype(np.int64)

@@ -1,0 +1,1 @@
+"""The numbers of the protocol: few-shot accuracy and verification."""

@@ -1,0 +1,53 @@
+"""Embed each image once; every episode, pair and triplet reuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from bench.batches import Normaliser
+from methods.method import Method
+
+BATCH = 512
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context in which a backbone runs: mixed precision where `precision` says so."""
+    if precision == "32-true":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16-mixed" else torch.float16)
+
+
+@torch.inference_mode()
+def embed_images(
+    method: Method,
+    images: Tensor,
+    index: Tensor,
+    normalise: Normaliser,
+    precision: str,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Embeddings of the images at `index`: float32 ``[len(index), D]`` on the method's device.
+
+    Args:
+        method: in evaluation mode, so that no image's embedding depends on another image.
+        images: uint8 ``[N, 3, H, W]``.
+        index: int64, positions in `images`.
+        normalise: the one that training used.
+        precision: as Lightning names it, e.g. ``bf16-mixed``.
+        progress: called with the number of images just embedded.
+    """
+    if method.training:
+        raise ValueError("embeddings are made in evaluation mode")
+    device = method.device
+    parts = []
+    for part in index.split(BATCH):
+        batch = normalise(images[part].to(device))
+        with autocast(device, precision):
+            parts.append(method.embed(batch).float())
+        if progress:
+            progress(len(part))
+    return torch.cat(parts)

@@ -1,0 +1,109 @@
+"""N-way K-shot accuracy, from cached embeddings and many episodes at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.episodes import ClassPool, EpisodeList
+from bench.statistics import Interval, closed_interval
+from methods.method import Method
+
+FLOATS_AT_ONCE = 6_000_000  # embedding values gathered at a time: they stay near the processor
+
+
+@dataclass(frozen=True)
+class FewShotResult:
+    """Correct answers, episode by episode.
+
+    Attributes:
+        hits: int64 ``[E, way]``, correct queries of each class of the episode.
+        queries: int64 ``[E, way]``, queries asked of each class.
+        classes: int64 ``[E, way]``, positions in the pool's class list.
+    """
+
+    hits: np.ndarray
+    queries: np.ndarray
+    classes: np.ndarray
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Share of correct queries in each episode: float64 ``[E]``."""
+        return self.hits.sum(1) / self.queries.sum(1)
+
+    def interval(self) -> Interval:
+        """Mean accuracy with its closed interval."""
+        return closed_interval(self.accuracies)
+
+    def per_class(self) -> dict[int, Interval]:
+        """For each class (position in the pool): recall over the episodes that it takes part in."""
+        shares = self.hits / self.queries
+        found = {c: shares[self.classes == c] for c in np.unique(self.classes).tolist()}
+        return {c: closed_interval(values) for c, values in found.items()}
+
+
+@torch.inference_mode()
+def evaluate(method: Method, embeddings: Tensor, pool: ClassPool, episodes: EpisodeList) -> FewShotResult:
+    """Answer every episode of the list from embeddings.
+
+    Args:
+        method: one with a fixed embedding.
+        embeddings: float ``[N, D]`` of the pool's images.
+        pool: where each class's images lie in `embeddings`.
+        episodes: indices into the pool.
+    """
+    if episodes.query.shape[1] == 0:
+        hits, queries = _against_everything(method, embeddings, pool, episodes)
+    else:
+        hits, queries = _in_chunks(method, embeddings, episodes)
+    return FewShotResult(hits, queries, episodes.classes)
+
+
+def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tuple[np.ndarray, np.ndarray]:
+    device = embeddings.device
+    way = episodes.classes.shape[1]
+    per_episode = (episodes.support[0].size + episodes.query[0].size) * embeddings.shape[1]
+    size = max(1, FLOATS_AT_ONCE // per_episode)
+    hits, queries = [], []
+    for first in range(0, len(episodes), size):
+        part = slice(first, first + size)
+        support, query, labels = (
+            torch.from_numpy(array[part]).to(device)
+            for array in (episodes.support, episodes.query, episodes.labels)
+        )
+        logits = method.episode_logits(_gather(embeddings, support), _gather(embeddings, query))
+        correct = (logits.argmax(dim=2) == labels).long()
+        none = torch.zeros(len(labels), way, dtype=torch.long, device=device)
+        hits.append(none.scatter_add(1, labels, correct))
+        queries.append(none.scatter_add(1, labels, torch.ones_like(correct)))
+    return torch.cat(hits).cpu().numpy(), torch.cat(queries).cpu().numpy()
+
+
+def _gather(embeddings: Tensor, index: Tensor) -> Tensor:
+    # index_select is several times faster than fancy indexing on the CPU.
+    return embeddings.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _against_everything(
+    method: Method, embeddings: Tensor, pool: ClassPool, episodes: EpisodeList
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images are scored against the support set, and the support images' own answers left out.
+
+    That spares a copy of nearly the whole pool per draw; it changes nothing for inductive methods,
+    whose answer to a query depends on no other query.
+    """
+    sizes = torch.from_numpy(pool.counts).to(embeddings.device)
+    owner = torch.repeat_interleave(torch.arange(len(sizes), device=embeddings.device), sizes)
+    hits, queries = [], []
+    for classes, support in zip(episodes.classes, episodes.support, strict=True):
+        chosen = torch.from_numpy(support).to(embeddings.device)
+        order = torch.from_numpy(classes).to(embeddings.device)
+        logits = method.episode_logits(_gather(embeddings, chosen)[None], embeddings[None])[0]
+        correct = order[logits.argmax(dim=1)] == owner
+        correct[chosen.flatten()] = False
+        hits.append(torch.bincount(owner[correct], minlength=len(sizes))[order])
+        queries.append(sizes[order] - support.shape[1])
+    return torch.stack(hits).cpu().numpy(), torch.stack(queries).cpu().numpy()

@@ -1,0 +1,184 @@
+"""Protocol version 1: which numbers are measured on which images, and under which names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from bench.batches import Normaliser
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.evaluation import fewshot, verification
+from bench.evaluation.embedding import embed_images
+from bench.progress import Progress
+from bench.statistics import Interval
+from methods.method import Method
+
+CACHED_EPISODES = 10_000
+SUPPORT_DRAWS = 200
+ALL_WAY = Setting(way=0, shot=1, query=0, count=SUPPORT_DRAWS)
+AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
+
+
+def standard_settings(split: str) -> list[Setting]:
+    """The settings that every run reports on novel classes."""
+    shots = (1, 5, 10) if split == "fc100" else (1, 5)
+    return [*(Setting(5, shot, 15, CACHED_EPISODES) for shot in shots), ALL_WAY]
+
+
+def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
+    """Why a setting cannot be drawn from a pool, or None if it can."""
+    if setting.way > len(pool.classes):
+        return f"way {setting.way}: at most {len(pool.classes)}, the number of novel classes"
+    if len(pool.classes) < 2:
+        return "there are fewer than 2 novel classes"
+    needed = setting.shot + max(setting.query, 1)
+    if needed > pool.smallest:
+        return (
+            f"shot {setting.shot} + query {setting.query or 1}: at most {pool.smallest} together, "
+            "the images of the smallest novel class"
+        )
+    return None
+
+
+@dataclass
+class Evaluation:
+    """Everything measured in one run.
+
+    Attributes:
+        metrics: metric key -> interval.
+        per_class: novel class name -> metric key -> interval.
+        constant_answer: metric key -> what a constant answer scores.
+        thresholds: name -> similarity.
+        settings: setting name -> setting, with its real way.
+        results: setting name -> correct answers.
+        hashes: setting name -> SHA-256 of the episode list.
+        images, episodes: how many were embedded and answered.
+    """
+
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    constant_answer: dict[str, float] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
+    results: dict[str, fewshot.FewShotResult] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    episodes: int = 0
+
+
+class Evaluator:
+    """Evaluates one trained method on one split.
+
+    Args:
+        method: trained, in evaluation mode.
+        data, split: images and their parts.
+        normalise: the one that training used.
+        precision: as Lightning names it.
+        progress: where embedding is shown.
+        episode_seed: which episodes, pairs and triplets are drawn; the same for all methods.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        data: ImageSet,
+        split: Split,
+        normalise: Normaliser,
+        precision: str,
+        progress: Progress,
+        episode_seed: int = 0,
+    ) -> None:
+        self.method, self.data, self.split = method, data, split
+        self.normalise, self.precision, self.progress = normalise, precision, progress
+        self.seed = episode_seed
+
+    def run(self, settings: list[Setting]) -> Evaluation:
+        """Measure everything; settings that do not fit the novel pool are left out."""
+        found = Evaluation()
+        parts = {
+            "validation": self.split.validation_images,
+            "base": self.split.base_test,
+            "novel": self.split.novel_images,
+        }
+        self.progress.start("embedding", sum(len(index) for index in parts.values()), "images")
+        embeddings: dict[str, tuple[Tensor, ClassPool]] = {}
+        for part, index in parts.items():
+            pool = ClassPool(self.data.labels[index].numpy())
+            if len(pool.classes) >= 2 and pool.smallest >= 2:
+                advance = self.progress.advance
+                made = embed_images(
+                    self.method, self.data.images, index, self.normalise, self.precision, advance
+                )
+                embeddings[part] = made, pool
+                found.images += len(index)
+        self.progress.stop()
+        if "validation" in embeddings:
+            self._verification(found, embeddings)
+        if "novel" in embeddings:
+            for setting in settings:
+                self._fewshot(found, setting, *embeddings["novel"])
+        return found
+
+    def _key(self, part: str) -> str:
+        return f"{self.data.fingerprint}/{self.split.name}/{part}/{self.seed}"
+
+    def _class_name(self, pool: ClassPool, position: int) -> str:
+        return self.data.class_names[pool.classes[position]]
+
+    def _verification(self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]]) -> None:
+        threshold = verification.threshold(self.method, *embeddings["validation"], self._key("validation"))
+        found.thresholds["similarity"] = threshold
+        for part in ("base", "novel"):
+            if part not in embeddings:
+                continue
+            made, pool = embeddings[part]
+            metrics, per_class = verification.pairs_and_triplets(
+                self.method, made, pool, self._key(part), threshold
+            )
+            found.metrics |= {f"{part}/{name}": interval for name, interval in metrics.items()}
+            if part == "novel":
+                for position, own in per_class.items():
+                    rows = found.per_class.setdefault(self._class_name(pool, position), {})
+                    rows |= {f"novel/{name}": interval for name, interval in own.items()}
+                comparisons = self._draw(AS_PUBLISHED, pool)
+                name = "novel/unbalanced_pair_accuracy"
+                found.metrics[name], found.constant_answer[name] = verification.unbalanced_pair_accuracy(
+                    self.method, made, comparisons, threshold
+                )
+
+    def _draw(self, setting: Setting, pool: ClassPool) -> EpisodeList:
+        return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting, self.seed), setting)
+
+    def _fewshot(self, found: Evaluation, setting: Setting, made: Tensor, pool: ClassPool) -> None:
+        if does_not_fit(setting, pool):
+            return
+        episodes = self._draw(setting, pool)
+        self.progress.start(f"answering {setting.name}", len(episodes), "episodes")
+        result = fewshot.evaluate(self.method, made, pool, episodes)
+        self.progress.advance(len(episodes))
+        self.progress.stop()
+        key = f"fewshot/{setting.name}"
+        found.metrics[key] = result.interval()
+        for position, interval in result.per_class().items():
+            found.per_class.setdefault(self._class_name(pool, position), {})[key] = interval
+        found.settings[setting.name] = Setting(
+            setting.way or len(pool.classes), setting.shot, setting.query, setting.count
+        )
+        found.results[setting.name] = result
+        found.hashes[setting.name] = episodes.sha256()
+        found.episodes += len(episodes)
+
+
+def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Per-episode numbers of correct answers and of queries, as `records.write` takes them."""
+    arrays = {}
+    for name, result in evaluation.results.items():
+        queries = result.queries.sum(1)
+        arrays[name] = result.hits.sum(1).astype(np.min_scalar_type(int(queries.max())))
+        same = bool((queries == queries[0]).all())
+        arrays[f"{name}/queries"] = np.array(queries[0]) if same else queries
+    return arrays

@@ -1,0 +1,113 @@
+"""Verification: are two images of one class? Balanced pairs, triplets, and the pairs as once published."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.episodes import ClassPool, EpisodeList
+from bench.pairs import draw_pairs, draw_triplets
+from bench.statistics import Interval, best_threshold, closed_interval, pair_metrics, proportion_interval
+from methods.method import Method
+
+COUNT = 20_000
+ROWS_AT_ONCE = 20_000
+
+
+@torch.inference_mode()
+def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Similarity of the images at `a` and at `b`: float64 ``[n]``."""
+    parts = []
+    for first in range(0, len(a), ROWS_AT_ONCE):
+        left, right = (
+            embeddings.index_select(0, torch.from_numpy(i[first : first + ROWS_AT_ONCE]).to(embeddings.device))
+            for i in (a, b)
+        )
+        parts.append(method.similarity(left, right).double().cpu())
+    return torch.cat(parts).numpy()
+
+
+def threshold(method: Method, embeddings: Tensor, pool: ClassPool, key: str) -> float:
+    """The similarity from which on two images are called the same, chosen on validation pairs."""
+    a, b, same = draw_pairs(pool, f"{key}/pairs", COUNT)
+    return best_threshold(scores(method, embeddings, a, b), same)
+
+
+def pairs_and_triplets(
+    method: Method, embeddings: Tensor, pool: ClassPool, key: str, threshold: float
+) -> tuple[dict[str, Interval], dict[int, dict[str, Interval]]]:
+    """All pair and triplet metrics, over the pool and for each of its classes.
+
+    Args:
+        method: gives the similarities.
+        embeddings: float ``[N, D]`` of the pool's images.
+        pool: at least two classes of at least two images.
+        key: which pairs and triplets are drawn.
+        threshold: from validation pairs.
+
+    Returns:
+        Metric name -> interval, and class position -> metric name -> interval. A class's pair accuracy
+        is balanced over the pairs that it takes part in; its triplet accuracy is over its anchors.
+    """
+    a, b, same = draw_pairs(pool, f"{key}/pairs", COUNT)
+    pair_scores = scores(method, embeddings, a, b)
+    metrics = pair_metrics(pair_scores, same, threshold)
+    anchor, positive, negative = draw_triplets(pool, f"{key}/triplets", COUNT)
+    to_positive, to_negative = (scores(method, embeddings, anchor, i) for i in (positive, negative))
+    won = (to_positive > to_negative) + 0.5 * (to_positive == to_negative)
+    metrics["triplet_accuracy"] = proportion_interval(float(won.sum()), len(won))
+
+    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
+    right = (pair_scores >= threshold) == same
+    per_class = {}
+    for c in range(len(pool.classes)):
+        involved = (owner[a] == c) | (owner[b] == c)
+        ours = won[owner[anchor] == c]
+        found = {}
+        if len(ours):
+            found["triplet_accuracy"] = proportion_interval(float(ours.sum()), len(ours))
+        if (involved & same).any() and (involved & ~same).any():
+            found["pair_accuracy"] = _balanced(right[involved & same], right[involved & ~same])
+        per_class[c] = found
+    return metrics, per_class
+
+
+def _balanced(same: np.ndarray, different: np.ndarray) -> Interval:
+    """Balanced accuracy from right/wrong answers of each kind; the two Wilson half-widths add in quadrature.
+
+    Population: pairs of these images that the class takes part in, with this trained model.
+    """
+    kinds = [proportion_interval(int(right.sum()), len(right)) for right in (same, different)]
+    value = sum(k.value for k in kinds) / 2
+    low = value - math.hypot(*(k.value - k.low for k in kinds)) / 2
+    high = value + math.hypot(*(k.high - k.value for k in kinds)) / 2
+    return Interval(value, max(0.0, low), min(1.0, high), len(same) + len(different))
+
+
+def unbalanced_pair_accuracy(
+    method: Method, embeddings: Tensor, episodes: EpisodeList, threshold: float
+) -> tuple[Interval, float]:
+    """The Siamese project's "mean few-shot accuracy": each query against one support image of every class.
+
+    Of the pairs of a query only one shows the same class, so the constant answer "different" is right in
+    (way - 1) / way of them.
+
+    Args:
+        method: gives the similarities.
+        embeddings: float ``[N, D]`` of the pool's images.
+        episodes: one support image a class.
+        threshold: from validation pairs.
+
+    Returns:
+        Share of right answers with its closed interval over episodes, and the constant answer's share.
+    """
+    way, queries = episodes.classes.shape[1], episodes.query.shape[1]
+    accuracies = []
+    for support, query, labels in zip(episodes.support[:, :, 0], episodes.query, episodes.labels, strict=True):
+        similar = scores(method, embeddings, np.repeat(query, way), np.tile(support, queries)) >= threshold
+        same = (labels[:, None] == np.arange(way)).ravel()
+        accuracies.append((similar == same).mean())
+    return closed_interval(np.array(accuracies)), (way - 1) / way

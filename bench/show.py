@@ -1,0 +1,151 @@
+"""Records and names as text for people: tables for stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.records import Metric, Record, read_all
+from methods.registry import MethodInfo
+
+Row = dict[str, Any]
+
+
+def plain_table(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as an aligned table."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True) if rows else "(none)"
+
+
+def listing(what: str, results: Path) -> list[Row]:
+    """What `list` shows: methods, splits, datasets, backbones, presets or runs."""
+    if what == "methods":
+        return _methods()
+    if what == "runs":
+        return _runs(results)
+    return [{"name": name, "what it is": text} for name, text in _named(what).items()]
+
+
+def _named(what: str) -> Mapping[str, str]:
+    if what == "splits":
+        from bench.data.names import SPLITS
+
+        return SPLITS
+    if what == "datasets":
+        from bench.data.sources import DATASETS
+
+        return DATASETS
+    if what == "backbones":
+        from methods.backbone_names import BACKBONES
+
+        return BACKBONES
+    from bench.config import PRESETS
+
+    return PRESETS
+
+
+def _methods() -> list[Row]:
+    from methods.registry import available
+
+    return [
+        {
+            "name": info.name,
+            "family": info.family,
+            "trains on": info.trains_on,
+            "marks": ", ".join(
+                word
+                for word, on in (("transductive", info.transductive), ("external data", info.external_data))
+                if on
+            ),
+            "paper": info.paper,
+        }
+        for info in available().values()
+    ]
+
+
+def _runs(results: Path) -> list[Row]:
+    if not results.is_dir():
+        return []
+    return [
+        {
+            "run": record.run_id,
+            "5w1s": percent(record.metrics.get("fewshot/5w1s")),
+            "5w5s": percent(record.metrics.get("fewshot/5w5s")),
+            "created": f"{record.created:%Y-%m-%d %H:%M}",
+        }
+        for record in read_all(results)[0]
+    ]
+
+
+def method_page(info: MethodInfo) -> str:
+    """All about one method: what it is, its hyperparameters, and what each preset sets."""
+    from tabulate import tabulate
+
+    rows = [
+        {
+            "hyperparameter": p.name,
+            "type": p.annotation.replace("Literal", "one of "),
+            "default": p.default,
+            "what it is": p.help,
+        }
+        for p in info.parameters.values()
+    ]
+    presets = [
+        {"preset": name, "sets": ", ".join(f"{key}={value}" for key, value in values.items())}
+        for name, values in info.presets.items()
+    ]
+    table = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True, "maxcolwidths": [None, 30, None, 70]}
+    head = f"{info.name}: {info.description}\n\npaper: {info.paper}\nfamily: {info.family}\ntrains on: {info.trains_on}"
+    return "\n\n".join((head, tabulate(rows, **table), tabulate(presets, headers="keys", maxcolwidths=[None, 90])))
+
+
+def percent(metric: Metric | None) -> str:
+    """``73.21 ± 0.18``: percent, with the distance to the interval's farther end."""
+    if metric is None:
+        return "–"
+    half = max(metric.value - metric.low, metric.high - metric.value)
+    return f"{100 * metric.value:.2f} ± {100 * half:.2f}"
+
+
+def result_table(record: Record) -> str:
+    """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
+    rows = [
+        {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
+        for key, metric in record.metrics.items()
+    ]
+    parts = [f"{record.method} on {record.dataset} {record.split}, seed {record.seed}", plain_table(rows)]
+    shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
+    if record.per_class:
+        classes = sorted(
+            record.per_class.items(), key=lambda item: item[1][shown[0]].value if shown[0] in item[1] else 0.0
+        )
+        keys = [key for key in shown if any(key in own for _, own in classes)]
+        table = [{"novel class": name} | {key: percent(own.get(key)) for key in keys} for name, own in classes]
+        parts.append(plain_table(table if len(table) <= 20 else [*table[:10], {"novel class": "..."}, *table[-10:]]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _note(record: Record, key: str) -> str:
+    if key in record.constant_answer:
+        return f"a constant answer scores {100 * record.constant_answer[key]:.1f}"
+    if key.endswith("/pair_accuracy"):
+        return "balanced, threshold from validation pairs"
+    if key.endswith("oracle"):
+        return "diagnostic: threshold from these very pairs"
+    return ""
+
+
+def fact_table(facts: Mapping[str, Any]) -> str:
+    """Nested facts as aligned `name  value` lines."""
+    from tabulate import tabulate
+
+    flat: list[tuple[str, Any]] = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            flat += [(f"{key}: {inner}", text) for inner, text in value.items()]
+        else:
+            flat.append((key, value))
+    rows = [(key.replace("_", " "), f"{value:,}" if type(value) is int else value) for key, value in flat]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)

@@ -1,0 +1,200 @@
+"""Trains a method with Lightning: batches in, validation curve and best weights out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from bench.batches import Normaliser, TrainingBatches
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.evaluation import fewshot
+from bench.evaluation.embedding import embed_images
+from bench.progress import Progress
+from methods.method import Method
+
+VALIDATIONS = 10  # points of the validation curve
+VALIDATION_EPISODES = 600
+VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
+METRIC = "validation/accuracy"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind: seconds it took, images it saw a second, best validation accuracy."""
+
+    seconds: float
+    images_per_s: float
+    best_validation: float | None
+
+
+def train(
+    method: Method,
+    data: ImageSet,
+    split: Split,
+    normalise: Normaliser,
+    *,
+    seed: int,
+    precision: str,
+    device: torch.device,
+    run_dir: Path,
+    progress: Progress,
+) -> Trained:
+    """Train for ``method.hp.steps`` steps, and leave the best weights by validation in `method`.
+
+    The method is handed base training images through `TrainingBatches`; validation images are embedded
+    by the harness. Novel images are not reachable from here by the method.
+    """
+    steps = method.hp.steps
+    batches = TrainingBatches(data, split, method.batches(), normalise, seed, device)
+    validation = Validation(data, split, normalise, precision, every=max(1, steps // VALIDATIONS))
+    checkpoint = ModelCheckpoint(
+        dirpath=run_dir / "checkpoints",
+        filename="best",
+        monitor=METRIC,
+        mode="max",
+        save_weights_only=True,
+        every_n_train_steps=validation.every,
+        enable_version_counter=False,
+    )
+    with _quiet():
+        trainer = pl.Trainer(
+            max_steps=steps,
+            accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            precision=precision,  # type: ignore[arg-type]
+            logger=[CSVLogger(run_dir, name="", version="logs"), TensorBoardLogger(run_dir, name="", version="logs")],
+            callbacks=[_Meter(progress, steps), *([validation, checkpoint] if validation.possible else [])],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=validation.possible,
+            num_sanity_val_steps=0,
+            log_every_n_steps=max(1, min(50, steps // 10)),
+        )
+        started = time.perf_counter()
+        trainer.fit(method, DataLoader(batches, batch_size=None))
+        seconds = time.perf_counter() - started
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if checkpoint.best_model_path:
+        best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        method.load_state_dict(best["state_dict"])
+    score = checkpoint.best_model_score
+    return Trained(
+        seconds=seconds,
+        images_per_s=steps * images_per_step(method) / seconds,
+        best_validation=None if score is None else float(score),
+    )
+
+
+def images_per_step(method: Method) -> int:
+    """Images that one training step sends through the backbone."""
+    from methods.method import Balanced, Episodes, Pairs, Shuffled, Triplets
+
+    match method.batches():
+        case Shuffled(images):
+            return images
+        case Balanced(classes, images):
+            return classes * images
+        case Pairs(pairs):
+            return 2 * pairs
+        case Triplets(triplets):
+            return 3 * triplets
+        case Episodes(way, shot, query, episodes):
+            return episodes * way * (shot + query)
+
+
+class Validation(Callback):
+    """Few-shot accuracy on validation images, logged every few steps: the mean of 5-way 1- and 5-shot.
+
+    Where the split has no validation classes of its own, the images are unseen ones of base classes.
+    """
+
+    def __init__(
+        self, data: ImageSet, split: Split, normalise: Normaliser, precision: str, every: int
+    ) -> None:
+        self.images, self.index = data.images, split.validation_images
+        self.pool = ClassPool(data.labels[self.index].numpy())
+        self.normalise, self.precision, self.every = normalise, precision, every
+        self.lists: dict[str, EpisodeList] = {}
+        for way, shot, query in VALIDATION_SETTINGS:
+            setting = Setting(way, shot, query, VALIDATION_EPISODES)
+            if len(self.pool.classes) >= way and self.pool.smallest >= shot + query:
+                key = episode_key(data.fingerprint, f"{split.name}/validation", setting, seed=0)
+                self.lists[setting.name] = draw(self.pool, key, setting)
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are validation images enough for an episode."""
+        return bool(self.lists)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        """Validate after every `every` steps."""
+        if trainer.global_step % self.every:
+            return
+        for name, accuracy in (scores := self.scores(pl_module)).items():
+            pl_module.log(f"validation/{name}", accuracy)
+        pl_module.log(METRIC, sum(scores.values()) / len(scores), prog_bar=True)
+
+    def scores(self, method: Method) -> dict[str, float]:
+        """Mean accuracy in each validation setting."""
+        method.eval()
+        try:
+            embeddings = embed_images(method, self.images, self.index, self.normalise, self.precision)
+            return {
+                name: float(fewshot.evaluate(method, embeddings, self.pool, episodes).accuracies.mean())
+                for name, episodes in self.lists.items()
+            }
+        finally:
+            method.train()
+
+
+class _Meter(Callback):
+    """Feeds the progress bar."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.progress, self.steps = progress, steps
+
+    def on_train_start(self, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+        self.progress.start("training", self.steps, "steps")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        notes = {}
+        # Reading the loss waits for the device, so only where a line is about to be drawn.
+        if self.progress.due():
+            logged = trainer.callback_metrics
+            notes = {
+                short: f"{float(logged[name]):.4f}"
+                for short, name in (("loss", "train/loss"), ("validation", METRIC))
+                if name in logged
+            }
+        self.progress.advance(1, **notes)
+
+    def on_train_end(self, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+        self.progress.stop()
+
+
+class _quiet:
+    """Silences Lightning's notices about its own set-up; errors still pass."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("pytorch_lightning")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+        self.filters = warnings.catch_warnings()
+        self.filters.__enter__()
+        warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
+
+    def __exit__(self, *error: object) -> None:
+        self.filters.__exit__(*error)  # type: ignore[arg-type]
+        self.logger.setLevel(self.level)

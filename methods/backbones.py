@@ -1,0 +1,218 @@
+"""Backbones: images ``[N, 3, H, W]`` -> features ``[N, dim]``.
+
+`conv4`, `resnet12` and the CIFAR ResNets are written out here; `timm:<name>` takes any model of timm.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+def build(name: str) -> nn.Module:
+    """Build a backbone by its name.
+
+    Returns:
+        A module with an attribute `dim`, the number of features.
+
+    Raises:
+        ValueError: no such backbone.
+    """
+    if name == "conv4":
+        return Conv4()
+    if name == "resnet12" or name.removeprefix("resnet12-").isdigit():
+        return ResNet12(width=int(name.partition("-")[2] or 64))
+    if name in ("resnet20", "resnet32", "resnet56"):
+        return CifarResNet(blocks=(int(name.removeprefix("resnet")) - 2) // 6)
+    if name.startswith("timm:"):
+        return TimmBackbone(name.removeprefix("timm:"))
+    raise ValueError(f"no backbone {name!r}")
+
+
+class Conv4(nn.Sequential):
+    """Four blocks of convolution, batch norm, ReLU and 2x2 max-pooling, then flattened.
+
+    ``[N, 3, 32, 32]`` -> ``[N, 256]``: 64 channels on a 2x2 grid (Vinyals et al. 2016; Snell et al. 2017).
+    """
+
+    def __init__(self, filters: int = 64) -> None:
+        def block(inputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inputs, filters, 3, padding=1, bias=False),
+                nn.BatchNorm2d(filters),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            )
+
+        super().__init__(block(3), block(filters), block(filters), block(filters), nn.Flatten())
+        self.dim = filters * 4
+
+
+class ResNet12(nn.Module):
+    """Four residual blocks of three 3x3 convolutions; leaky ReLU 0.1, max-pool after each block.
+
+    Channels are `width` x (1, 2, 4, 8), features are globally average-pooled: ``[N, 8 * width]``.
+    Source: Oreshkin et al. 2018; the variant of Lee et al. 2019 without DropBlock.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        channels = [3, width, 2 * width, 4 * width, 8 * width]
+        self.blocks = nn.Sequential(*(_ResNet12Block(i, o) for i, o in zip(channels, channels[1:], strict=False)))
+        self.dim = 8 * width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, 8 * width]``."""
+        return self.blocks(images).mean(dim=(2, 3))
+
+
+class _ResNet12Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        widths = [inputs, outputs, outputs, outputs]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(3))
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            out = norm(conv(out))
+            if i < 2:
+                out = F.leaky_relu(out, 0.1, inplace=True)
+        out = F.leaky_relu(out + self.shortcut(x), 0.1, inplace=True)
+        return F.max_pool2d(out, 2)
+
+
+class CifarResNet(nn.Module):
+    """The ResNet for CIFAR of He et al. 2016, section 4.2: depth 6n + 2, 16-32-64 channels, option A.
+
+    Parameter names are those of akamaster/pytorch_resnet_cifar10, so that its checkpoints load; its
+    final `linear` layer has no counterpart here. ``[N, 3, H, W]`` -> ``[N, 64]``.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, blocks)
+        self.layer2 = self._stage(16, 32, blocks)
+        self.layer3 = self._stage(32, 64, blocks)
+        self.dim = 64
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+        return nn.Sequential(*(_BasicBlock(inputs if i == 0 else outputs, outputs) for i in range(blocks)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, 64]``."""
+        out = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        out = self.layer3(self.layer2(self.layer1(out)))
+        return out.mean(dim=(2, 3))
+
+
+class _BasicBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        stride = 1 if inputs == outputs else 2
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.padding = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        if self.stride > 1:  # option A: subsample, and fill the new channels with zeros on both sides
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(out + x, inplace=True)
+
+
+class TimmBackbone(nn.Module):
+    """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, num_features]``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        import timm
+
+        if not timm.is_model(name):
+            raise ValueError(f"no backbone 'timm:{name}'; see timm.list_models()")
+        self.model = timm.create_model(name, pretrained=False, num_classes=0)
+        self.dim = int(self.model.num_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, dim]``."""
+        return self.model(images)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of learnable parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def load_weights(backbone: nn.Module, path: str) -> list[str]:
+    """Start a backbone from a file of weights, without executing pickled code.
+
+    Reads safetensors, or a PyTorch checkpoint: a state dict, or one under ``state_dict`` or ``model``.
+    The prefixes ``module.`` (DataParallel), ``backbone.`` and ``model.`` are understood.
+
+    Returns:
+        Names in the file that the backbone has no place for (its classifier, say).
+
+    Raises:
+        ValueError: the file cannot be read, or does not fit the backbone; the message names the first
+            missing or misshapen parameter.
+    """
+    found = _read_state(path)
+    wanted = backbone.state_dict()
+    best: dict[str, Tensor] = {}
+    for prefix in ("", "module.", "backbone.", "model.", "backbone.model."):
+        stripped = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+        # timm's own checkpoints carry no prefix, while the wrapper calls its model `model`.
+        for lead in ("", "model."):
+            candidate = {lead + k: v for k, v in stripped.items() if lead + k in wanted}
+            if len(candidate) > len(best):
+                best = candidate
+    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
+    missing = [name for name in wanted if name not in best and name not in optional]
+    if missing:
+        raise ValueError(f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}")
+    for name, value in best.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(f"{name} is {list(value.shape)}, the backbone's is {list(wanted[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
+    backbone.load_state_dict(best, strict=False)
+    used = {id(value) for value in best.values()}
+    return [name for name, value in found.items() if id(value) not in used]
+
+
+def _read_state(path: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        try:
+            content = load_file(path)
+        except SafetensorError:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # torch.load raises whatever its unpickler stumbles over
+        raise ValueError(f"is no safetensors file or plain PyTorch checkpoint ({type(error).__name__})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not state:
+        raise ValueError("holds no named tensors")
+    return state

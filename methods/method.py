@@ -1,0 +1,174 @@
+"""What a method is: the contract between an algorithm and the harness.
+
+A method is one `LightningModule` in one file. It sees only the tensors it is handed; where they come
+from, on which device and in which precision, is the harness's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Ask for batches of `images` base training images drawn without replacement, epoch by epoch."""
+
+    images: int
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Ask for batches of `classes` x `images` base training images, grouped by class."""
+
+    classes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ask for `pairs` image pairs, half of one class and half of two."""
+
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Ask for `triplets` random (anchor, positive, negative) triples."""
+
+    triplets: int
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Ask for `episodes` N-way K-shot episodes a step, drawn from the base classes."""
+
+    way: int
+    shot: int
+    query: int
+    episodes: int = 1
+
+
+BatchSpec = Shuffled | Balanced | Pairs | Triplets | Episodes
+
+
+class LabelledBatch(NamedTuple):
+    """A batch of `Shuffled` or `Balanced` images.
+
+    Attributes:
+        images: float ``[N, 3, H, W]``, augmented and normalised.
+        labels: int64 ``[N]``, base class indices ``0..B-1``.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class PairBatch(NamedTuple):
+    """A batch of `Pairs`: images ``a`` and ``b`` ``[N, 3, H, W]``; ``same`` float ``[N]`` of 0 and 1."""
+
+    a: Tensor
+    b: Tensor
+    same: Tensor
+
+
+class TripletBatch(NamedTuple):
+    """A batch of `Triplets`: three float ``[N, 3, H, W]`` tensors."""
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+class EpisodeBatch(NamedTuple):
+    """A batch of `Episodes`.
+
+    Attributes:
+        support: float ``[E, way, shot, 3, H, W]``.
+        query: float ``[E, Q, 3, H, W]`` in random class order.
+        labels: int64 ``[E, Q]`` in ``0..way-1``.
+    """
+
+    support: Tensor
+    query: Tensor
+    labels: Tensor
+
+
+class Method(pl.LightningModule):
+    """Base class of every method.
+
+    A subclass sets the class attributes below as literals (the harness reads them without importing
+    the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
+    and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give.
+
+    Args:
+        backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
+        hp: the method's `Hyperparameters`.
+        num_classes: number of base classes B.
+    """
+
+    family: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    transductive: ClassVar[bool] = False
+    external_data: ClassVar[bool] = False
+    trains_on: ClassVar[str] = ""
+    fixed_embedding: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Replaced by each method."""
+
+        steps: int = 1000  # training steps
+
+    def __init__(self, backbone: nn.Module, hp: Any, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hp = hp
+        self.num_classes = num_classes
+
+    def batches(self) -> BatchSpec:
+        """What this method trains on."""
+        raise NotImplementedError
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Map images ``[N, 3, H, W]`` to the embeddings ``[N, D]`` that every other answer works on."""
+        return self.backbone(images)
+
+    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Score queries against the classes of their episode.
+
+        Args:
+            support: ``[E, way, shot, D]`` embeddings (``[E, way, shot, 3, H, W]`` images if not
+                `fixed_embedding`).
+            query: ``[E, Q, D]`` (or ``[E, Q, 3, H, W]``).
+
+        Returns:
+            ``[E, Q, way]``; the largest is the answer. Each query's row must depend on the support
+            set and that query alone unless the method says it is `transductive`.
+        """
+        raise NotImplementedError
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Score pairs of embeddings ``[N, D]``, ``[N, D]`` -> ``[N]``; larger means more alike."""
+        raise NotImplementedError
+
+    def log_loss(self, loss: Tensor) -> Tensor:
+        """Log the training loss under its common name, and hand it back."""
+        if self._trainer is not None:
+            self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+
+def class_means(support: Tensor) -> Tensor:
+    """Prototypes: the mean over shots, ``[E, way, shot, D]`` -> ``[E, way, D]`` (Snell et al. 2017, eq. 1)."""
+    return support.float().mean(dim=2)
+
+
+def flatten_images(support: Tensor, query: Tensor) -> Tensor:
+    """All images of a batch of episodes in one ``[E * (way * shot + Q), 3, H, W]`` tensor."""
+    return torch.cat([support.flatten(0, 2), query.flatten(0, 1)])

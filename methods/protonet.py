@@ -1,0 +1,93 @@
+"""Prototypical networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.distances import Cosine, Dot, SquaredEuclidean
+from methods.method import BatchSpec, EpisodeBatch, Episodes, Method, class_means, flatten_images
+from methods.optimizers import one_cycle_sgd
+
+DISTANCES = {"l2": SquaredEuclidean, "cosine": Cosine, "dot": Dot}
+
+
+class ProtoNet(Method):
+    """Prototypical networks: a class is the mean of its support embeddings.
+
+    Trained on episodes that look like the test: softmax over negative distances from each query to the
+    prototypes, cross-entropy on the true class (Snell et al. 2017, eq. 2). More classes in a training
+    episode than in a test episode make the task harder and the embedding better (section 3.2).
+    """
+
+    family = "metric learning"
+    paper = "Snell et al. 2017, Prototypical Networks for Few-shot Learning"
+    trains_on = "episodes"
+    presets = {
+        "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
+        "quick": {"backbone": "conv4", "steps": 3000},
+        "standard": {"backbone": "resnet12-32", "steps": 4500},
+        "paper": {
+            "backbone": "conv4",
+            "train_way": 20,
+            "train_shot": 5,
+            "train_query": 15,
+            "steps": 40000,
+            "optimizer": "adam",
+            "learning_rate": 0.001,
+            "weight_decay": 0.0,
+        },
+    }
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Defaults; the presets change some."""
+
+        steps: int = 4500  # training steps
+        train_way: int = 30  # classes in a training episode; at most the split's base classes
+        train_shot: int = 1  # support images a class in a training episode
+        train_query: int = 4  # query images a class in a training episode
+        episodes: int = 1  # training episodes a step
+        distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
+        scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD runs one cycle; Adam halves every 2000 steps
+        learning_rate: float = 0.05  # peak learning rate
+        weight_decay: float = 5e-4  # on matrices and filters
+
+    def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:
+        super().__init__(backbone, hp, num_classes)
+        self.distance = DISTANCES[hp.distance]()
+
+    def batches(self) -> BatchSpec:
+        """N-way K-shot episodes of base classes."""
+        hp = self.hp
+        return Episodes(min(hp.train_way, self.num_classes), hp.train_shot, hp.train_query, hp.episodes)
+
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
+        """Support and query go through the backbone in one forward."""
+        episodes, way, shot = batch.support.shape[:3]
+        embeddings = self.embed(flatten_images(batch.support, batch.query))
+        support, query = embeddings.split([episodes * way * shot, len(embeddings) - episodes * way * shot])
+        logits = self.episode_logits(support.unflatten(0, (episodes, way, shot)), query.unflatten(0, (episodes, -1)))
+        return self.log_loss(F.cross_entropy(self.hp.scale * logits.flatten(0, 1), batch.labels.flatten()))
+
+    def configure_optimizers(self) -> Any:
+        """SGD over one cycle, or the paper's Adam halved every 2,000 episodes."""
+        hp = self.hp
+        if hp.optimizer == "adam":
+            adam = torch.optim.Adam(self.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
+            schedule = torch.optim.lr_scheduler.StepLR(adam, step_size=2000, gamma=0.5)
+            return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle_sgd(self.parameters(), hp.steps, hp.learning_rate, hp.weight_decay)
+
+    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Negative distance of each query to each prototype: ``[E, Q, way]``."""
+        return self.distance.matrix(query, class_means(support))
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """``[N, D], [N, D] -> [N]``: the negative distance that the prototypes are compared with."""
+        return self.distance.rows(a, b)

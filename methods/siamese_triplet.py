@@ -1,0 +1,133 @@
+"""Siamese network with triplet loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.distances import Cosine, Euclidean
+from methods.method import Balanced, BatchSpec, LabelledBatch, Method, TripletBatch, Triplets, class_means
+from methods.optimizers import one_cycle_sgd
+
+
+class SiameseTriplet(Method):
+    """Siamese network with triplet loss: embed each image once, compare embeddings.
+
+    Images of one class are pulled together and images of different classes pushed apart. The triplets
+    (anchor, positive, negative) are mined within each batch of P classes x K images. `mining=soft`
+    weighs all negatives of an anchor-positive pair by how badly they violate it, a smooth hardest
+    negative: softplus(logsumexp(s_an / t) - s_ap / t), the N-pair form (Sohn 2016, eq. 4).
+    `mining=random` draws the triplets at random from the whole data set, as the original project did.
+    A query takes the class whose mean support embedding it is most similar to.
+    """
+
+    family = "metric learning"
+    paper = "Schroff et al. 2015, FaceNet: A Unified Embedding for Face Recognition and Clustering"
+    trains_on = "balanced"
+    presets = {
+        "smoke": {"backbone": "conv4", "steps": 12, "classes": 8},
+        "quick": {"backbone": "conv4", "steps": 3500, "learning_rate": 0.05},
+        "standard": {"backbone": "resnet12-32", "steps": 5300},
+        "paper": {
+            "backbone": "resnet56",
+            "mining": "random",
+            "steps": 52800,
+            "triplets": 128,
+            "optimizer": "adam",
+            "learning_rate": 0.001,
+            "weight_decay": 0.0,
+        },
+    }
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Defaults; the presets change some."""
+
+        steps: int = 5300  # training steps, one batch each
+        classes: int = 32  # P, classes in a batch
+        images: int = 4  # K, images of each class in a batch
+        distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared
+        mining: Literal["soft", "all", "semihard", "hard", "random"] = "soft"  # how triplets are chosen
+        temperature: float = 0.1  # t of mining=soft, in units of similarity
+        margin: float = 0.0  # of the other minings; 0 means 0.3 for cosine, 1.0 for euclidean
+        triplets: int = 128  # triplets in a batch of mining=random
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD runs one cycle, Adam at a constant rate
+        learning_rate: float = 0.1  # peak learning rate
+        weight_decay: float = 5e-4  # on matrices and filters
+
+    def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:
+        super().__init__(backbone, hp, num_classes)
+        self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
+        self.margin = hp.margin or (0.3 if hp.distance == "cosine" else 1.0)
+        self.miner: Any = None
+        if hp.mining in ("all", "semihard", "hard"):
+            from pytorch_metric_learning.miners import TripletMarginMiner
+
+            self.miner = TripletMarginMiner(self.margin, hp.mining, distance=_metric(hp.distance))
+
+    def batches(self) -> BatchSpec:
+        """Classes x images, or random triplets."""
+        if self.hp.mining == "random":
+            return Triplets(self.hp.triplets)
+        return Balanced(min(self.hp.classes, self.num_classes), self.hp.images)
+
+    def training_step(self, batch: LabelledBatch | TripletBatch, batch_idx: int) -> Tensor:
+        """One forward per image, whatever the number of triplets it takes part in."""
+        if isinstance(batch, TripletBatch):
+            a, p, n = self.embed(torch.cat(batch)).chunk(3)
+            violation = self.distance.rows(a, n) - self.distance.rows(a, p) + self.margin
+            return self.log_loss(F.relu(violation).mean())
+        embeddings = self.embed(batch.images)
+        if self.miner is None:
+            return self.log_loss(self.soft_triplet_loss(embeddings, batch.labels))
+        a, p, n = self.miner(embeddings, batch.labels)
+        violation = (
+            self.distance.rows(embeddings[a], embeddings[n])
+            - self.distance.rows(embeddings[a], embeddings[p])
+            + self.margin
+        )
+        # A batch without a violated triplet has loss 0, still attached to the graph.
+        return self.log_loss(F.relu(violation).sum() / max(len(violation), 1) + 0 * embeddings.sum())
+
+    def soft_triplet_loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Mean over anchor-positive pairs of softplus(logsumexp_n(s_an / t) - s_ap / t).
+
+        Args:
+            embeddings: ``[N, D]``.
+            labels: int64 ``[N]``; each class at least twice.
+        """
+        similarity = self.distance.matrix(embeddings, embeddings) / self.hp.temperature
+        same = labels[:, None] == labels[None, :]
+        negatives = similarity.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)
+        positives = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        return F.softplus(negatives - similarity)[positives].mean()
+
+    def configure_optimizers(self) -> Any:
+        """SGD over one cycle, or Adam at a constant rate as the original project had it."""
+        hp = self.hp
+        if hp.optimizer == "adam":
+            return torch.optim.Adam(self.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
+        return one_cycle_sgd(self.parameters(), hp.steps, hp.learning_rate, hp.weight_decay)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 where the distance is the cosine."""
+        embeddings = self.backbone(images).float()
+        return F.normalize(embeddings, dim=1) if self.hp.distance == "cosine" else embeddings
+
+    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Similarity of each query to each class's mean embedding: ``[E, Q, way]``."""
+        return self.distance.matrix(query, class_means(support))
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """``[N, D], [N, D] -> [N]``: cosine, or negative Euclidean distance."""
+        return self.distance.rows(a, b)
+
+
+def _metric(name: str) -> Any:
+    from pytorch_metric_learning import distances
+
+    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance(normalize_embeddings=False)
