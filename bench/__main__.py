@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line, with mistakes as one line on stderr and the exit codes of the documentation."""
+    import typer
+
     from bench.cli import app
     from bench.errors import UserError
 
+    # A terminal that has no ± should not cost the user the table.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
     except UserError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was recorded", 130)
-    except BrokenPipeError:  # `bench list | head`
-        sys.stderr.close()
-        sys.exit(0)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a mistake in the command line
             raise
-        _fail(_usage(error), getattr(error, "exit_code", 2))
+        _fail(_usage(error), 2)
+    if code == 130:  # what the parser makes of Ctrl-C
+        _fail("interrupted; a run that was not finished is not recorded", 130)
+    sys.exit(code)
 
 
-def _usage(error) -> str:  # type: ignore[no-untyped-def]
+def _usage(error: Any) -> str:
     """The parser's complaint as one line that names the flag, the value and what is allowed."""
-    from bench.errors import one_of
+    from bench.errors import one_line, one_of
 
-    message = " ".join(error.format_message().split())
-    option = getattr(error, "option_name", None)
-    if option and not getattr(error, "param", None) and error.ctx is not None:
-        flags = [flag for p in error.ctx.command.params for flag in p.opts if flag.startswith("--")]
-        if option not in flags:
-            return f"{option}: no such flag; {one_of(option, flags)}"
-    return message
+    message = one_line(error.format_message()).rstrip(".")
+    flag, parameter = getattr(error, "option_name", None), getattr(error, "param", None)
+    if type(error).__name__ == "NoSuchOption":
+        flags = [name for own in error.ctx.command.params for name in own.opts if name.startswith("--")]
+        return f"{flag}: no such flag; {one_of(flag, flags)}"
+    if flag:  # a value is missing, or there is one where there should be none
+        return f"{flag}: {message.removeprefix(f'Option {flag!r} ')}"
+    if type(error).__name__ == "MissingParameter" and parameter is not None:
+        return f"{parameter.metavar}: is missing; {parameter.help.rstrip('.')}"
+    if message == "Missing command":
+        return f"{error.ctx.info_name}: needs a command; {one_of('', error.ctx.command.commands)}"
+    return f"{message[0].lower()}{message[1:]}; see {error.ctx.command_path} --help"
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 

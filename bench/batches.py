@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split
-from bench.episodes import ClassPool, Setting, stream
+from bench.episodes import CHUNK, ClassPool, Setting, stream
 from bench.pairs import draw_pairs, draw_triplets
 from methods.method import (
     Balanced,
@@ -149,8 +149,9 @@ class TrainingBatches(IterableDataset):
 
     def _episodes(self, spec: Episodes, generator: torch.Generator) -> Iterator[EpisodeBatch]:
         setting = Setting(spec.way, spec.shot, spec.query, 2**40)
-        for drawn in stream(self.pool, f"training/{self.seed}", setting):
-            for first in range(0, len(drawn) - spec.episodes + 1, spec.episodes):
+        whole_steps = max(1, CHUNK // spec.episodes) * spec.episodes
+        for drawn in stream(self.pool, f"training/{self.seed}", setting, whole_steps):
+            for first in range(0, whole_steps, spec.episodes):
                 part = slice(first, first + spec.episodes)
                 labels = torch.from_numpy(drawn.labels[part]).to(self.labels.device)
                 support = self._take(drawn.support[part], generator)

@@ -2,99 +2,148 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shlex
 import sys
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from bench.errors import UserError
+from bench.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
 
+LISTINGS = ("methods", "splits", "datasets", "backbones", "presets", "runs")
+
+
+class Commands(TyperGroup):
+    """Answers a mistyped command with the nearest one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command called `cmd_name`."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise UserError(cmd_name, "", f"no such command; {one_of(cmd_name, self.commands)}")
+        return command
+
+
+def whole_number(name: str) -> Callable[[str], int]:
+    """A parser of the flag's value."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise UserError(name, text, "must be a whole number")
+        return int(text)
+
+    return parse
+
+
+def flag(name: str, metavar: str, text: str, panel: str | None = None) -> Any:
+    """A flag of a command: `metavar` N takes a whole number, an empty one no value."""
+    parser = whole_number(name) if metavar == "N" else None
+    return typer.Option(name, metavar=metavar, parser=parser, help=text, rich_help_panel=panel)
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot image classification methods, compared so that one can believe it.",
+    epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard`.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="What a data set holds, and whether it is whole.")
+data_app = typer.Typer(cls=Commands, help="What a data set holds, and whether it is whole.")
 app.add_typer(data_app, name="data")
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="Where data sets lie. Default: $FEWSHOT_DATA, else the user cache folder."),
-]
-Results = Annotated[Path, typer.Option("--results", help="Folder of records.")]
-Dataset = Annotated[str, typer.Option("--dataset", help="cifar100, glyphs, folder:PATH or hf:NAME.")]
-ImageSize = Annotated[
-    int | None, typer.Option("--image-size", help="Side in pixels to which images of folder: and hf: are resized.")
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]
+WHAT, OWN, WHERE, HOW = (
+    "What to run",
+    "A few-shot setting of your own, measured besides",
+    "Folders",
+    "How to run it",
+)
 
-
-class Listing(StrEnum):
-    """What `list` can list."""
-
-    methods = "methods"
-    splits = "splits"
-    datasets = "datasets"
-    backbones = "backbones"
-    presets = "presets"
-    runs = "runs"
+Dataset = Annotated[str, flag("--dataset", "NAME", "cifar100, glyphs, folder:PATH or hf:NAME.")]
+DATA_ROOT = "Where data sets lie; else $FEWSHOT_DATA, else the user's cache folder."
+IMAGE_SIZE = "Side in pixels to which images of folder: and hf: are resized (32)."
+NO_DOWNLOAD = "Never download."
+DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
+ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
+Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
+Results = Annotated[Path, flag("--results", "DIR", "Folder of records.")]
 
 
 @app.command()
 def run(
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="A method, or path/to/file.py:Class (its code is run). May be repeated or a,b."),
+        flag(
+            "--method", "NAME,...", "See `list methods`; or path/to/file.py:Class, whose code is run.", WHAT
+        ),
     ] = None,
-    split: Annotated[list[str] | None, typer.Option("--split", help="See `list splits`. May be repeated or a,b.")] = None,
-    seed: Annotated[list[str] | None, typer.Option("--seed", help="Training seed. May be repeated or 0,1,2.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="smoke, quick, standard (default) or paper.")] = None,
+    split: Annotated[
+        list[str] | None, flag("--split", "NAME,...", "See `list splits` (90-10).", WHAT)
+    ] = None,
+    seed: Annotated[list[str] | None, flag("--seed", "N,...", "Training seeds (0).", WHAT)] = None,
+    preset: Annotated[
+        str | None, flag("--preset", "NAME", "smoke, quick, standard (default) or paper.", WHAT)
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="cifar100 (default), glyphs, folder:PATH or hf:NAME.")
+        str | None, flag("--dataset", "NAME", "cifar100 (default), glyphs, folder:PATH or hf:NAME.", WHAT)
     ] = None,
-    data_root: DataRoot = None,
-    image_size: ImageSize = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Instead of the preset's; see `list backbones`.")] = None,
+    image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
+    backbone: Annotated[
+        str | None, flag("--backbone", "NAME", "Not the preset's; see `list backbones`.", WHAT)
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Start from this file (safetensors or a PyTorch checkpoint).")
+        str | None, flag("--weights", "FILE", "Start from these: safetensors or a PyTorch checkpoint.", WHAT)
     ] = None,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Evaluate the weights as they are.")] = False,
-    steps: Annotated[int | None, typer.Option("--steps", help="Training steps, instead of the preset's.")] = None,
-    way: Annotated[int | None, typer.Option("--way", help="A setting more: classes in an episode.")] = None,
-    shot: Annotated[int | None, typer.Option("--shot", help="A setting more: support images a class.")] = None,
-    query: Annotated[int | None, typer.Option("--query", help="A setting more: query images a class (15).")] = None,
-    episodes: Annotated[int | None, typer.Option("--episodes", help="A setting more: how many episodes (10,000).")] = None,
+    no_train: Annotated[bool, flag("--no-train", "", "Evaluate the weights as they are.", WHAT)] = False,
+    steps: Annotated[int | None, flag("--steps", "N", "Training steps, not the preset's.", WHAT)] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter; see `list methods --method NAME`.")
+        list[str] | None,
+        flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="A YAML file with any of these; flags win over it.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
-    results: Results = Path("results"),
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of checkpoints, logs and resolved configurations.")] = Path("runs"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again what is recorded already.")] = False,
-    offline: Offline = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records instead of tables.")] = False,
+    config: Annotated[
+        Path | None, flag("--config", "FILE", "YAML, such as a run's config.yaml; flags win over it.", WHAT)
+    ] = None,
+    way: Annotated[int | None, flag("--way", "N", "Classes in an episode.", OWN)] = None,
+    shot: Annotated[int | None, flag("--shot", "N", "Support images a class.", OWN)] = None,
+    query: Annotated[int | None, flag("--query", "N", "Query images a class (15).", OWN)] = None,
+    episodes: Annotated[int | None, flag("--episodes", "N", "How many episodes (10,000).", OWN)] = None,
+    data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
+    results: Annotated[Path, flag("--results", "DIR", "Folder of records.", WHERE)] = Path("results"),
+    runs: Annotated[
+        Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.", WHERE)
+    ] = Path("runs"),
+    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.", HOW)] = "auto",
+    precision: Annotated[
+        str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
+    ] = None,
+    overwrite: Annotated[bool, flag("--overwrite", "", "Run again what is recorded already.", HOW)] = False,
+    offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
+    as_json: Annotated[
+        bool, flag("--json", "", "Print the records, one JSON object a line, not tables and paths.", HOW)
+    ] = False,
 ) -> None:
-    """Train and evaluate, and write one record for each method, split and seed."""
+    """Train and evaluate, and write one record for each method, split and seed.
+
+    Methods, splits and seeds may be several: `--method protonet,siamese_triplet --seed 0,1,2`.
+    """
     from bench import config as configuration
 
     given: dict[str, Any] = configuration.read_yaml(config) if config else {}
     sources = {key: f"{config}: {key}" for key in given}
     flags = {
-        "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone, "weights": weights,
-        "train": False if no_train else None, "way": way, "shot": shot, "query": query, "episodes": episodes,
-        "precision": precision,
+        "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
+        "weights": weights, "train": False if no_train else None, "way": way, "shot": shot, "query": query,
+        "episodes": episodes, "precision": precision,
     }  # fmt: skip
     for key, value in flags.items():
         if value is not None:
@@ -103,43 +152,47 @@ def run(
     if steps is not None:
         sets["steps"], sources["steps"] = str(steps), "--steps"
 
+    cells: dict[str, list[Any]] = {
+        "method": _several("--method", method),
+        "split": _several("--split", split),
+        "seed": [whole_number("--seed")(text) for text in _several("--seed", seed)],
+    }
     grid = []
-    for one_method in _several(method) or [given.get("method")]:
-        for one_split in _several(split) or [given.get("split")]:
-            for one_seed in _several(seed) or [given.get("seed")]:
-                if isinstance(one_seed, str) and not one_seed.isdecimal():
-                    raise UserError("--seed", one_seed, "a whole number from 0 to 4294967295")
-                cell = {"method": one_method, "split": one_split, "seed": int(one_seed) if isinstance(one_seed, str) else one_seed}
-                where = sources | {k: f"--{k}" for k, v in (("method", method), ("split", split), ("seed", seed)) if v}
-                grid.append(configuration.resolve({**given, **cell}, where, sets))
-    _check_before_imports(grid)
+    axes = [values or [given.get(key)] for key, values in cells.items()]
+    for cell in itertools.product(*axes):
+        where = sources | {key: f"--{key}" for key, values in cells.items() if values}
+        grid.append(configuration.resolve(given | dict(zip(cells, cell, strict=True)), where, sets))
+    _check_before_imports(grid, device)
 
-    from bench.progress import Progress
-    from bench.runner import Options
-    from bench.runner import run as run_one
+    from bench.preparation import Options
+    from bench.runner import run_all
     from bench.show import result_table
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, overwrite, offline)
     paths = []
-    for one in grid:
-        path, record = run_one(one, options, Progress())
+    for path, record in run_all(grid, options):
         print(record.model_dump_json() if as_json else result_table(record), flush=True)
         paths.append(path)
     for path in paths:
-        print(path)
+        print(path, file=sys.stderr if as_json else sys.stdout)
 
 
-def _several(values: list[str] | None) -> list[str]:
-    """Repeated flags and comma lists as one list without repetitions; a path may hold commas."""
-    split = [part.strip() for value in values or [] for part in ([value] if ".py" in value else value.split(","))]
-    return list(dict.fromkeys(part for part in split if part))
+def _several(name: str, values: list[str] | None) -> list[str]:
+    """Repeated flags and comma lists as one list without repetitions."""
+    parts = [(value, part.strip()) for value in values or [] for part in value.split(",")]
+    for value, part in parts:
+        if not part:
+            raise UserError(name, value or "''", "a name is empty")
+    return list(dict.fromkeys(part for _, part in parts))
 
 
-def _check_before_imports(grid: list[RunConfig]) -> None:
+def _check_before_imports(grid: list[RunConfig], device: str) -> None:
     """Mistakes that need no data are found before torch is imported."""
     from bench.data.names import check_dataset, check_split
+    from bench.environment import check_device
 
+    check_device(device)
     for one in grid:
         check_dataset(one.dataset)
         check_split(one.split)
@@ -147,32 +200,47 @@ def _check_before_imports(grid: list[RunConfig]) -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[Listing, typer.Argument(help="What to list.")],
-    method: Annotated[str | None, typer.Option("--method", help="With `methods`: all about one, with its hyperparameters.")] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help=f"{', '.join(LISTINGS[:-1])} or {LISTINGS[-1]}.")
+    ],
+    method: Annotated[
+        str | None, flag("--method", "NAME", "With `methods`: all about one, with its hyperparameters.")
+    ] = None,
     results: Results = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """List methods, splits, datasets, backbones, presets or recorded runs."""
     from bench import show
 
-    if what is Listing.methods and method is not None:
-        from bench.config import method_info
-
-        print(show.method_page(method_info(method)))
+    if what not in LISTINGS:
+        raise UserError("list", what, one_of(what, LISTINGS))
+    if method is None:
+        rows = show.listing(what, results)
+        print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
         return
-    rows = show.listing(what.value, results)
-    print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
+    if what != "methods":
+        raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")
+    from dataclasses import asdict
+
+    from bench.config import method_info
+
+    info = method_info(method)
+    print(json.dumps(asdict(info), indent=1) if as_json else show.method_page(info))
 
 
 @app.command()
 def leaderboard(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False,
+    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if the file is stale.")] = False,
     results: Results = Path("results"),
-    output: Annotated[Path, typer.Option("--output", help="The file to write.")] = Path("leaderboard.md"),
+    output: Annotated[Path, flag("--output", "FILE", "The file to write.")] = Path("leaderboard.md"),
 ) -> None:
     """Write leaderboard.md from the records."""
     from bench import leaderboard as board
 
+    if not results.exists():
+        raise UserError(
+            "--results", results, "no such folder; `python -m bench run` makes it, with a record in it"
+        )
     if check:
         if board.is_stale(results, output):
             print(f"{output} is stale: run `python -m bench leaderboard`", file=sys.stderr)
@@ -193,15 +261,19 @@ def data_info(
     data_root: DataRoot = None,
     image_size: ImageSize = None,
     offline: Offline = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """Say what is there: counts, fingerprint, duplicates."""
-    from bench.data import inspect
     from bench.data.names import check_dataset
-    from bench.show import fact_table
 
     check_dataset(dataset)
-    facts = inspect.info(dataset, data_root, image_size, offline)
+
+    from bench.data import inspect
+    from bench.progress import shown
+    from bench.show import fact_table
+
+    with shown() as progress:
+        facts = inspect.info(dataset, data_root, image_size, offline, progress)
     print(json.dumps(facts, indent=1) if as_json else fact_table(facts))
 
 
@@ -213,11 +285,15 @@ def data_verify(
     offline: Offline = False,
 ) -> None:
     """Read every image and name what is damaged; exit 1 if anything is."""
-    from bench.data import inspect
     from bench.data.names import check_dataset
 
     check_dataset(dataset)
-    problems = inspect.verify(dataset, data_root, image_size, offline)
+
+    from bench.data import inspect
+    from bench.progress import shown
+
+    with shown() as progress:
+        problems = inspect.verify(dataset, data_root, image_size, offline, progress)
     for problem in problems:
         print(problem)
     if problems:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import PROTOCOL_VERSION
 from bench.errors import UserError, one_of
+from bench.hyperparameters import checked, what_is_allowed
 from methods import registry
+from methods.backbone_names import BACKBONES
 from methods.registry import MethodInfo
 
 PRESETS = {
@@ -25,6 +26,9 @@ PRESETS = {
     "paper": "the source's own backbone and hyperparameters; for a GPU",
 }
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
+METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
+QUERY, EPISODES = 15, 10_000  # of a setting whose flags leave them out
+STANDARD_SETTINGS = ((5, 1), (5, 5), (5, 10))  # way and shot that runs measure anyway
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -35,7 +39,8 @@ class RunConfig(BaseModel):
     Attributes:
         method: a name, or ``path/to/file.py:Class``.
         hyperparameters: all of them, after preset, YAML and flags.
-        overrides: those (and `backbone`) that differ from the preset.
+        overrides: what differs from the preset: hyperparameters, the backbone, and a standard setting
+            that was measured otherwise.
         weights: file of starting weights; train: False to evaluate them as they are.
         way, shot, query, episodes: one setting more, of the user's own; all None for none.
         image_size: for image folders.
@@ -44,30 +49,39 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     method: str
-    preset: Literal["smoke", "quick", "standard", "paper"] = "standard"
+    preset: str = "standard"
     dataset: str = "cifar100"
     split: str = "90-10"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     backbone: str = ""
     weights: str | None = None
     train: bool = True
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = None
     way: Annotated[int, Field(ge=2)] | None = None
     shot: Positive | None = None
     query: Positive | None = None
     episodes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
-    def run_id(self, weights_sha256: str | None) -> str:
-        """A readable name that is the same for the same configuration and different for another."""
+    def run_id(self, fingerprint: str, weights_sha256: str | None) -> str:
+        """A readable name that is the same for the same configuration and different for another.
+
+        Args:
+            fingerprint: of the data set; the same name may stand for other images.
+            weights_sha256: of the file of starting weights, if there is one.
+        """
+        info = method_info(self.method)
         content = self.model_dump(exclude={"weights", "overrides"}) | {
             "weights": weights_sha256,
+            "fingerprint": fingerprint,
             "protocol": PROTOCOL_VERSION,
         }
+        if info.source.endswith(".py"):  # a file that its author may be changing between two runs
+            content["method"] = hashlib.sha256(Path(info.source).read_bytes()).hexdigest() + info.class_name
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        words = [method_info(self.method).name, self.dataset, self.split, self.preset, f"s{self.seed}", digest]
+        words = [info.name, self.dataset, self.split, self.preset, f"s{self.seed}", digest]
         return "_".join(_slug(word) for word in words)
 
     def to_yaml(self) -> str:
@@ -75,6 +89,10 @@ class RunConfig(BaseModel):
         import yaml
 
         return yaml.safe_dump(self.model_dump(exclude={"overrides"}, exclude_none=True), sort_keys=False)
+
+
+KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
+"""What a YAML file may set."""
 
 
 def _slug(text: str) -> str:
@@ -87,20 +105,21 @@ def method_info(name: str, flag: str = "--method") -> MethodInfo:
     """The method called `name`: one of the registry's, or ``path/to/file.py[:Class]``.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it cannot be read.
     """
-    path, _, class_name = name.partition(":")
-    if path.endswith(".py"):
-        if not Path(path).is_file():
+    if file := METHOD_FILE.fullmatch(name):
+        path = Path(file["path"])
+        if not path.is_file():
             raise UserError(flag, name, "no such file; path/to/file.py:Class")
         try:
-            info = registry.read_source(Path(path), Path(path).stem, str(Path(path)), class_name or None)
+            return registry.read_source(path, path.stem, str(path), file["class_name"])
         except ValueError as error:
-            raise UserError(flag, name, str(error)) from None
-        return info
+            raise UserError(flag, name, f"the file {error}") from None
     known = registry.available()
     if name not in known:
         raise UserError(flag, name, f"{one_of(name, known)}, or path/to/file.py:Class")
+    if known[name].problem:
+        raise UserError(flag, name, known[name].problem)
     return known[name]
 
 
@@ -110,8 +129,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     Args:
         given: values of `RunConfig` fields; None means not given.
         sources: field name -> how an error message calls where it came from.
-        sets: hyperparameters from ``--set``, as text. Whole numbers are at least 1, others at least 0;
-            a method that wants less or more says so when it is built.
+        sets: hyperparameters from ``--set`` (and ``--steps``), as text.
 
     Raises:
         UserError: an unknown key or a value that is not allowed.
@@ -122,101 +140,75 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         return sources.get(key, f"--{key.replace('_', '-')}")
 
     for key in given:
-        if key not in RunConfig.model_fields or key == "overrides":
-            raise UserError(flag(key), "", one_of(key, [k for k in RunConfig.model_fields if k != "overrides"]))
+        if key not in KEYS:
+            hint = "hyperparameters go under `hyperparameters:`"
+            raise UserError(flag(key), "", f"no such key; {one_of(key, KEYS)}; {hint}")
     if "method" not in given:
-        raise UserError("--method", "", f"is missing; {one_of('', registry.available())}")
+        raise UserError(
+            "--method", "", f"is missing; {one_of('', registry.available())}, or path/to/file.py:Class"
+        )
     if not isinstance(given["method"], str):
-        raise UserError(flag("method"), given["method"], "a method's name")
+        raise UserError(flag("method"), given["method"], "must be the name of one method")
     info = method_info(given["method"], flag("method"))
+
     preset = given.get("preset", "standard")
-    if preset not in PRESETS:
-        raise UserError(flag("preset"), preset, one_of(preset, PRESETS))
-    if preset not in info.presets:
-        raise UserError(flag("preset"), preset, f"{info.name} has the presets {', '.join(info.presets)}")
-    from_preset = {name: parameter.default for name, parameter in info.parameters.items()} | info.presets[preset]
-    backbone = from_preset.pop("backbone", "conv4")
+    if not isinstance(preset, str) or preset not in info.presets:
+        raise UserError(flag("preset"), preset, f"{one_of(preset, info.presets)} (of {info.name})")
+    changed = dict(info.presets[preset])
+    backbone = changed.pop("backbone", "conv4")
+    defaults = {name: parameter.default for name, parameter in info.parameters.items()}
+    from_preset = defaults | checked(info, changed, lambda *_: (flag("preset"), preset), strict=True)
+    hyperparameters = from_preset | _hyperparameters(info, given, sources, sets)
 
-    chosen = given.get("hyperparameters", {})
-    if not isinstance(chosen, dict):
-        raise UserError(flag("hyperparameters"), chosen, "a map from name to value")
-    where = flag("hyperparameters")
-    hyperparameters = from_preset | _checked(info, chosen, lambda name: f"{where}.{name}", strict=True)
-    hyperparameters |= _checked(info, sets, lambda name: f"{sources.get(name, '--set')} {name} =", strict=False)
-
-    values = {**given, "preset": preset, "hyperparameters": hyperparameters}
-    values.setdefault("backbone", backbone)
-    if not isinstance(values["backbone"], str) or not BACKBONE.fullmatch(values["backbone"]):
-        from methods.backbone_names import BACKBONES
-
+    values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
+    if not (isinstance(values["backbone"], str) and BACKBONE.fullmatch(values["backbone"])):
         raise UserError(flag("backbone"), values["backbone"], one_of(values["backbone"], BACKBONES))
-    overrides = {k: v for k, v in hyperparameters.items() if v != from_preset.get(k)}
+    own = _own_setting(values, flag)
+    overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
     try:
-        config = RunConfig(**values, overrides=overrides)
+        return RunConfig(**(values | own), overrides=overrides | _changed_standard(values | own))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = str(first["loc"][0])
-        raise UserError(flag(key), first["input"], _sentence(first["msg"])) from None
-    _check_setting(config, flag)
-    if not config.train and config.weights is None and config.hyperparameters != from_preset:
-        raise UserError("--no-train", "", "hyperparameters change nothing without training")
-    return config
+        raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None
 
 
-def _check_setting(config: RunConfig, flag: Any) -> None:
-    own = {key: getattr(config, key) for key in ("way", "shot", "query", "episodes")}
-    if any(value is not None for value in own.values()):
-        for key in ("way", "shot"):
-            if own[key] is None:
-                raise UserError(flag(key), "", "is missing; a setting of your own needs --way and --shot")
-
-
-def _checked(
-    info: MethodInfo, values: Mapping[str, Any], flag: Callable[[str], str], *, strict: bool
+def _hyperparameters(
+    info: MethodInfo, given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[str, str]
 ) -> dict[str, Any]:
-    for name, value in values.items():
-        if name not in info.parameters:
-            problem = f"{info.name} has no such hyperparameter; {one_of(name, info.parameters)}"
-            raise UserError(flag(name), value, problem)
-    try:
-        # A YAML file has types already; a flag is text, and pydantic reads the type from it.
-        return _model(info).model_validate(dict(values), strict=strict).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(flag(str(first["loc"][0])), first["input"], _sentence(first["msg"])) from None
+    """Those of the YAML file, and over them those of the flags."""
+    where = sources.get("hyperparameters", "hyperparameters")
+    from_file = given.get("hyperparameters", {})
+    if not isinstance(from_file, dict):
+        raise UserError(where, from_file, "must be a map from name to value")
+
+    def in_file(name: str, value: Any) -> tuple[str, str]:
+        return f"{where}.{name}", value
+
+    def in_flags(name: str, value: Any) -> tuple[str, str]:
+        return (sources[name], value) if name in sources else ("--set", f"{name}={value}")
+
+    return checked(info, from_file, in_file, strict=True) | checked(info, sets, in_flags, strict=False)
 
 
-def _model(info: MethodInfo) -> type[BaseModel]:
-    typed: dict[str, Any] = {}
-    for name, parameter in info.parameters.items():
-        try:
-            typed[name] = (_type(ast.parse(parameter.annotation, mode="eval").body), None)
-        except ValueError:
-            known = "int, float, bool, str, Literal[...], or one of them | None"
-            raise UserError("--method", info.name, f"{name}: {parameter.annotation} is not {known}") from None
-    return create_model("Hyperparameters", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **typed)
+def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
+    """The parts of a few-shot setting of the user's own that were left to us."""
+    if not any(key in values for key in ("way", "shot", "query", "episodes")):
+        return {}
+    for key in ("way", "shot"):
+        if key not in values:
+            raise UserError(flag(key), "", "is missing; a setting of your own needs --way and --shot")
+    return {"query": values.get("query", QUERY), "episodes": values.get("episodes", EPISODES)}
 
 
-def _type(node: ast.expr) -> Any:
-    """The type that an annotation means, without running the code of the method's file."""
-    match node:
-        case ast.Name(id="int"):
-            return Positive
-        case ast.Name(id="float"):
-            return Annotated[float, Field(ge=0)]
-        case ast.Name(id="bool" | "str" as name):
-            return {"bool": bool, "str": str}[name]
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=choices)):
-            return Literal[tuple(ast.literal_eval(choice) for choice in choices)]  # type: ignore[misc]
-        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
-            return _type(left) | None
-    raise ValueError(ast.unparse(node))
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+def _changed_standard(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Queries and episodes of a setting that takes a standard one's place but is not the same."""
+    if (values.get("way"), values.get("shot")) not in STANDARD_SETTINGS:
+        return {}
+    return {
+        key: values[key] for key, usual in (("query", QUERY), ("episodes", EPISODES)) if values[key] != usual
+    }
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -227,15 +219,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Reads 1e-3 as the number that it is in YAML 1.2; in 1.1 it is text."""
+
+    scientific = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", scientific, list("-+0123456789"))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise UserError("--config", path, reason) from None
-    except yaml.YAMLError as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise UserError("--config", path, error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise UserError("--config", path, "is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}" if where else "somewhere"
-        raise UserError("--config", path, f"is not YAML at {line}") from None
+        raise UserError(
+            "--config", path, f"is not YAML in line {where.line + 1}" if where else "is not YAML"
+        ) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError("--config", path, "must be a map from names to values, e.g. `method: protonet`")
     return content
@@ -251,6 +250,6 @@ def read_sets(texts: list[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key.strip() and equals):
-            raise UserError("--set", text, "key=value, e.g. --set learning_rate=0.05")
+            raise UserError("--set", text, "must be key=value, e.g. --set learning_rate=0.05")
         found[key.strip()] = value.strip()
     return found

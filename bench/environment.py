@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError, one_of
 
+if TYPE_CHECKING:
+    import torch
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -23,7 +29,17 @@ LIBRARIES = (
 )
 
 
-def pick_device(name: str):  # type: ignore[no-untyped-def]
+def check_device(name: str) -> None:
+    """Refuse a name that is no device's anywhere, before torch is imported.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    if not DEVICE.fullmatch(name):
+        raise UserError("--device", name, one_of(name, ("auto", "cpu", "cuda", "cuda:1", "mps")))
+
+
+def pick_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` as a torch.device.
 
     Raises:
@@ -31,29 +47,30 @@ def pick_device(name: str):  # type: ignore[no-untyped-def]
     """
     import torch
 
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    check_device(name)
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.cuda.is_available():
+        there.insert(1, "cuda")
     if torch.backends.mps.is_available():
         there.append("mps")
     if name == "auto":
-        return torch.device(there[-1])
-    kind, _, number = name.partition(":")
-    if kind not in there or (number and not (number.isdigit() and int(number) < torch.cuda.device_count())):
-        raise UserError("--device", name, one_of(name, ["auto", *there]))
+        return torch.device(next((kind for kind in ("cuda", "mps") if kind in there), "cpu"))
+    if name not in there:
+        raise UserError("--device", name, f"not on this machine; {one_of('', ['auto', *there])}")
     return torch.device(name)
 
 
-def pick_precision(name: str, device) -> str:  # type: ignore[no-untyped-def]
-    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 where the hardware computes in it."""
+def pick_precision(name: str, device: torch.device) -> str:
+    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 where hardware computes in it."""
     import torch
 
     if name == "auto":
-        fast = {
-            "cpu": lambda: (
-                torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            ),
-            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        }
-        name = "bf16" if fast.get(device.type, lambda: False)() else "fp32"
+        fast = False
+        if device.type == "cpu":
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        elif device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bf16" if fast else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
 
 
@@ -84,7 +101,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def device_name(device) -> str:  # type: ignore[no-untyped-def]
+def device_name(device: torch.device) -> str:
     """What the device is called."""
     import torch
 

@@ -100,8 +100,8 @@ def draw(pool: ClassPool, key: str, setting: Setting) -> EpisodeList:
 _FIELDS = ("classes", "support", "query", "labels")
 
 
-def stream(pool: ClassPool, key: str, setting: Setting) -> Iterator[EpisodeList]:
-    """`draw` in pieces of at most `CHUNK` episodes, for training without end."""
+def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> Iterator[EpisodeList]:
+    """`draw` in pieces of at most `chunk` episodes, for training without end."""
     way, shot, query = setting.way or len(pool.classes), setting.shot, setting.query
     if way > len(pool.classes):
         raise ValueError(f"{way} classes asked for, {len(pool.classes)} there")
@@ -110,8 +110,8 @@ def stream(pool: ClassPool, key: str, setting: Setting) -> Iterator[EpisodeList]
     bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     per_class, queries = shot + query, way * query
     words = way + way * per_class + queries
-    for first in range(0, setting.count, CHUNK):
-        episodes = min(CHUNK, setting.count - first)
+    for first in range(0, setting.count, chunk):
+        episodes = min(chunk, setting.count - first)
         raw = bits.random_raw(episodes * words).reshape(episodes, words)
         for_classes, for_images, for_order = np.split(raw, [way, way + way * per_class], axis=1)
         classes = _without_replacement(for_classes, np.full(episodes, len(pool.classes)))
@@ -140,6 +140,7 @@ def _without_replacement(raw: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     row = np.arange(rows)
     for j in range(k):
         # A 32-bit fraction times the range: the bias is below sizes / 2^32.
-        pick = j + (((raw[:, j] >> np.uint64(32)) * (sizes - j).astype(np.uint64)) >> np.uint64(32)).astype(int)
+        fraction = raw[:, j] >> np.uint64(32)
+        pick = j + ((fraction * (sizes - j).astype(np.uint64)) >> np.uint64(32)).astype(int)
         deck[row, j], deck[row, pick] = deck[row, pick], deck[row, j].copy()
     return deck[:, :k].astype(np.int64)

@@ -5,24 +5,37 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_VALUE = 200
+MOST_NAMES = 40
+
 
 class UserError(Exception):
     """Something the user can put right.
 
     Args:
         flag: where the value came from, e.g. ``--split`` or ``config.yaml: steps``.
-        value: what was given.
+        value: what was given; the empty string if nothing was.
         allowed: what would have been accepted, as a plain sentence fragment.
     """
 
     def __init__(self, flag: str, value: object, allowed: str) -> None:
         self.flag, self.value, self.allowed = flag, value, allowed
-        super().__init__(" ".join(f"{flag} {value}: {allowed}".split()))
+        given = one_line(value)
+        if len(given) > LONGEST_VALUE:
+            given = f"{given[:LONGEST_VALUE]}..."
+        super().__init__(f"{one_line(f'{flag} {given}')}: {one_line(allowed)}")
+
+
+def one_line(text: object) -> str:
+    """Text in one line, with whatever a terminal could act on written out, e.g. ``\\x1b``."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(text).split()))
 
 
 def one_of(value: object, allowed: Iterable[str]) -> str:
     """The sentence that lists the allowed names, the nearest one first if there is a near one."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
+    hint = f"did you mean {lowered[near[0]]}? " if near else ""
+    more = ", ..." if len(names) > MOST_NAMES else ""
+    return f"{hint}allowed: {', '.join(names[:MOST_NAMES])}{more}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import UserError
-from bench.records import Record, read_all, read_episodes, write_files
+from bench.records import Record, collection_paused, read_all, read_episodes, write_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,8 +106,8 @@ def write(directory: Path, output: Path) -> list[str]:
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
     """
-    records, problems = read_all(directory)
-    write_files({output: render(records, directory).encode()}, "--output")
+    text, problems = _rendered(directory)
+    write_files({output: text.encode()}, "--output")
     return problems
 
 
@@ -124,7 +124,13 @@ def is_stale(directory: Path, output: Path) -> bool:
         return True
     except OSError as error:
         raise UserError("--output", output, error.strerror or "cannot be read") from error
-    return current != render(read_all(directory)[0], directory)
+    return current != _rendered(directory)[0]
+
+
+def _rendered(directory: Path) -> tuple[str, list[str]]:
+    with collection_paused():
+        records, problems = read_all(directory)
+        return render(records, directory), problems
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 REDRAW_S = 0.2
 LINE_S = 15.0
@@ -20,8 +25,9 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.terminal = self.stream.isatty()
-        self._bar = None
+        self._bar: Bar | None = None
         self._notes: dict[str, str] = {}
+        self.what, self.unit = "", ""
         self.total = self.done = 0
 
     def start(self, what: str, total: int, unit: str) -> None:
@@ -32,45 +38,60 @@ class Progress:
         self.started = self.shown = time.monotonic()
         if self.terminal:
             self._bar = _bar(self.stream)
-            self._bar.start()
             self._task = self._bar.add_task(what, total=total, rate="", notes="")
+            self._bar.start()
 
-    def due(self) -> bool:
-        """Whether the next `advance` will draw."""
-        if self.done + 1 >= self.total:
+    def due(self, units: int = 1) -> bool:
+        """Whether `advance` by so many units will draw."""
+        if self.done + units >= self.total:
             return True
         return time.monotonic() - self.shown >= (REDRAW_S if self.terminal else LINE_S)
 
     def advance(self, units: int, **notes: str) -> None:
         """Count finished units; `notes` are shown until replaced."""
         self._notes.update(notes)
-        due = self.due()
+        due = self.due(units)
         self.done += units
         if due:
             self._show()
 
     def stop(self) -> None:
-        """End the work in hand."""
+        """End the work in hand, finished or not; the terminal is as it was before."""
         if self._bar is not None:
             self._show()
             self._bar.stop()
             self._bar = None
-        self.total = 0
+        self.what, self.total = "", 0
 
     def _show(self) -> None:
         now = time.monotonic()
         self.shown = now
-        rate = self.done / max(now - self.started, 1e-9)
+        seconds = now - self.started
+        rate = self.done / max(seconds, 1e-9)
         notes = "  ".join(f"{name} {value}" for name, value in self._notes.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s", notes=notes)
             return
         left = (self.total - self.done) / max(rate, 1e-9)
-        print(
-            f"{self.what}: {self.done:,}/{self.total:,} {self.unit}  {rate:,.1f}/s  {clock(left)} left  {notes}".rstrip(),
-            file=self.stream,
-            flush=True,
-        )
+        when = f"{clock(left)} left" if self.done < self.total else f"in {clock(seconds)}"
+        line = f"{self.what}: {self.done:,}/{self.total:,} {self.unit}  {rate:,.1f}/s  {when}  {notes}"
+        print(line.rstrip(), file=self.stream, flush=True)
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str, int, int], None]]:
+    """The (what, done, total) callback of the data sources, shown on stderr."""
+    progress = Progress()
+
+    def show(what: str, done: int, total: int) -> None:
+        if (progress.what, progress.total) != (what, total):
+            progress.start(what, total, "items")
+        progress.advance(done - progress.done)
+
+    try:
+        yield show
+    finally:
+        progress.stop()
 
 
 def clock(seconds: float) -> str:
@@ -80,20 +101,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _bar(stream: TextIO):  # type: ignore[no-untyped-def]
+def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
-    return RichProgress(
+    return Bar(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[notes]}"),
         console=Console(file=stream),
         refresh_per_second=5,
+        redirect_stdout=False,  # the bar is on stderr; results stay on stdout
     )

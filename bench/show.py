@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,20 +31,14 @@ def listing(what: str, results: Path) -> list[Row]:
 
 def _named(what: str) -> Mapping[str, str]:
     if what == "splits":
-        from bench.data.names import SPLITS
-
-        return SPLITS
-    if what == "datasets":
-        from bench.data.sources import DATASETS
-
-        return DATASETS
-    if what == "backbones":
-        from methods.backbone_names import BACKBONES
-
-        return BACKBONES
-    from bench.config import PRESETS
-
-    return PRESETS
+        from bench.data.names import SPLITS as NAMED
+    elif what == "datasets":
+        from bench.data.sources import DATASETS as NAMED
+    elif what == "backbones":
+        from methods.backbone_names import BACKBONES as NAMED
+    else:
+        from bench.config import PRESETS as NAMED
+    return NAMED
 
 
 def _methods() -> list[Row]:
@@ -54,20 +49,28 @@ def _methods() -> list[Row]:
             "name": info.name,
             "family": info.family,
             "trains on": info.trains_on,
-            "marks": ", ".join(
-                word
-                for word, on in (("transductive", info.transductive), ("external data", info.external_data))
-                if on
-            ),
+            "marks": ", ".join(_marks(info)),
             "paper": info.paper,
         }
         for info in available().values()
     ]
 
 
+def _marks(info: MethodInfo) -> list[str]:
+    marks = {
+        "transductive": info.transductive,
+        "external data": info.external_data,
+        f"unusable: {info.problem}": bool(info.problem),
+    }
+    return [word for word, on in marks.items() if on]
+
+
 def _runs(results: Path) -> list[Row]:
     if not results.is_dir():
         return []
+    found, problems = read_all(results)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
     return [
         {
             "run": record.run_id,
@@ -75,7 +78,7 @@ def _runs(results: Path) -> list[Row]:
             "5w5s": percent(record.metrics.get("fewshot/5w5s")),
             "created": f"{record.created:%Y-%m-%d %H:%M}",
         }
-        for record in read_all(results)[0]
+        for record in found
     ]
 
 
@@ -84,21 +87,31 @@ def method_page(info: MethodInfo) -> str:
     from tabulate import tabulate
 
     rows = [
-        {
-            "hyperparameter": p.name,
-            "type": p.annotation.replace("Literal", "one of "),
-            "default": p.default,
-            "what it is": p.help,
-        }
+        {"hyperparameter": p.name, "type": _type(p.annotation), "default": p.default, "what it is": p.help}
         for p in info.parameters.values()
     ]
     presets = [
         {"preset": name, "sets": ", ".join(f"{key}={value}" for key, value in values.items())}
         for name, values in info.presets.items()
     ]
-    table = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True, "maxcolwidths": [None, 30, None, 70]}
-    head = f"{info.name}: {info.description}\n\npaper: {info.paper}\nfamily: {info.family}\ntrains on: {info.trains_on}"
-    return "\n\n".join((head, tabulate(rows, **table), tabulate(presets, headers="keys", maxcolwidths=[None, 90])))
+    facts = {"paper": info.paper, "family": info.family, "trains on": info.trains_on}
+    head = "\n".join(f"{name}: {text}" for name, text in facts.items() if text)
+    table: dict[str, Any] = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True}
+    return "\n\n".join(
+        (
+            f"{info.name}: {info.description}",
+            head,
+            tabulate(rows, **table, maxcolwidths=[None, 24, None, 50]),
+            tabulate(presets, **table, maxcolwidths=[None, 90]),
+        )
+    )
+
+
+def _type(annotation: str) -> str:
+    """``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
+    if annotation.startswith("Literal["):
+        return annotation.removeprefix("Literal[").replace("]", "").replace("'", "")
+    return annotation
 
 
 def percent(metric: Metric | None) -> str:
@@ -122,8 +135,12 @@ def result_table(record: Record) -> str:
             record.per_class.items(), key=lambda item: item[1][shown[0]].value if shown[0] in item[1] else 0.0
         )
         keys = [key for key in shown if any(key in own for _, own in classes)]
-        table = [{"novel class": name} | {key: percent(own.get(key)) for key in keys} for name, own in classes]
-        parts.append(plain_table(table if len(table) <= 20 else [*table[:10], {"novel class": "..."}, *table[-10:]]))
+        table = [
+            {"novel class": name} | {key: percent(own.get(key)) for key in keys} for name, own in classes
+        ]
+        parts.append(
+            plain_table(table if len(table) <= 20 else [*table[:10], {"novel class": "..."}, *table[-10:]])
+        )
     return "\n\n".join(parts) + "\n"
 
 

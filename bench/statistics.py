@@ -215,8 +215,10 @@ def pair_metrics(
     and different-class pairs apart.  Pairs are resampled within each kind, so the numbers of the two
     kinds stay as they are.  It says nothing about other images, other classes or training again.  Not
     valid for a handful of pairs, nor for pairs listed twice; where every pair is right the interval has
-    no width.  The oracle is a maximum over noise, so the bootstrap's ends lie a little high; an interval
-    is widened where it would not hold its own value.
+    no width.  The oracle is a maximum over noise: each resampling lifts it again by about as much, so
+    twice that lift is taken off its ends (simulated, its interval then holds the best accuracy that any
+    threshold has over all pairs 93% of the time with 4,000 pairs, 90% with 300).  An interval that would
+    not hold its own value is widened to it.
 
     - ``pair_accuracy``: balanced accuracy, ``score >= threshold`` means same.
     - ``pair_auc``: area under the ROC curve; ties count a half.
@@ -263,6 +265,8 @@ def pair_metrics(
             picked += row_offset
             counts.append(np.bincount(picked.ravel(), minlength=size * width).reshape(size, width))
         draws[start : start + size] = _roc_metrics(counts[0], counts[1], accepted)
+    oracle = PAIR_METRICS.index("pair_accuracy_oracle")
+    draws[:, oracle] -= 2 * (draws[:, oracle].mean() - point[oracle])
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return {
         name: Interval(float(v), float(min(v, lo)), float(max(v, hi)), len(scores))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import warnings
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
 from methods.method import Method
 
-VALIDATIONS = 10  # points of the validation curve
+VALIDATIONS = 10  # points of the validation curve,
+VALIDATE_EVERY = 25  # but no closer than so many steps
 VALIDATION_EPISODES = 600
 VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
 METRIC = "validation/accuracy"
@@ -56,8 +58,11 @@ def train(
     by the harness. Novel images are not reachable from here by the method.
     """
     steps = method.hp.steps
+    for left_over in ("logs", "checkpoints"):  # of an earlier run of the same configuration
+        shutil.rmtree(run_dir / left_over, ignore_errors=True)
     batches = TrainingBatches(data, split, method.batches(), normalise, seed, device)
-    validation = Validation(data, split, normalise, precision, every=max(1, steps // VALIDATIONS))
+    every = min(steps, max(VALIDATE_EVERY, steps // VALIDATIONS))
+    validation = Validation(data, split, normalise, precision, every)
     checkpoint = ModelCheckpoint(
         dirpath=run_dir / "checkpoints",
         filename="best",
@@ -73,7 +78,10 @@ def train(
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision=precision,  # type: ignore[arg-type]
-            logger=[CSVLogger(run_dir, name="", version="logs"), TensorBoardLogger(run_dir, name="", version="logs")],
+            logger=[
+                CSVLogger(run_dir, name="", version="logs"),
+                TensorBoardLogger(run_dir, name="", version="logs"),
+            ],
             callbacks=[_Meter(progress, steps), *([validation, checkpoint] if validation.possible else [])],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -82,10 +90,11 @@ def train(
             log_every_n_steps=max(1, min(50, steps // 10)),
         )
         started = time.perf_counter()
-        trainer.fit(method, DataLoader(batches, batch_size=None))
+        try:
+            trainer.fit(method, DataLoader(batches, batch_size=None))
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
         seconds = time.perf_counter() - started
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if checkpoint.best_model_path:
         best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
         method.load_state_dict(best["state_dict"])
@@ -118,13 +127,15 @@ class Validation(Callback):
     """Few-shot accuracy on validation images, logged every few steps: the mean of 5-way 1- and 5-shot.
 
     Where the split has no validation classes of its own, the images are unseen ones of base classes.
+    Holds a copy of the validation images alone: a method can reach its trainer's callbacks.
     """
 
     def __init__(
         self, data: ImageSet, split: Split, normalise: Normaliser, precision: str, every: int
     ) -> None:
-        self.images, self.index = data.images, split.validation_images
-        self.pool = ClassPool(data.labels[self.index].numpy())
+        self.images = data.images[split.validation_images]
+        self.index = torch.arange(len(self.images))
+        self.pool = ClassPool(data.labels[split.validation_images].numpy())
         self.normalise, self.precision, self.every = normalise, precision, every
         self.lists: dict[str, EpisodeList] = {}
         for way, shot, query in VALIDATION_SETTINGS:

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 
 def build(name: str) -> nn.Module:
     """Build a backbone by its name.
@@ -58,7 +62,7 @@ class ResNet12(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         channels = [3, width, 2 * width, 4 * width, 8 * width]
-        self.blocks = nn.Sequential(*(_ResNet12Block(i, o) for i, o in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_ResNet12Block(i, o) for i, o in pairwise(channels)))
         self.dim = 8 * width
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,9 +74,7 @@ class _ResNet12Block(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         widths = [inputs, outputs, outputs, outputs]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in zip(widths, widths[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(3))
         self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         for module in self.modules():
@@ -138,7 +140,7 @@ class _BasicBlock(nn.Module):
 
 
 class TimmBackbone(nn.Module):
-    """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, num_features]``."""
+    """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, dim]``."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -170,30 +172,49 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
 
     Raises:
         ValueError: the file cannot be read, or does not fit the backbone; the message names the first
-            missing or misshapen parameter.
+            missing, misshapen or surplus parameter.
     """
     found = _read_state(path)
     wanted = backbone.state_dict()
     best: dict[str, Tensor] = {}
+    offered: dict[str, Tensor] = {}
     for prefix in ("", "module.", "backbone.", "model.", "backbone.model."):
         stripped = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
         # timm's own checkpoints carry no prefix, while the wrapper calls its model `model`.
         for lead in ("", "model."):
-            candidate = {lead + k: v for k, v in stripped.items() if lead + k in wanted}
+            renamed = {lead + k: v for k, v in stripped.items()}
+            candidate = {k: v for k, v in renamed.items() if k in wanted}
             if len(candidate) > len(best):
-                best = candidate
+                best, offered = candidate, renamed
     optional = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = [name for name in wanted if name not in best and name not in optional]
     if missing:
-        raise ValueError(f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}")
+        raise ValueError(
+            f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
+        )
     for name, value in best.items():
         if value.shape != wanted[name].shape:
             raise ValueError(f"{name} is {list(value.shape)}, the backbone's is {list(wanted[name].shape)}")
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} holds NaN or infinite numbers")
+    # The first blocks of a deeper network fit a shallower one, and would be another network's features.
+    known = _elements(wanted)
+    sequences = {element.rpartition(".")[0] for element in known}
+    extra = sorted(e for e in _elements(offered) - known if e.rpartition(".")[0] in sequences)
+    if extra:
+        raise ValueError(f"does not fit the backbone, which has no {extra[0]}")
     backbone.load_state_dict(best, strict=False)
     used = {id(value) for value in best.values()}
     return [name for name, value in found.items() if id(value) not in used]
+
+
+def _elements(names: Iterable[str]) -> set[str]:
+    """The elements of sequences among the modules of parameters: layer1.0 of layer1.0.conv1.weight."""
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        found.update(".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit())
+    return found
 
 
 def _read_state(path: str) -> dict[str, Tensor]:
@@ -208,11 +229,15 @@ def _read_state(path: str) -> dict[str, Tensor]:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch.load raises whatever its unpickler stumbles over
-        raise ValueError(f"is no safetensors file or plain PyTorch checkpoint ({type(error).__name__})") from None
+        raise ValueError(
+            f"is no safetensors file or plain PyTorch checkpoint ({type(error).__name__})"
+        ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    state = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    )
     if not state:
         raise ValueError("holds no named tensors")
     return state

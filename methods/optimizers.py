@@ -1,29 +1,53 @@
-"""The optimizer and schedule that the embedding methods share."""
+"""The optimizers and learning-rate schedules that methods share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
+
+Optimizer = Literal["sgd", "adam"]
+Schedule = Literal["one_cycle", "halving", "constant"]
+HALVE_EVERY = 2000  # steps, as Snell et al. 2017 do
 
 
-def one_cycle_sgd(
-    parameters: Iterable[nn.Parameter], steps: int, learning_rate: float, weight_decay: float
+def configure(
+    parameters: Iterable[nn.Parameter],
+    steps: int,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    learning_rate: float,
+    weight_decay: float,
 ) -> dict[str, Any]:
-    """SGD with Nesterov momentum 0.9 under the one-cycle schedule (Smith and Topin 2018), per step.
+    """What `configure_optimizers` returns: SGD with Nesterov momentum 0.9, or Adam, stepped each batch.
 
-    Matrices and filters decay; biases and batch-norm scales do not.
+    Args:
+        parameters: those that need a gradient are trained; matrices and filters decay, biases and
+            batch-norm scales do not.
+        steps: of the whole training.
+        optimizer: by name.
+        schedule: `one_cycle` (Smith and Topin 2018), `halving` every 2,000 steps, or `constant`.
+        learning_rate: the peak.
+        weight_decay: of the decaying parameters.
     """
-    parameters = [p for p in parameters if p.requires_grad]
+    trained = [p for p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=max(steps, 2), pct_start=0.2, cycle_momentum=False
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    made: torch.optim.Optimizer
+    if optimizer == "adam":
+        made = torch.optim.Adam(groups, lr=learning_rate)
+    else:
+        made = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
+    if schedule == "constant":
+        return {"optimizer": made}
+    scheduler: LRScheduler = StepLR(made, step_size=HALVE_EVERY, gamma=0.5)
+    if schedule == "one_cycle":
+        total = max(steps, 2)
+        scheduler = OneCycleLR(made, learning_rate, total_steps=total, pct_start=0.2, cycle_momentum=False)
+    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

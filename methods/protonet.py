@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.distances import Cosine, Dot, SquaredEuclidean
 from methods.method import BatchSpec, EpisodeBatch, Episodes, Method, class_means, flatten_images
-from methods.optimizers import one_cycle_sgd
+from methods.optimizers import configure
 
 DISTANCES = {"l2": SquaredEuclidean, "cosine": Cosine, "dot": Dot}
 
@@ -38,6 +38,7 @@ class ProtoNet(Method):
             "train_query": 15,
             "steps": 40000,
             "optimizer": "adam",
+            "schedule": "halving",
             "learning_rate": 0.001,
             "weight_decay": 0.0,
         },
@@ -54,7 +55,8 @@ class ProtoNet(Method):
         episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
         scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
-        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD runs one cycle; Adam halves every 2000 steps
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
+        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
         learning_rate: float = 0.05  # peak learning rate
         weight_decay: float = 5e-4  # on matrices and filters
 
@@ -72,17 +74,17 @@ class ProtoNet(Method):
         episodes, way, shot = batch.support.shape[:3]
         embeddings = self.embed(flatten_images(batch.support, batch.query))
         support, query = embeddings.split([episodes * way * shot, len(embeddings) - episodes * way * shot])
-        logits = self.episode_logits(support.unflatten(0, (episodes, way, shot)), query.unflatten(0, (episodes, -1)))
+        logits = self.episode_logits(
+            support.unflatten(0, (episodes, way, shot)), query.unflatten(0, (episodes, -1))
+        )
         return self.log_loss(F.cross_entropy(self.hp.scale * logits.flatten(0, 1), batch.labels.flatten()))
 
     def configure_optimizers(self) -> Any:
-        """SGD over one cycle, or the paper's Adam halved every 2,000 episodes."""
+        """As the hyperparameters say; the paper's is Adam, halved every 2,000 episodes."""
         hp = self.hp
-        if hp.optimizer == "adam":
-            adam = torch.optim.Adam(self.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
-            schedule = torch.optim.lr_scheduler.StepLR(adam, step_size=2000, gamma=0.5)
-            return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-        return one_cycle_sgd(self.parameters(), hp.steps, hp.learning_rate, hp.weight_decay)
+        return configure(
+            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+        )
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Negative distance of each query to each prototype: ``[E, Q, way]``."""

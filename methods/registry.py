@@ -7,19 +7,36 @@ so that listing methods costs milliseconds and a mistyped name costs no import o
 from __future__ import annotations
 
 import ast
+import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import io
+import sys
 import tokenize
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from methods.method import Method
 
 ENTRY_POINT_GROUP = "fewshot_bench.methods"
-NOT_METHODS = {"__init__", "method", "registry", "backbones", "backbone_names", "distances", "optimizers"}
+CONTRACT = Path(__file__).with_name("method.py")
+LITERALS = {
+    "family": str,
+    "paper": str,
+    "trains_on": str,
+    "transductive": bool,
+    "external_data": bool,
+    "fixed_embedding": bool,
+    "presets": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -40,15 +57,16 @@ class MethodInfo:
         name: as in ``--method``.
         source: module name, or path of the file.
         class_name: the `Method` subclass.
-        summary: first line of its docstring; `description` is all of it.
+        description: its docstring.
         parameters: hyperparameters by name.
-        presets: preset -> changed hyperparameters, and `backbone`.
+        presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
+            ``standard``, its defaults.
+        problem: why it cannot be used; the empty string if it can.
     """
 
     name: str
     source: str
-    class_name: str
-    summary: str = ""
+    class_name: str = ""
     description: str = ""
     family: str = ""
     paper: str = ""
@@ -58,18 +76,45 @@ class MethodInfo:
     fixed_embedding: bool = True
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    problem: str = ""
 
 
 @cache
 def available() -> dict[str, MethodInfo]:
-    """Every method by name: the files of this package, then the plug-ins of installed packages."""
+    """Every method by name: the files of this package, then the plug-ins of installed packages.
+
+    One that cannot be read is there too, with its `problem`, so that it spoils no other.
+    """
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in NOT_METHODS:
-            found[path.stem] = read_source(path, name=path.stem, source=f"methods.{path.stem}")
+        if path not in (Path(__file__), CONTRACT) and "class Hyperparameters" in path.read_text("utf-8"):
+            found[path.stem] = _described(path.stem, f"methods.{path.stem}", path)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        found.setdefault(entry.name, _from_entry_point(entry))
+        if entry.name not in found:
+            found[entry.name] = _described(entry.name, entry.module, _file_of(entry.module), entry.attr)
     return found
+
+
+def _described(name: str, source: str, path: Path | None, class_name: str = "") -> MethodInfo:
+    if path is None:
+        return MethodInfo(name, source, class_name, problem=f"no module {source} is installed")
+    try:
+        return read_source(path, name, source, class_name or None)
+    except ValueError as error:
+        return MethodInfo(name, source, class_name, problem=f"{path} {error}")
+
+
+def _file_of(module: str) -> Path | None:
+    """The source file of a module, found without running the packages around it."""
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for part in inner:
+            places = spec.submodule_search_locations if spec else None
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", places) if spec and places else None
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def read_source(path: Path, name: str, source: str, class_name: str | None = None) -> MethodInfo:
@@ -82,66 +127,99 @@ def read_source(path: Path, name: str, source: str, class_name: str | None = Non
         class_name: which class; by default the only one with `Hyperparameters` inside.
 
     Raises:
-        ValueError: the file is not Python, or has no such class.
+        ValueError: the file is not Python, has no such class, or the class says of itself what is no
+            literal; the message continues a sentence that begins with the file's name.
     """
     try:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
-    except (SyntaxError, ValueError) as error:
+    except SyntaxError as error:
+        raise ValueError(f"is not valid Python: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"is not valid Python: {error}") from None
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if class_name is None:
-        with_parameters = [n for n, node in classes.items() if _hyperparameters(node)]
-        if len(with_parameters) != 1:
-            raise ValueError(f"has {len(with_parameters)} classes with Hyperparameters; name one after a colon")
-        class_name = with_parameters[0]
+        chosen = [own for own, node in classes.items() if _hyperparameters(node)]
+        if len(chosen) != 1:
+            choice = f"it has {', '.join(classes)}" if classes else "it has none"
+            raise ValueError(
+                f"has {len(chosen)} classes with Hyperparameters; name a class after a colon; {choice}"
+            )
+        class_name = chosen[0]
     if class_name not in classes:
         raise ValueError(f"has no class {class_name}; it has {', '.join(classes) or 'none'}")
     node = classes[class_name]
-    described = ast.get_docstring(node) or ""
+    said = _attributes(node)
+    presets = said.pop("presets", None) or {"standard": {}}
+    if not all(isinstance(preset, dict) for preset in presets.values()):
+        raise ValueError("has presets that are not a map from preset to hyperparameters")
     return MethodInfo(
         name=name,
         source=source,
         class_name=class_name,
-        summary=described.partition("\n")[0],
-        description=described,
+        description=ast.get_docstring(node) or "",
         parameters=_parameters(node, text),
-        **_literals(node),
+        presets=presets,
+        **said,
     )
 
 
-def load(info: MethodInfo) -> type:
-    """Import the method's class. Foreign files run their code here, and nowhere else."""
-    if info.source.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(f"fewshot_method_{info.name}", info.source)
-        if spec is None or spec.loader is None:
-            raise ValueError(f"{info.source} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(info.source)
-    return getattr(module, info.class_name)
+def load(info: MethodInfo) -> type[Method]:
+    """Import the method's class. Foreign files run their code here, and nowhere else.
+
+    Raises:
+        ValueError: that fails, or what it gives is no `Method`.
+    """
+    from methods.method import Method
+
+    try:
+        found = getattr(_module(info), info.class_name)
+    except (Exception, SystemExit) as error:  # whatever a foreign file does when it is run
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")
+        ]
+        line = next((f for f in reversed(frames) if f.filename == info.source), frames[-1])
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        where = f"{Path(line.filename).name}, line {line.lineno}"
+        raise ValueError(f"cannot be imported: {what} ({where})") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ValueError(f"{info.class_name} is not a subclass of methods.method.Method")
+    if not dataclasses.is_dataclass(found.Hyperparameters):
+        raise ValueError(f"{info.class_name}.Hyperparameters is not a dataclass")
+    return found
 
 
-def _from_entry_point(entry: EntryPoint) -> MethodInfo:
-    found = importlib.util.find_spec(entry.module)
-    if found is None or found.origin is None:
-        return MethodInfo(entry.name, entry.module, entry.attr, summary="(plug-in that cannot be found)")
-    return read_source(Path(found.origin), entry.name, entry.module, entry.attr)
+def _module(info: MethodInfo) -> Any:
+    if not info.source.endswith(".py"):
+        return importlib.import_module(info.source)
+    spec = importlib.util.spec_from_file_location(f"fewshot_method_{info.name}", info.source)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{info.source} is no module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look up the module of their annotations there
+    spec.loader.exec_module(module)
+    return module
 
 
-def _literals(node: ast.ClassDef) -> dict[str, Any]:
-    wanted = {"family", "paper", "trains_on", "transductive", "external_data", "fixed_embedding", "presets"}
+def _attributes(node: ast.ClassDef) -> dict[str, Any]:
     found = {}
     for statement in node.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
-                found[name] = ast.literal_eval(value)
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in wanted:
-                found[name] = ast.literal_eval(value)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in LITERALS:
+                found[name] = _literal(value, name, LITERALS[name])
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in LITERALS:
+                found[name] = _literal(value, name, LITERALS[name])
     return found
+
+
+def _literal(value: ast.expr, name: str, kind: type = object) -> Any:
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(found := ast.literal_eval(value), kind):
+            return found
+    what = "literal" if kind is object else f"literal {kind.__name__}"
+    raise ValueError(f"has no {what} for {name} in line {value.lineno}: {ast.unparse(value)}")
 
 
 def _hyperparameters(node: ast.ClassDef) -> ast.ClassDef | None:
@@ -150,16 +228,28 @@ def _hyperparameters(node: ast.ClassDef) -> ast.ClassDef | None:
 
 
 def _parameters(node: ast.ClassDef, text: str) -> dict[str, Parameter]:
+    inner = _hyperparameters(node)
+    if inner is None:  # it inherits the contract's
+        text = CONTRACT.read_text(encoding="utf-8")
+        contract = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == "Method")
+        return _parameters(contract, text)
     comments = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
         if token.type == tokenize.COMMENT
     }
-    inner = _hyperparameters(node)
     found = {}
-    for statement in inner.body if inner else ():
+    for statement in inner.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            default = ast.literal_eval(statement.value) if statement.value else None
-            name, help_text = statement.target.id, comments.get(statement.end_lineno or 0, "")
-            found[name] = Parameter(name, ast.unparse(statement.annotation), default, help_text)
+            name = statement.target.id
+            if statement.value is None:
+                raise ValueError(f"has no default for the hyperparameter {name} in line {statement.lineno}")
+            found[name] = Parameter(
+                name,
+                ast.unparse(statement.annotation),
+                _literal(statement.value, name),
+                comments.get(statement.end_lineno or 0, ""),
+            )
+    if "steps" not in found:
+        raise ValueError("has Hyperparameters without `steps: int`, the number of training steps")
     return found

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.distances import Cosine, Euclidean
+from methods.distances import Cosine, Euclidean, full_precision
 from methods.method import Balanced, BatchSpec, LabelledBatch, Method, TripletBatch, Triplets, class_means
-from methods.optimizers import one_cycle_sgd
+from methods.optimizers import configure
 
 
 class SiameseTriplet(Method):
@@ -38,6 +38,7 @@ class SiameseTriplet(Method):
             "steps": 52800,
             "triplets": 128,
             "optimizer": "adam",
+            "schedule": "constant",
             "learning_rate": 0.001,
             "weight_decay": 0.0,
         },
@@ -55,7 +56,8 @@ class SiameseTriplet(Method):
         temperature: float = 0.1  # t of mining=soft, in units of similarity
         margin: float = 0.0  # of the other minings; 0 means 0.3 for cosine, 1.0 for euclidean
         triplets: int = 128  # triplets in a batch of mining=random
-        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD runs one cycle, Adam at a constant rate
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
+        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
         learning_rate: float = 0.1  # peak learning rate
         weight_decay: float = 5e-4  # on matrices and filters
 
@@ -84,7 +86,8 @@ class SiameseTriplet(Method):
         embeddings = self.embed(batch.images)
         if self.miner is None:
             return self.log_loss(self.soft_triplet_loss(embeddings, batch.labels))
-        a, p, n = self.miner(embeddings, batch.labels)
+        with full_precision(embeddings):
+            a, p, n = self.miner(embeddings, batch.labels)
         violation = (
             self.distance.rows(embeddings[a], embeddings[n])
             - self.distance.rows(embeddings[a], embeddings[p])
@@ -107,11 +110,11 @@ class SiameseTriplet(Method):
         return F.softplus(negatives - similarity)[positives].mean()
 
     def configure_optimizers(self) -> Any:
-        """SGD over one cycle, or Adam at a constant rate as the original project had it."""
+        """As the hyperparameters say; the original project's is Adam at a constant rate."""
         hp = self.hp
-        if hp.optimizer == "adam":
-            return torch.optim.Adam(self.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
-        return one_cycle_sgd(self.parameters(), hp.steps, hp.learning_rate, hp.weight_decay)
+        return configure(
+            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 where the distance is the cosine."""
@@ -130,4 +133,6 @@ class SiameseTriplet(Method):
 def _metric(name: str) -> Any:
     from pytorch_metric_learning import distances
 
-    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance(normalize_embeddings=False)
+    return (
+        distances.CosineSimilarity() if name == "cosine" else distances.LpDistance(normalize_embeddings=False)
+    )

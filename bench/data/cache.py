@@ -122,6 +122,8 @@ def _write(path: Path, data: ImageSet) -> None:
         save_file(tensors, temporary, metadata={**about, "checksum": _checksum(tensors, about)})
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+        # safetensors makes files that only their owner may read, which a shared cache has no use for.
+        temporary.chmod(path.with_suffix(".lock").stat().st_mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -217,7 +217,7 @@ def _read_parquet(path: Path, progress: Progress | None) -> Part:
 
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=list(COLUMNS))
-        blobs = table.column("img").combine_chunks().field("bytes").to_pylist()
+        blobs = table.column("img").combine_chunks().field("bytes").cast(pa.binary()).to_pylist()
         labels = [table.column(name).cast(pa.int64()) for name in COLUMNS[1:]]
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DamagedFileError(_one_line(error)) from None

@@ -1,6 +1,18 @@
-"""The characters of the `glyphs` data set and the typefaces that they are drawn from."""
+"""The characters of the `glyphs` data set, and their shapes in the typefaces that hold them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+SIZE = 32  # pixels, of an image and of a mask
+GLYPH_SIZE = 24  # pixels, the longer side of a glyph inside its mask
+OVERSAMPLING = 4  # samples a pixel and axis when an outline is scan-converted
+CURVE_EDGES = 6  # straight edges that stand for one curve
+MOVE, CURVE, CLOSE = 1, 3, 79  # matplotlib's path codes; what is none of them is a line
 
 # File names below matplotlib's `fonts/ttf`, listed one by one so that a face which a later matplotlib adds
 # changes nothing.  Left out: faces of a handful of brackets (STIXSiz*, *Display), private code points
@@ -172,3 +184,84 @@ CHARACTERS: dict[str, dict[str, str]] = {
         "scorpius_zodiac": "♏",
     },
 }
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Every character in every typeface that holds it.
+
+    Attributes:
+        pixels: float32 ``[M, SIZE, SIZE]``, the part of each pixel that is inked, in 0..1.
+        of: character -> its range of masks.
+    """
+
+    pixels: np.ndarray
+    of: dict[str, range]
+
+
+@lru_cache(maxsize=1)
+def load_masks() -> Masks:
+    """Scan-convert every character in every typeface that holds it."""
+    import matplotlib
+    from matplotlib.ft2font import FT2Font, LoadFlags
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    fonts = {face: FT2Font(str(folder / face)) for face in (*TYPEFACES, *DIGIT_TYPEFACES)}
+    held = {face: font.get_charmap() for face, font in fonts.items()}
+    pixels: list[np.ndarray] = []
+    of = {}
+    for char in (char for chars in CHARACTERS.values() for char in chars.values()):
+        first = len(pixels)
+        for face in (*TYPEFACES, *DIGIT_TYPEFACES) if char.isdigit() else TYPEFACES:
+            if ord(char) in held[face]:
+                fonts[face].load_char(ord(char), flags=LoadFlags.NO_SCALE)
+                pixels.append(scan_convert(*fonts[face].get_path()))
+        of[char] = range(first, len(pixels))
+    return Masks(np.stack(pixels), of)
+
+
+def scan_convert(vertices: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Fill a TrueType outline by the non-zero winding rule: a mask, float32 ``[SIZE, SIZE]`` in 0..1.
+
+    The glyph is centred and its longer side becomes `GLYPH_SIZE` pixels.
+
+    Args:
+        vertices: ``[V, 2]``, y upwards, in any unit.
+        codes: ``[V]``, matplotlib's path codes; a quadratic curve has two vertices, control and end.
+    """
+    starts, ends = edges(vertices, codes)
+    low, high = ends.min(0), ends.max(0)
+    fine = SIZE * OVERSAMPLING
+    scale = GLYPH_SIZE * OVERSAMPLING / (high - low).max()
+    x0, y0 = ((starts - (low + high) / 2) * scale * [1, -1] + fine / 2).T
+    x1, y1 = ((ends - (low + high) / 2) * scale * [1, -1] + fine / 2).T
+    # Each edge changes the winding number of all that lies right of it on the rows that it crosses.
+    heights = np.arange(fine)[:, None] + 0.5
+    turn = (y0 <= heights).astype(np.int8) - (y1 <= heights)
+    row, edge = np.nonzero(turn)
+    x = x0[edge] + (heights[row, 0] - y0[edge]) / (y1 - y0)[edge] * (x1 - x0)[edge]
+    winding = np.zeros((fine, fine), dtype=np.int32)
+    np.add.at(winding, (row, np.ceil(x - 0.5).astype(np.int64)), turn[row, edge])
+    inked = winding.cumsum(axis=1) != 0
+    blocks = inked.reshape(SIZE, OVERSAMPLING, SIZE, OVERSAMPLING).sum(axis=(1, 3), dtype=np.int32)
+    return blocks.astype(np.float32) / OVERSAMPLING**2
+
+
+def edges(vertices: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The outline as short straight edges: their starts and their ends, each ``[E, 2]``."""
+    segments = []
+    first = here = vertices[0]
+    control = None
+    for code, vertex in zip(codes.tolist(), vertices, strict=True):
+        if code == MOVE:
+            first = here = vertex
+        elif code == CURVE and control is None:
+            control = vertex
+        else:
+            last = first if code == CLOSE else vertex
+            segments.append((here, last if control is None else control, last))  # a line is a flat curve
+            here, control = last, None
+    begin, middle, end = np.array(segments).transpose(1, 0, 2)[:, :, None]
+    t = np.arange(CURVE_EDGES + 1)[:, None] / CURVE_EDGES
+    points = (1 - t) ** 2 * begin + 2 * t * (1 - t) * middle + t**2 * end
+    return points[:, :-1].reshape(-1, 2), points[:, 1:].reshape(-1, 2)

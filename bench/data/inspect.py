@@ -138,7 +138,9 @@ def _wrong_counts(name: str, parts: list[cifar100.Part]) -> list[str]:
         counts.update(part.fine_names[label] for label in readable)
     expected = CIFAR100_IMAGES[name]
     each = expected // len(cifar100.FINE_NAMES)
-    problems = [] if counts.total() == expected else [f"{counts.total()} readable {name} images, not {expected}"]
+    problems = []
+    if counts.total() != expected:
+        problems.append(f"{counts.total()} readable {name} images, not {expected}")
     wrong = [f"{label} {counts[label]}" for label in cifar100.FINE_NAMES if counts[label] != each]
     if wrong:
         named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from bench.errors import UserError, one_of
 
-RATIOS = tuple(f"{base}-{100 - base}" for base in range(10, 101, 10))
+TENS = range(10, 91, 10)
 PUBLISHED = ("cifar-fs", "fc100")
 SPLITS = {
-    **{ratio: f"the first {ratio.partition('-')[0]}% of the classes (A-Z) are base, the rest novel" for ratio in RATIOS},
+    **{
+        f"{base}-{100 - base}": f"the first {base}% of the classes (A-Z) are base, the rest novel"
+        for base in TENS
+    },
+    "100-0": "all classes are base: no novel classes, and so no few-shot numbers",
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",
@@ -55,5 +59,5 @@ def parse_ratio(split: str, flag: str = "--split") -> tuple[int, int | None]:
         raise UserError(flag, split, one_of(split, SPLITS))
     base, novel = int(match[1]), int(match[2])
     if base + novel != 100 or base == 0:
-        raise UserError(flag, split, "percentages B-N with B + N = 100 and B at least 1, e.g. 90-10")
+        raise UserError(flag, split, "must be percentages B-N with B + N = 100 and B at least 1, e.g. 90-10")
     return base, None if match[3] is None else int(match[3])

@@ -63,7 +63,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _scanlines(file: bytes, size: int) -> bytes | None:
     """The filtered scanlines ``[size, 1 + 3 size]`` of an intact 8-bit RGB PNG; None for any other file."""
-    if not file.startswith(SIGNATURE) or file[16:29] != _header(size, size):
+    if not file.startswith(SIGNATURE + b"\0\0\0\x0dIHDR" + _header(size, size)):
         return None
     position, packed, kind = len(SIGNATURE), b"", b""
     while kind != b"IEND":
@@ -76,13 +76,15 @@ def _scanlines(file: bytes, size: int) -> bytes | None:
         if kind == b"IDAT":
             packed += file[position + 8 : end]
         position = end + 4
+    stride = 1 + 3 * size
+    inflater = zlib.decompressobj()
     try:
-        lines = zlib.decompress(packed)
+        lines = inflater.decompress(packed, size * stride + 1)  # no more, however much is packed
     except zlib.error:
         return None
-    stride = 1 + 3 * size
-    # Each line starts with its filter's number, 0 to 4.
-    return lines if len(lines) == size * stride and max(lines[::stride]) <= 4 else None
+    # At the end of its stream zlib has compared its own checksum.  Each line starts with its filter, 0 to 4.
+    intact = inflater.eof and len(lines) == size * stride
+    return lines if intact and max(lines[::stride]) <= 4 else None
 
 
 def _unfilter(lines: bytes, size: int) -> np.ndarray:

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError, one_of
+from bench.data.names import check_dataset
+from bench.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
     from bench.data.images import ImageSet
@@ -81,11 +82,9 @@ def locate(
     progress: Progress | None = None,
 ) -> Source:
     """Find a data set, or download it, without decoding it.  Arguments and errors as for `load`."""
+    check_dataset(dataset)
     kind, _, place = dataset.partition(":")
-    own = kind in ("folder", "hf") and place != ""
-    if not own and dataset not in ("cifar100", "glyphs"):
-        raise UserError("--dataset", dataset, one_of(dataset, DATASETS))
-    if not own and image_size is not None:
+    if not place and image_size is not None:
         raise UserError(
             "--image-size", image_size, f"{dataset} has a size of its own; for folder: and hf: only"
         )

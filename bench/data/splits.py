@@ -52,10 +52,10 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
     """
     if spec.endswith(".csv"):
         name, parts = _from_csv(data, spec, flag)
-        return _with_images(data, name, parts, all_base_train=not parts["validation"] == ())
+        return _with_images(data, name, parts, flag, all_base_train=parts["validation"] != ())
     if spec in PUBLISHED:
-        return _with_images(data, spec, _published(data, spec, flag), all_base_train=True)
-    return _with_images(data, spec, _by_ratio(data, spec, flag), all_base_train=False)
+        return _with_images(data, spec, _published(data, spec, flag), flag, all_base_train=True)
+    return _with_images(data, spec, _by_ratio(data, spec, flag), flag, all_base_train=False)
 
 
 def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:
@@ -63,7 +63,9 @@ def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]
     total = len(data.class_names)
     base = round(total * percent / 100)
     if base < 2 or (percent < 100 and total - base < 2):
-        raise UserError(flag, spec, f"leaves fewer than 2 base or novel classes of the {total} in {data.name}")
+        raise UserError(
+            flag, spec, f"leaves fewer than 2 base or novel classes of the {total} in {data.name}"
+        )
     order = list(range(total))
     if seed is not None:
         # Sorting by a digest is the same on every machine and numpy version, unlike Generator.permutation.
@@ -100,16 +102,22 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(flag, path, f"cannot be read as UTF-8 text: {error}") from None
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows or not {"class", "part"} <= set(rows[0]):
+    reader = csv.DictReader(text.splitlines())
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise UserError(flag, path, f"is no CSV file: {error}") from None
+    if not rows or not {"class", "part"} <= set(rows[0][1]):
         raise UserError(flag, path, "needs a header line `class,part` and a line for each class")
     ids = {name: i for i, name in enumerate(data.class_names)}
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     seen: set[str] = set()
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         name, part = (row["class"] or "").strip(), (row["part"] or "").strip()
         if name not in ids:
-            raise UserError(flag, path, f"line {line}: {data.name} has no class {name!r}; {one_of(name, ids)}")
+            raise UserError(
+                flag, path, f"line {line}: {data.name} has no class {name!r}; {one_of(name, ids)}"
+            )
         if part not in PARTS:
             raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
         if name in seen:
@@ -118,15 +126,16 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         parts[part].append(ids[name])
     if len(parts["base"]) < 2:
         raise UserError(flag, path, "needs at least 2 base classes")
-    if len(parts["novel"]) == 1:
-        raise UserError(flag, path, "needs no novel class, or at least 2")
+    for part in ("validation", "novel"):
+        if len(parts[part]) == 1:
+            raise UserError(flag, path, f"needs no {part} class, or at least 2")
     content = "\n".join(f"{part}:{sorted(parts[part])}" for part in PARTS)
     name = f"{Path(path).name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return name, {part: tuple(sorted(parts[part])) for part in PARTS}
 
 
 def _with_images(
-    data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], *, all_base_train: bool
+    data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], flag: str, *, all_base_train: bool
 ) -> Split:
     labels, held_out = data.labels.numpy(), data.held_out.numpy()
     in_base = np.isin(labels, parts["base"])
@@ -141,6 +150,9 @@ def _with_images(
         # Images of a class are in digest order, so the first half has the lowest digests.
         validation = np.concatenate([half[: len(half) // 2] for half in halves])
         base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
+    counts = np.bincount(labels[train], minlength=len(data.class_names))
+    if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
+        raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no image to train on")
     digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
     keep = ~np.isin(digests[novel], digests[train])
     return Split(

@@ -44,6 +44,11 @@ def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
     return None
 
 
+def can_verify(pool: ClassPool) -> bool:
+    """Whether pairs and triplets can be drawn from a pool."""
+    return len(pool.classes) >= 2 and pool.smallest >= 2
+
+
 @dataclass
 class Evaluation:
     """Everything measured in one run.
@@ -108,7 +113,7 @@ class Evaluator:
         embeddings: dict[str, tuple[Tensor, ClassPool]] = {}
         for part, index in parts.items():
             pool = ClassPool(self.data.labels[index].numpy())
-            if len(pool.classes) >= 2 and pool.smallest >= 2:
+            if can_verify(pool):
                 advance = self.progress.advance
                 made = embed_images(
                     self.method, self.data.images, index, self.normalise, self.precision, advance

@@ -23,10 +23,12 @@ def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> 
     parts = []
     for first in range(0, len(a), ROWS_AT_ONCE):
         left, right = (
-            embeddings.index_select(0, torch.from_numpy(i[first : first + ROWS_AT_ONCE]).to(embeddings.device))
+            embeddings.index_select(
+                0, torch.from_numpy(i[first : first + ROWS_AT_ONCE]).to(embeddings.device)
+            )
             for i in (a, b)
         )
-        parts.append(method.similarity(left, right).double().cpu())
+        parts.append(method.similarity(left, right).cpu().double())
     return torch.cat(parts).numpy()
 
 
@@ -106,7 +108,9 @@ def unbalanced_pair_accuracy(
     """
     way, queries = episodes.classes.shape[1], episodes.query.shape[1]
     accuracies = []
-    for support, query, labels in zip(episodes.support[:, :, 0], episodes.query, episodes.labels, strict=True):
+    for support, query, labels in zip(
+        episodes.support[:, :, 0], episodes.query, episodes.labels, strict=True
+    ):
         similar = scores(method, embeddings, np.repeat(query, way), np.tile(support, queries)) >= threshold
         same = (labels[:, None] == np.arange(way)).ravel()
         accuracies.append((similar == same).mean())

@@ -19,13 +19,18 @@ def encoded(image: Image.Image, **options) -> bytes:
 def pictures(count: int, size: int = 8) -> list[Image.Image]:
     """Smooth and noisy ones, so that the encoder picks every kind of filter."""
     rng = np.random.default_rng(0)
-    ramps = rng.integers(0, 9, (count, 1, 1, 3)) * np.add.outer(np.arange(size), np.arange(size))[None, :, :, None]
+    ramps = (
+        rng.integers(0, 9, (count, 1, 1, 3))
+        * np.add.outer(np.arange(size), np.arange(size))[None, :, :, None]
+    )
     noise = rng.integers(0, 256, (count, size, size, 3)) * (np.arange(count) % 3 == 0)[:, None, None, None]
     return [Image.fromarray(pixels) for pixels in ((ramps + noise) % 256).astype(np.uint8)]
 
 
 def by_pillow(files: list[bytes]) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).transpose(2, 0, 1) for file in files])
+    return np.stack(
+        [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).transpose(2, 0, 1) for file in files]
+    )
 
 
 def test_pixels_are_pillows():
@@ -40,7 +45,9 @@ def test_pixels_are_pillows():
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "I;16"])
 def test_other_modes_are_left_to_pillow(mode):
     grey = pictures(2)[1].convert("L")
-    other = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256) if mode == "I;16" else grey.convert(mode)
+    other = (
+        Image.fromarray(np.asarray(grey).astype(np.uint16) * 256) if mode == "I;16" else grey.convert(mode)
+    )
     files = [encoded(pictures(1)[0]), encoded(other)]
     images, damaged = decode_pngs(files, 8)
     assert not damaged
@@ -74,3 +81,15 @@ def test_batches_join_and_progress_ends_at_the_total():
     images, damaged = decode_pngs(files, 2, lambda done, total: seen.append((done, total)))
     assert not damaged and seen == [(BATCH, len(files)), (len(files), len(files))]
     np.testing.assert_array_equal(images, np.tile(by_pillow(files[:3]), (BATCH // 2, 1, 1, 1)))
+
+
+def test_more_data_than_pixels_is_left_to_pillow():
+    file = encoded(pictures(1)[0])
+    start, end = file.index(b"IDAT") - 4, file.index(b"IEND") - 4
+    packed = zlib.compress(zlib.decompress(file[start + 8 : end - 4]) + bytes(10_000_000))
+    chunk = (
+        len(packed).to_bytes(4, "big") + b"IDAT" + packed + zlib.crc32(b"IDAT" + packed).to_bytes(4, "big")
+    )
+    images, damaged = decode_pngs([file[:start] + chunk + file[end:]], 8)
+    assert not damaged
+    np.testing.assert_array_equal(images, by_pillow([file]))

@@ -1,0 +1,223 @@
+"""Everything about a run that comes before training, and every check of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench import environment
+from bench.batches import Normaliser
+from bench.config import RunConfig, method_info
+from bench.data import sources
+from bench.data.images import ImageSet
+from bench.data.splits import Split, resolve
+from bench.episodes import ClassPool, Setting
+from bench.errors import UserError
+from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
+from bench.progress import shown
+from methods import backbones, registry
+from methods.method import Balanced, BatchSpec, Episodes, Method, Pairs, Triplets
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where things are and go; none of it changes a number.
+
+    Attributes:
+        results: folder of records. runs: folder of checkpoints, logs and resolved configurations.
+        data_root: where data sets lie. device: as ``--device`` names it.
+        overwrite: run again what is recorded. offline: no download.
+        command: recorded as the command that made the run.
+    """
+
+    results: Path
+    runs: Path
+    command: str
+    data_root: Path | None = None
+    device: str = "auto"
+    overwrite: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that has passed every check that needs no training."""
+
+    config: RunConfig
+    run_id: str
+    data: ImageSet
+    split: Split
+    method: Method
+    normalise: Normaliser
+    settings: list[Setting]
+    measured: list[str]
+    left_out: list[str]
+    device: torch.device
+    precision: str
+    data_s: float
+    weights_sha256: str | None
+
+
+def prepare(config: RunConfig, options: Options) -> Prepared:
+    """Everything that can go wrong before training goes wrong here, and nothing is written.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    _check_writable(options.results, "--results")
+    _check_writable(options.runs, "--runs")
+    device = environment.pick_device(options.device)
+    precision = environment.pick_precision(config.precision, device)
+    weights_sha256 = _weights_sha256(config.weights)
+    info = method_info(config.method)
+    try:
+        method_class = registry.load(info)
+    except ValueError as error:
+        raise UserError("--method", config.method, str(error)) from None
+
+    started = time.perf_counter()
+    with shown() as progress:
+        data = sources.load(
+            config.dataset,
+            options.data_root,
+            image_size=config.image_size,
+            offline=options.offline,
+            progress=progress,
+        )
+    split = resolve(data, config.split)
+    settings, measured, left_out = _measured(config, split, data)
+    if not len(split.train):
+        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+    normalise = Normaliser(data.images, split.train)
+    data_s = time.perf_counter() - started
+
+    torch.manual_seed(config.seed)
+    backbone = _backbone(config, data)
+    try:
+        method = method_class(
+            backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
+        )
+        if config.train:
+            _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
+    except ValueError as error:
+        raise UserError("--method", config.method, str(error)) from None
+    method.to(memory_format=torch.channels_last)
+    run_id = config.run_id(data.fingerprint, weights_sha256)
+    return Prepared(
+        config=config,
+        run_id=run_id,
+        data=data,
+        split=split,
+        method=method,
+        normalise=normalise,
+        settings=settings,
+        measured=measured,
+        left_out=left_out,
+        device=device,
+        precision=precision,
+        data_s=data_s,
+        weights_sha256=weights_sha256,
+    )
+
+
+def _check_writable(folder: Path, flag: str) -> None:
+    """Refuse a folder that a record could not be written to; it need not be there yet."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise UserError(flag, folder, f"must be a folder that can be written to ({error.strerror})") from None
+    if not there.is_dir():
+        raise UserError(flag, folder, f"must be a folder that can be written to ({there} is a file)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(flag, folder, f"must be a folder that can be written to ({there} cannot)")
+
+
+def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
+    """Build it, load its weights, and see that it takes the data set's images."""
+    try:
+        backbone = backbones.build(config.backbone)
+    except (ValueError, RuntimeError) as error:
+        raise UserError("--backbone", config.backbone, str(error)) from None
+    if config.weights is not None:
+        try:
+            backbones.load_weights(backbone, config.weights)
+        except ValueError as error:
+            raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, *data.images.shape[1:]))
+    except (RuntimeError, AssertionError) as error:
+        size = "x".join(map(str, data.images.shape[2:]))
+        raise UserError("--backbone", config.backbone, f"takes no images of {size}: {error}") from None
+    return backbone.train()
+
+
+def _measured(config: RunConfig, split: Split, data: ImageSet) -> tuple[list[Setting], list[str], list[str]]:
+    """The few-shot settings that will run, all that will be measured, and what cannot be and why.
+
+    Raises:
+        UserError: the user's own setting does not fit, or nothing is left to measure.
+    """
+    pools = {
+        part: ClassPool(data.labels[index].numpy())
+        for part, index in (
+            ("validation", split.validation_images),
+            ("base", split.base_test),
+            ("novel", split.novel_images),
+        )
+    }
+    settings, left_out = [], []
+    for setting in standard_settings(split.name) if split.novel else ():
+        if problem := does_not_fit(setting, pools["novel"]):
+            left_out.append(f"{setting.name} ({problem})")
+        else:
+            settings.append(setting)
+    if config.way and config.shot and config.query and config.episodes:
+        own = Setting(config.way, config.shot, config.query, config.episodes)
+        if problem := does_not_fit(own, pools["novel"]):
+            given, _, allowed = problem.partition(": ")
+            raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
+        settings = [*(setting for setting in settings if setting.name != own.name), own]
+    measured = [setting.name for setting in settings]
+    if not can_verify(pools["validation"]):
+        left_out.append("pairs and triplets (too few validation images to find a threshold on)")
+    elif can_verify(pools["base"]) or can_verify(pools["novel"]):
+        measured = ["pairs", "triplets", *measured]
+    if not measured:
+        raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
+    return settings, measured, left_out
+
+
+def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:
+    """Refuse training batches that the base classes cannot fill."""
+    match spec:
+        case Balanced(classes, images):
+            way, needed = classes, images + 1
+        case Episodes(classes, shot, query):
+            way, needed = classes, shot + query
+        case Pairs() | Triplets():
+            way, needed = 2, 2
+        case _:
+            way, needed = 1, 1
+    if way > len(pool.classes):
+        raise ValueError(f"trains on {way} classes at a time; there are {len(pool.classes)} base classes")
+    if needed > pool.smallest:
+        raise ValueError(
+            f"needs {needed} training images a class; the smallest base class has {pool.smallest}"
+        )
+
+
+def _weights_sha256(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError("--weights", path, f"cannot be read: {error.strerror or error}") from None

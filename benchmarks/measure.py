@@ -1,0 +1,113 @@
+"""Repeated, interleaved timings, and the table that shows them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Side = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table before it is measured.
+
+    Attributes:
+        what: the work.
+        ours, peer: names of the two sides.
+        show: how seconds a unit are written, e.g. as units a second.
+        how: what exactly each side does.
+        goal: least ratio of the peer's time to ours, where one was set.
+    """
+
+    what: str
+    ours: str
+    peer: str
+    show: Callable[[float], float]
+    how: str
+    goal: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, as text."""
+
+    what: str
+    ours: str
+    peer: str
+    ratio: str
+    goal: str
+    how: str
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds that `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleave(sides: Mapping[str, Side], repeats: int, say: Callable[[str], None]) -> dict[str, list[float]]:
+    """Measure every side, then every side again, so that a slow minute of the machine meets all of them.
+
+    Args:
+        sides: name -> does its work and returns seconds a unit.
+        repeats: how often each is measured.
+        say: told what was just measured.
+
+    Returns:
+        Name -> seconds a unit, one for each repeat.
+    """
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(repeats):
+        for name, side in sides.items():
+            found[name].append(side())
+            say(f"{repeat + 1}/{repeats} {name}: {found[name][-1] * 1e3:.4g} ms a unit")
+    return found
+
+
+def compare(comparison: Comparison, measured: Mapping[str, Sequence[float]]) -> Row:
+    """One line of the table: medians with their range; the ratio is taken repeat by repeat."""
+    ours, peer = measured[comparison.ours], measured[comparison.peer]
+    ratios = [theirs / own for own, theirs in zip(ours, peer, strict=True)]
+    return Row(
+        what=comparison.what,
+        ours=spread([comparison.show(value) for value in ours]),
+        peer=spread([comparison.show(value) for value in peer]),
+        ratio=spread(ratios, "x"),
+        goal=verdict(statistics.median(ratios), comparison.goal),
+        how=comparison.how,
+    )
+
+
+def verdict(ratio: float, goal: float | None) -> str:
+    """The goal, and whether the median ratio reaches it."""
+    if goal is None:
+        return ""
+    return f">= {goal:g}x: {'met' if ratio >= goal else 'missed'}"
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """Median, then lowest and highest in brackets."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    if len(values) == 1:
+        return short(middle) + unit
+    return f"{short(middle)}{unit} ({short(low)} to {short(high)})"
+
+
+def short(value: float) -> str:
+    """Three significant digits, whole numbers in full."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    from tabulate import tabulate
+
+    headers = ["what", "ours", "peer", "ratio", "goal", "how measured"]
+    cells = [[row.what, row.ours, row.peer, row.ratio, row.goal, row.how] for row in rows]
+    return tabulate(cells, headers, tablefmt="pipe", disable_numparse=True)

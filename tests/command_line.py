@@ -1,0 +1,50 @@
+"""The command line as a user has it, but in this process: importing torch once is slow enough."""
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+
+from bench.__main__ import main
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def bench(*arguments: object) -> Answer:
+    """Run `python -m bench` with these arguments."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    argv = ["bench", *map(str, arguments)]
+    with (
+        mock.patch("sys.argv", argv),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main()
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Answer(int(stop.value.code or 0), *texts)
+
+
+def complaint(*arguments: object) -> str:
+    """The one line that a command answers bad input with; nothing else is said, and nothing written."""
+    before = files_in(Path())
+    answer = bench(*arguments)
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and answer.err.endswith("\n"), answer.err
+    assert files_in(Path()) == before
+    return answer.err.removeprefix("error: ").rstrip("\n")
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """Every path below a folder, with the time of its last change."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}

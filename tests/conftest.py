@@ -1,0 +1,59 @@
+"""Shared fixtures: a small learnable image set, and real CIFAR-100 where it is."""
+
+import os
+import sys
+from pathlib import Path
+
+# The folder tests/methods would otherwise be taken for the package `methods`.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import pytest
+
+from bench.data.images import ImageSet
+from bench.data.splits import Split, resolve
+
+DATA_ROOT = os.environ.get("FEWSHOT_DATA")
+BASE, VALIDATION, NOVEL = 8, 5, 6
+
+
+def make_images(classes: int, each: int, size: int = 16, seed: int = 0) -> ImageSet:
+    """Classes that differ in colour and stripes, under noise; the last third of each is held out."""
+    rng = np.random.default_rng(seed)
+    colours = rng.uniform(60, 190, (classes, 3, 1, 1))
+    stripes = 40 * np.sign(rng.normal(size=(classes, 1, 1, size)))
+    noise = rng.normal(0, 45, (classes, each, 3, size, size))
+    images = (colours + stripes)[:, None] + noise
+    return ImageSet.build(
+        "tiny",
+        images.clip(0, 255).astype(np.uint8).reshape(-1, 3, size, size),
+        np.repeat(np.arange(classes), each),
+        np.tile(np.arange(each) >= each - each // 3, classes),
+        [f"class{c:02d}" for c in range(classes)],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ImageSet:
+    """19 classes of 30 images of 16 x 16 pixels."""
+    return make_images(BASE + VALIDATION + NOVEL, each=30)
+
+
+@pytest.fixture(scope="session")
+def tiny_split(tiny, tmp_path_factory) -> Split:
+    """8 base, 5 validation and 6 novel classes of `tiny`."""
+    parts = ["base"] * BASE + ["validation"] * VALIDATION + ["novel"] * NOVEL
+    path = tmp_path_factory.mktemp("splits") / "tiny.csv"
+    lines = [f"{name},{part}" for name, part in zip(tiny.class_names, parts, strict=True)]
+    path.write_text("\n".join(["class,part", *lines]))
+    return resolve(tiny, str(path))
+
+
+@pytest.fixture(scope="session")
+def cifar100() -> ImageSet:
+    """Real CIFAR-100 from $FEWSHOT_DATA."""
+    if DATA_ROOT is None or not list(Path(DATA_ROOT, "cifar100").glob("*.parquet")):
+        pytest.skip("needs FEWSHOT_DATA, a folder with cifar100/*.parquet")
+    from bench.data import sources
+
+    return sources.load("cifar100", Path(DATA_ROOT), offline=True)

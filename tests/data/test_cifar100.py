@@ -1,0 +1,358 @@
+"""CIFAR-100 in all the ways it is stored, damaged, or absent."""
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from cifar100_files import TEST, TRAIN, Content, png, python2_pickle, table, write_parquet, write_pickles
+from PIL import Image
+
+from bench.data import cache, cifar100, cifar100_download, sources
+from bench.data.images import ImageSet
+from bench.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """An empty cache, and no network but this machine's own."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.delenv("FEWSHOT_DATA", raising=False)
+
+    resolve = socket.getaddrinfo
+
+    def no_network(host, *arguments, **options):
+        if host != "127.0.0.1":
+            raise socket.gaierror(-2, "Name or service not known")
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+
+
+@pytest.fixture
+def content() -> Content:
+    return Content()
+
+
+def check(data: ImageSet, content: Content) -> None:
+    """Every image is there once, under its own class, superclass and part."""
+
+    def described(pixels, label, part):
+        return pixels.tobytes(), cifar100.FINE_NAMES[label], cifar100.COARSE_NAMES[label % 20], part
+
+    expected = sorted(
+        described(pixels.transpose(2, 0, 1), label, index >= TRAIN)
+        for index, (pixels, label) in enumerate(zip(content.images, content.fine, strict=True))
+    )
+    found = sorted(
+        (image.numpy().tobytes(), data.class_names[label], data.superclass[label], held_out)
+        for image, label, held_out in zip(
+            data.images, data.labels.tolist(), data.held_out.tolist(), strict=True
+        )
+    )
+    assert found == expected
+    assert data.name == "cifar100" and data.class_names == tuple(cifar100.FINE_NAMES)
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_parquet(tmp_path, content, names):
+    check(sources.load("cifar100", write_parquet(tmp_path, content, names=names)), content)
+
+
+def dump_newest(value: object) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def dump_bytes_keys(value: dict) -> bytes:
+    return pickle.dumps({key.encode(): entry for key, entry in value.items()}, 2)
+
+
+@pytest.mark.parametrize("dump", [python2_pickle, dump_newest, dump_bytes_keys])
+def test_pickles(tmp_path, content, dump):
+    check(sources.load("cifar100", write_pickles(tmp_path, content, dump)), content)
+
+
+def test_torchvision_reads_the_same_images_from_the_same_folder(tmp_path, content):
+    from torchvision.datasets import CIFAR100
+
+    write_pickles(tmp_path, content)
+    folder = tmp_path / "cifar-100-python"
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+    checked = {
+        "train_list": [["train", sums["train"]]],
+        "test_list": [["test", sums["test"]]],
+        "meta": {**CIFAR100.meta, "md5": sums["meta"]},
+    }
+    loader = type("Loader", (CIFAR100,), checked)
+    data = sources.load("cifar100", tmp_path)
+    for train in (True, False):
+        theirs = loader(tmp_path, train=train)
+        expected = sorted((np.asarray(image).tobytes(), theirs.classes[label]) for image, label in theirs)
+        mine = (data.held_out != train).nonzero().flatten().tolist()
+        found = [
+            (data.images[i].permute(1, 2, 0).numpy().tobytes(), data.class_names[data.labels[i]])
+            for i in mine
+        ]
+        assert sorted(found) == expected
+
+
+def test_storage_does_not_change_the_fingerprint(tmp_path, content):
+    roots = [
+        write_parquet(tmp_path / "a", content, shards=1),
+        write_parquet(tmp_path / "b", content, shards=3, names=False),
+        write_pickles(tmp_path / "c", content),
+    ]
+    loaded = [sources.load("cifar100", root) for root in roots]
+    assert len({data.fingerprint for data in loaded}) == 1
+    for data in loaded[1:]:
+        for name in cache.TENSORS:
+            assert torch.equal(getattr(data, name), getattr(loaded[0], name))
+    other = sources.load("cifar100", write_pickles(tmp_path / "d", Content(seed=1)))
+    assert other.fingerprint != loaded[0].fingerprint
+
+
+def test_parquet_comes_before_pickles_and_a_change_of_files_is_seen(tmp_path, content):
+    write_pickles(tmp_path, Content(seed=1))
+    write_parquet(tmp_path, content)
+    check(sources.load("cifar100", tmp_path), content)
+    shutil.rmtree(tmp_path / "cifar100")
+    check(sources.load("cifar100", tmp_path), Content(seed=1))
+    shutil.rmtree(tmp_path / "cifar-100-python")
+    check(sources.load("cifar100", write_pickles(tmp_path, Content(seed=2))), Content(seed=2))
+
+
+def test_reopening_does_not_decode(tmp_path, content, monkeypatch):
+    write_parquet(tmp_path, content)
+    first = sources.load("cifar100", tmp_path)
+    monkeypatch.setattr(cifar100, "decode", None)
+    assert sources.load("cifar100", tmp_path).fingerprint == first.fingerprint
+
+
+def test_progress_of_each_file(tmp_path, content):
+    seen = []
+    sources.load("cifar100", write_parquet(tmp_path, content), progress=lambda *step: seen.append(step))
+    assert seen == [
+        ("decoding train-00000-of-00002.parquet", TRAIN // 2, TRAIN // 2),
+        ("decoding train-00001-of-00002.parquet", TRAIN // 2, TRAIN // 2),
+        ("decoding test-00000-of-00001.parquet", TEST, TEST),
+    ]
+
+
+def refused(*arguments, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        sources.load(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_shards_are_named(tmp_path, content):
+    write_parquet(tmp_path, content, shards=3)
+    (tmp_path / "cifar100/train-00001-of-00003.parquet").unlink()
+    (tmp_path / "cifar100/test-00000-of-00001.parquet").unlink()
+    assert "lacks train-00001-of-00003.parquet, test-*-of-*.parquet" in refused("cifar100", tmp_path)
+
+
+def test_shards_of_an_older_set_are_not_read_twice(tmp_path, content):
+    write_parquet(tmp_path, content, shards=2)
+    pq.write_table(table(content, content.parts["train"]), tmp_path / "cifar100/train-00000-of-00001.parquet")
+    check(sources.load("cifar100", tmp_path), content)
+
+
+def test_missing_pickle_is_named(tmp_path, content):
+    write_pickles(tmp_path, content)
+    (tmp_path / "cifar-100-python/meta").unlink()
+    assert "lacks meta" in refused("cifar100", tmp_path)
+
+
+def test_damaged_files_are_named(tmp_path, content):
+    shard = write_parquet(tmp_path, content) / "cifar100/train-00001-of-00002.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
+    position = whole.index(png(content.images[TRAIN // 2 + 3])) + 200
+    shard.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+    message = refused("cifar100", tmp_path)
+    assert f"1 damaged images in {shard}, the first in row 3" in message
+    for columns in ({"img": [1]}, {"img": [{"bytes": 1}]}, {"img": [{"bytes": b""}], "fine_label": ["cat"]}):
+        pq.write_table(pa.table({"fine_label": [1], "coarse_label": [1], **columns}), shard)
+        assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
+
+
+def test_labels_out_of_range_are_refused(tmp_path, content):
+    content.fine[0] = 100
+    content.coarse[0] = 0
+    assert "do not lie in 0..99" in refused("cifar100", write_parquet(tmp_path, content))
+
+
+class Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("name", ["train", "meta"])
+def test_malicious_pickle_is_refused_and_not_run(tmp_path, content, name):
+    write_pickles(tmp_path, content)
+    target = tmp_path / "made-by-the-pickle"
+    (tmp_path / "cifar-100-python" / name).write_bytes(pickle.dumps({"data": Attack(target)}))
+    message = refused("cifar100", tmp_path)
+    assert "asks for posix.mkdir" in message and name in message
+    assert not target.exists()
+
+
+def test_pickle_of_something_else_is_refused(tmp_path, content):
+    folder = write_pickles(tmp_path, content) / "cifar-100-python"
+    for value in ([1], {"data": np.zeros((2, 3072))}, {"data": np.zeros((2, 3072), np.uint8)}, {}):
+        (folder / "train").write_bytes(pickle.dumps(value))
+        assert f"{folder / 'train'} cannot be read" in refused("cifar100", tmp_path)
+
+
+# Download
+
+
+def archive_of(content: Content, tmp_path: Path) -> Path:
+    """torchvision's archive with a few images in it."""
+    made = write_pickles(tmp_path / "for-archive", content)
+    archive = tmp_path / "cifar-100-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(made / "cifar-100-python", "cifar-100-python")
+    return archive
+
+
+@pytest.fixture
+def published(tmp_path, content, monkeypatch) -> Iterator[Path]:
+    """A small archive in the place of the real one, served by this machine."""
+    from torchvision.datasets import CIFAR100
+
+    archive = archive_of(content, tmp_path)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        monkeypatch.setattr(CIFAR100, "url", f"http://127.0.0.1:{server.server_port}/{archive.name}")
+        monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+        yield archive
+        server.shutdown()
+
+
+def test_download_into_the_root(tmp_path, content, published, capsys):
+    root = tmp_path / "new" / "root"
+    check(sources.load("cifar100", root), content)
+    assert [path.name for path in root.iterdir()] == ["cifar-100-python"]
+    assert "downloading CIFAR-100 (169 MB) from http://127.0.0.1:" in capsys.readouterr().err
+    published.unlink()
+    check(sources.load("cifar100", root), content)
+
+
+def test_archive_in_the_root_needs_no_network(tmp_path, content, published):
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.move(published, root / published.name)
+    check(sources.load("cifar100", root, offline=True), content)
+
+
+def test_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path, published):
+    published.write_bytes(published.read_bytes()[:-100])
+    message = refused("cifar100", tmp_path / "new" / "root")
+    assert "not downloaded: File not found or corrupted" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_neither_there_nor_to_be_had(tmp_path):
+    root = tmp_path / "new"
+    message = refused("cifar100", root)
+    assert message.startswith("--dataset cifar100: not found")
+    for part in (
+        str(root / "cifar100"),
+        str(root / "cifar-100-python"),
+        f"--data-root is {root}, which does not exist",
+        "not downloaded: <urlopen error [Errno -2] Name or service not known>",
+        "with --data-root",
+        "--dataset glyphs",
+    ):
+        assert part in message
+    assert not root.exists()
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_silent_host_is_given_up(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR100
+
+    monkeypatch.setattr(cifar100_download, "TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(CIFAR100, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
+        assert "timed out" in cifar100_download.download(tmp_path / "new", offline=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_offline_does_not_try(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert "not downloaded: --offline forbids it" in refused("cifar100", tmp_path, offline=True)
+
+
+def test_message_says_where_the_root_comes_from(tmp_path, monkeypatch):
+    assert "the default data root is" in refused("cifar100", offline=True)
+    monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
+    assert f"$FEWSHOT_DATA is {tmp_path})" in refused("cifar100", offline=True)
+
+
+def test_folder_given_instead_of_its_parent(tmp_path, content):
+    write_parquet(tmp_path, content)
+    assert f"it lies in {tmp_path}, so give that one" in refused("cifar100", tmp_path / "cifar100")
+
+
+# The real thing
+
+
+@pytest.mark.skipif(not os.environ.get("FEWSHOT_DATA"), reason="needs CIFAR-100 under $FEWSHOT_DATA")
+class TestRealCifar100:
+    @pytest.fixture(scope="class")
+    def root(self) -> Path:
+        return Path(os.environ["FEWSHOT_DATA"])
+
+    @pytest.fixture(scope="class")
+    def data(self, root, tmp_path_factory) -> ImageSet:
+        files = cifar100.find(root)
+        assert files is not None and not files.missing
+        return cifar100.decode(files)
+
+    def test_counts(self, data):
+        assert data.images.shape == (60_000, 3, 32, 32) and len(data.class_names) == 100
+        assert set(torch.bincount(data.labels).tolist()) == {600}
+        assert set(torch.bincount(data.labels[data.held_out]).tolist()) == {100}
+        assert {data.superclass.count(name) for name in data.superclass} == {5}
+        assert data.superclass[data.class_names.index("beaver")] == "aquatic_mammals"
+
+    def test_fingerprint(self, data):
+        assert data.fingerprint == "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
+
+    def test_twenty_images_decoded_by_hand(self, data, root):
+        digests = {bytes(digest): i for i, digest in enumerate(data.digests.numpy())}
+        for part in ("train", "test"):
+            for shard in sorted((root / "cifar100").glob(f"{part}-*.parquet"))[-1:]:
+                rows = pq.ParquetFile(shard).read_row_group(0).slice(5000, 10).to_pylist()
+                for row in rows:
+                    pixels = np.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB")).transpose(
+                        2, 0, 1
+                    )
+                    index = digests[hashlib.sha256(pixels.tobytes()).digest()]
+                    np.testing.assert_array_equal(data.images[index].numpy(), pixels)
+                    assert data.class_names[data.labels[index]] == cifar100.FINE_NAMES[row["fine_label"]]
+                    assert data.superclass[data.labels[index]] == cifar100.COARSE_NAMES[row["coarse_label"]]
+                    assert bool(data.held_out[index]) == (part == "test")

@@ -1,0 +1,338 @@
+"""Folders of images: layouts, formats, damage."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.data import folder, photos, sources
+from bench.data.images import ImageSet, pixel_digests
+from bench.errors import UserError
+
+SIZE = 8
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    return tmp_path / "pictures"
+
+
+def random_pixels(seed: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def fill(path: Path, count: int, first: int = 0, suffix: str = ".png") -> None:
+    """`count` images of random pixels, seeds `first` and up."""
+    path.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        Image.fromarray(random_pixels(seed)).save(path / f"{seed:03d}{suffix}")
+
+
+def load(path: Path, size: int = SIZE) -> ImageSet:
+    return sources.load(f"folder:{path}", image_size=size)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"--dataset folder:{path}: ")
+    return str(caught.value)
+
+
+def test_classes_are_the_folders_and_pixels_are_kept(pictures):
+    fill(pictures / "b", 3, first=0)
+    fill(pictures / "a", 2, first=10)
+    data = load(pictures)
+    assert (
+        data.name == f"folder:{pictures}" and data.class_names == ("a", "b") and data.superclass == ("", "")
+    )
+    assert data.labels.tolist() == [0, 0, 1, 1, 1]
+    expected = {random_pixels(seed).transpose(2, 0, 1).tobytes(): seed >= 10 for seed in (0, 1, 2, 10, 11)}
+    found = {
+        image.numpy().tobytes(): bool(label == 0)
+        for image, label in zip(data.images, data.labels, strict=True)
+    }
+    assert found == expected
+
+
+def test_lowest_sixth_is_held_out(pictures):
+    for name, count in (("five", 5), ("six", 6), ("thirteen", 13)):
+        fill(pictures / name, count, first=100 * count)
+    data = load(pictures)
+    held_out = {name: data.held_out[data.labels == i] for i, name in enumerate(data.class_names)}
+    # The canonical order is by digest, so the lowest come first.
+    assert held_out["five"].tolist() == [False] * 5
+    assert held_out["six"].tolist() == [True] + [False] * 5
+    assert held_out["thirteen"].tolist() == [True] * 2 + [False] * 11
+
+
+def test_lowest_sixth_by_hand():
+    images = np.stack([random_pixels(seed) for seed in range(14)])
+    labels = np.arange(14) % 2
+    chosen = photos.lowest_sixth(images, labels)
+    digests = [bytes(digest) for digest in pixel_digests(images)]
+    for label in (0, 1):
+        assert np.flatnonzero(chosen & (labels == label)).tolist() == [
+            min(range(label, 14, 2), key=digests.__getitem__)
+        ]
+
+
+def test_train_and_test_parts(pictures, capsys):
+    fill(pictures / "train" / "a", 3, first=0)
+    fill(pictures / "train" / "b", 3, first=10)
+    fill(pictures / "test" / "a", 2, first=20)
+    fill(pictures / "val" / "a", 2, first=30)
+    data = load(pictures)
+    assert data.class_names == ("a", "b") and len(data) == 8
+    assert data.held_out[data.labels == 0].sum() == 2 and data.held_out[data.labels == 1].sum() == 0
+    wanted = {random_pixels(seed).transpose(2, 0, 1).tobytes() for seed in (20, 21)}
+    assert {image.numpy().tobytes() for image in data.images[data.held_out]} == wanted
+    assert capsys.readouterr().err == f"warning: {pictures}: only train and test are used, not val\n"
+
+
+def test_classes_that_are_called_train_and_test(pictures):
+    fill(pictures / "train", 2, first=0)
+    fill(pictures / "test", 2, first=10)
+    data = load(pictures)
+    assert data.class_names == ("test", "train") and not data.held_out.any()
+
+
+def test_hidden_and_other_files_are_ignored(pictures):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    fill(pictures / ".hidden", 2, first=20)
+    (pictures / "a" / ".thumbnail.png").write_bytes(b"no image")
+    (pictures / "a" / "notes.txt").write_text("no image")
+    (pictures / "a" / "deeper.png").mkdir()
+    (pictures / "readme.png").write_bytes(b"no image")
+    assert len(load(pictures)) == 4
+
+
+def test_links_to_folders_elsewhere(pictures, tmp_path):
+    fill(tmp_path / "elsewhere" / "x", 2)
+    fill(pictures / "b", 2, first=10)
+    (pictures / "a").symlink_to(tmp_path / "elsewhere" / "x", target_is_directory=True)
+    (tmp_path / "link").symlink_to(pictures, target_is_directory=True)
+    assert load(tmp_path / "link").class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".ppm", ".PNG"])
+def test_lossless_formats_give_the_same_set(tmp_path, suffix):
+    for name, kind in (("one", ".png"), ("two", suffix)):
+        fill(tmp_path / name / "a", 2, suffix=kind)
+        fill(tmp_path / name / "b", 2, first=10, suffix=kind)
+    assert load(tmp_path / "one").fingerprint == load(tmp_path / "two").fingerprint
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".gif", ".webp"])
+def test_lossy_formats_come_close(tmp_path, suffix):
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    smooth = np.stack([rows * 20, columns * 20, rows + columns + 100], axis=-1).astype(np.uint8)
+    options = {} if suffix == ".gif" else {"quality": 95}
+    Image.fromarray(smooth).save(tmp_path / f"x{suffix}", **options)
+    difference = photos.to_square(tmp_path / f"x{suffix}", SIZE).transpose(1, 2, 0).astype(int) - smooth
+    assert abs(difference).mean() < 12
+
+
+def square_of(
+    image: Image.Image, tmp_path: Path, name: str = "x.png", size: int = SIZE, **options
+) -> np.ndarray:
+    image.save(tmp_path / name, **options)
+    return photos.to_square(tmp_path / name, size).transpose(1, 2, 0)
+
+
+def test_grey_and_bilevel(tmp_path):
+    grey = random_pixels(0)[..., 0]
+    np.testing.assert_array_equal(square_of(Image.fromarray(grey), tmp_path), np.stack([grey] * 3, axis=-1))
+    bits = square_of(Image.fromarray(grey > 127), tmp_path)
+    np.testing.assert_array_equal(bits, np.stack([(grey > 127) * 255] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_sixteen_bits_become_eight(tmp_path, name):
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
+    deep[0, 0], deep[7, 7] = 0, 65535
+    found = square_of(Image.fromarray(deep), tmp_path, name)
+    np.testing.assert_array_equal(found, np.stack([deep >> 8] * 3, axis=-1))
+
+
+def test_floats(tmp_path):
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    for scale in (1, 255):
+        found = square_of(Image.fromarray(values * np.float32(scale)), tmp_path, "x.tif")
+        assert abs(found[..., 0].astype(int) - values * 255).max() <= 1
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    pixels = np.zeros((8, 8, 4), dtype=np.uint8)
+    pixels[..., 0] = 200
+    pixels[4:, :, 3] = 255
+    pixels[0, :, 3] = 51  # a fifth
+    found = square_of(Image.fromarray(pixels), tmp_path)
+    assert (found[1:4] == 255).all() and (found[4:] == [200, 0, 0]).all()
+    assert (found[0] == [244, 204, 204]).all()
+    palette = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8), 8).reshape(8, 8), "L").convert("P")
+    found = square_of(palette, tmp_path, transparency=3)
+    assert (found[3] == 255).all() and (found[4] != 255).any()
+
+
+def test_cmyk_jpeg(tmp_path):
+    found = square_of(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path, "x.jpg", quality=95)
+    assert abs(found.astype(int) - [255, 0, 0]).max() < 8
+
+
+def test_orientation_in_exif_is_honoured(tmp_path):
+    pixels = random_pixels(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter to the left
+    found = square_of(Image.fromarray(pixels), tmp_path, exif=exif)
+    np.testing.assert_array_equal(found, np.rot90(pixels, -1))
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    found = square_of(frames[0], tmp_path, "x.gif", save_all=True, append_images=frames[1:])
+    assert (found == [255, 0, 0]).all()
+
+
+def test_resizing_is_antialiased_and_crops_the_centre(tmp_path):
+    pixels = random_pixels(0, size=64)
+    expected = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(square_of(Image.fromarray(pixels), tmp_path, size=32), expected)
+    ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
+    wide = square_of(Image.fromarray(ramp), tmp_path, size=10)
+    # The middle hundred columns, ten to a pixel.
+    assert abs(wide[:, :, 0].astype(int) - (np.arange(50, 150).reshape(10, 10).mean(axis=1))).max() <= 1
+    tall = square_of(Image.fromarray(ramp.transpose(1, 0, 2)), tmp_path, size=10)
+    np.testing.assert_array_equal(tall, wide.transpose(1, 0, 2))
+
+
+def test_small_images_are_enlarged_and_long_ones_cropped(tmp_path):
+    assert (square_of(Image.new("RGB", (1, 1), "red"), tmp_path) == [255, 0, 0]).all()
+    assert (square_of(Image.new("RGB", (20000, 2), "red"), tmp_path) == [255, 0, 0]).all()
+
+
+def test_large_jpegs_look_like_fully_decoded_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((800, 600))
+    found = square_of(smooth, tmp_path, "x.jpg", size=32, quality=95).astype(int)
+    whole = (
+        Image.open(tmp_path / "x.jpg").crop((100, 0, 700, 600)).resize((32, 32), Image.Resampling.BILINEAR)
+    )
+    assert abs(found - np.asarray(whole)).max() <= 6
+
+
+def test_other_formats_are_not_opened_whatever_their_name(tmp_path):
+    """PostScript would be handed to an outside program."""
+    image = Image.new("RGB", (8, 8))
+    image.save(tmp_path / "x.eps")
+    shutil.move(tmp_path / "x.eps", tmp_path / "x.png")
+    with pytest.raises(OSError):
+        photos.to_square(tmp_path / "x.png", SIZE)
+
+
+def damage(path: Path) -> None:
+    """Four kinds in the class folder `path`, which holds at least four PNGs."""
+    files = sorted(path.glob("*.png"))
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[:60])
+    files[2].write_bytes(b"something else")
+    files[3].unlink()
+    files[3].symlink_to("nowhere")
+
+
+def test_unreadable_images_are_left_out_and_named(pictures, capsys):
+    fill(pictures / "a", 8)
+    fill(pictures / "b", 2, first=10)
+    damage(pictures / "a")
+    data = load(pictures)
+    assert torch.bincount(data.labels).tolist() == [4, 2]
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "left out 4 of 10 images" in message
+    assert all(f"a/00{i}.png (" in message for i in range(3)) and "a/003.png" not in message
+    load(pictures)
+    assert capsys.readouterr().err == ""
+
+
+def test_mostly_unreadable_is_refused(pictures):
+    fill(pictures / "a", 4)
+    fill(pictures / "b", 2, first=10)
+    damage(pictures / "a")
+    assert "4 of 6 images cannot be read: a/000.png" in refused(pictures)
+
+
+def test_a_class_without_enough_readable_images_is_refused(pictures):
+    fill(pictures / "a", 4)
+    fill(pictures / "b", 9, first=10)
+    damage(pictures / "a")
+    assert "classes with fewer than 2 readable images: a (0)" in refused(pictures)
+    fill(pictures / "a", 4)
+    fill(pictures / "c", 1, first=30)
+    (pictures / "d").mkdir()
+    assert "fewer than 2 readable images: c (1), d (0)" in refused(pictures)
+
+
+def test_wrong_paths_are_refused(pictures, tmp_path):
+    assert "no such folder" in refused(pictures)
+    pictures.mkdir()
+    assert "0 classes in it" in refused(pictures)
+    fill(pictures / "a", 3)
+    assert "1 classes in it" in refused(pictures)
+    (tmp_path / "file").touch()
+    assert "a file" in refused(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_names_that_are_not_utf8(pictures):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    strange = os.fsdecode(os.fsencode(pictures / "b") + b"/\xe9.png")
+    Image.fromarray(random_pixels(20)).save(strange)
+    assert len(load(pictures)) == 5
+    (pictures / "b").rename(os.fsdecode(os.fsencode(pictures) + b"/\xe9"))
+    assert "is not UTF-8" in refused(pictures)
+
+
+def test_key_follows_files_place_and_size(pictures, tmp_path):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    keys = {folder.scan(pictures).key(8), folder.scan(pictures).key(16)}
+    os.utime(pictures / "a" / "000.png", ns=(1, 1))
+    keys.add(folder.scan(pictures).key(8))
+    fill(pictures / "b", 1, first=20)
+    keys.add(folder.scan(pictures).key(8))
+    shutil.copytree(pictures, tmp_path / "copy")
+    keys.add(folder.scan(tmp_path / "copy").key(8))
+    assert len(keys) == 5
+    assert folder.scan(pictures).key(8) == folder.scan(pictures).key(8)
+
+
+def test_reopening_does_not_decode(pictures, monkeypatch):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    first = load(pictures)
+    monkeypatch.setattr(photos, "to_square", None)
+    assert load(pictures).fingerprint == first.fingerprint
+
+
+def test_progress_ends_at_the_total(pictures):
+    fill(pictures / "a", 30)
+    fill(pictures / "b", 30, first=50)
+    seen = []
+    sources.load(f"folder:{pictures}", image_size=8, progress=lambda *step: seen.append(step))
+    assert seen == [(f"decoding {pictures}", 32, 60), (f"decoding {pictures}", 60, 60)]
+
+
+def test_default_size_is_32(pictures):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    assert sources.load(f"folder:{pictures}").images.shape == (4, 3, 32, 32)

@@ -1,0 +1,212 @@
+"""Protocol version 1: what is measured, on which images, under which names."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.batches import Normaliser
+from bench.data.splits import resolve
+from bench.episodes import ClassPool, Setting, draw
+from bench.evaluation import fewshot, protocol, verification
+from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, standard_settings
+from bench.progress import Progress
+from methods.method import Method
+from methods.protonet import ProtoNet
+
+VERIFICATION = {
+    "pair_accuracy",
+    "pair_auc",
+    "pair_eer",
+    "pair_tar@0.1",
+    "pair_tar@0.01",
+    "pair_accuracy_oracle",
+    "triplet_accuracy",
+}
+SETTINGS = [Setting(5, 1, 15, 60), Setting(5, 5, 15, 60), Setting(0, 1, 0, 20)]
+
+
+class MeanColour(ProtoNet):
+    """Embeds an image as its mean colour, and remembers every image."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), ProtoNet.Hyperparameters(), 8)
+        self.seen: list[torch.Tensor] = []
+
+    def embed(self, images):
+        self.seen.append(images)
+        return images.mean(dim=(2, 3))
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(verification, "COUNT", 2000)
+
+
+def evaluate(data, split, settings=SETTINGS, method: Method | None = None, seed: int = 0):
+    evaluator = Evaluator(
+        method or MeanColour().eval(),
+        data,
+        split,
+        Normaliser(data.images, split.train),
+        "32-true",
+        Progress(io.StringIO()),
+        seed,
+    )
+    return evaluator.run(settings)
+
+
+@pytest.fixture(scope="module")
+def ratio(tiny):
+    """9 base classes with held-out images and 10 novel ones."""
+    return resolve(tiny, "47-53")
+
+
+def test_the_settings_that_are_reported():
+    assert standard_settings("90-10") == [
+        Setting(5, 1, 15, 10_000),
+        Setting(5, 5, 15, 10_000),
+        Setting(0, 1, 0, 200),
+    ]
+    assert [s.name for s in standard_settings("fc100")] == ["5w1s", "5w5s", "5w10s", "allw1s"]
+
+
+def test_everything_is_measured_under_its_name(tiny, ratio):
+    found = evaluate(tiny, ratio)
+    assert set(found.metrics) == {
+        *(f"base/{name}" for name in VERIFICATION),
+        *(f"novel/{name}" for name in VERIFICATION),
+        "novel/unbalanced_pair_accuracy",
+        "fewshot/5w1s",
+        "fewshot/5w5s",
+        "fewshot/allw1s",
+    }
+    assert all(0 <= i.low <= i.value <= i.high <= 1 for i in found.metrics.values())
+    assert set(found.per_class) == {tiny.class_names[c] for c in ratio.novel}
+    of_a_class = {"novel/pair_accuracy", "novel/triplet_accuracy", *(f"fewshot/{s.name}" for s in SETTINGS)}
+    assert all(set(own) == of_a_class for own in found.per_class.values())
+    assert found.constant_answer == {"novel/unbalanced_pair_accuracy": 0.9}
+    assert list(found.thresholds) == ["similarity"]
+    assert found.settings["allw1s"].way == 10 and found.settings["5w5s"] == SETTINGS[1]
+    assert found.episodes == 140
+
+
+def test_each_part_s_images_are_embedded_once(tiny, ratio):
+    method = MeanColour().eval()
+    found = evaluate(tiny, ratio, method=method)
+    index = torch.cat([ratio.validation_images, ratio.base_test, ratio.novel_images])
+    expected = Normaliser(tiny.images, ratio.train)(tiny.images[index])
+    assert torch.equal(torch.cat(method.seen), expected)
+    assert found.images == len(index)
+
+
+def test_numbers_come_from_the_right_images(tiny, ratio):
+    """Each part's numbers again, from embeddings made by numpy."""
+    found = evaluate(tiny, ratio)
+    method = MeanColour().eval()
+    normalise = Normaliser(tiny.images, ratio.train)
+    key = f"{tiny.fingerprint}/47-53"
+
+    def part(index):
+        pixels = (tiny.images[index].double() - normalise.mean) / normalise.std
+        return pixels.mean(dim=(2, 3)).float(), ClassPool(tiny.labels[index].numpy())
+
+    threshold = verification.threshold(method, *part(ratio.validation_images), f"{key}/validation/0")
+    assert found.thresholds["similarity"] == pytest.approx(threshold, rel=1e-3)
+    for name, index in (("base", ratio.base_test), ("novel", ratio.novel_images)):
+        metrics, _ = verification.pairs_and_triplets(method, *part(index), f"{key}/{name}/0", threshold)
+        for metric, interval in metrics.items():
+            assert found.metrics[f"{name}/{metric}"].value == pytest.approx(interval.value, abs=2e-3)
+    made, pool = part(ratio.novel_images)
+    for setting in SETTINGS:
+        episodes = draw(pool, f"{key}/{setting.way}/{setting.shot}/{setting.query}/0", setting)
+        assert found.hashes[setting.name] == episodes.sha256()
+        again = fewshot.evaluate(method, made, pool, episodes).interval()
+        assert found.metrics[f"fewshot/{setting.name}"].value == pytest.approx(again.value, abs=2e-3)
+    hashes = {draw(pool, f"{key}/0/1/1/0", Setting(0, 1, 1, 200)).sha256()}
+    assert not hashes & set(found.hashes.values())
+
+
+def test_episodes_are_the_same_for_every_method_and_differ_between_seeds_and_splits(tiny, ratio, tiny_split):
+    class Other(MeanColour):
+        def embed(self, images):
+            return super().embed(images)[:, :1].square()
+
+    ours, other = evaluate(tiny, ratio), evaluate(tiny, ratio, method=Other().eval())
+    assert ours.hashes == other.hashes
+    assert ours.metrics["fewshot/5w1s"] != other.metrics["fewshot/5w1s"]
+    assert evaluate(tiny, ratio).metrics == ours.metrics
+    for changed in (evaluate(tiny, ratio, seed=1), evaluate(tiny, replace(ratio, name="53-47"))):
+        assert all(changed.hashes[name] != ours.hashes[name] for name in ours.hashes)
+
+
+def test_novel_images_do_not_move_the_threshold(tiny, ratio):
+    images = tiny.images.clone()
+    images[ratio.novel_images] = 255 - images[ratio.novel_images].flip(0)
+    images[ratio.base_test] = 255 - images[ratio.base_test].flip(0)
+    changed = evaluate(replace(tiny, images=images), ratio)
+    found = evaluate(tiny, ratio)
+    assert changed.thresholds == found.thresholds
+    assert changed.metrics["novel/pair_accuracy"] != found.metrics["novel/pair_accuracy"]
+
+
+def test_a_split_with_validation_classes_has_no_base_test(tiny, tiny_split):
+    found = evaluate(tiny, tiny_split)
+    assert not any(name.startswith("base/") for name in found.metrics)
+    assert {"novel/pair_accuracy", "fewshot/5w1s"} <= set(found.metrics)
+    assert found.constant_answer["novel/unbalanced_pair_accuracy"] == pytest.approx(5 / 6)
+
+
+def test_a_split_without_novel_classes(tiny):
+    found = evaluate(tiny, resolve(tiny, "100-0"))
+    assert set(found.metrics) == {f"base/{name}" for name in VERIFICATION}
+    assert found.per_class == {} and found.episodes == 0 and episode_arrays(found) == {}
+
+
+def test_without_validation_images_there_is_no_verification(tiny):
+    data = replace(tiny, held_out=torch.zeros(len(tiny), dtype=torch.bool))
+    found = evaluate(data, resolve(data, "47-53"))
+    assert set(found.metrics) == {"fewshot/5w1s", "fewshot/5w5s", "fewshot/allw1s"}
+
+
+def test_settings_that_do_not_fit(tiny, tiny_split):
+    pool = ClassPool(np.repeat(np.arange(6), 30))
+    assert does_not_fit(Setting(6, 15, 15, 1), pool) is None
+    assert does_not_fit(Setting(0, 29, 0, 1), pool) is None
+    assert does_not_fit(Setting(7, 1, 15, 1), pool) == "way 7: at most 6, the number of novel classes"
+    too_many = "shot 16 + query 15: at most 30 together, the images of the smallest novel class"
+    assert does_not_fit(Setting(6, 16, 15, 1), pool) == too_many
+    assert does_not_fit(Setting(0, 30, 0, 1), pool) is not None
+    assert (
+        does_not_fit(Setting(0, 1, 0, 1), ClassPool(np.zeros(30))) == "there are fewer than 2 novel classes"
+    )
+    found = evaluate(tiny, tiny_split, [*SETTINGS, Setting(7, 1, 15, 10), Setting(6, 20, 15, 10)])
+    assert list(found.settings) == ["5w1s", "5w5s", "allw1s"]
+
+
+@pytest.mark.parametrize("setting", [Setting(6, 15, 15, 2), Setting(0, 29, 0, 2), Setting(7, 1, 15, 2)])
+def test_what_fits_can_be_drawn_and_what_does_not_cannot(setting):
+    pool = ClassPool(np.repeat(np.arange(6), 30))
+    if does_not_fit(setting, pool):
+        with pytest.raises(ValueError):
+            draw(pool, "key", setting)
+    else:
+        assert len(draw(pool, "key", setting)) == 2
+
+
+def test_arrays_for_the_record(tiny, ratio):
+    found = evaluate(tiny, ratio)
+    arrays = episode_arrays(found)
+    assert set(arrays) == {name + suffix for name in found.settings for suffix in ("", "/queries")}
+    for name, interval in ((s.name, found.metrics[f"fewshot/{s.name}"]) for s in SETTINGS):
+        assert (arrays[name] / arrays[f"{name}/queries"]).mean() == pytest.approx(interval.value)
+    assert arrays["5w1s"].dtype == np.uint8 and arrays["5w1s"].shape == (60,)
+    assert arrays["5w1s/queries"] == 75 and arrays["allw1s/queries"] == 10 * 29
+
+
+def test_published_comparisons_are_a_setting_of_their_own():
+    assert protocol.AS_PUBLISHED == Setting(way=0, shot=1, query=1, count=200)
+    assert (protocol.CACHED_EPISODES, protocol.SUPPORT_DRAWS) == (10_000, 200)

@@ -1,0 +1,365 @@
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from record_factory import make_episodes, make_record, metric, record_fields
+
+from bench import leaderboard, records
+from bench.errors import UserError
+from bench.leaderboard import render
+from bench.statistics import closed_interval, crossed_seeds, over_seeds
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a|b",
+    "a\\|b\\",
+    "`tick`",
+    "``two`` `",
+    "](http://example.org) [x](javascript:alert(1))",
+    "https://example.org www.example.org a@example.org",
+    "**bold** __bold__ ~~gone~~ # heading &amp; &lt; <!-- $x$",
+    "two\nlines\r\n\n| a | b |\n",
+    "\x1b[31m\u202e\x00",
+    "</details>",
+]
+
+
+def with_metrics(values: dict[str, float]) -> dict:
+    """The factory's metrics, those under the given headings replaced."""
+    replaced = {leaderboard.COLUMNS[heading][0]: metric(value) for heading, value in values.items()}
+    return record_fields()["metrics"] | replaced
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Every table as a GitHub-like renderer shows it: rows of heading to text."""
+    found = []
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    for table in re.findall(r"<table>(.*?)</table>", html, re.DOTALL):
+        rows = [
+            re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+            for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        ]
+        found.append([dict(zip(rows[0], row, strict=True)) for row in rows[1:]])
+    return found
+
+
+def plain(html: str) -> str:
+    return re.sub(r"<[^>]*>", "", html)
+
+
+def test_a_row_shows_everything():
+    [[row]] = tables(render([make_record()]))
+    assert {heading: plain(cell) for heading, cell in row.items()} == {
+        "method": "protonet (quick)",
+        "backbone": "conv4",
+        "parameters": "113 k",
+        "5w1s": "64.00 ± 1.00",
+        "5w5s": "77.00 ± 1.00",
+        "all-way 1-shot": "51.00 ± 1.00",
+        "novel pairs": "76.7 ± 1.0",
+        "novel triplets": "83.4 ± 1.0",
+        "base pairs": "80.0 ± 1.0",
+        "base triplets": "87.6 ± 1.0",
+        "seeds": "1 †",
+        "training time": "9 min 54 s",
+        "marks": "–",
+    }
+
+
+def test_numbers_that_a_run_does_not_have_are_dashes():
+    metrics = with_metrics({})
+    for key in ("base/pair_accuracy", "base/triplet_accuracy", "fewshot/5w1s"):
+        del metrics[key]
+    [[row]] = tables(render([make_record(metrics=metrics)]))
+    assert row["base pairs"] == row["base triplets"] == row["5w1s"] == "–"
+    assert row["5w5s"] == "77.00 ± 1.00"
+
+
+def test_rows_are_ordered_by_5w1s_and_rows_without_it_come_last():
+    metrics = with_metrics({})
+    del metrics["fewshot/5w1s"]
+    rows = [
+        make_record(method="middle", metrics=with_metrics({"5w1s": 0.6})),
+        make_record(method="a-without", metrics=metrics),
+        make_record(method="best", metrics=with_metrics({"5w1s": 0.7})),
+        make_record(method="worst", metrics=with_metrics({"5w1s": 0.5})),
+    ]
+    [table] = tables(render(rows))
+    assert [plain(row["method"]).split()[0] for row in table] == ["best", "middle", "worst", "a-without"]
+
+
+def test_smoke_runs_are_never_shown():
+    text = render([make_record(preset="smoke")])
+    assert tables(text) == [] and "No results yet." in text
+    assert len(tables(render([make_record(preset="smoke"), make_record()]))[0]) == 1
+
+
+def test_one_section_for_each_split_and_one_table_for_each_protocol():
+    text = render(
+        [
+            make_record(split="100-0", run_id="a"),
+            make_record(split="90-10", run_id="b"),
+            make_record(split="90-10", protocol_version=2, run_id="c"),
+            make_record(split="20-80", run_id="d"),
+            make_record(split="90-10", fingerprint="cd" * 32, run_id="e"),
+            make_record(dataset="aardvarks", run_id="f"),
+        ]
+    )
+    assert re.findall(r"^## (.*?):", text, re.MULTILINE) == [
+        "`aardvarks` split `90-10`",
+        "`cifar100` split `20-80`",
+        "`cifar100` split `90-10`",
+        "`cifar100` split `90-10`",
+        "`cifar100` split `100-0`",
+    ]
+    assert re.findall("^### (.*)", text, re.MULTILINE) == [f"Protocol {v}" for v in (1, 1, 2, 1, 1, 1)]
+    assert "90 base / 0 validation / 10 novel classes" in text
+    assert "Fingerprint `abababababab`" in text and "Fingerprint `cdcdcdcdcdcd`" in text
+    assert all(len(table) == 1 for table in tables(text))
+
+
+def seeds(tmp_path, number: int, **changes) -> list[records.Record]:
+    """Records of several seeds, written with their episodes; the accuracy rises with the seed."""
+    written = []
+    for seed in range(number):
+        episodes = make_episodes(0.6 + 0.02 * seed, seed)
+        own = closed_interval(episodes["5w1s"] / 75)
+        metrics = with_metrics({"novel pairs": 0.70 + 0.01 * seed})
+        metrics["fewshot/5w1s"] = own._asdict()
+        record = make_record(seed=seed, metrics=metrics, **changes)
+        written.append(records.read(records.write(record, tmp_path, episodes)))
+    return written
+
+
+def accuracies_of(number: int) -> np.ndarray:
+    return np.stack([make_episodes(0.6 + 0.02 * seed, seed)["5w1s"] / 75 for seed in range(number)])
+
+
+def shown(interval, digits: int) -> str:
+    return f"{100 * interval.value:.{digits}f} ± {100 * interval.half_width:.{digits}f}"
+
+
+def test_three_seeds_are_crossed_with_the_episodes(tmp_path):
+    found = seeds(tmp_path, 3)
+    [[row]] = tables(render(found, tmp_path))
+    assert row["5w1s"] == shown(crossed_seeds(accuracies_of(3)), 2)
+    pairs = [leaderboard._interval(leaderboard.Row([one], {}), "novel/pair_accuracy") for one in found]
+    assert row["novel pairs"] == shown(over_seeds(pairs), 1)
+    assert row["novel pairs"].startswith("71.0 ±")
+    assert row["seeds"] == "3"
+
+
+def test_two_seeds_share_the_interval_of_their_mean_episodes(tmp_path):
+    [[row]] = tables(render(seeds(tmp_path, 2), tmp_path))
+    assert row["5w1s"] == shown(closed_interval(accuracies_of(2).mean(axis=0)), 2)
+    assert row["seeds"] == "2 †"
+    assert "† episodes only" in render(seeds(tmp_path, 2), tmp_path)
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "no folder"])
+def test_without_episode_files_the_seeds_own_intervals_are_used_and_said(tmp_path, how):
+    found = seeds(tmp_path, 3)
+    path = tmp_path / found[1].episode_file
+    if how == "missing":
+        path.unlink()
+    if how == "damaged":
+        path.write_bytes(b"not the file")
+    text = render(found, None if how == "no folder" else tmp_path)
+    [[row]] = tables(text)
+    own = [closed_interval(one) for one in accuracies_of(3)]
+    assert row["5w1s"] == shown(over_seeds(own), 2)
+    assert row["seeds"] == "3 ‡"
+    assert "‡ the per-episode accuracies are not all at hand" in text
+
+
+def test_a_seed_recorded_twice_counts_once_and_the_later_one_wins():
+    text = render(
+        [
+            make_record(run_id="a", created="2025-03-02T00:00:00Z", metrics=with_metrics({"5w1s": 0.7})),
+            make_record(run_id="b", created="2025-03-01T00:00:00Z", metrics=with_metrics({"5w1s": 0.5})),
+        ]
+    )
+    [[row]] = tables(text)
+    assert row["5w1s"].startswith("70.00") and row["seeds"] == "1 †"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "other"},
+        {"preset": "standard"},
+        {"hyperparameters": {"lr": 0.1}},
+        {"backbone": "resnet12"},
+        {"weights": "12" * 32},
+        {"trained": False},
+        {"external_data": True},
+        {"transductive": True},
+        {"config": {"overrides": {"precision": "32"}}},
+        {"episodes": {k: v | {"sha256": "f" * 64} for k, v in record_fields()["episodes"].items()}},
+    ],
+)
+def test_only_seeds_are_averaged(change):
+    [table] = tables(render([make_record(), make_record(seed=1, run_id="changed", **change)]))
+    assert len(table) == 2
+    [same] = tables(render([make_record(), make_record(seed=1)]))
+    assert len(same) == 1
+
+
+def test_a_hyperparameter_or_override_called_seed_does_not_split_a_row():
+    rows = [
+        make_record(seed=s, hyperparameters={"seed": s}, config={"overrides": {"seed": s}, "seed": s})
+        for s in (0, 1, 2)
+    ]
+    [[row]] = tables(render(rows))
+    assert row["seeds"].startswith("3") and row["marks"] == "–"
+
+
+def test_marks():
+    record = make_record(
+        external_data=True,
+        transductive=True,
+        trained=False,
+        weights="12" * 32,
+        config={"overrides": {"steps": 200, "backbone": "conv4", "milestones": [1, 2]}},
+    )
+    [[row]] = tables(render([record]))
+    assert plain(row["marks"]) == (
+        "external data, transductive, untrained, weights 12121212, "
+        "changed backbone=conv4 milestones=[1, 2] steps=200"
+    )
+    assert row["training time"] == "–"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_of_a_record_becomes_markup(text):
+    record = make_record(
+        run_id="hostile",
+        method=text,
+        preset=text,
+        backbone=text,
+        dataset=text,
+        split=text,
+        command=text,
+        config={"overrides": {text: text}},
+    )
+    markdown = render([record, make_record(run_id="tame", dataset=text, split=text)])
+    [table] = tables(markdown)
+    assert len(table) == 2 and {len(row) for row in table} == {13}
+    html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown)
+    template = MarkdownIt("commonmark").enable("table").render(render([make_record()]))
+    # No element, link or heading that a tame leaderboard does not have.
+    assert set(re.findall(r"<(/?[a-z0-9]+)", html)) == set(re.findall(r"<(/?[a-z0-9]+)", template))
+    assert html.count("<h2>") == 1 and html.count("<details>") == html.count("</details>") == 1
+    assert not re.search("[\x00\x1b\u202e]", markdown)
+
+
+@pytest.mark.parametrize(
+    "text", ["<b>&amp;", "a|b", "a\\|b\\", "`tick`", "``", "x ` y", " padded ", "_x_ *y*"]
+)
+def test_text_is_shown_as_it_is(text):
+    [[row]] = tables(render([make_record(method=text)]))
+    escaped = text.strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert row["method"] == f"<code>{escaped}</code> (<code>quick</code>)"
+
+
+def test_the_commands_can_be_copied(tmp_path):
+    fence = "run --set note='\n```\n</details>'"
+    rows = [make_record(seed=seed) for seed in (0, 1)] + [make_record(method="m", command=fence)]
+    html = MarkdownIt("commonmark").enable("table").render(render(rows))
+    blocks = re.findall(r'<pre><code class="language-sh">(.*?)</code></pre>', html, re.DOTALL)
+    assert sorted(blocks) == sorted(
+        [
+            "".join(f"{record.command}\n" for record in rows[:2]),
+            fence.replace("<", "&lt;").replace(">", "&gt;") + "\n",
+        ]
+    )
+    assert html.count("<details>") == html.count("</details>") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (594.2, "9 min 54 s"),
+        (3599.7, "1 h 00 min"),
+        (7380, "2 h 03 min"),
+        (100 * 3600, "100 h 00 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert leaderboard.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (112_832, "113 k"),
+        (999_499, "999 k"),
+        (999_999, "1.0 M"),
+        (2_000_000, "2.0 M"),
+        (12_424_320, "12.4 M"),
+    ],
+)
+def test_parameter_count(number, text):
+    assert leaderboard.parameter_count(number) == text
+
+
+def test_the_order_of_records_does_not_matter(tmp_path):
+    found = seeds(tmp_path, 3) + [make_record(method=f"m{i}", split=f"{i}0-{10 - i}0") for i in range(1, 9)]
+    text = render(found, tmp_path)
+    for shuffle in range(3):
+        random.Random(shuffle).shuffle(found)
+        assert render(found, tmp_path) == text
+
+
+def test_write_and_is_stale(tmp_path):
+    results, output = tmp_path / "results", tmp_path / "docs" / "leaderboard.md"
+    seeds(results, 2)
+    assert leaderboard.is_stale(results, output)
+    assert leaderboard.write(results, output) == []
+    assert not leaderboard.is_stale(results, output)
+    assert output.read_text(encoding="utf-8") == render(records.read_all(results)[0], results)
+    output.write_bytes(output.read_bytes().replace(b"\n", b"\r\n"))  # as git may check it out on Windows
+    assert not leaderboard.is_stale(results, output)
+    records.write(make_record(seed=7), results)
+    assert leaderboard.is_stale(results, output)
+    (results / "broken.json").write_text("{")
+    [problem] = leaderboard.write(results, output)
+    assert "broken.json" in problem
+    assert not leaderboard.is_stale(results, output)
+    output.write_bytes(b"\xff")
+    assert leaderboard.is_stale(results, output)
+
+
+def test_places_that_do_not_work_are_the_users_to_mend(tmp_path):
+    with pytest.raises(UserError, match="--results"):
+        leaderboard.write(tmp_path / "absent", tmp_path / "leaderboard.md")
+    assert not (tmp_path / "leaderboard.md").exists()
+    with pytest.raises(UserError, match="--output"):
+        leaderboard.write(tmp_path, tmp_path)
+    with pytest.raises(UserError, match="--output"):
+        leaderboard.is_stale(tmp_path, tmp_path)
+
+
+def test_one_episode_a_seed_is_no_table_to_cross(tmp_path):
+    episodes = {name: info | {"count": 1} for name, info in record_fields()["episodes"].items()}
+    for seed in range(3):
+        arrays = {k: v if k.endswith("queries") else v[:1] for k, v in make_episodes(seed=seed).items()}
+        records.write(make_record(seed=seed, episodes=episodes), tmp_path, arrays)
+    [[row]] = tables(render(records.read_all(tmp_path)[0], tmp_path))
+    assert row["5w1s"].startswith("64.00 ±")
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = "{'numpy', 'pandas', 'scipy', 'tabulate', 'torch'}"
+    code = f"import bench.leaderboard, sys; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

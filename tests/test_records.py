@@ -1,0 +1,322 @@
+import errno
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
+
+from bench import records
+from bench.errors import UserError
+from bench.records import Metric, Record
+
+
+def problem_of(**changes) -> str:
+    with pytest.raises(ValidationError) as caught:
+        make_record(**changes)
+    return str(caught.value)
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    hostile = 'a|b`</script>\n"{{\\u0000 ü 漢 🙂'
+    record = make_record(
+        method=hostile, dataset=hostile, per_class={hostile: {"novel/pair_auc": metric(0.5)}}
+    )
+    path = records.write(record, tmp_path, make_episodes())
+    again = records.read(path)
+    assert path == tmp_path / f"{record.run_id}.json"
+    assert again.episode_file == f"{record.run_id}.npz"
+    assert again.model_dump(exclude={"episode_file", "episode_file_sha256"}) == record.model_dump(
+        exclude={"episode_file", "episode_file_sha256"}
+    )
+    types = {key: type(value) for key, value in again.hyperparameters.items()}
+    assert types == {"lr": float, "distance": str, "milestones": list, "bias": bool}
+
+
+def test_a_command_that_is_not_utf8_is_still_recorded(tmp_path):
+    latin1 = b"--data-root caf\xe9".decode("utf-8", "surrogateescape")  # as sys.argv holds it
+    path = records.write(make_record(command=latin1), tmp_path)
+    assert records.read(path).command == "--data-root caf?"
+
+
+def test_the_file_is_sorted_readable_json_that_ends_its_last_line(tmp_path):
+    text = records.write(make_record(), tmp_path).read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert text.count("\n") > 50
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    written = []
+    for folder in ("a", "b"):
+        # The order in which settings were evaluated is not part of the result.
+        episodes = dict(sorted(make_episodes().items(), reverse=folder == "b"))
+        path = records.write(make_record(), tmp_path / folder, episodes)
+        written.append((path.read_bytes(), path.with_suffix(".npz").read_bytes()))
+    assert written[0] == written[1]
+
+
+def test_created_is_kept_in_utc(tmp_path):
+    record = make_record(created="2025-03-01T14:00:00+02:00")
+    assert record.created == datetime(2025, 3, 1, 12, tzinfo=UTC)
+    text = records.write(record, tmp_path).read_text()
+    assert json.loads(text)["created"] == "2025-03-01T12:00:00Z"
+    assert "timezone" in problem_of(created="2025-03-01T14:00:00")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "valid"),
+    [
+        (0.5, 0.4, 0.6, True),
+        (0.5, 0.5 + 1e-12, 0.6, True),
+        (0.5, 0.51, 0.6, False),
+        (0.5, 0.4, 0.49, False),
+        (float("nan"), 0.4, 0.6, False),
+        (0.5, 0.4, float("inf"), False),
+    ],
+)
+def test_a_metric_lies_within_its_finite_interval(value, low, high, valid):
+    if valid:
+        assert Metric(value=value, low=low, high=high, n=1).value == value
+    else:
+        with pytest.raises(ValidationError):
+            Metric(value=value, low=low, high=high, n=1)
+
+
+def test_records_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        make_record().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", ".hidden", "..", "a/b", "a\\b", "a b", "a\n", "a:b", "ü", "x" * 201, "../up", "con?"]
+)
+def test_unsafe_run_ids_are_refused(run_id, tmp_path):
+    assert "run_id" in problem_of(run_id=run_id)
+    assert records.find(tmp_path, run_id) is None
+
+
+@pytest.mark.parametrize("run_id", ["a", "x" * 200, "cifar100+resnet12@3_s0-1.5"])
+def test_safe_run_ids_are_accepted(run_id):
+    assert make_record(run_id=run_id).run_id == run_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "this bench reads version 1, not 2"),
+        ({"protocol_version": 0}, "protocol_version"),
+        ({"surprise": 1}, "surprise"),
+        ({"seed": -1}, "seed"),
+        ({"parameters": -1}, "parameters"),
+        ({"fingerprint": "AB" * 32}, "fingerprint"),
+        ({"fingerprint": "ab" * 31}, "fingerprint"),
+        ({"weights": "weights.pt"}, "weights"),
+        ({"hyperparameters": {"lr": float("nan")}}, "finite"),
+        ({"hyperparameters": {"lr": {"nested": 1}}}, "hyperparameters"),
+        ({"config": {"a": [{"b": float("inf")}]}}, "finite"),
+        ({"thresholds": {"pair": float("nan")}}, "thresholds"),
+        ({"metrics": {"accuracy": metric(0.5)}}, "metrics"),
+        ({"metrics": {"novel/pair_auc": {"value": 76.6, "low": 76, "high": 77, "n": 9}}}, "fraction"),
+        (
+            {"per_class": {"whale": {"novel/pair_auc": {"value": 76.6, "low": 76, "high": 77, "n": 9}}}},
+            "whale",
+        ),
+        ({"metrics": {"fewshot/7w3s": metric(0.5)}}, "lacks the episode list of fewshot/7w3s"),
+        ({"episode_file": "other.npz", "episode_file_sha256": "0" * 64}, "episode_file"),
+        ({"episode_file_sha256": "0" * 64}, "go together"),
+    ],
+)
+def test_wrong_fields_are_named(changes, message):
+    assert message in problem_of(**changes)
+
+
+def test_every_field_without_a_default_is_required():
+    optional = {name for name, field in Record.model_fields.items() if not field.is_required()}
+    for name in set(Record.model_fields) - optional:
+        fields = record_fields()
+        del fields[name]
+        with pytest.raises(ValidationError, match=name):
+            Record.model_validate(fields)
+
+
+def test_read_names_the_file_and_the_first_problem_in_one_line(tmp_path):
+    cases = {
+        "empty.json": "",
+        "half.json": json.dumps(record_fields())[:500],
+        "list.json": "[]",
+        "renamed.json": json.dumps(record_fields(run_id="other")),
+        "binary.json": "\x00\x01",
+        "lines.json": json.dumps({"a\nb\x1b[31m": 1}),
+        "nan.json": json.dumps(record_fields(run_id="nan", thresholds={"pair": float("nan")})),
+        "config.json": json.dumps(record_fields(run_id="config", config={"x": float("nan")})),
+    }
+    for name, text in cases.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            records.read(tmp_path / name)
+        line = str(caught.value)
+        assert name in line and "\n" not in line and "\x1b" not in line and len(line) < 600
+    fields = record_fields(run_id="seed", seed=-1)
+    (tmp_path / "seed.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"seed\.json: seed: .*greater than or equal to 0"):
+        records.read(tmp_path / "seed.json")
+    with pytest.raises(UserError, match=r"absent\.json"):
+        records.read(tmp_path / "absent.json")
+
+
+def test_read_all_skips_and_reports_what_is_not_a_record(tmp_path):
+    for seed in (2, 0, 1):
+        records.write(make_record(seed=seed), tmp_path, make_episodes())
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "._copy.json").write_text("what a Mac leaves on a stick")
+    (tmp_path / "notes.txt").write_text("not a record")
+    found, problems = records.read_all(tmp_path)
+    assert [record.seed for record in found] == [0, 1, 2]
+    assert len(problems) == 2
+    assert "broken.json" in problems[0] and "folder.json" in problems[1]
+
+
+def test_read_all_wants_a_folder(tmp_path):
+    with pytest.raises(UserError, match="--results"):
+        records.read_all(tmp_path / "absent")
+
+
+def test_find(tmp_path):
+    path = records.write(make_record(), tmp_path)
+    assert records.find(tmp_path, path.stem) == path
+    assert records.find(tmp_path, "absent") is None
+    assert records.find(tmp_path / "absent", path.stem) is None
+    assert records.find(tmp_path / "inner", f"../{path.stem}") is None
+
+
+def test_episodes_come_back_as_accuracies(tmp_path):
+    episodes = make_episodes()
+    record = records.read(records.write(make_record(), tmp_path, episodes))
+    accuracies = records.read_episodes(record, tmp_path, ["5w1s", "allw1s", "9w9s"])
+    assert set(accuracies) == {"5w1s", "allw1s"}
+    np.testing.assert_array_equal(accuracies["5w1s"], episodes["5w1s"] / 75)
+    np.testing.assert_array_equal(accuracies["allw1s"], episodes["allw1s"] / 5990)
+    with np.load(tmp_path / f"{record.run_id}.npz") as arrays:
+        np.testing.assert_array_equal(arrays["5w5s"], episodes["5w5s"])
+
+
+def test_episodes_may_have_a_number_of_queries_each(tmp_path):
+    episodes = make_episodes() | {"allw1s/queries": np.arange(5990, 5990 + EPISODES)}
+    record = records.read(records.write(make_record(), tmp_path, episodes))
+    accuracies = records.read_episodes(record, tmp_path, ["allw1s"])["allw1s"]
+    np.testing.assert_array_equal(accuracies, episodes["allw1s"] / np.arange(5990, 5990 + EPISODES))
+
+
+def test_a_record_without_an_episode_file_has_no_accuracies(tmp_path):
+    assert records.read_episodes(make_record(), tmp_path, ["5w1s"]) == {}
+
+
+def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
+    record = records.read(records.write(make_record(), tmp_path, make_episodes()))
+    path = tmp_path / f"{record.run_id}.npz"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="not the file that"):
+        records.read_episodes(record, tmp_path, ["5w1s"])
+    path.unlink()
+    with pytest.raises(UserError, match=r"\.npz"):
+        records.read_episodes(record, tmp_path, ["5w1s"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"5w1s": np.zeros(EPISODES - 1, np.uint8)},
+        {"5w1s": np.full(EPISODES, 76, np.uint8)},
+        {"5w1s/queries": np.array(0)},
+        {"5w1s": np.array([None] * EPISODES)},
+        {"5w1s": np.array(["x"] * EPISODES)},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*(divide|invalid value).*:RuntimeWarning")
+def test_an_episode_file_that_does_not_hold_the_episodes_is_refused(tmp_path, change):
+    record = records.read(records.write(make_record(), tmp_path, make_episodes() | change))
+    with pytest.raises(UserError, match=r"\.npz"):
+        records.read_episodes(record, tmp_path, ["5w1s"])
+
+
+def test_an_episode_file_without_its_settings_is_refused(tmp_path):
+    record = records.read(records.write(make_record(), tmp_path, {"other": np.zeros(3)}))
+    with pytest.raises(UserError, match="5w1s"):
+        records.read_episodes(record, tmp_path, ["5w1s"])
+
+
+def test_overwriting_replaces_both_files(tmp_path):
+    path = records.write(make_record(), tmp_path, make_episodes(seed=1))
+    records.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
+    record = records.read(path)
+    assert record.command == "again"
+    np.testing.assert_array_equal(
+        records.read_episodes(record, tmp_path, ["5w1s"])["5w1s"], make_episodes(seed=2)["5w1s"] / 75
+    )
+    records.write(make_record(), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, fails_at):
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"--results .*No space left on device"):
+        records.write(make_record(), tmp_path, make_episodes())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_overwrite_keeps_the_old_record(tmp_path, monkeypatch):
+    path = records.write(make_record(), tmp_path, make_episodes(seed=1))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError):
+        records.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert records.read(path).command != "again"
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        records.write(make_record(), tmp_path, make_episodes())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="--results"):
+        records.write(make_record(), tmp_path / "file", make_episodes())
+    record = make_record()
+    (tmp_path / f"{record.run_id}.json").mkdir()
+    with pytest.raises(UserError, match=f"--results .*{record.run_id}"):
+        records.write(record, tmp_path, make_episodes())
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["file", f"{record.run_id}.json"])
+
+
+def test_missing_folders_are_made_and_files_follow_the_umask(tmp_path):
+    path = records.write(make_record(), tmp_path / "a" / "b", make_episodes())
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    assert path.stat().st_mode == plain.stat().st_mode
+    assert Path(path).with_suffix(".npz").stat().st_mode == plain.stat().st_mode
