@@ -62,6 +62,7 @@ class Prepared:
     precision: str
     data_s: float
     weights_sha256: str | None
+    git: tuple[str | None, bool | None]
 
 
 def prepare(config: RunConfig, options: Options) -> Prepared:
@@ -123,6 +124,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         precision=precision,
         data_s=data_s,
         weights_sha256=weights_sha256,
+        git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
 
 

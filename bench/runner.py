@@ -72,22 +72,17 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     if config.train:
         from bench.training import train
 
-        try:
-            trained = train(
-                method,
-                prepared.data,
-                prepared.split,
-                prepared.normalise,
-                seed=config.seed,
-                precision=prepared.precision,
-                device=device,
-                run_dir=run_dir,
-                progress=progress,
-            )
-        except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes this of Ctrl-C
-                raise KeyboardInterrupt from None
-            raise
+        trained = train(
+            method,
+            prepared.data,
+            prepared.split,
+            prepared.normalise,
+            seed=config.seed,
+            precision=prepared.precision,
+            device=device,
+            run_dir=run_dir,
+            progress=progress,
+        )
     method.to(device).eval()
     evaluation_started = time.perf_counter()
     evaluator = Evaluator(
@@ -147,7 +142,7 @@ def make_record(
 ) -> Record:
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
-    commit, dirty = environment.git_state()
+    commit, dirty = prepared.git
     return Record(
         protocol_version=PROTOCOL_VERSION,
         run_id=prepared.run_id,

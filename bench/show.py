@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +146,11 @@ def result_table(record: Record) -> str:
 
 def _note(record: Record, key: str) -> str:
     if key in record.constant_answer:
-        return f"a constant answer scores {100 * record.constant_answer[key]:.1f}"
+        return f"constant answer: {100 * record.constant_answer[key]:.1f}"
     if key.endswith("/pair_accuracy"):
-        return "balanced, threshold from validation pairs"
+        return "validation's threshold"
     if key.endswith("oracle"):
-        return "diagnostic: threshold from these very pairs"
+        return "diagnostic: own threshold"
     return ""
 
 
@@ -158,11 +158,14 @@ def fact_table(facts: Mapping[str, Any]) -> str:
     """Nested facts as aligned `name  value` lines."""
     from tabulate import tabulate
 
-    flat: list[tuple[str, Any]] = []
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            flat += [(f"{key}: {inner}", text) for inner, text in value.items()]
-        else:
-            flat.append((key, value))
-    rows = [(key.replace("_", " "), f"{value:,}" if type(value) is int else value) for key, value in flat]
+    def flat(facts: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in facts.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{owner}{key}: ")
+            else:
+                yield f"{owner}{key}", value
+
+    rows = [
+        (key.replace("_", " "), f"{value:,}" if type(value) is int else value) for key, value in flat(facts)
+    ]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)

@@ -15,7 +15,8 @@ class Comparison:
     """One line of the table before it is measured.
 
     Attributes:
-        what: the work.
+        what: the work, and the unit of its numbers.
+        against: the peer, for people.
         ours, peer: names of the two sides.
         show: how seconds a unit are written, e.g. as units a second.
         how: what exactly each side does.
@@ -23,6 +24,7 @@ class Comparison:
     """
 
     what: str
+    against: str
     ours: str
     peer: str
     show: Callable[[float], float]
@@ -35,6 +37,7 @@ class Row:
     """One line of the table, as text."""
 
     what: str
+    against: str
     ours: str
     peer: str
     ratio: str
@@ -74,6 +77,7 @@ def compare(comparison: Comparison, measured: Mapping[str, Sequence[float]]) -> 
     ratios = [theirs / own for own, theirs in zip(ours, peer, strict=True)]
     return Row(
         what=comparison.what,
+        against=comparison.against,
         ours=spread([comparison.show(value) for value in ours]),
         peer=spread([comparison.show(value) for value in peer]),
         ratio=spread(ratios, "x"),
@@ -106,8 +110,6 @@ def short(value: float) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    from tabulate import tabulate
-
-    headers = ["what", "ours", "peer", "ratio", "goal", "how measured"]
-    cells = [[row.what, row.ours, row.peer, row.ratio, row.goal, row.how] for row in rows]
-    return tabulate(cells, headers, tablefmt="pipe", disable_numparse=True)
+    lines = [("what", "peer", "ours", "the peer's", "ratio", "goal", "how measured"), ("---",) * 7]
+    lines += [(row.what, row.against, row.ours, row.peer, row.ratio, row.goal, row.how) for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -108,7 +108,7 @@ def learn2learn_train_seconds(net: LightningPrototypicalNetworks, tasks: Any, st
 
 
 class _AcceptsDataSource(Sampler):
-    def __init__(self, data_source: object = None) -> None:
+    def __init__(self, **_: object) -> None:
         pass
 
 

@@ -147,93 +147,143 @@ def comparisons(precision: str, counts: Counts, augmentation: str) -> list[Compa
         counts: how much was timed.
         augmentation: share of a training step that makes the batch, as text.
     """
-    sampled = "sample tasks, tasks/s"
-    evaluated = f"{counts.ours:,} episodes from images to interval, s"
-    trained = "ProtoNet training, episodes/s"
-    shipped = f"learn2learn: its FC100 task set as shipped, {counts.peer} tasks"
-    drawn = f"ours: {counts.ours:,} episodes as indices"
-    loop = f"learn2learn: its ProtoNet, fp32, task by task, {counts.peer} timed and extrapolated"
-    images = f"ours ({precision}): embed the novel pool once, draw, answer, average"
-    one = "one 5w1s15q episode a step, Adam, no validation"
-    with_augmentation = f"ours ({precision}): through Lightning, with crop and flip"
-    plain = "learn2learn: plain loop over its task set, fp32, no augmentation"
-    in_memory = "its images kept as tensors"
-    lines = [
+    lines = [*_sampling_lines(counts), *_evaluation_lines(precision, counts), *_training_lines(precision)]
+    step_line = Comparison(
+        "training steps/s",
+        "bare PyTorch loop",
+        "step",
+        "bare step",
+        a_second,
+        "`siamese_triplet` quick, 128 images a step; ours: Lightning, batches drawn, augmented and normalised on "
+        f"the way, which is {augmentation} of a step; peer: same model, optimizer and precision on "
+        f"{counts.ready} ready batches",
+        0.9,
+    )
+    if precision == FP32:  # where nothing is faster than fp32, its own lines would repeat the others
+        lines = [line for line in lines if not line.ours.endswith("fp32")]
+    return [*lines, step_line]
+
+
+def _sampling_lines(counts: Counts) -> list[Comparison]:
+    work = "sample tasks, tasks/s"
+    drawn = f"ours: {counts.ours:,} episodes drawn as indices"
+    gathered = f"ours: {counts.gathered:,} episodes drawn, images gathered and normalised"
+    loaded = (
+        f"peer: its FC100 task set, {counts.peer} tasks, each image made a tensor when a task asks for it"
+    )
+    kept = f"peer: the same with `device='cpu'`, {counts.peer} tasks, images made tensors beforehand"
+    unloaded = f"peer: its `NWays` and `KShots` and nothing after them, {counts.indices:,} tasks as indices"
+    sampler = f"peer: its `TaskSampler`, {counts.indices:,} tasks as indices"
+    return [
+        Comparison(work, "learn2learn as shipped", "draw", "l2l tasks", a_second, f"{drawn}; {loaded}", 100),
         Comparison(
-            sampled, "draw", "l2l tasks", a_second, f"{drawn}; {shipped}, which loads their images", 100
-        ),
-        Comparison(
-            f"{sampled}, images on both sides",
+            f"{work}, images on both sides",
+            "learn2learn as shipped",
             "draw and gather",
             "l2l tasks",
             a_second,
-            f"ours: {counts.gathered:,} episodes, images gathered and normalised; {shipped}",
+            f"{gathered}; {loaded}",
         ),
         Comparison(
-            f"{sampled}, images on both sides, {in_memory}",
+            f"{work}, images on both sides",
+            "learn2learn, images in memory",
             "draw and gather",
             "l2l tasks in memory",
             a_second,
-            "as above; learn2learn: images made tensors beforehand (`device='cpu'`)",
+            f"{gathered}; {kept}",
         ),
         Comparison(
-            f"{sampled}, indices on both sides",
+            f"{work}, indices on both sides",
+            "learn2learn",
             "draw",
             "l2l indices",
             a_second,
-            f"{drawn}; learn2learn: `NWays`, `KShots` and nothing after them, {counts.indices:,} tasks",
+            f"{drawn}; {unloaded}",
         ),
         Comparison(
-            f"{sampled}, indices on both sides",
+            f"{work}, indices on both sides",
+            "easyfsl",
             "draw",
             "easyfsl indices",
             a_second,
-            f"{drawn}; easyfsl: `TaskSampler`, {counts.indices:,} tasks",
+            f"{drawn}; {sampler}",
         ),
-        Comparison(evaluated, "evaluate", "l2l evaluate", itself, f"{images}; {loop}", 50),
+    ]
+
+
+def _evaluation_lines(precision: str, counts: Counts) -> list[Comparison]:
+    work = f"{counts.ours:,} ProtoNet episodes, images to result, s"
+    ours_is = f"ours ({precision}): embed the novel pool once, draw, answer, interval"
+    extrapolated = f"{counts.peer} tasks timed and extrapolated to {counts.ours:,}"
+    loop = f"peer (fp32): its ProtoNet, sample a task, one forward, accuracy; {extrapolated}"
+    return [
         Comparison(
-            f"{evaluated}, {in_memory}",
+            work, "learn2learn as shipped", "evaluate", "l2l evaluate", itself, f"{ours_is}; {loop}", 50
+        ),
+        Comparison(
+            f"{work}, fp32 on both sides",
+            "learn2learn as shipped",
+            "evaluate fp32",
+            "l2l evaluate",
+            itself,
+            "as above",
+        ),
+        Comparison(
+            work,
+            "learn2learn, images in memory",
             "evaluate",
             "l2l evaluate in memory",
             itself,
-            "as above; learn2learn: images made tensors beforehand",
+            f"as above; {extrapolated}",
         ),
-        Comparison(f"{evaluated}, fp32 on both sides", "evaluate fp32", "l2l evaluate", itself, "as above"),
         Comparison(
-            evaluated,
+            work,
+            "easyfsl, from images",
             "evaluate",
             "easyfsl evaluate",
             itself,
-            f"as above; easyfsl: `evaluate` on image tensors, fp32, {counts.peer} timed and extrapolated",
+            f"peer (fp32): its `evaluate` on normalised image tensors in memory; {extrapolated}",
         ),
         Comparison(
-            evaluated,
+            work,
+            "easyfsl, cached features",
             "evaluate",
             "easyfsl evaluate features",
             itself,
-            "as above; easyfsl: `predict_embeddings` of the novel pool, then `evaluate` on the features, "
-            f"{counts.indices:,} timed and extrapolated",
+            "peer (fp32): its `predict_embeddings` of the novel pool, in full, then its `evaluate` on them; "
+            f"{counts.indices:,} tasks timed and extrapolated to {counts.ours:,}",
         ),
-        Comparison(trained, "train", "l2l train", a_second, f"{one}; {with_augmentation}; {plain}", 2),
-        Comparison(f"{trained}, fp32 on both sides", "train fp32", "l2l train", a_second, "as above"),
+    ]
+
+
+def _training_lines(precision: str) -> list[Comparison]:
+    work = "ProtoNet training, episodes/s"
+    how = "one episode a step, Adam, no validation; ours ({}): through Lightning, with crop and flip; peer (fp32): "
+    shipped = "its ProtoNet and task set in a plain loop, no augmentation"
+    return [
         Comparison(
-            f"{trained}, {in_memory}",
+            work,
+            "learn2learn as shipped",
+            "train",
+            "l2l train",
+            a_second,
+            how.format(precision) + shipped,
+            2,
+        ),
+        Comparison(
+            f"{work}, fp32 on both sides",
+            "learn2learn as shipped",
+            "train fp32",
+            "l2l train",
+            a_second,
+            how.format(FP32) + shipped,
+        ),
+        Comparison(
+            work,
+            "learn2learn, images in memory",
             "train",
             "l2l train in memory",
             a_second,
-            "as above; learn2learn: images made tensors beforehand",
-        ),
-        Comparison(
-            "training step, steps/s",
-            "step",
-            "bare step",
-            a_second,
-            "`siamese_triplet` quick, 128 images a step. Ours: Lightning, batches made as it goes; peer: "
-            "bare PyTorch loop, same model, optimizer and precision, on "
-            f"{counts.ready} ready batches. Making a batch is {augmentation} of our step",
-            0.9,
+            how.format(precision) + f"{shipped}, images made tensors beforehand",
         ),
     ]
-    if precision == FP32:  # nothing faster here: the lines of their own for fp32 would say the same twice
-        lines = [line for line in lines if not line.ours.endswith("fp32")]
-    return lines

@@ -29,8 +29,8 @@ class ProtoNet(Method):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 3000},
-        "standard": {"backbone": "resnet12-32", "steps": 4500},
+        "quick": {"backbone": "conv4", "steps": 3000, "distance": "cosine", "scale": 10.0},
+        "standard": {"backbone": "resnet12-32", "distance": "cosine", "scale": 10.0},
         "paper": {
             "backbone": "conv4",
             "train_way": 20,

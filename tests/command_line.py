@@ -40,7 +40,9 @@ def complaint(*arguments: object) -> str:
     answer = bench(*arguments)
     assert answer.code == 2, answer
     assert answer.out == ""
-    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and answer.err.endswith("\n"), answer.err
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and answer.err.endswith("\n"), (
+        answer.err
+    )
     assert files_in(Path()) == before
     return answer.err.removeprefix("error: ").rstrip("\n")
 

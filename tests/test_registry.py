@@ -147,8 +147,14 @@ def test_a_foreign_file_is_loaded_and_its_annotations_resolved(file):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("x = 1\n1 / 0\nclass A: pass", r"cannot be imported: ZeroDivisionError: division by zero \(mine.py, line 2\)"),
-        ("import no_such_module\nclass A: pass", r"ModuleNotFoundError: .*no_such_module.* \(mine.py, line 1\)"),
+        (
+            "x = 1\n1 / 0\nclass A: pass",
+            r"cannot be imported: ZeroDivisionError: division by zero \(mine.py, line 2\)",
+        ),
+        (
+            "import no_such_module\nclass A: pass",
+            r"ModuleNotFoundError: .*no_such_module.* \(mine.py, line 1\)",
+        ),
         ("raise SystemExit\nclass A: pass", r"cannot be imported: SystemExit \(mine.py, line 1\)"),
         ("class A: pass\ndel A", "cannot be imported: AttributeError"),
         ("class A: pass", "A is not a subclass of methods.method.Method"),

@@ -64,10 +64,9 @@ def evaluate(method: Method, embeddings: Tensor, pool: ClassPool, episodes: Epis
 
 def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tuple[np.ndarray, np.ndarray]:
     device = embeddings.device
-    way = episodes.classes.shape[1]
     per_episode = (episodes.support[0].size + episodes.query[0].size) * embeddings.shape[1]
     size = max(1, FLOATS_AT_ONCE // per_episode)
-    hits, queries = [], []
+    hits, queries = _empty_counts(episodes, device)
     for first in range(0, len(episodes), size):
         part = slice(first, first + size)
         support, query, labels = (
@@ -76,10 +75,16 @@ def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tup
         )
         logits = method.episode_logits(_gather(embeddings, support), _gather(embeddings, query))
         correct = (logits.argmax(dim=2) == labels).long()
-        none = torch.zeros(len(labels), way, dtype=torch.long, device=device)
-        hits.append(none.scatter_add(1, labels, correct))
-        queries.append(none.scatter_add(1, labels, torch.ones_like(correct)))
-    return torch.cat(hits).cpu().numpy(), torch.cat(queries).cpu().numpy()
+        hits[part].scatter_add_(1, labels, correct)
+        queries[part].scatter_add_(1, labels, torch.ones_like(correct))
+    return hits.cpu().numpy(), queries.cpu().numpy()
+
+
+def _empty_counts(episodes: EpisodeList, device: torch.device) -> tuple[Tensor, Tensor]:
+    # Made before the rounds that fill them: a small tensor kept from each round would come to lie in the
+    # place that the next round's large ones leave, and the process would grow by their size every round.
+    hits = torch.zeros(episodes.classes.shape, dtype=torch.long, device=device)
+    return hits, torch.zeros_like(hits)
 
 
 def _gather(embeddings: Tensor, index: Tensor) -> Tensor:
@@ -97,13 +102,13 @@ def _against_everything(
     """
     sizes = torch.from_numpy(pool.counts).to(embeddings.device)
     owner = torch.repeat_interleave(torch.arange(len(sizes), device=embeddings.device), sizes)
-    hits, queries = [], []
-    for classes, support in zip(episodes.classes, episodes.support, strict=True):
+    hits, queries = _empty_counts(episodes, embeddings.device)
+    for row, (classes, support) in enumerate(zip(episodes.classes, episodes.support, strict=True)):
         chosen = torch.from_numpy(support).to(embeddings.device)
         order = torch.from_numpy(classes).to(embeddings.device)
         logits = method.episode_logits(_gather(embeddings, chosen)[None], embeddings[None])[0]
         correct = order[logits.argmax(dim=1)] == owner
         correct[chosen.flatten()] = False
-        hits.append(torch.bincount(owner[correct], minlength=len(sizes))[order])
-        queries.append(sizes[order] - support.shape[1])
-    return torch.stack(hits).cpu().numpy(), torch.stack(queries).cpu().numpy()
+        hits[row] = torch.bincount(owner[correct], minlength=len(sizes))[order]
+        queries[row] = sizes[order] - support.shape[1]
+    return hits.cpu().numpy(), queries.cpu().numpy()

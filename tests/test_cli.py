@@ -1,0 +1,286 @@
+"""Commands that answer at once, and every way to get a flag wrong before anything heavy is imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import bench, complaint
+from record_factory import make_episodes, make_record
+
+from bench import records
+
+HEAVY = {
+    "torch",
+    "pytorch_lightning",
+    "timm",
+    "learn2learn",
+    "torchvision",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+}
+METHOD = ["run", "--method", "siamese_triplet"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+LIGHT = [
+    ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "methods"], ["list", "splits"],
+    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["list", "runs"], ["foo"],
+    ["list", "methods", "--method", "protonet"], [*METHOD, "--split", "91-10"], [*METHOD, "--steps", "0"],
+    [*METHOD, "--set", "margin=x"], [*METHOD, "--device", "gpu"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("commands", "allowed"),
+    [(LIGHT, set()), ([["leaderboard"]], {"pandas", "pyarrow"})],  # pandas imports pyarrow
+    ids=["others", "leaderboard"],
+)
+def test_quick_commands_import_nothing_heavy(folder, commands, allowed):
+    records.write(make_record(), folder / "results", make_episodes())
+    code = f"""
+import sys
+from bench.__main__ import main
+for arguments in {commands}:
+    sys.argv = ["bench", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    loaded = {HEAVY - allowed} & set(sys.modules)
+    assert not loaded, (arguments, loaded)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(records.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command_and_flag():
+    for arguments in ([], ["--help"], ["-h"]):
+        answer = bench(*arguments)
+        assert (answer.code, answer.err) == (0, "")
+        assert all(command in answer.out for command in ("run", "list", "leaderboard", "data"))
+    answer = bench("run", "--help")
+    for flag in (
+        "method", "split", "seed", "dataset", "data-root", "image-size", "backbone", "weights", "no-train",
+        "preset", "steps", "way", "shot", "query", "episodes", "config", "set", "device", "precision",
+        "results", "runs", "overwrite", "offline", "json",
+    ):  # fmt: skip
+        assert f"--{flag} " in answer.out
+
+
+def test_a_mistyped_command():
+    assert complaint("leaderbord") == (
+        "leaderbord: no such command; did you mean leaderboard? allowed: run, list, leaderboard, data"
+    )
+    assert complaint("data", "inf") == "inf: no such command; did you mean info? allowed: info, verify"
+    assert complaint("data") == "data: needs a command; allowed: info, verify"
+
+
+def test_a_mistyped_flag():
+    text = complaint("run", "--stepz", "3")
+    assert text.startswith("--stepz: no such flag; did you mean --steps? allowed: --method, ")
+    text = complaint("leaderboard", "--chek")
+    assert text.startswith("--chek: no such flag; did you mean --check? allowed: ")
+    assert complaint("run", "-x").startswith("-x: no such flag; allowed: --method, ")
+
+
+def test_flags_without_a_value_and_with_one_too_many():
+    assert complaint("run", "--steps") == "--steps: requires an argument"
+    assert complaint("run", "--method") == "--method: requires an argument"
+    assert complaint(*METHOD, "--overwrite=yes") == "--overwrite: does not take a value"
+    assert "siamese_triplet" in complaint("run", "siamese_triplet")
+
+
+@pytest.mark.parametrize("flag", ["steps", "way", "shot", "query", "episodes", "image-size", "seed"])
+@pytest.mark.parametrize("value", ["abc", "1.5", "--way", "1e3", "٣", "9" * 19])
+def test_whole_numbers(flag, value):
+    assert complaint(*METHOD, f"--{flag}", value) == f"--{flag} {value}: must be a whole number"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--split ", "--split '': a name is empty"),
+        ("--split 91-10", "--split 91-10: must be percentages B-N with B + N = 100"),
+        ("--split 0-100", "--split 0-100: must be percentages"),
+        ("--split cifarfs", "--split cifarfs: did you mean cifar-fs? allowed: 10-90, "),
+        ("--split 90-10@x", "--split 90-10@x: did you mean 90-10?"),
+        ("--split mine.csv", "--split mine.csv: no such file; a CSV with the columns class,part"),
+        ("--split 90-10,fc10", "--split fc10: did you mean fc100?"),
+        ("--dataset cifar10", "--dataset cifar10: did you mean cifar100? allowed: cifar100, glyphs"),
+        ("--dataset folder:", "--dataset folder:: did you mean folder:PATH?"),
+        ("--dataset ", "--dataset: allowed: cifar100, glyphs"),
+        ("--preset quik", "--preset quik: did you mean quick?"),
+        ("--backbone resnet13", "--backbone resnet13: did you mean resnet"),
+        ("--device gpu", "--device gpu: did you mean cpu? allowed: auto, cpu, cuda, cuda:1, mps"),
+        ("--precision fp16", "--precision fp16: did you mean "),
+        ("--steps 0", "--steps 0: must be at least 1"),
+        ("--steps -5", "--steps -5: must be at least 1"),
+        ("--seed -1", "--seed -1: must be at least 0"),
+        ("--seed 0,1,x", "--seed x: must be a whole number"),
+        ("--seed ", "--seed '': a name is empty"),
+        ("--image-size 4", "--image-size 4: must be at least 8"),
+        ("--way 5", "--shot: is missing; a setting of your own needs --way and --shot"),
+        ("--way 1 --shot 1", "--way 1: must be at least 2"),
+        ("--way 5 --shot 1 --episodes 1", "--episodes 1: must be at least 2"),
+        ("--set margin", "--set margin: must be key=value"),
+        ("--set margin=nan", "--set margin=nan: must be a finite number"),
+        (
+            "--set mragin=1",
+            "--set mragin=1: siamese_triplet has no such hyperparameter; did you mean margin?",
+        ),
+        (
+            "--set mining=sof",
+            "--set mining=sof: did you mean soft? allowed: soft, all, semihard, hard, random",
+        ),
+        ("--config run.yaml", "--config run.yaml: No such file or directory"),
+        ("--method protonet --set mining=hard", "--set mining=hard: protonet has no such hyperparameter"),
+    ],
+)
+def test_a_bad_flag_of_run_is_one_line_that_says_what_is_allowed(arguments, expected):
+    assert complaint(*METHOD, *arguments.split(" ")).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("siamese", "--method siamese: did you mean siamese_triplet? allowed: "),
+        ("", "--method '': a name is empty"),
+        ("protonet,", "--method protonet,: a name is empty"),
+        ("protonet,siames_triplet", "--method siames_triplet: did you mean siamese_triplet?"),
+        ("mine.py", "--method mine.py: no such file; path/to/file.py:Class"),
+    ],
+)
+def test_a_bad_method_is_one_line_that_says_what_is_allowed(method, expected):
+    assert complaint("run", "--method", method).startswith(expected)
+    assert complaint("run").startswith("--method: is missing; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("list", "WHAT: is missing; methods, splits, datasets, backbones, presets or runs"),
+        ("list methds", "list methds: did you mean methods? allowed: methods, splits, "),
+        ("list methods --method proto", "--method proto: did you mean protonet?"),
+        (
+            "list splits --method protonet",
+            "--method protonet: goes with `list methods`, not with `list splits`",
+        ),
+        ("leaderboard", "--results results: no such folder; `python -m bench run` makes it"),
+        ("leaderboard --check --results x", "--results x: no such folder"),
+        ("data info --dataset glyph", "--dataset glyph: did you mean glyphs?"),
+        ("data info --image-size x", "--image-size x: must be a whole number"),
+        ("data verify --dataset folder:nowhere", "--dataset folder:nowhere: no such folder; a folder with"),
+    ],
+)
+def test_bad_input_of_the_other_commands(command, expected):
+    assert complaint(*command.split()).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("method: [", "--config run.yaml: is not YAML in line 1"),
+        ("- method", "--config run.yaml: must be a map from names to values"),
+        ("metod: protonet", "run.yaml: metod: no such key; did you mean method?"),
+        ("method: protonet\nseed: one", "run.yaml: seed one: must be a whole number"),
+        ("method: protonet\nsplit: 90", "run.yaml: split 90: must be text"),
+        (
+            "method: protonet\nhyperparameters: {scale: x}",
+            "run.yaml: hyperparameters.scale x: must be a number",
+        ),
+        ("method: protonet\nlearning_rate: 1", "run.yaml: learning_rate: no such key; "),
+    ],
+)
+def test_a_bad_configuration_file_is_named_with_its_key(folder, content, expected):
+    (folder / "run.yaml").write_text(content)
+    assert complaint("run", "--config", "run.yaml").startswith(expected)
+
+
+def test_a_flag_that_wins_over_the_file_is_the_one_that_is_blamed(folder):
+    (folder / "run.yaml").write_text("method: protonet\nseed: -1\npreset: smoke\n")
+    assert complaint("run", "--config", "run.yaml") == "run.yaml: seed -1: must be at least 0"
+    assert complaint("run", "--config", "run.yaml", "--seed", "-2") == "--seed -2: must be at least 0"
+    both = complaint("run", "--config", "run.yaml", "--seed", "0", "--preset", "quik")
+    assert both.startswith("--preset quik: ")
+
+
+def test_methods_are_listed_as_a_table_and_as_json():
+    table = bench("list", "methods")
+    rows = json.loads(bench("list", "methods", "--json").out)
+    assert table.code == 0
+    for row in rows:
+        assert row["name"] in table.out and row["paper"] in table.out
+    assert {"siamese_triplet", "protonet"} <= {row["name"] for row in rows}
+
+
+def test_one_method_is_described_with_its_hyperparameters():
+    page = bench("list", "methods", "--method", "siamese_triplet").out
+    assert "learning_rate" in page and "Schroff et al. 2015" in page
+    described = json.loads(bench("list", "methods", "--method", "siamese_triplet", "--json").out)
+    assert described["parameters"]["mining"]["default"] == "soft"
+    assert described["presets"]["paper"]["backbone"] == "resnet56"
+
+
+def test_runs_are_listed_where_there_are_any(folder):
+    assert bench("list", "runs").out == "(none)\n"
+    assert json.loads(bench("list", "runs", "--json").out) == []
+    records.write(make_record(), folder / "results")
+    assert make_record().run_id in bench("list", "runs").out
+
+
+def test_the_leaderboard_is_written_checked_and_found_stale(folder):
+    records.write(make_record(), folder / "results", make_episodes())
+    stale = bench("leaderboard", "--check")
+    assert (stale.code, stale.out) == (1, "")
+    assert stale.err == "leaderboard.md is stale: run `python -m bench leaderboard`\n"
+
+    assert bench("leaderboard") == (0, "leaderboard.md\n", "")
+    assert "`protonet` (`quick`)" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert bench("leaderboard", "--check") == (0, "leaderboard.md is up to date\n", "")
+
+    records.write(make_record(seed=1), folder / "results", make_episodes())
+    assert bench("leaderboard", "--check").code == 1
+
+
+def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
+    records.write(make_record(), folder / "results", make_episodes())
+    (folder / "results" / "broken.json").write_text("{}")
+    answer = bench("leaderboard")
+    assert answer.code == 1 and answer.out == "leaderboard.md\n"
+    assert answer.err.startswith("warning: --results results/broken.json: ")
+    assert "`protonet` (`quick`)" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_a_file_where_the_folder_of_records_should_be(folder):
+    (folder / "results").write_text("")
+    assert complaint("leaderboard") == "--results results: a folder of records (Not a directory)"
+
+
+def test_ctrl_c_is_one_line(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.show.listing", interrupt)
+    answer = bench("list", "methods")
+    assert answer == (130, "", "error: interrupted; a run that was not finished is not recorded\n")
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):
+    def bug(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("bench.show.listing", bug)
+    with pytest.raises(ZeroDivisionError):
+        bench("list", "methods")

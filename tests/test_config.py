@@ -1,0 +1,344 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import config
+from bench.config import RunConfig, method_info, read_sets, read_yaml, resolve
+from bench.errors import UserError
+from methods.registry import available
+
+FINGERPRINT = "ab" * 32
+METHOD = '''
+from dataclasses import dataclass
+from typing import Literal
+
+from methods.method import Method
+
+
+class Mine(Method):
+    """Has a hyperparameter of every type."""
+
+    presets = {"standard": {}, "tiny": {"steps": 2, "rate": 0.5}}
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        steps: int = 10
+        rate: float = 0.25
+        bias: bool = True
+        name: str = "a"
+        kind: Literal["x", "y"] = "x"
+        order: Literal[1, 2] = 1
+        limit: int | None = None
+        one: Literal["only"] = "only"
+'''
+
+
+def resolved(sets=None, **given) -> RunConfig:
+    return resolve({"method": "siamese_triplet", **given}, {}, sets or {})
+
+
+def problem(sets=None, sources=None, **given) -> str:
+    with pytest.raises(UserError) as caught:
+        resolve({"method": "siamese_triplet", **given}, sources or {}, sets or {})
+    return str(caught.value)
+
+
+@pytest.fixture
+def mine(tmp_path) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text(METHOD)
+    return f"{path}:Mine"
+
+
+def test_defaults_then_preset_then_file_then_flags():
+    info = available()["siamese_triplet"]
+    defaults = {name: parameter.default for name, parameter in info.parameters.items()}
+    preset = {**info.presets["quick"]}
+    backbone = preset.pop("backbone")
+    assert preset["learning_rate"] != defaults["learning_rate"]
+
+    plain = resolved(preset="quick")
+    assert plain.hyperparameters == defaults | preset
+    assert (plain.backbone, plain.overrides) == (backbone, {})
+
+    file = {"learning_rate": 0.3, "margin": 0.7}
+    from_file = resolved(preset="quick", hyperparameters=file)
+    assert from_file.hyperparameters == defaults | preset | file
+    assert from_file.overrides == file
+
+    both = resolved({"learning_rate": "0.4"}, preset="quick", hyperparameters=file, backbone="resnet20")
+    assert both.hyperparameters == defaults | preset | file | {"learning_rate": 0.4}
+    assert both.overrides == {"learning_rate": 0.4, "margin": 0.7, "backbone": "resnet20"}
+
+
+def test_without_anything_it_is_the_standard_run_on_cifar100():
+    plain = resolved()
+    assert (plain.preset, plain.dataset, plain.split, plain.seed) == ("standard", "cifar100", "90-10", 0)
+    assert plain.train and plain.precision == "auto" and plain.weights is None
+    assert resolved(preset=None, seed=None) == plain  # None is "not given"
+
+
+def test_the_same_value_again_is_no_override():
+    assert resolved({"learning_rate": "0.1"}, backbone="resnet12-32").overrides == {}
+
+
+def test_text_is_read_as_its_type(mine):
+    text = {
+        "steps": "7", "rate": "1e-3", "bias": "false", "name": "5", "kind": "y", "order": "2", "limit": "3",
+        "one": "only",
+    }  # fmt: skip
+    expected = {
+        "steps": 7, "rate": 0.001, "bias": False, "name": "5", "kind": "y", "order": 2, "limit": 3,
+        "one": "only",
+    }  # fmt: skip
+    found = resolved(text, method=mine).hyperparameters
+    assert found == expected
+    assert {name: type(value) for name, value in found.items()} == {
+        name: type(value) for name, value in expected.items()
+    }
+    assert resolved({"limit": "none"}, method=mine).hyperparameters["limit"] is None
+
+
+def test_a_whole_number_in_a_file_will_do_for_a_fraction(mine):
+    rate = resolved(method=mine, hyperparameters={"rate": 1}).hyperparameters["rate"]
+    assert rate == 1.0 and type(rate) is float
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("steps", "abc", "must be a whole number"),
+        ("steps", "1.5", "must be a whole number"),
+        ("steps", "0", "must be at least 1"),
+        ("steps", "-3", "must be at least 1"),
+        ("steps", "", "must be a whole number"),
+        ("steps", "none", "must be a whole number"),
+        ("rate", "fast", "must be a number"),
+        ("rate", "-1", "must be at least 0"),
+        ("rate", "nan", "must be a finite number"),
+        ("rate", "inf", "must be a finite number"),
+        ("rate", "-inf", "must be a finite number"),
+        ("bias", "maybe", "must be true or false"),
+        ("kind", "Y", "did you mean y? allowed: x, y"),
+        ("order", "3", "allowed: 1 or 2"),
+        ("one", "other", "allowed: only"),
+        ("limit", "few", "must be a whole number"),
+        ("stepz", "3", "mine has no such hyperparameter; did you mean steps? allowed: steps, rate, bias"),
+    ],
+)
+def test_set_refuses_what_the_type_does_not_take(mine, name, value, allowed):
+    assert problem({name: value}, method=mine).startswith(f"--set {name}={value}: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("steps", "7", "must be a whole number"),
+        ("steps", True, "must be a whole number"),
+        ("steps", 7.0, "must be a whole number"),
+        ("rate", "0.1", "must be a number"),
+        ("rate", True, "must be a number"),
+        ("rate", [1], "must be a number"),
+        ("bias", 1, "must be true or false"),
+        ("name", 5, "must be text"),
+        ("kind", None, "allowed: x, y"),
+        ("nothing", 1, "mine has no such hyperparameter"),
+    ],
+)
+def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
+    sources = {"hyperparameters": "run.yaml: hyperparameters"}
+    text = problem(sources=sources, method=mine, hyperparameters={name: value})
+    assert text.startswith(f"run.yaml: hyperparameters.{name} {value}: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"method": None}, "--method: is missing; allowed: "),
+        ({"method": "siamese"}, "--method siamese: did you mean siamese_triplet? allowed: "),
+        ({"method": ["protonet"]}, "--method ['protonet']: must be the name of one method"),
+        ({"method": "gone.py:A"}, "--method gone.py:A: no such file"),
+        ({"preset": "quik"}, "--preset quik: did you mean quick? allowed: smoke, quick, standard, paper"),
+        ({"preset": ["quick"]}, "--preset ['quick']: did you mean quick? allowed: smoke"),
+        ({"backbone": "resnet21"}, "--backbone resnet21: did you mean resnet"),
+        ({"backbone": "resnet12-0"}, "--backbone resnet12-0: did you mean resnet"),
+        ({"backbone": 4}, "--backbone 4: allowed: conv4"),
+        ({"precision": "fp64"}, "--precision fp64: did you mean fp32? allowed: auto, fp32, bf16"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"seed": 2**32}, "--seed 4294967296: must be at most 4294967295"),
+        ({"seed": "0"}, "--seed 0: must be a whole number"),
+        ({"image_size": 7}, "--image-size 7: must be at least 8"),
+        ({"image_size": 513}, "--image-size 513: must be at most 512"),
+        ({"way": 1, "shot": 1}, "--way 1: must be at least 2"),
+        ({"way": 5, "shot": 0}, "--shot 0: must be at least 1"),
+        ({"way": 5, "shot": 1, "query": 0}, "--query 0: must be at least 1"),
+        ({"way": 5, "shot": 1, "episodes": 1}, "--episodes 1: must be at least 2"),
+        ({"way": 5, "shot": 1, "episodes": 10**6 + 1}, "--episodes 1000001: must be at most 1000000"),
+        ({"way": 5}, "--shot: is missing; a setting of your own needs --way and --shot"),
+        ({"query": 5}, "--way: is missing; a setting of your own needs --way and --shot"),
+        ({"train": "no"}, "--train no: must be true or false"),
+        ({"hyperparameters": [1]}, "hyperparameters [1]: must be a map from name to value"),
+        ({"spilt": "90-10"}, "--spilt: no such key; did you mean split? allowed: "),
+        ({"learning_rate": 0.1}, "; hyperparameters go under `hyperparameters:`"),
+        ({"overrides": {}}, "--overrides: no such key; did you mean "),
+    ],
+)
+def test_what_is_refused_and_what_is_said(given, expected):
+    assert expected in problem(**given)
+
+
+def test_the_message_names_where_the_value_came_from():
+    assert problem(sources={"seed": "run.yaml: seed"}, seed=-1) == "run.yaml: seed -1: must be at least 0"
+    assert problem({"steps": "0"}, {"steps": "--steps"}) == "--steps 0: must be at least 1"
+
+
+@pytest.mark.parametrize(
+    "backbone", ["conv4", "resnet12", "resnet12-32", "resnet56", "timm:resnet18", "timm:vit_a.b-c"]
+)
+def test_backbones_that_may_be_asked_for(backbone):
+    assert resolved(backbone=backbone).backbone == backbone
+
+
+def test_a_method_of_ones_own_may_have_presets_of_its_own(mine):
+    tiny = resolved(method=mine, preset="tiny")
+    assert (tiny.hyperparameters["steps"], tiny.hyperparameters["rate"], tiny.backbone) == (2, 0.5, "conv4")
+    assert problem(method=mine, preset="quick").endswith("allowed: standard, tiny (of mine)")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            (' "tiny": {', ' "tiny": {"stepz": 1, '),
+            "--preset tiny: mine has no such hyperparameter; did you mean steps?",
+        ),
+        (('"rate": 0.5', '"rate": "much"'), "--preset tiny: must be a number"),
+        (
+            ("rate: float", "rate: complex"),
+            "--method mine: the hyperparameter rate is complex, not int, float",
+        ),
+        (("limit: int | None", "limit: int | str"), "the hyperparameter limit is int | str, not int, float"),
+    ],
+)
+def test_a_method_of_ones_own_that_contradicts_itself(tmp_path, change, expected):
+    path = tmp_path / "mine.py"
+    path.write_text(METHOD.replace(*change))
+    assert expected in problem(method=str(path), preset="tiny")
+
+
+def test_a_setting_of_ones_own_has_the_usual_queries_and_episodes_unless_told():
+    own = resolved(way=3, shot=2)
+    assert (own.way, own.shot, own.query, own.episodes, own.overrides) == (3, 2, 15, 10_000, {})
+    assert own == resolved(way=3, shot=2, query=15, episodes=10_000)
+
+
+def test_a_standard_setting_that_is_measured_otherwise_is_marked():
+    assert resolved(way=5, shot=1).overrides == {}
+    assert resolved(way=5, shot=1, episodes=100).overrides == {"episodes": 100}
+    assert resolved(way=5, shot=5, query=5, episodes=10_000).overrides == {"query": 5}
+    assert resolved(way=4, shot=1, episodes=100).overrides == {}
+
+
+def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
+    first = resolved(
+        {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, train=False
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(first.to_yaml())
+    again = resolve(read_yaml(path), {}, {})
+    assert again == first
+    assert again.run_id(FINGERPRINT, None) == first.run_id(FINGERPRINT, None)
+
+
+def test_the_run_id_is_readable_and_another_for_whatever_changes_a_number():
+    def run_id(fingerprint=FINGERPRINT, weights=None, **given):
+        return resolved(**given).run_id(fingerprint, weights)
+
+    plain = run_id()
+    assert plain.startswith("siamese-triplet_cifar100_90-10_standard_s0_")
+    others = [
+        run_id(seed=1), run_id(split="90-10@1"), run_id(preset="quick"), run_id(backbone="conv4"),
+        run_id(dataset="glyphs"), run_id(hyperparameters={"margin": 0.5}), run_id(train=False),
+        run_id(precision="fp32"), run_id(way=3, shot=1), run_id(way=3, shot=2), run_id(weights="00" * 32),
+        run_id(fingerprint="cd" * 32), run_id(method="protonet"),
+    ]  # fmt: skip
+    assert len({plain, *others}) == len(others) + 1
+    # Where the weights lie does not matter, only what they are.
+    assert run_id(weights="00" * 32) == resolved(weights="a.pt").run_id(FINGERPRINT, "00" * 32)
+
+
+def test_the_run_id_of_a_folder_is_a_file_name():
+    name = resolved(dataset="folder:/a b/ü?*/" + "x" * 300).run_id(FINGERPRINT, None)
+    assert len(name) < 200 and set(name) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.@+-_"
+    )
+
+
+def test_a_method_file_that_changes_is_another_run(mine):
+    first = resolved(method=mine).run_id(FINGERPRINT, None)
+    path = Path(mine.removesuffix(":Mine"))
+    path.write_text(METHOD + "\n# a change\n")
+    assert resolved(method=mine).run_id(FINGERPRINT, None) != first
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.mkdir()
+    path.rename(elsewhere / path.name).write_text(METHOD)
+    assert resolved(method=f"{elsewhere / path.name}:Mine").run_id(FINGERPRINT, None) == first
+
+
+def test_a_method_can_be_given_as_a_file_with_or_without_its_class(mine):
+    path = mine.removesuffix(":Mine")
+    assert method_info(path).class_name == method_info(mine).class_name == "Mine"
+    with pytest.raises(UserError, match=r"mine.py:Yours: the file has no class Yours; it has Mine"):
+        method_info(f"{path}:Yours")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [1", "is not YAML in line 1"),
+        (b"a: 1\nb: :\n  - {", "is not YAML in line"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"- method", "must be a map from names to values"),
+        (b"", "must be a map from names to values"),
+        (b"just text", "must be a map from names to values"),
+        (b"1: 2", "must be a map from names to values"),
+        (b"seed: 2020-13-45", "is not YAML"),
+        (b"a: " + b"[" * 5000, "is not YAML"),
+        (b"!!python/object/apply:os.getcwd []", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path, content, expected):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"--config {path}: {expected}")
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    for path, reason in ((tmp_path / "gone.yaml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UserError, match=f"--config {path}: {reason}"):
+            read_yaml(path)
+
+
+def test_powers_of_ten_in_a_file_are_numbers(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("a: 1e-3\nb: -2E5\nc: 1.e+2\nd: 90-10\ne: 1e\nf: 5\n")
+    assert read_yaml(path) == {"a": 0.001, "b": -2e5, "c": 100.0, "d": "90-10", "e": "1e", "f": 5}
+    assert yaml.safe_load("1e-3") == "1e-3"  # nobody else's YAML has changed
+
+
+def test_sets_are_key_value_pairs():
+    assert read_sets(["a=1", " b = x=y ", "a=2", "c="]) == {"a": "2", "b": "x=y", "c": ""}
+    for text in ("a", "=1", " =1", ""):
+        with pytest.raises(UserError, match="must be key=value"):
+            read_sets([text])
+
+
+def test_every_preset_of_every_method_resolves():
+    for name, info in available().items():
+        for preset in info.presets:
+            found = resolve({"method": name, "preset": preset}, {}, {})
+            assert found.overrides == {} and found.hyperparameters.keys() == info.parameters.keys()
+    assert config.PRESETS.keys() == {"smoke", "quick", "standard", "paper"}

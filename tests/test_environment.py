@@ -1,0 +1,105 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import environment
+from bench.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_names_of_devices(name):
+    environment.check_device(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "CPU", "cuda:", "cuda:01", "cuda:-1", "cuda:0 ", "cpu:0", "meta", "0"]
+)
+def test_what_is_no_name_of_a_device(name):
+    with pytest.raises(UserError, match=r"^--device.*allowed: auto, cpu, cuda, cuda:1, mps$"):
+        environment.check_device(name)
+
+
+def test_a_device_that_is_not_here():
+    missing = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(UserError, match=f"^--device {missing}: not on this machine; allowed: auto, cpu"):
+        environment.pick_device(missing)
+
+
+def test_the_cpu_is_always_here_and_auto_is_one_of_those_that_are():
+    assert environment.pick_device("cpu") == torch.device("cpu")
+    assert environment.pick_device(str(environment.pick_device("auto"))) == environment.pick_device("auto")
+
+
+def test_auto_prefers_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert environment.pick_device("auto") == torch.device("cuda")
+    assert environment.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="allowed: auto, cpu, cuda, cuda:0, cuda:1"):
+        environment.pick_device("cuda:2")
+
+
+def test_precision_is_bf16_where_the_processor_computes_in_it(monkeypatch):
+    cpu = torch.device("cpu")
+    assert environment.pick_precision("fp32", cpu) == "32-true"
+    assert environment.pick_precision("bf16", cpu) == "bf16-mixed"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for there, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there)
+        assert environment.pick_precision("auto", cpu) == expected
+    assert environment.pick_precision("auto", torch.device("mps")) == "32-true"
+
+
+def test_versions_are_those_that_are_installed():
+    versions = environment.library_versions()
+    assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert {"python", "numpy", "pytorch-lightning"} <= versions.keys()
+
+
+def test_this_machine_has_a_processor_and_this_process_memory():
+    assert environment.cpu_name().endswith(f", {environment.available_cores()} cores")
+    assert environment.available_cores() >= 1
+    assert environment.peak_memory_mib() > 50  # torch alone is more
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout with this module in it."""
+    code = tmp_path / "bench" / "environment.py"
+    code.parent.mkdir()
+    code.write_text("")
+    monkeypatch.setattr(environment, "__file__", str(code))
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # as inside a hook
+        monkeypatch.delenv(variable, raising=False)
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    return tmp_path
+
+
+def test_a_record_knows_the_commit_and_whether_the_code_differs_from_it(checkout: Path):
+    commit, dirty = environment.git_state()
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert (commit, dirty) == (head, False)
+
+    (checkout / "leaderboard.md").write_text("a new row")
+    (checkout / "results").mkdir()
+    (checkout / "results" / "a.json").write_text("{}")
+    assert environment.git_state() == (head, False)  # what a run makes decides no number
+
+    (checkout / "bench" / "environment.py").write_text("changed")
+    assert environment.git_state() == (head, True)
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "bench" / "environment.py"))
+    assert environment.git_state() == (None, None)
+
+
+def test_a_checkout_without_git_has_no_commit_either(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment.git_state() == (None, None)

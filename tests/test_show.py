@@ -1,0 +1,122 @@
+import pytest
+from record_factory import make_record, metric
+
+from bench import records, show
+from bench.records import Metric
+from methods.registry import MethodInfo, Parameter, available
+
+
+def test_percent_shows_the_farther_end_of_the_interval():
+    assert show.percent(Metric(value=0.5, low=0.45, high=0.52, n=9)) == "50.00 ± 5.00"
+    assert show.percent(Metric(value=0.5, low=0.49, high=0.56, n=9)) == "50.00 ± 6.00"
+    assert show.percent(None) == "–"
+
+
+def test_the_result_table_has_every_metric_once_and_says_what_needs_saying():
+    record = make_record(
+        metrics={
+            "fewshot/5w1s": metric(0.7321, 0.0018, 10_000),
+            "novel/pair_accuracy": metric(0.8),
+            "novel/pair_accuracy_oracle": metric(0.81),
+            "novel/unbalanced_pair_accuracy": metric(0.92),
+        },
+        constant_answer={"novel/unbalanced_pair_accuracy": 0.9},
+        per_class={},
+    )
+    text = show.result_table(record)
+    lines = {line.split()[0]: line for line in text.splitlines() if "/" in line}
+    assert text.startswith("protonet on cifar100 90-10, seed 0\n")
+    assert "73.21 ± 0.18" in lines["fewshot/5w1s"] and "10,000" in lines["fewshot/5w1s"]
+    assert "validation's threshold" in lines["novel/pair_accuracy"]
+    assert "diagnostic: own threshold" in lines["novel/pair_accuracy_oracle"]
+    assert lines["novel/unbalanced_pair_accuracy"].endswith("constant answer: 90.0")
+    assert lines.keys() == record.metrics.keys()
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_classes_stand_from_hardest_to_easiest_and_the_middle_of_many_is_left_out():
+    def text(classes: int) -> str:
+        names = [f"class{number:02}" for number in range(classes)]
+        per_class = {name: {"fewshot/5w1s": metric(1 - i / 100, 0)} for i, name in enumerate(names)}
+        return show.result_table(make_record(per_class=per_class))
+
+    few = [line.split()[0] for line in text(20).splitlines() if line.startswith("class")]
+    assert few == [f"class{number:02}" for number in reversed(range(20))]
+    many = [line.split()[0] for line in text(40).splitlines() if line.startswith(("class", "..."))]
+    assert many[:2] == ["class39", "class38"] and many[10] == "..." and many[-1] == "class00"
+    assert len(many) == 21
+
+
+def test_the_page_of_a_method_has_every_hyperparameter_and_preset():
+    for info in available().values():
+        page = show.method_page(info)
+        assert page.startswith(f"{info.name}: {info.description.splitlines()[0]}")
+        assert info.paper in page
+        words = " ".join(page.split())
+        for parameter in info.parameters.values():
+            assert f"\n{parameter.name} " in page
+            assert parameter.help.split()[0] in words
+        for preset in info.presets:
+            assert f"\n{preset} " in page
+
+
+def test_numbers_on_the_page_are_as_they_were_written():
+    info = MethodInfo(
+        "mine",
+        "mine.py",
+        description="Mine.",
+        parameters={
+            "rate": Parameter("rate", "float", 5e-4, ""),
+            "kind": Parameter("kind", "Literal['a', 'b']", "a", ""),
+        },
+        presets={"quick": {"rate": 0.0}},
+    )
+    lines = [line.split() for line in show.method_page(info).splitlines()]
+    assert ["rate", "float", "0.0005"] in lines
+    assert ["kind", "a,", "b", "a"] in lines
+    assert ["quick", "rate=0.0"] in lines
+
+
+@pytest.mark.parametrize("what", ["methods", "splits", "datasets", "backbones", "presets"])
+def test_listings_have_names(what, tmp_path):
+    rows = show.listing(what, tmp_path)
+    assert rows and all(row["name"] for row in rows)
+    assert show.plain_table(rows).splitlines()[0].startswith("name")
+
+
+def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path, capsys):
+    record = make_record()
+    records.write(record, tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    rows = show.listing("runs", tmp_path)
+    assert [row["run"] for row in rows] == [record.run_id]
+    assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
+    assert capsys.readouterr().err.startswith(f"warning: --results {tmp_path / 'broken.json'}: ")
+    assert show.listing("runs", tmp_path / "nowhere") == []
+
+
+def test_an_unusable_plug_in_is_listed_with_its_reason(monkeypatch):
+    broken = MethodInfo("gone", "gone.module", problem="no module gone is installed")
+    hidden = MethodInfo("seen", "seen", transductive=True, external_data=True)
+    monkeypatch.setattr("methods.registry.available", lambda: {"gone": broken, "seen": hidden})
+    marks = [row["marks"] for row in show.listing("methods", None)]
+    assert marks == ["unusable: no module gone is installed", "transductive, external data"]
+
+
+def test_facts_are_flattened_and_big_numbers_grouped():
+    facts = {
+        "image_shape": [3, 32, 32],
+        "images": 60000,
+        "duplicates": {"within_class": {"groups": 5}},
+        "ok": True,
+    }
+    assert show.fact_table(facts).splitlines() == [
+        "image shape                       [3, 32, 32]",
+        "images                            60,000",
+        "duplicates: within class: groups  5",
+        "ok                                True",
+    ]
+
+
+def test_an_empty_table_says_so():
+    assert show.plain_table([]) == "(none)"
