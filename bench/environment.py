@@ -74,6 +74,23 @@ def pick_precision(name: str, device: torch.device) -> str:
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc to hand freed memory out again instead of returning it to the system.
+
+    By default every large tensor is mapped and unmapped anew, and the page faults of that took up to a
+    third of a training step on the CPU. Other C libraries are left as they are.
+    """
+    import ctypes
+
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that numbers depend on."""
     found = {"python": platform.python_version()}

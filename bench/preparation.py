@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +149,9 @@ def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
         raise UserError("--backbone", config.backbone, str(error)) from None
     if config.weights is not None:
         try:
-            backbones.load_weights(backbone, config.weights)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's remarks on files that are then refused
+                backbones.load_weights(backbone, config.weights)
         except ValueError as error:
             raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
     try:

@@ -56,6 +56,7 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
         KeyboardInterrupt: Ctrl-C; nothing is recorded then.
     """
     started = time.perf_counter()
+    environment.keep_freed_memory()
     prepared = prepare(config, options)
     recorded = records.find(options.results, prepared.run_id)
     if recorded and not options.overwrite:

@@ -126,13 +126,14 @@ def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     rows = [
         {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
-        for key, metric in record.metrics.items()
+        for key, metric in sorted(record.metrics.items())
     ]
     parts = [f"{record.method} on {record.dataset} {record.split}, seed {record.seed}", plain_table(rows)]
     shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
     if record.per_class:
         classes = sorted(
-            record.per_class.items(), key=lambda item: item[1][shown[0]].value if shown[0] in item[1] else 0.0
+            record.per_class.items(),
+            key=lambda item: (item[1][shown[0]].value if shown[0] in item[1] else 0.0, item[0]),
         )
         keys = [key for key in shown if any(key in own for _, own in classes)]
         table = [

@@ -22,12 +22,12 @@ def peak_gib(command: Sequence[str], environment: Mapping[str, str]) -> float:
     """Run a command and return its peak resident memory in GiB.
 
     Raises:
-        subprocess.CalledProcessError: the command failed; `stderr` holds what it said.
+        subprocess.CalledProcessError: the command failed; it has said why on stderr.
     """
     done = subprocess.run(
         [sys.executable, "-S", "-c", LAUNCHER, *command],
         env=dict(environment),
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )

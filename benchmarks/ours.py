@@ -7,7 +7,6 @@ import itertools
 import tempfile
 import time
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,7 +69,9 @@ def protonet(steps: int) -> ProtoNet:
         train_way=WAY,
         train_shot=SHOT,
         train_query=QUERY,
+        distance="l2",
         optimizer="adam",
+        schedule="constant",
         learning_rate=0.001,
         weight_decay=0.0,
     )
@@ -128,7 +129,7 @@ class StepClock(Progress):
 
 
 def train_seconds(material: Material, method: Method, precision: str) -> float:
-    """Train a copy of `method` through `bench.training.train`: seconds a step after the warm-up.
+    """Train `method` through `bench.training.train`: seconds a step after the warm-up.
 
     Without validation, as the other side has none; drawing, augmenting and logging are in.
     """
@@ -136,7 +137,7 @@ def train_seconds(material: Material, method: Method, precision: str) -> float:
     clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         train(
-            deepcopy(method),
+            method,
             material.data,
             split,
             material.normalise,

@@ -125,7 +125,7 @@ def easyfsl_dataset(tensors: torch.Tensor, labels: torch.Tensor) -> FeaturesData
 
 def easyfsl_sampler(dataset: FeaturesDataset, count: int) -> RunningTaskSampler:
     """Its task sampler, which yields lists of indices."""
-    return RunningTaskSampler(dataset, n_way=WAY, n_shot=SHOT, n_query=QUERY, n_tasks=count)
+    return RunningTaskSampler(dataset=dataset, n_way=WAY, n_shot=SHOT, n_query=QUERY, n_tasks=count)
 
 
 def easyfsl_evaluate(backbone: torch.nn.Module | None, dataset: FeaturesDataset, count: int) -> float:

@@ -93,7 +93,6 @@ def training(material: Material, folder: Path, precision: str, counts: Counts) -
     """Seconds an episode; one episode a step on every side."""
     tasks = peers.learn2learn_tasks(folder, in_memory=False).train
     in_memory = peers.learn2learn_tasks(folder, in_memory=True).train
-    method = ours.protonet(counts.steps)
 
     def theirs(source: object) -> Side:
         return lambda: peers.learn2learn_train_seconds(
@@ -101,9 +100,9 @@ def training(material: Material, folder: Path, precision: str, counts: Counts) -
         )
 
     return {
-        "train": lambda: ours.train_seconds(material, method, precision),
+        "train": lambda: ours.train_seconds(material, ours.protonet(counts.steps), precision),
         "l2l train": theirs(tasks),
-        "train fp32": lambda: ours.train_seconds(material, method, FP32),
+        "train fp32": lambda: ours.train_seconds(material, ours.protonet(counts.steps), FP32),
         "l2l train in memory": theirs(in_memory),
     }
 
@@ -113,7 +112,7 @@ def step(material: Material, precision: str, counts: Counts) -> dict[str, Side]:
     method = ours.siamese_quick(counts.steps)
     ready = ours.ready_batches(material, method, counts.ready)
     return {
-        "step": lambda: ours.train_seconds(material, method, precision),
+        "step": lambda: ours.train_seconds(material, ours.siamese_quick(counts.steps), precision),
         "bare step": lambda: ours.bare_loop_seconds(ours.siamese_quick(counts.steps), ready, precision),
         "batch": per(counts.ready, lambda n: ours.ready_batches(material, method, n)),
     }
@@ -154,9 +153,9 @@ def comparisons(precision: str, counts: Counts, augmentation: str) -> list[Compa
         "step",
         "bare step",
         a_second,
-        "`siamese_triplet` quick, 128 images a step; ours: Lightning, batches drawn, augmented and normalised on "
-        f"the way, which is {augmentation} of a step; peer: same model, optimizer and precision on "
-        f"{counts.ready} ready batches",
+        "`siamese_triplet` quick, 128 images a step; ours: Lightning, batches drawn, augmented and "
+        f"normalised on the way, which is {augmentation} of a step; peer: same model, optimizer, precision, "
+        f"on {counts.ready} ready batches",
         0.9,
     )
     if precision == FP32:  # where nothing is faster than fp32, its own lines would repeat the others
@@ -258,8 +257,8 @@ def _evaluation_lines(precision: str, counts: Counts) -> list[Comparison]:
 
 def _training_lines(precision: str) -> list[Comparison]:
     work = "ProtoNet training, episodes/s"
-    how = "one episode a step, Adam, no validation; ours ({}): through Lightning, with crop and flip; peer (fp32): "
-    shipped = "its ProtoNet and task set in a plain loop, no augmentation"
+    how = "one episode a step, Adam, no validation; ours ({}): through Lightning, with crop and flip; "
+    shipped = "peer (fp32): its ProtoNet and task set in a plain loop, no augmentation"
     return [
         Comparison(
             work,

@@ -109,7 +109,7 @@ def memory(data_root: Path | None, say: Callable[[str], None]) -> Row:
         peer="",
         ratio="",
         goal=f"< {MEMORY_GOAL_GIB:g} GiB: {met}",
-        how="`bench run --method siamese_triplet --split 90-10 --preset smoke --device cpu`, peak resident set; "
+        how="`bench run --method siamese_triplet --split 90-10 --preset smoke --device cpu`, peak memory; "
         "first: it decodes the images, later: they are in the cache",
     )
 

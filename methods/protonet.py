@@ -29,7 +29,7 @@ class ProtoNet(Method):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 3000, "distance": "cosine", "scale": 10.0},
+        "quick": {"backbone": "conv4", "steps": 2600, "distance": "cosine", "scale": 10.0},
         "standard": {"backbone": "resnet12-32", "distance": "cosine", "scale": 10.0},
         "paper": {
             "backbone": "conv4",
@@ -48,7 +48,7 @@ class ProtoNet(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 4500  # training steps
+        steps: int = 3400  # training steps
         train_way: int = 30  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images a class in a training episode
         train_query: int = 4  # query images a class in a training episode

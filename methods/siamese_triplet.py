@@ -30,8 +30,8 @@ class SiameseTriplet(Method):
     trains_on = "balanced"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "classes": 8},
-        "quick": {"backbone": "conv4", "steps": 3500, "learning_rate": 0.05},
-        "standard": {"backbone": "resnet12-32", "steps": 5300},
+        "quick": {"backbone": "conv4", "steps": 3000, "learning_rate": 0.05},
+        "standard": {"backbone": "resnet12-32"},
         "paper": {
             "backbone": "resnet56",
             "mining": "random",
@@ -48,7 +48,7 @@ class SiameseTriplet(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 5300  # training steps, one batch each
+        steps: int = 4000  # training steps, one batch each
         classes: int = 32  # P, classes in a batch
         images: int = 4  # K, images of each class in a batch
         distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared

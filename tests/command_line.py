@@ -1,6 +1,7 @@
 """The command line as a user has it, but in this process: importing torch once is slow enough."""
 
 import io
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,12 @@ def bench(*arguments: object) -> Answer:
         mock.patch("sys.argv", argv),
         redirect_stdout(out),
         redirect_stderr(err),
+        warnings.catch_warnings(),
         pytest.raises(SystemExit) as stop,
     ):
+        # As outside pytest, which collects warnings.
+        warnings.filterwarnings("always", category=UserWarning)
+        warnings.showwarning = lambda *warning, **_: err.write(warnings.formatwarning(*warning[:4]))
         main()
     texts = (stream.buffer.getvalue().decode() for stream in (out, err))
     return Answer(int(stop.value.code or 0), *texts)

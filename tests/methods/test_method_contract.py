@@ -1,0 +1,200 @@
+"""What the harness relies on, for every method of the package."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+import methods
+from bench.batches import Normaliser, TrainingBatches
+from methods import registry
+from methods.backbones import build
+from methods.method import Balanced, Episodes, Method, Pairs, Shuffled, Triplets, class_means, flatten_images
+
+NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
+TRAINS_ON = {
+    "shuffled": Shuffled,
+    "balanced": Balanced,
+    "pairs": Pairs,
+    "triplets": Triplets,
+    "episodes": Episodes,
+}
+PRESETS = [(name, preset) for name in NAMES for preset in registry.available()[name].presets]
+
+
+def make(name: str, preset: str | None = None, num_classes: int = 8) -> Method:
+    """A method on a small backbone."""
+    method_class = registry.load(registry.available()[name])
+    changes = {k: v for k, v in (method_class.presets[preset] if preset else {}).items() if k != "backbone"}
+    torch.manual_seed(0)
+    return method_class(build("conv4"), method_class.Hyperparameters(**changes), num_classes)
+
+
+every_method = pytest.mark.parametrize("name", NAMES)
+fixed_embedding = pytest.mark.parametrize(
+    "name", [name for name in NAMES if registry.available()[name].fixed_embedding]
+)
+
+
+def test_there_are_methods():
+    assert {"protonet", "siamese_triplet"} <= set(NAMES)
+
+
+def test_methods_import_nothing_of_the_harness():
+    """An algorithm sees only the tensors it is handed."""
+    for path in Path(methods.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                imported = [node.module or ""]
+            assert not any(name.partition(".")[0] == "bench" for name in imported), path.name
+
+
+@every_method
+def test_the_description_read_from_the_source_is_the_class_s_own(name):
+    info, method_class = registry.available()[name], registry.load(registry.available()[name])
+    assert issubclass(method_class, Method)
+    for attribute in (
+        "family",
+        "paper",
+        "trains_on",
+        "transductive",
+        "external_data",
+        "fixed_embedding",
+        "presets",
+    ):
+        assert getattr(info, attribute) == getattr(method_class, attribute), attribute
+    assert info.family and info.paper and method_class.trains_on in TRAINS_ON
+    fields = dataclasses.fields(method_class.Hyperparameters)
+    assert {f.name: f.default for f in fields} == {p.name: p.default for p in info.parameters.values()}
+    assert all(parameter.help for parameter in info.parameters.values())
+
+
+@every_method
+def test_hyperparameters_are_frozen(name):
+    hp = make(name).hp
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hp.steps = 3
+
+
+@every_method
+def test_the_four_presets_are_there(name):
+    assert list(registry.available()[name].presets) == ["smoke", "quick", "standard", "paper"]
+
+
+@pytest.mark.parametrize("name, preset", PRESETS)
+def test_every_preset_constructs(name, preset):
+    method = make(name, preset)
+    hp = method.hp
+    for field in dataclasses.fields(hp):
+        value = getattr(hp, field.name)
+        assert isinstance(value, {"int": int, "float": (int, float), "bool": bool}.get(field.type, str)), (
+            field
+        )
+    build(method.presets[preset]["backbone"])
+    method.batches()
+    method.configure_optimizers()
+    assert hp.steps > 0
+
+
+@every_method
+def test_it_trains_on_what_it_says(name):
+    assert isinstance(make(name).batches(), TRAINS_ON[make(name).trains_on])
+
+
+@pytest.mark.parametrize("name, preset", PRESETS)
+def test_a_training_step_reaches_every_parameter(name, preset, tiny, tiny_split):
+    method = make(name, preset)
+    spec = method.batches()
+    small = {"images": 4} if isinstance(spec, Balanced) else {}
+    if isinstance(spec, Episodes):
+        small = {"shot": 2, "query": 2}
+    elif not isinstance(spec, Balanced):
+        small = {field.name: 8 for field in dataclasses.fields(spec)}
+    normalise = Normaliser(tiny.images, tiny_split.train)
+    spec = dataclasses.replace(spec, **small)
+    batch = next(iter(TrainingBatches(tiny, tiny_split, spec, normalise, 0, torch.device("cpu"))))
+    loss = method.training_step(batch, 0)
+    assert loss.shape == () and loss.dtype == torch.float32 and torch.isfinite(loss) and loss > 0
+    loss.backward()
+    for parameter_name, parameter in method.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@fixed_embedding
+def test_embeddings_are_one_vector_an_image(name):
+    method = make(name).eval()
+    with torch.no_grad():
+        made = method.embed(torch.randn(5, 3, 16, 16))
+    assert made.ndim == 2 and len(made) == 5 and torch.isfinite(made).all()
+
+
+@pytest.fixture
+def episode() -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(2, 4, 3, 6, generator=rng), torch.randn(2, 9, 6, generator=rng)
+
+
+@fixed_embedding
+def test_a_query_s_answer_depends_on_no_other_query(name, episode):
+    method = make(name).eval()
+    support, query = episode
+    with torch.no_grad():
+        logits = method.episode_logits(support, query)
+        assert logits.shape == (2, 9, 4)
+        alone = torch.cat([method.episode_logits(support, query[:, i : i + 1]) for i in range(9)], dim=1)
+        other_episode_gone = method.episode_logits(support[1:], query[1:])
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits[1:], other_episode_gone, rtol=1e-4, atol=1e-5)
+
+
+@fixed_embedding
+def test_the_order_of_classes_and_shots_does_not_matter(name, episode):
+    method = make(name).eval()
+    support, query = episode
+    with torch.no_grad():
+        logits = method.episode_logits(support, query)
+        shots = method.episode_logits(support[:, :, [2, 0, 1]], query)
+        classes = method.episode_logits(support[:, [3, 1, 0, 2]], query)
+    torch.testing.assert_close(shots, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(classes, logits[:, :, [3, 1, 0, 2]], rtol=1e-4, atol=1e-5)
+
+
+@fixed_embedding
+def test_similarity_is_symmetric_and_highest_for_the_same_image(name):
+    method = make(name).eval()
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.nn.functional.normalize(torch.randn(2, 20, 6, generator=rng), dim=-1)
+    with torch.no_grad():
+        forth, back, self_similar = method.similarity(a, b), method.similarity(b, a), method.similarity(a, a)
+    assert forth.shape == (20,)
+    torch.testing.assert_close(forth, back)
+    assert (self_similar > forth).all()
+
+
+def test_class_means():
+    support = torch.arange(2 * 3 * 2 * 4).view(2, 3, 2, 4)
+    means = class_means(support.bfloat16())
+    assert means.dtype == torch.float32 and means.shape == (2, 3, 4)
+    assert means[1, 2].tolist() == [(a + b) / 2 for a, b in support[1, 2].T.tolist()]
+
+
+def test_flatten_images():
+    support, query = torch.randn(2, 3, 4, 3, 8, 8), torch.randn(2, 5, 3, 8, 8)
+    flat = flatten_images(support, query)
+    assert flat.shape == (2 * (3 * 4 + 5), 3, 8, 8)
+    assert torch.equal(flat[13], support[1, 0, 1]) and torch.equal(flat[24 + 7], query[1, 2])
+
+
+def test_a_method_that_answers_nothing_says_so():
+    method = Method(build("conv4"), Method.Hyperparameters(), 8)
+    for call in (
+        method.batches,
+        lambda: method.episode_logits(torch.ones(1), torch.ones(1)),
+        lambda: method.similarity(torch.ones(1), torch.ones(1)),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()

@@ -1,0 +1,385 @@
+"""Whole runs through the command line, on a folder of eight classes of striped noise."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command_line import Answer, bench, complaint, files_in
+from PIL import Image
+from safetensors.torch import save_file
+
+from bench import records
+from bench.config import method_info
+from methods import backbones
+from methods.registry import ENTRY_POINT_GROUP, available
+
+CLASSES, EACH = 8, 40
+COMMON = ["run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
+OWN = ["--way", "3", "--shot", "2", "--query", "5", "--episodes", "50"]
+GRID = [*COMMON, *OWN, "--method", "siamese_triplet,protonet", "--seed", "0,1", "--steps", "3"]
+SIAMESE = [*COMMON, "--method", "siamese_triplet"]
+
+PIXELS = '''
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from methods.method import Method, Shuffled, class_means
+
+
+class NearestMean(Method):
+    """Nearest mean of raw pixels; the one weight that it learns multiplies all of them."""
+
+    family = "baseline"
+    paper = "none"
+    trains_on = "shuffled"
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        steps: int = 2  # training steps
+
+    def __init__(self, backbone, hp, num_classes):
+        super().__init__(backbone, hp, num_classes)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def batches(self):
+        return Shuffled(16)
+
+    def training_step(self, batch, batch_idx):
+        return self.log_loss((self.scale * batch.images).square().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.001)
+
+    def embed(self, images):
+        return self.scale * images.flatten(1)
+
+    def episode_logits(self, support, query):
+        return -torch.cdist(query.float(), class_means(support))
+
+    def similarity(self, a, b):
+        return -(a - b).norm(dim=1)
+'''
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A working directory with images, in which every command of this module runs."""
+    folder = tmp_path_factory.mktemp("workspace")
+    rng = np.random.default_rng(0)
+    for number in range(CLASSES):
+        place = folder / "images" / f"class{number}"
+        place.mkdir(parents=True)
+        pattern = rng.uniform(80, 170, 3) + 25 * np.sign(rng.normal(size=(1, 32, 1)))
+        for image in range(EACH):
+            pixels = pattern + rng.normal(0, 45, (32, 32, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{image:02}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def grid(workspace) -> Answer:
+    """Two methods with two seeds each."""
+    answer = bench(*GRID)
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def paths_of(answer: Answer) -> list[Path]:
+    return [Path(line) for line in answer.out.splitlines() if line.endswith(".json")]
+
+
+def test_one_record_for_each_method_and_seed_and_their_paths_come_last(grid):
+    paths = paths_of(grid)
+    assert grid.out.splitlines()[-4:] == [str(path) for path in paths]
+    found = [records.read(path) for path in paths]
+    assert [(record.method, record.seed) for record in found] == [
+        ("siamese_triplet", 0),
+        ("siamese_triplet", 1),
+        ("protonet", 0),
+        ("protonet", 1),
+    ]
+    assert grid.out.count("fewshot/3w2s") == 4
+
+
+def test_the_plan_and_the_progress_are_on_stderr_only(grid):
+    for line in ("backbone  conv4, 112,832 parameters", "training  3 steps, seed 1", "class"):
+        assert line in grid.err or line in grid.out
+    assert "50-50: 4 base, 4 novel classes; 136 training images" in grid.err
+    assert "measures  pairs, triplets, allw1s, 3w2s" in grid.err
+    assert "5w1s (way 5: at most 4, the number of novel classes)" in " ".join(grid.err.split())
+    assert "training: 3/3 steps" in grid.err and "loss" in grid.err
+    assert "training" not in grid.out and "steps" not in grid.out
+
+
+def test_a_record_says_everything_about_its_run(grid):
+    record = records.read(paths_of(grid)[0])
+    assert record.hyperparameters["steps"] == 3 and record.hyperparameters["classes"] == 8
+    assert record.config["overrides"] == {"steps": 3}
+    assert record.config["split"] == "50-50" and record.config["way"] == 3
+    assert (record.backbone, record.parameters, record.trained) == ("conv4", 112_832, True)
+    assert record.command.startswith("python -m bench run --dataset folder:images")
+    assert (record.classes.base, record.classes.novel, record.classes.novel_images) == (4, 4, 160)
+    assert record.classes.train_images == 136
+
+    assert {
+        "fewshot/3w2s",
+        "fewshot/allw1s",
+        "novel/pair_accuracy",
+        "base/triplet_accuracy",
+    } <= record.metrics.keys()
+    own = record.episodes["3w2s"]
+    assert (own.way, own.shot, own.query, own.count) == (3, 2, 5, 50)
+    assert record.metrics["fewshot/3w2s"].n == 50
+    assert record.per_class.keys() == {f"class{number}" for number in range(4, 8)}
+
+    timings = record.timings
+    assert timings.steps == 3 and 0 < timings.train_s < timings.total_s
+    assert timings.train_images_per_s > 0 and timings.episodes_per_s > 0 and timings.peak_memory_mib > 100
+    where = record.environment
+    assert where.device == "cpu" and where.libraries["torch"].startswith(torch.__version__.partition("+")[0])
+    assert where.cpu and where.threads == torch.get_num_threads()
+
+
+def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
+    record = records.read(paths_of(grid)[0])
+    assert record.episodes.keys() == {"3w2s", "allw1s"}
+    episodes = records.read_episodes(record, workspace / "results", ["3w2s", "allw1s"])
+    assert episodes["3w2s"].shape == (50,)
+    assert episodes["3w2s"].mean() == pytest.approx(record.metrics["fewshot/3w2s"].value)
+
+
+def test_all_methods_and_seeds_see_the_same_episodes(grid):
+    found = [records.read(path) for path in paths_of(grid)]
+    assert len({record.episodes["3w2s"].sha256 for record in found}) == 1
+    assert len({record.metrics["fewshot/3w2s"].value for record in found}) > 1
+
+
+def test_the_same_command_again_trains_nothing_and_says_so(grid, workspace):
+    before = files_in(workspace / "results") | files_in(workspace / "runs")
+    again = bench(*GRID)
+    assert (again.code, again.out) == (0, grid.out)
+    lines = again.err.splitlines()
+    assert len(lines) == 4
+    assert all(line.endswith("is recorded already; --overwrite runs it again") for line in lines)
+    assert files_in(workspace / "results") | files_in(workspace / "runs") == before
+
+
+def test_the_resolved_yaml_gives_the_same_numbers_to_the_last_bit(grid, workspace):
+    for path in paths_of(grid)[::2]:
+        first, episodes = records.read(path), path.with_suffix(".npz").read_bytes()
+        resolved = Path("runs", first.run_id, "config.yaml")
+        assert yaml.safe_load(resolved.read_text())["hyperparameters"] == first.hyperparameters
+        answer = bench("run", "--config", resolved, "--device", "cpu", "--overwrite")
+        assert paths_of(answer) == [path], answer.err
+        second = records.read(path)
+        assert second.created > first.created
+        for field in ("metrics", "per_class", "constant_answer", "thresholds", "episodes", "config"):
+            assert getattr(second, field) == getattr(first, field), field
+        assert path.with_suffix(".npz").read_bytes() == episodes
+
+
+def test_json_is_all_there_is_on_stdout(grid):
+    answer = bench(*GRID, "--json")
+    found = [json.loads(line) for line in answer.out.splitlines()]
+    assert [(record["method"], record["seed"]) for record in found] == [
+        ("siamese_triplet", 0),
+        ("siamese_triplet", 1),
+        ("protonet", 0),
+        ("protonet", 1),
+    ]
+    assert answer.err.splitlines()[-1] == str(paths_of(grid)[-1])
+
+
+def test_other_images_under_the_same_name_are_another_run(grid, workspace):
+    picture = workspace / "images" / "class7" / "00.png"
+    content = picture.read_bytes()
+    try:
+        picture.write_bytes((workspace / "images" / "class7" / "01.png").read_bytes())
+        answer = bench(*SIAMESE, *OWN, "--steps", "3", "--seed", "0")
+    finally:
+        picture.write_bytes(content)
+    assert "is recorded already" not in answer.err
+    found = [records.read(path) for path in (paths_of(grid)[0], *paths_of(answer))]
+    assert len({record.fingerprint for record in found}) == len({record.run_id for record in found}) == 2
+    assert found[0].config == found[1].config
+
+
+def test_without_training_weights_are_evaluated_as_they_are(workspace):
+    torch.manual_seed(7)
+    save_file(backbones.build("conv4").state_dict(), workspace / "weights.safetensors")
+    answer = bench(*SIAMESE, "--weights", "weights.safetensors", "--no-train")
+    record = records.read(paths_of(answer)[0])
+    assert not record.trained and record.timings.steps == 0 and record.timings.train_s == 0
+    assert record.external_data and len(record.weights) == 64
+    assert "training  none (--no-train), seed 0" in answer.err
+
+
+def test_a_method_from_a_file_runs(workspace):
+    (workspace / "pixels.py").write_text(PIXELS)
+    # It has no preset `smoke`, so its defaults, called `standard`, are run.
+    answer = bench(
+        "run", "--dataset", "folder:images", "--split", "50-50", "--method", "pixels.py:NearestMean"
+    )
+    record = records.read(paths_of(answer)[0])
+    assert (record.method, record.family, record.preset) == ("pixels", "baseline", "standard")
+    assert record.hyperparameters == {"steps": 2} and record.trained
+    assert record.metrics["fewshot/allw1s"].value > 0.5  # chance is 0.25
+
+
+def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
+    place = workspace / "site"
+    information = place / "pixel_methods-1.0.dist-info"
+    information.mkdir(parents=True)
+    (place / "pixel_methods.py").write_text(PIXELS)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pixel-methods\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\nnearest_pixels = pixel_methods:NearestMean\n"
+    )
+    monkeypatch.syspath_prepend(str(place))
+    available.cache_clear()
+    try:
+        assert "nearest_pixels" in bench("list", "methods").out
+        answer = bench("run", "--dataset", "folder:images", "--split", "50-50", "--method", "nearest_pixels")
+        record = records.read(paths_of(answer)[0])
+        assert record.method == "nearest_pixels" and record.metrics["fewshot/allw1s"].value > 0.5
+    finally:
+        available.cache_clear()
+        method_info.cache_clear()
+
+
+def test_the_leaderboard_leaves_the_preset_smoke_out(grid, workspace):
+    assert bench("leaderboard").code == 0
+    assert "siamese_triplet" not in Path("leaderboard.md").read_text(encoding="utf-8").split("\n## ", 1)[-1]
+
+
+@pytest.fixture(scope="module")
+def bad_files(workspace):
+    """Weights and method files that cannot be used."""
+    save_file(backbones.build("resnet20").state_dict(), workspace / "resnet20.safetensors")
+    save_file({"conv1.weight": torch.zeros(1)}, workspace / "other.safetensors")
+    (workspace / "pixels.py").write_text(PIXELS)
+    (workspace / "garbage.pt").write_bytes(b"\x80\x04garbage")
+    (workspace / "empty.pt").write_bytes(b"")
+    (workspace / "raises.py").write_text(PIXELS + "\nraise RuntimeError('not\\ntoday')\n")
+    (workspace / "broken.py").write_text("class A(:\n")
+    (workspace / "classless.py").write_text("x = 1\n")
+    (workspace / "computed.py").write_text(PIXELS.replace('"baseline"', '"base".upper()'))
+    (workspace / "alien.py").write_text("class A:\n    class Hyperparameters:\n        steps: int = 1\n")
+    greedy = PIXELS.replace("Shuffled(16)", "Balanced(4, 99)").replace("Shuffled", "Balanced")
+    (workspace / "greedy.py").write_text(greedy)
+    (workspace / "unknown.csv").write_text("class,part\nclass0,base\nclass99,novel\n")
+    (workspace / "headless.csv").write_text("class0,base\n")
+    (workspace / "part.csv").write_text("class,part\nclass0,bas\n")
+    (workspace / "small.csv").write_text("class,part\nclass0,base\nclass1,novel\nclass2,novel\n")
+    (workspace / "a_file").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--weights gone.pt", "--weights gone.pt: cannot be read: No such file or directory"),
+        ("--weights images", "--weights images: cannot be read: Is a directory"),
+        ("--weights garbage.pt", "--weights garbage.pt: is no safetensors file or plain PyTorch checkpoint"),
+        ("--weights empty.pt", "--weights empty.pt: is no safetensors file or plain PyTorch checkpoint"),
+        ("--weights resnet20.safetensors", "--weights resnet20.safetensors: "),
+        ("--weights other.safetensors", "--weights other.safetensors: "),
+        ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
+        ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 together, the images of the smallest"),
+        ("--image-size 4", "--image-size 4: must be at least 8"),
+        ("--dataset folder:gone", "--dataset folder:gone: no such folder; a folder with PATH/<class>/<image>"),
+        ("--dataset folder:a_file", "--dataset folder:a_file: a file; a folder with PATH/<class>/<image>"),
+        ("--dataset folder:images/class0", "--dataset folder:images/class0: 0 classes in it, at least 2 needed"),
+        ("--dataset glyphs --image-size 64", "--image-size 64: glyphs has a size of its own"),
+        ("--split cifar-fs", "--split cifar-fs: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
+        ("--split 90-10", "--split 90-10: leaves fewer than 2 base or novel classes of the 8 in folder:images"),
+        ("--split unknown.csv", "--split unknown.csv: line 3: folder:images has no class 'class99'; did you mean"),
+        ("--split headless.csv", "--split headless.csv: needs a header line `class,part`"),
+        ("--split part.csv", "--split part.csv: line 2: part 'bas'; did you mean base? allowed: base, validation"),
+        ("--split small.csv", "--split small.csv: needs at least 2 base classes"),
+        ("--results a_file", "--results a_file: must be a folder that can be written to (a_file is a file)"),
+        ("--results a_file/x", "--results a_file/x: must be a folder that can be written to ("),
+        ("--runs a_file", "--runs a_file: must be a folder that can be written to (a_file is a file)"),
+        ("--device cuda:99", "--device cuda:99: not on this machine; allowed: auto, cpu"),
+        ("--method gone.py:A", "--method gone.py:A: no such file"),
+        ("--method broken.py", "--method broken.py: the file is not valid Python: line 1: "),
+        ("--method classless.py", "--method classless.py: the file has 0 classes with Hyperparameters"),
+        ("--method pixels.py:Gone", "--method pixels.py:Gone: the file has no class Gone; it has NearestMean"),
+        ("--method computed.py", "--method computed.py: the file has no literal str for family in line "),
+        ("--method raises.py", "--method raises.py: cannot be imported: RuntimeError: not today (raises.py, line "),
+        ("--method alien.py", "--method alien.py: A is not a subclass of methods.method.Method"),
+        ("--method greedy.py", "--method greedy.py: needs 100 training images a class; the smallest base class "),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_is_one_line_before_anything_is_written(bad_files, arguments, expected):
+    own = ["--preset", "standard"] if ".py" in arguments else []  # the only one that such a method has
+    assert complaint(*SIAMESE, *own, *arguments.split()).startswith(expected)
+
+
+def test_cifar100_that_is_not_there(workspace, monkeypatch):
+    monkeypatch.delenv("FEWSHOT_DATA", raising=False)
+    text = complaint("run", "--method", "protonet", "--data-root", "nowhere", "--offline")
+    assert text.startswith("--dataset cifar100: not found in nowhere/cifar100")
+    assert "--offline forbids it" in text  # why
+    assert "--data-root" in text and "--dataset glyphs" in text  # the two ways on
+
+
+def test_a_mistake_in_the_last_cell_of_a_grid_is_found_before_the_first_one_trains(workspace):
+    text = complaint(*COMMON[:3], "--preset", "smoke", "--method", "protonet", "--split", "75-25,fc100")
+    assert text.startswith("--split fc100: needs 100 classes in 20 superclasses")
+
+
+def test_ctrl_c_in_training_ends_the_bar_and_records_nothing(workspace):
+    """In a process of its own, whose stderr is a terminal, so that there is a bar to leave half drawn."""
+    environment = os.environ | {"PYTHONPATH": str(Path(records.__file__).parents[1]), "TERM": "xterm"}
+    master, slave = pty.openpty()
+    command = [*SIAMESE, "--steps", "100000", "--results", "interrupted"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *command],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=environment,
+        # A shell's background job would ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    os.close(slave)
+    killer = threading.Timer(120, process.kill)
+    killer.start()
+    text = b""
+    try:
+        with contextlib.suppress(OSError):  # what Linux says at the end of a terminal's output
+            while part := os.read(master, 65536):
+                trained = b" steps/s" in text
+                text += part
+                if b" steps/s" in text and not trained:
+                    process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    finally:
+        killer.cancel()
+        process.kill()
+        os.close(master)
+    assert process.returncode == 130, text.decode()
+    assert out == b""
+    lines = text.decode().splitlines()
+    assert (
+        lines[-1].removeprefix("\x1b[?25h")
+        == "error: interrupted; a run that was not finished is not recorded"
+    )
+    assert text.count(b"\x1b[?25l") == text.count(b"\x1b[?25h") == 1  # the cursor is back
+    assert b"Traceback" not in text
+    assert not Path("interrupted").exists()
