@@ -17,6 +17,7 @@ import torch
 
 from bench import PROTOCOL_VERSION, __version__, environment, records
 from bench.config import RunConfig, method_info
+from bench.errors import UserError
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
@@ -52,7 +53,7 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
         The record's path and content.
 
     Raises:
-        UserError: the configuration cannot run here.
+        UserError: the configuration cannot run here, or diverges in training.
         KeyboardInterrupt: Ctrl-C; nothing is recorded then.
     """
     started = time.perf_counter()
@@ -84,6 +85,9 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
             run_dir=run_dir,
             progress=progress,
         )
+        if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
+            problem = "diverged in training: its weights are not finite; a smaller learning rate may help"
+            raise UserError("--method", config.method, problem)
     method.to(device).eval()
     evaluation_started = time.perf_counter()
     evaluator = Evaluator(

@@ -165,7 +165,7 @@ class Method(pl.LightningModule):
 
 
 def class_means(support: Tensor) -> Tensor:
-    """Prototypes: the mean over shots, ``[E, way, shot, D]`` -> ``[E, way, D]`` (Snell et al. 2017, eq. 1)."""
+    """Prototypes, Snell et al. 2017, eq. 1: mean over shots, ``[E, way, shot, D]`` -> ``[E, way, D]``."""
     return support.float().mean(dim=2)
 
 

@@ -136,7 +136,8 @@ def read_source(path: Path, name: str, source: str, class_name: str | None = Non
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
     except SyntaxError as error:
-        raise ValueError(f"is not valid Python: line {error.lineno}: {error.msg}") from None
+        line = f"line {error.lineno}: " if error.lineno else ""  # there is none for a NUL
+        raise ValueError(f"is not valid Python: {line}{error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"is not valid Python: {error}") from None
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
