@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,9 @@ class TrainingBatches(IterableDataset):
         for index in self._bulk(draw_triplets, spec.triplets):
             yield TripletBatch(*(self._take(i, generator) for i in index))
 
-    def _bulk(self, draw, size: int) -> Iterator[tuple[np.ndarray, ...]]:  # type: ignore[no-untyped-def]
+    def _bulk(
+        self, draw: Callable[..., tuple[np.ndarray, ...]], size: int
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         part = 0
         while True:
             drawn = draw(self.pool, f"training/{self.seed}/{part}", size * DRAWN_AT_ONCE)
@@ -158,7 +161,7 @@ class TrainingBatches(IterableDataset):
                 yield EpisodeBatch(support, self._take(drawn.query[part], generator), labels)
 
 
-_MAKERS = {
+_MAKERS: dict[type, Callable[..., Iterator[Any]]] = {
     Shuffled: TrainingBatches._shuffled,
     Balanced: TrainingBatches._balanced,
     Pairs: TrainingBatches._pairs,

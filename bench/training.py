@@ -149,7 +149,7 @@ class Validation(Callback):
         """Whether there are validation images enough for an episode."""
         return bool(self.lists)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Validate after every `every` steps."""
         if trainer.global_step % self.every:
             return
@@ -176,10 +176,10 @@ class _Meter(Callback):
     def __init__(self, progress: Progress, steps: int) -> None:
         self.progress, self.steps = progress, steps
 
-    def on_train_start(self, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+    def on_train_start(self, trainer, pl_module) -> None:
         self.progress.start("training", self.steps, "steps")
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         notes = {}
         # Reading the loss waits for the device, so only where a line is about to be drawn.
         if self.progress.due():
@@ -191,7 +191,7 @@ class _Meter(Callback):
             }
         self.progress.advance(1, **notes)
 
-    def on_train_end(self, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+    def on_train_end(self, trainer, pl_module) -> None:
         self.progress.stop()
 
 

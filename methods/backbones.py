@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             raise ValueError(f"no backbone 'timm:{name}'; see timm.list_models()")
         self.model = timm.create_model(name, pretrained=False, num_classes=0)
-        self.dim = int(self.model.num_features)
+        self.dim: int = self.model.num_features  # type: ignore[assignment]
 
     def forward(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, dim]``."""
@@ -210,7 +211,7 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
 
 def _elements(names: Iterable[str]) -> set[str]:
     """The elements of sequences among the modules of parameters: layer1.0 of layer1.0.conv1.weight."""
-    found = set()
+    found: set[str] = set()
     for name in names:
         parts = name.split(".")
         found.update(".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit())
@@ -223,7 +224,7 @@ def _read_state(path: str) -> dict[str, Tensor]:
 
     try:
         try:
-            content = load_file(path)
+            content: Any = load_file(path)
         except SafetensorError:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

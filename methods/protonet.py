@@ -13,7 +13,11 @@ from methods.distances import Cosine, Dot, SquaredEuclidean
 from methods.method import BatchSpec, EpisodeBatch, Episodes, Method, class_means, flatten_images
 from methods.optimizers import configure
 
-DISTANCES = {"l2": SquaredEuclidean, "cosine": Cosine, "dot": Dot}
+DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
+    "l2": SquaredEuclidean,
+    "cosine": Cosine,
+    "dot": Dot,
+}
 
 
 class ProtoNet(Method):

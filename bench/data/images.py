@@ -82,15 +82,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def class_ids(self, names: list[str] | tuple[str, ...]) -> tuple[int, ...]:
-        """Indices of the named classes. Raises KeyError with the first unknown name."""
-        ids = {name: i for i, name in enumerate(self.class_names)}
-        return tuple(ids[name] for name in names)
-
 
 def pixel_digests(images: np.ndarray) -> np.ndarray:
     """SHA-256 of each image of a contiguous uint8 ``[N, 3, H, W]`` array: uint8 ``[N, 32]``."""
-    joined = b"".join(hashlib.sha256(image).digest() for image in images.reshape(len(images), -1))
+    joined = b"".join(hashlib.sha256(image.data).digest() for image in images.reshape(len(images), -1))
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32).copy()
 
 

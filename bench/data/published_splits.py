@@ -10,17 +10,17 @@ man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter p
 pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
 skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
 tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-""".split()
+""".split()  # noqa: SIM905
 
 _CIFAR_FS_VALIDATION = """
 beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark
 television tractor
-""".split()
+""".split()  # noqa: SIM905
 
 _CIFAR_FS_NOVEL = """
 baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper table
 telephone wardrobe whale woman worm
-""".split()
+""".split()  # noqa: SIM905
 
 CIFAR_FS: dict[str, tuple[str, ...]] = {
     "base": tuple(name for name in _CIFAR100 if name not in {*_CIFAR_FS_VALIDATION, *_CIFAR_FS_NOVEL}),
