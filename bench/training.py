@@ -61,7 +61,9 @@ def train(
     for left_over in ("logs", "checkpoints"):  # of an earlier run of the same configuration
         shutil.rmtree(run_dir / left_over, ignore_errors=True)
     batches = TrainingBatches(data, split, method.batches(), normalise, seed, device)
-    every = min(steps, max(VALIDATE_EVERY, steps // VALIDATIONS))
+    # A divisor of the steps, so that the last weights are validated too and can be the best.
+    soonest = min(steps, max(VALIDATE_EVERY, steps // VALIDATIONS))
+    every = next(n for n in range(soonest, steps + 1) if steps % n == 0)
     validation = Validation(data, split, normalise, precision, every)
     checkpoint = ModelCheckpoint(
         dirpath=run_dir / "checkpoints",
@@ -153,9 +155,14 @@ class Validation(Callback):
         """Validate after every `every` steps."""
         if trainer.global_step % self.every:
             return
-        for name, accuracy in (scores := self.scores(pl_module)).items():
-            pl_module.log(f"validation/{name}", accuracy)
-        pl_module.log(METRIC, sum(scores.values()) / len(scores), prog_bar=True)
+        scores = self.scores(pl_module)
+        mean = sum(scores.values()) / len(scores)
+        curve = {METRIC: mean} | {f"validation/{name}": accuracy for name, accuracy in scores.items()}
+        for (
+            logger
+        ) in trainer.loggers:  # at once: `log` would hold them back until the loss is due, and repeat them
+            logger.log_metrics(curve, step=trainer.global_step)
+        pl_module.log(METRIC, mean, logger=False)  # for the checkpoint and the progress bar
 
     def scores(self, method: Method) -> dict[str, float]:
         """Mean accuracy in each validation setting."""

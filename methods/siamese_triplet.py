@@ -63,6 +63,10 @@ class SiameseTriplet(Method):
 
     def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
+        if hp.mining != "random" and min(hp.classes, hp.images) < 2:
+            raise ValueError(
+                "classes and images must be at least 2: a triplet takes two images and two classes"
+            )
         self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
         self.margin = hp.margin or (0.3 if hp.distance == "cosine" else 1.0)
         self.miner: Any = None

@@ -88,6 +88,8 @@ def test_logs(trained):
         curve(run_dir, f"validation/{name}") for name in ("accuracy", "5w1s", "5w5s")
     )
     assert len(set(accuracies.values())) > 1
+    every = min(accuracies)
+    assert list(accuracies) == list(range(every, max(accuracies) + 1, every))
     for step, accuracy in accuracies.items():
         assert accuracy == pytest.approx((one_shot[step] + five_shot[step]) / 2, abs=1e-6)
         assert 0.2 < accuracy <= 1

@@ -190,7 +190,9 @@ def test_ratios_that_leave_too_few_classes(folder, spec):
         resolve(folder, spec)
 
 
-@pytest.mark.parametrize("spec", ["90-20", "0-100", "ninety-ten", "90", "90-10@", "cifarfs", "", "90-10@-1"])
+@pytest.mark.parametrize(
+    "spec", ["090-10", "90-10@03", "90-20", "0-100", "ninety-ten", "90", "90-10@", "cifarfs", "", "90-10@-1"]
+)
 def test_names_that_are_no_split(folder, spec):
     messages = []
     for refuse in (lambda: resolve(folder, spec), lambda: check_split(spec)):

@@ -213,6 +213,12 @@ def test_a_query_takes_the_class_of_the_mean_it_is_most_like(distance):
     )
 
 
+@pytest.mark.parametrize("too_few", [{"classes": 1}, {"images": 1}])
+def test_batches_without_triplets_are_refused(too_few):
+    with pytest.raises(ValueError, match="at least 2"):
+        siamese(**too_few)
+
+
 def test_batches():
     assert siamese(num_classes=64).batches() == Balanced(32, 4)
     assert siamese(num_classes=10, images=6).batches() == Balanced(10, 6)
