@@ -21,8 +21,8 @@ from methods.registry import MethodInfo
 
 PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
-    "quick": "conv4, about 2 minutes on 2 CPU cores",
-    "standard": "ResNet-12 of width 32, at most 15 minutes on 2 CPU cores (the default)",
+    "quick": "conv4, 2 to 4 minutes on 2 CPU cores",
+    "standard": "ResNet-12 of width 32, 10 to 20 minutes on 2 CPU cores (the default)",
     "paper": "the source's own backbone and hyperparameters; for a GPU",
 }
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")

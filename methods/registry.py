@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import PathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,10 +192,18 @@ def load(info: MethodInfo) -> type[Method]:
     return found
 
 
+class _Uncached(SourceFileLoader):
+    """Leaves no ``__pycache__`` beside a file that belongs to the user."""
+
+    def set_data(self, *data: object, **options: object) -> None:
+        """Would write the bytecode."""
+
+
 def _module(info: MethodInfo) -> Any:
     if not info.source.endswith(".py"):
         return importlib.import_module(info.source)
-    spec = importlib.util.spec_from_file_location(f"fewshot_method_{info.name}", info.source)
+    name = f"fewshot_method_{info.name}"
+    spec = importlib.util.spec_from_file_location(name, info.source, loader=_Uncached(name, info.source))
     if spec is None or spec.loader is None:
         raise ImportError(f"{info.source} is no module")
     module = importlib.util.module_from_spec(spec)
