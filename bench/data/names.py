@@ -54,7 +54,7 @@ def parse_ratio(split: str, flag: str = "--split") -> tuple[int, int | None]:
     Raises:
         UserError: it is no ratio.
     """
-    match = re.fullmatch(r"(100|[1-9][0-9]?)-([1-9]?[0-9])(?:@(0|[1-9][0-9]{0,8}))?", split)
+    match = re.fullmatch(r"(100|[1-9]?[0-9])-(100|[1-9]?[0-9])(?:@(0|[1-9][0-9]{0,8}))?", split)
     if not match:
         raise UserError(flag, split, one_of(split, SPLITS))
     base, novel = int(match[1]), int(match[2])

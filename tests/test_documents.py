@@ -1,0 +1,36 @@
+"""The example of CONTRIBUTING.md is a working method, and its test passes."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from methods import registry
+from methods.backbones import build
+from methods.method import LabelledBatch, Shuffled
+
+
+def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source, test = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "softmax_centroid.py"
+    path.write_text(source)
+    info = registry.read_source(path, "softmax_centroid", str(path))
+    assert {p.help for p in info.parameters.values()} and all(p.help for p in info.parameters.values())
+    method_class = registry.load(info)
+
+    method = method_class(build("conv4"), method_class.Hyperparameters(**{"images": 6}), num_classes=3)
+    assert method.batches() == Shuffled(6)
+    batch = LabelledBatch(torch.randn(6, 3, 32, 32), torch.arange(6) % 3)
+    method.training_step(batch, 0).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.head.parameters())
+    assert method.configure_optimizers()
+
+    monkeypatch.setitem(sys.modules, "methods.softmax_centroid", sys.modules[method_class.__module__])
+    found: dict = {}
+    exec(test, found)
+    tests = [function for name, function in found.items() if name.startswith("test_")]
+    assert tests
+    for function in tests:
+        function()
