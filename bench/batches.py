@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.episodes import CHUNK, ClassPool, Setting, stream
 from bench.pairs import draw_pairs, draw_triplets
 from methods.method import (
     Balanced,
+    Batches,
     BatchSpec,
     EpisodeBatch,
     Episodes,
@@ -24,6 +26,7 @@ from methods.method import (
     PairBatch,
     Pairs,
     Shuffled,
+    Stages,
     TripletBatch,
     Triplets,
 )
@@ -84,6 +87,7 @@ class TrainingBatches(IterableDataset):
         normalise: applied after augmentation.
         seed: of the run.
         device: where the images are kept and the batches made.
+        request: gives the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class TrainingBatches(IterableDataset):
         normalise: Normaliser,
         seed: int,
         device: torch.device,
+        request: Callable[[], Tensor | None] = lambda: None,
     ) -> None:
         self.images = data.images[split.train].to(device)
         position = torch.full((len(data.class_names),), -1)
@@ -101,11 +106,18 @@ class TrainingBatches(IterableDataset):
         labels = position[data.labels[split.train]]
         self.pool = ClassPool(labels.numpy())
         self.labels = labels.to(device)
-        self.spec, self.normalise, self.seed = spec, normalise, seed
+        self.spec, self.normalise, self.seed, self.request = spec, normalise, seed, request
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.seed)
-        yield from _MAKERS[type(self.spec)](self, self.spec, generator)
+        if isinstance(self.spec, Stages):
+            yield from islice(self._made(self.spec.first, generator), self.spec.steps)
+            yield from self._made(self.spec.then, generator)
+        else:
+            yield from self._made(self.spec, generator)
+
+    def _made(self, spec: Batches, generator: torch.Generator) -> Iterator[Any]:
+        return _MAKERS[type(spec)](self, spec, generator)
 
     def _take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Images of any-shaped `index`, augmented and normalised: ``[*index.shape, 3, H, W]``."""
@@ -156,9 +168,30 @@ class TrainingBatches(IterableDataset):
         for drawn in stream(self.pool, f"training/{self.seed}", setting, whole_steps):
             for first in range(0, whole_steps, spec.episodes):
                 part = slice(first, first + spec.episodes)
-                labels = torch.from_numpy(drawn.labels[part]).to(self.labels.device)
-                support = self._take(drawn.support[part], generator)
-                yield EpisodeBatch(support, self._take(drawn.query[part], generator), labels)
+                classes, support, query = drawn.classes[part], drawn.support[part], drawn.query[part]
+                if (wanted := self.request()) is not None:
+                    classes = wanted.cpu().numpy()
+                    support, query = self._of_classes(classes, spec, drawn.labels[part], generator)
+                on_device = (
+                    torch.from_numpy(array).to(self.labels.device) for array in (drawn.labels[part], classes)
+                )
+                yield EpisodeBatch(self._take(support, generator), self._take(query, generator), *on_device)
+
+    def _of_classes(
+        self, classes: np.ndarray, spec: Episodes, labels: np.ndarray, generator: torch.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Support ``[E, way, shot]`` and query ``[E, Q]`` of chosen classes, queries as labels say."""
+        chosen = np.stack(
+            [
+                start + torch.randperm(count, generator=generator)[: spec.shot + spec.query].numpy()
+                for start, count in zip(
+                    self.pool.starts[classes].flat, self.pool.counts[classes].flat, strict=True
+                )
+            ]
+        ).reshape(*classes.shape, -1)
+        support, query = chosen[..., : spec.shot], chosen[..., spec.shot :]
+        places = np.argsort(np.argsort(labels, axis=1, kind="stable"), axis=1)
+        return support, np.take_along_axis(query.reshape(len(classes), -1), places, axis=1)
 
 
 _MAKERS: dict[type, Callable[..., Iterator[Any]]] = {

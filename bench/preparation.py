@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
 from bench.progress import shown
 from methods import backbones, registry
-from methods.method import Balanced, BatchSpec, Episodes, Method, Pairs, Triplets
+from methods.method import Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,6 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
             progress=progress,
         )
     split = resolve(data, config.split)
-    settings, measured, left_out = _measured(config, split, data)
     if not len(split.train):
         raise UserError("--split", config.split, "leaves no image of a base class to train on")
     normalise = Normaliser(data.images, split.train)
@@ -109,6 +108,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
             _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
     except ValueError as error:
         raise UserError("--method", config.method, str(error)) from None
+    settings, measured, left_out = _measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
     run_id = config.run_id(data.fingerprint, weights_sha256)
     return Prepared(
@@ -163,7 +163,9 @@ def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
     return backbone.train()
 
 
-def _measured(config: RunConfig, split: Split, data: ImageSet) -> tuple[list[Setting], list[str], list[str]]:
+def _measured(
+    config: RunConfig, split: Split, data: ImageSet, method: Method
+) -> tuple[list[Setting], list[str], list[str]]:
     """The few-shot settings that will run, all that will be measured, and what cannot be and why.
 
     Raises:
@@ -178,7 +180,8 @@ def _measured(config: RunConfig, split: Split, data: ImageSet) -> tuple[list[Set
         )
     }
     settings, left_out = [], []
-    for setting in standard_settings(split.name) if split.novel else ():
+    standard = standard_settings(split.name, method.fixed_embedding, method.transductive)
+    for setting in standard if split.novel else ():
         if problem := does_not_fit(setting, pools["novel"]):
             left_out.append(f"{setting.name} ({problem})")
         else:
@@ -202,6 +205,9 @@ def _measured(config: RunConfig, split: Split, data: ImageSet) -> tuple[list[Set
 def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:
     """Refuse training batches that the base classes cannot fill."""
     match spec:
+        case Stages(first, _, then):
+            _check_batches(first, pool)
+            return _check_batches(then, pool)
         case Balanced(classes, images):
             way, needed = classes, images + 1
         case Episodes(classes, shot, query):

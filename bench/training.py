@@ -7,6 +7,7 @@ import shutil
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -19,14 +20,15 @@ from bench.batches import Normaliser, TrainingBatches
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
-from bench.evaluation import fewshot
+from bench.evaluation import adapted, fewshot
 from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
-from methods.method import Method
+from methods.method import Balanced, Batches, Episodes, Method, Pairs, Shuffled, Stages, Triplets
 
 VALIDATIONS = 10  # points of the validation curve,
 VALIDATE_EVERY = 25  # but no closer than so many steps
 VALIDATION_EPISODES = 600
+ADAPTED_VALIDATION_EPISODES = 60  # of methods that learn anew in each episode
 VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
 METRIC = "validation/accuracy"
 
@@ -60,11 +62,11 @@ def train(
     steps = method.hp.steps
     for left_over in ("logs", "checkpoints"):  # of an earlier run of the same configuration
         shutil.rmtree(run_dir / left_over, ignore_errors=True)
-    batches = TrainingBatches(data, split, method.batches(), normalise, seed, device)
+    batches = TrainingBatches(data, split, method.batches(), normalise, seed, device, method.next_classes)
     # A divisor of the steps, so that the last weights are validated too and can be the best.
     soonest = min(steps, max(VALIDATE_EVERY, steps // VALIDATIONS))
     every = next(n for n in range(soonest, steps + 1) if steps % n == 0)
-    validation = Validation(data, split, normalise, precision, every)
+    validation = Validation(data, split, normalise, precision, every, method.fixed_embedding)
     checkpoint = ModelCheckpoint(
         dirpath=run_dir / "checkpoints",
         filename="best",
@@ -103,16 +105,23 @@ def train(
     score = checkpoint.best_model_score
     return Trained(
         seconds=seconds,
-        images_per_s=steps * images_per_step(method) / seconds,
+        images_per_s=training_images(method) / seconds,
         best_validation=None if score is None else float(score),
     )
 
 
-def images_per_step(method: Method) -> int:
-    """Images that one training step sends through the backbone."""
-    from methods.method import Balanced, Episodes, Pairs, Shuffled, Triplets
+def training_images(method: Method) -> int:
+    """Images that the batches of a whole training hold."""
+    spec, steps = method.batches(), method.hp.steps
+    if isinstance(spec, Stages):
+        first = min(spec.steps, steps)
+        return first * images_per_batch(spec.first) + (steps - first) * images_per_batch(spec.then)
+    return steps * images_per_batch(spec)
 
-    match method.batches():
+
+def images_per_batch(spec: Batches) -> int:
+    """Images in one batch."""
+    match spec:
         case Shuffled(images):
             return images
         case Balanced(classes, images):
@@ -133,15 +142,22 @@ class Validation(Callback):
     """
 
     def __init__(
-        self, data: ImageSet, split: Split, normalise: Normaliser, precision: str, every: int
+        self,
+        data: ImageSet,
+        split: Split,
+        normalise: Normaliser,
+        precision: str,
+        every: int,
+        fixed_embedding: bool = True,
     ) -> None:
         self.images = data.images[split.validation_images]
         self.index = torch.arange(len(self.images))
         self.pool = ClassPool(data.labels[split.validation_images].numpy())
         self.normalise, self.precision, self.every = normalise, precision, every
         self.lists: dict[str, EpisodeList] = {}
+        count = VALIDATION_EPISODES if fixed_embedding else ADAPTED_VALIDATION_EPISODES
         for way, shot, query in VALIDATION_SETTINGS:
-            setting = Setting(way, shot, query, VALIDATION_EPISODES)
+            setting = Setting(way, shot, query, count)
             if len(self.pool.classes) >= way and self.pool.smallest >= shot + query:
                 key = episode_key(data.fingerprint, f"{split.name}/validation", setting, seed=0)
                 self.lists[setting.name] = draw(self.pool, key, setting)
@@ -168,9 +184,13 @@ class Validation(Callback):
         """Mean accuracy in each validation setting."""
         method.eval()
         try:
-            embeddings = embed_images(method, self.images, self.index, self.normalise, self.precision)
+            where = (method, self.images, self.index, self.normalise, self.precision)
+            if method.fixed_embedding:
+                answers = partial(fewshot.evaluate, method, embed_images(*where))
+            else:
+                answers = partial(adapted.evaluate, *where)
             return {
-                name: float(fewshot.evaluate(method, embeddings, self.pool, episodes).accuracies.mean())
+                name: float(answers(self.pool, episodes).accuracies.mean())
                 for name, episodes in self.lists.items()
             }
         finally:

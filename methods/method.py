@@ -6,6 +6,7 @@ from, on which device and in which precision, is the harness's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,7 +54,19 @@ class Episodes:
     episodes: int = 1
 
 
-BatchSpec = Shuffled | Balanced | Pairs | Triplets | Episodes
+Batches = Shuffled | Balanced | Pairs | Triplets | Episodes
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Ask for `first` in the first `steps` of the training steps, and for `then` in the others."""
+
+    first: Batches
+    steps: int
+    then: Batches
+
+
+BatchSpec = Batches | Stages
 
 
 class LabelledBatch(NamedTuple):
@@ -91,11 +104,13 @@ class EpisodeBatch(NamedTuple):
         support: float ``[E, way, shot, 3, H, W]``.
         query: float ``[E, Q, 3, H, W]`` in random class order.
         labels: int64 ``[E, Q]`` in ``0..way-1``.
+        classes: int64 ``[E, way]``, base class indices ``0..B-1`` in the episode's order.
     """
 
     support: Tensor
     query: Tensor
     labels: Tensor
+    classes: Tensor
 
 
 class Method(pl.LightningModule):
@@ -103,7 +118,9 @@ class Method(pl.LightningModule):
 
     A subclass sets the class attributes below as literals (the harness reads them without importing
     the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
-    and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give.
+    and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give. A batch is
+    one training step, and takes one optimizer step. What depends on hyperparameters (`fixed_embedding`,
+    `transductive`, `external_data`) may be set anew on the instance.
 
     Args:
         backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
@@ -135,6 +152,13 @@ class Method(pl.LightningModule):
         """What this method trains on."""
         raise NotImplementedError
 
+    def next_classes(self) -> Tensor | None:
+        """Base classes ``[E, way]`` that coming training episodes should have; None lets chance decide.
+
+        Asked for each step's `Episodes`, one or two steps before they are handed over.
+        """
+        return None
+
     def embed(self, images: Tensor) -> Tensor:
         """Map images ``[N, 3, H, W]`` to the embeddings ``[N, D]`` that every other answer works on."""
         return self.backbone(images)
@@ -143,13 +167,41 @@ class Method(pl.LightningModule):
         """Score queries against the classes of their episode.
 
         Args:
-            support: ``[E, way, shot, D]`` embeddings (``[E, way, shot, 3, H, W]`` images if not
-                `fixed_embedding`).
-            query: ``[E, Q, D]`` (or ``[E, Q, 3, H, W]``).
+            support: ``[E, way, shot, D]`` embeddings.
+            query: ``[E, Q, D]``.
 
         Returns:
             ``[E, Q, way]``; the largest is the answer. Each query's row must depend on the support
             set and that query alone unless the method says it is `transductive`.
+        """
+        raise NotImplementedError
+
+    def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
+        """Learn each episode's classes: the answer of a method without `fixed_embedding`.
+
+        The harness calls it in evaluation mode, with gradients enabled. It leaves the method as it was,
+        and draws its random numbers from a generator of its own, seeded the same in every episode.
+
+        Args:
+            support: ``[E, way, shot, 3, H, W]`` images.
+
+        Returns:
+            A function from query images ``[E, Q, 3, H, W]`` to logits ``[E, Q, way]``, called once for
+            each part of the queries. It is as inductive as `episode_logits`.
+        """
+        raise NotImplementedError
+
+    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
+        """Score queries against all base classes and some new ones jointly.
+
+        Args:
+            base: ``[B, D]``, mean embedding of each base class's training images, for methods that have
+                no classifier of their own.
+            support: ``[new, shot, D]`` embeddings of the new classes.
+            query: ``[Q, D]``.
+
+        Returns:
+            ``[Q, B + new]``.
         """
         raise NotImplementedError
 

@@ -18,6 +18,7 @@ from methods.method import (
     PairBatch,
     Pairs,
     Shuffled,
+    Stages,
     TripletBatch,
     Triplets,
 )
@@ -72,7 +73,7 @@ def test_shapes(make):
     assert all(part.shape == (5, *image) for part in triplets)
     assert isinstance(episodes, EpisodeBatch)
     assert episodes.support.shape == (2, 3, 2, *image) and episodes.query.shape == (2, 12, *image)
-    assert episodes.labels.shape == (2, 12)
+    assert episodes.labels.shape == (2, 12) and episodes.classes.shape == (2, 3)
     for batch in (labelled, balanced, pairs, triplets, episodes):
         for tensor in batch:
             floats = tensor.ndim > 2 or tensor is pairs.same
@@ -158,7 +159,7 @@ def test_triplets_have_the_right_classes(plain, class_of):
 
 def test_episodes_have_the_right_labels(plain, class_of):
     for batch in first(plain(Episodes(3, 2, 4, episodes=2)), 150):
-        for support, query, labels in zip(*batch, strict=True):
+        for support, query, labels in zip(*batch[:3], strict=True):
             classes = class_of(support[:, 0])
             assert classes == class_of(support[:, 1]) and len(set(classes)) == 3
             assert class_of(query) == [classes[label] for label in labels]
@@ -224,3 +225,33 @@ def test_batches_are_augmented_and_then_normalised(make, tiny, tiny_split):
     for image in batch.images:
         pixels = (image * normalise.std + normalise.mean).round().to(torch.uint8)
         assert pixels.numpy().tobytes() in known
+
+
+def test_stages_follow_one_another(make):
+    batches = first(make(Stages(Shuffled(20), 2, Balanced(3, 4))), 4)
+    assert [len(batch.labels) for batch in batches] == [20, 20, 12, 12]
+    alone = first(make(Shuffled(20)), 2)
+    assert all(torch.equal(a.images, b.images) for a, b in zip(batches, alone, strict=False))
+
+
+def test_classes_of_an_episode_are_told(plain, class_of):
+    for batch in first(plain(Episodes(3, 2, 4, episodes=2)), 3):
+        for e in range(2):
+            classes = batch.classes[e].tolist()
+            assert [class_of(shots) for shots in batch.support[e]] == [[c, c] for c in classes]
+            assert class_of(batch.query[e]) == [classes[label] for label in batch.labels[e]]
+
+
+def test_a_method_may_ask_for_classes(tiny, tiny_split, class_of):
+    wanted = torch.tensor([[5, 0, 2], [1, 7, 6]])
+    asked = iter([None, wanted])
+    spec = Episodes(3, 2, 4, episodes=2)
+    batches = TrainingBatches(tiny, tiny_split, spec, lambda i: i.float(), 0, CPU, lambda: next(asked))
+    batches._take = lambda index, generator: batches.images[torch.from_numpy(index)]
+    by_chance, chosen = first(batches, 2)
+    assert not torch.equal(by_chance.classes, wanted) and torch.equal(chosen.classes, wanted)
+    for e in range(2):
+        assert [class_of(shots) for shots in chosen.support[e]] == [[c, c] for c in wanted[e].tolist()]
+        assert class_of(chosen.query[e]) == [wanted[e, label] for label in chosen.labels[e]]
+        images = torch.cat([chosen.support[e].flatten(0, 1), chosen.query[e]]).flatten(1)
+        assert len(images.unique(dim=0)) == len(images)  # no image is support and query

@@ -11,22 +11,34 @@ from bench.batches import Normaliser
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
-from bench.evaluation import fewshot, verification
+from bench.evaluation import adapted, fewshot, verification
 from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
 from bench.statistics import Interval
 from methods.method import Method
 
 CACHED_EPISODES = 10_000
+ADAPTED_EPISODES = 1_000  # the first of the same list, where a method learns anew in each
 SUPPORT_DRAWS = 200
-ALL_WAY = Setting(way=0, shot=1, query=0, count=SUPPORT_DRAWS)
+ADAPTED_DRAWS = 20
 AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 
 
-def standard_settings(split: str) -> list[Setting]:
-    """The settings that every run reports on novel classes."""
+def standard_settings(split: str, fixed_embedding: bool = True, transductive: bool = False) -> list[Setting]:
+    """The settings that every run reports on novel classes.
+
+    Args:
+        split: by name.
+        fixed_embedding: whether embeddings are cached; else each list is cut short.
+        transductive: whether queries are answered together; then there is no all-way setting, whose
+            thousands of queries no batch takes.
+    """
     shots = (1, 5, 10) if split == "fc100" else (1, 5)
-    return [*(Setting(5, shot, 15, CACHED_EPISODES) for shot in shots), ALL_WAY]
+    episodes, draws = (
+        (CACHED_EPISODES, SUPPORT_DRAWS) if fixed_embedding else (ADAPTED_EPISODES, ADAPTED_DRAWS)
+    )
+    settings = [Setting(5, shot, 15, episodes) for shot in shots]
+    return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
 
 
 def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
@@ -163,8 +175,12 @@ class Evaluator:
             return
         episodes = self._draw(setting, pool)
         self.progress.start(f"answering {setting.name}", len(episodes), "episodes")
-        result = fewshot.evaluate(self.method, made, pool, episodes)
-        self.progress.advance(len(episodes))
+        if self.method.fixed_embedding:
+            result = fewshot.evaluate(self.method, made, pool, episodes)
+            self.progress.advance(len(episodes))
+        else:
+            where = (self.data.images, self.split.novel_images, self.normalise, self.precision)
+            result = adapted.evaluate(self.method, *where, pool, episodes, self.progress.advance)
         self.progress.stop()
         key = f"fewshot/{setting.name}"
         found.metrics[key] = result.interval()

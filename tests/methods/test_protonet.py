@@ -93,6 +93,7 @@ def batch(episodes: int, way: int, shot: int, query: int) -> EpisodeBatch:
         torch.randn(episodes, way, shot, 3, 16, 16, generator=rng),
         torch.randn(episodes, way * query, 3, 16, 16, generator=rng),
         order,
+        torch.arange(way).expand(episodes, way),
     )
 
 

@@ -1,0 +1,84 @@
+"""N-way K-shot accuracy of methods that learn anew, from images, in every episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.batches import Normaliser
+from bench.episodes import ClassPool, EpisodeList
+from bench.evaluation.embedding import autocast
+from bench.evaluation.fewshot import FewShotResult
+from methods.method import Method
+
+QUERIES_AT_ONCE = 512
+EPISODES_AT_ONCE = {"cpu": 1}  # a processor gains nothing from more; other devices do
+EPISODES_ON_DEVICE = 16
+
+
+def evaluate(
+    method: Method,
+    images: Tensor,
+    index: Tensor,
+    normalise: Normaliser,
+    precision: str,
+    pool: ClassPool,
+    episodes: EpisodeList,
+    progress: Callable[[int], None] | None = None,
+) -> FewShotResult:
+    """Adapt to the support set of every episode, and answer its queries.
+
+    Args:
+        method: one without a fixed embedding, in evaluation mode.
+        images: uint8 ``[N, 3, H, W]``.
+        index: int64, positions of the pool's images in `images`.
+        normalise: the one that training used.
+        precision: as Lightning names it, e.g. ``bf16-mixed``.
+        pool: where each class's images lie in `index`.
+        episodes: indices into the pool.
+        progress: called with the number of episodes just answered.
+    """
+    if method.training:
+        raise ValueError("methods are evaluated in evaluation mode")
+    device = method.device
+
+    def take(chosen: np.ndarray) -> Tensor:
+        flat = index[torch.from_numpy(chosen.reshape(-1))]
+        return normalise(images[flat].to(device)).unflatten(0, chosen.shape)
+
+    hits, queries = np.zeros_like(episodes.classes), np.zeros_like(episodes.classes)
+    for rows, support, query, labels in _parts(pool, episodes, device.type):
+        with autocast(device, precision), torch.enable_grad():
+            answer = method.adapt(take(support))
+        size = query.shape[1] if method.transductive else QUERIES_AT_ONCE
+        for first in range(0, query.shape[1], size):
+            part = slice(first, first + size)
+            with autocast(device, precision), torch.no_grad():
+                logits = answer(take(query[:, part]))
+            correct = logits.argmax(dim=2).cpu().numpy() == labels[:, part]
+            for row, own, right in zip(range(rows.start, rows.stop), labels[:, part], correct, strict=True):
+                hits[row] += np.bincount(own[right], minlength=hits.shape[1])
+                queries[row] += np.bincount(own, minlength=hits.shape[1])
+        if progress:
+            progress(rows.stop - rows.start)
+    return FewShotResult(hits, queries, episodes.classes)
+
+
+def _parts(
+    pool: ClassPool, episodes: EpisodeList, device: str
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Which episodes, their support ``[E, way, shot]``, queries ``[E, Q]`` and labels ``[E, Q]``."""
+    if episodes.query.shape[1]:
+        size = EPISODES_AT_ONCE.get(device, EPISODES_ON_DEVICE)
+        for first in range(0, len(episodes), size):
+            rows = slice(first, min(first + size, len(episodes)))
+            yield rows, episodes.support[rows], episodes.query[rows], episodes.labels[rows]
+        return
+    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
+    for row, (classes, support) in enumerate(zip(episodes.classes, episodes.support, strict=True)):
+        query = np.setdiff1d(np.arange(len(owner)), support)
+        labels = np.argsort(classes)[owner[query]]
+        yield slice(row, row + 1), support[None], query[None], labels[None]
