@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,10 @@ from torch.utils.data import IterableDataset
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split
-from bench.episodes import CHUNK, ClassPool, Setting, stream
+from bench.episodes import CHUNK, ClassPool, EpisodeList, Setting, stream
 from bench.pairs import draw_pairs, draw_triplets
 from methods.method import (
+    AnchorTasks,
     Balanced,
     Batches,
     BatchSpec,
@@ -27,6 +31,7 @@ from methods.method import (
     Pairs,
     Shuffled,
     Stages,
+    TaskBatch,
     TripletBatch,
     Triplets,
 )
@@ -75,10 +80,15 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(flip[:, None, None, None], cropped.flip(-1), cropped)
 
 
-class TrainingBatches(IterableDataset):
-    """An endless, reproducible stream of the batches that a method asks for.
+Plan = Callable[[torch.Generator], Any]
+"""Which images a batch holds; called with the generator of its augmentation, it makes the batch."""
 
-    Holds the base training images only: a method cannot be handed anything else.
+
+class TrainingBatches(IterableDataset):
+    """The batches that a method asks for, a reproducible stream.
+
+    Holds the base training images only: a method cannot be handed anything else. Each batch draws from a
+    generator of its own, so that the stream can begin at any step and is the same from there on.
 
     Args:
         data: the image set.
@@ -88,6 +98,8 @@ class TrainingBatches(IterableDataset):
         seed: of the run.
         device: where the images are kept and the batches made.
         request: gives the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
+        steps: batches of the whole training.
+        start: batches that are left out because an interrupted training has had them.
     """
 
     def __init__(
@@ -99,6 +111,8 @@ class TrainingBatches(IterableDataset):
         seed: int,
         device: torch.device,
         request: Callable[[], Tensor | None] = lambda: None,
+        steps: int = sys.maxsize,
+        start: int = 0,
     ) -> None:
         self.images = data.images[split.train].to(device)
         position = torch.full((len(data.class_names),), -1)
@@ -107,22 +121,33 @@ class TrainingBatches(IterableDataset):
         self.pool = ClassPool(labels.numpy())
         self.labels = labels.to(device)
         self.spec, self.normalise, self.seed, self.request = spec, normalise, seed, request
+        self.steps, self.start = steps, start
+
+    def __len__(self) -> int:
+        # Lightning fetches a batch too early from a stream without length: before `request` can know.
+        return self.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        generator = torch.Generator().manual_seed(self.seed)
         if isinstance(self.spec, Stages):
-            yield from islice(self._made(self.spec.first, generator), self.spec.steps)
-            yield from self._made(self.spec.then, generator)
+            first = islice(self._plans(self.spec.first), self.spec.steps)
+            plans: Iterator[Plan] = chain(first, self._plans(self.spec.then))
         else:
-            yield from self._made(self.spec, generator)
+            plans = self._plans(self.spec)
+        for step, make in enumerate(islice(plans, self.start, self.steps), self.start):
+            yield make(self._generator("step", step))
 
-    def _made(self, spec: Batches, generator: torch.Generator) -> Iterator[Any]:
-        return _MAKERS[type(spec)](self, spec, generator)
+    def _plans(self, spec: Batches) -> Iterator[Plan]:
+        return _PLANS[type(spec)](self, spec)
+
+    def _generator(self, *what: object) -> torch.Generator:
+        key = "/".join(map(str, ("training", self.seed, *what)))
+        word = hashlib.sha256(key.encode()).digest()[:8]
+        return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
 
     def _take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Images of any-shaped `index`, augmented and normalised: ``[*index.shape, 3, H, W]``."""
         chosen = torch.from_numpy(np.ascontiguousarray(index)).to(self.images.device)
-        images = self.images[chosen.flatten()]
+        images = self.images.index_select(0, chosen.flatten())  # ten times as fast as indexing
         images = self.normalise(crop_and_flip(images, generator))
         return images if index.ndim == 1 else images.unflatten(0, index.shape)
 
@@ -130,52 +155,62 @@ class TrainingBatches(IterableDataset):
         where = torch.from_numpy(index).to(self.labels.device)
         return LabelledBatch(self._take(index, generator), self.labels[where])
 
-    def _shuffled(self, spec: Shuffled, generator: torch.Generator) -> Iterator[LabelledBatch]:
+    def _shuffled(self, spec: Shuffled) -> Iterator[Plan]:
         size = min(spec.images, len(self.labels))
-        while True:
-            order = torch.randperm(len(self.labels), generator=generator).numpy()
+        for epoch in count():
+            order = torch.randperm(len(self.labels), generator=self._generator("epoch", epoch)).numpy()
             for first in range(0, len(order) - size + 1, size):
-                yield self._labelled(order[first : first + size], generator)
+                yield partial(self._labelled, order[first : first + size])
 
-    def _balanced(self, spec: Balanced, generator: torch.Generator) -> Iterator[LabelledBatch]:
+    def _balanced(self, spec: Balanced) -> Iterator[Plan]:
         setting = Setting(spec.classes, spec.images, 0, 2**40)
         for batches in stream(self.pool, f"training/{self.seed}", setting):
             for index in batches.support:
-                yield self._labelled(index.reshape(-1), generator)
+                yield partial(self._labelled, index.reshape(-1))
 
-    def _pairs(self, spec: Pairs, generator: torch.Generator) -> Iterator[PairBatch]:
+    def _pairs(self, spec: Pairs) -> Iterator[Plan]:
         for a, b, same in self._bulk(draw_pairs, spec.pairs):
-            same_on_device = torch.from_numpy(same).float().to(self.labels.device)
-            yield PairBatch(self._take(a, generator), self._take(b, generator), same_on_device)
+            yield partial(self._pair_batch, a, b, same)
 
-    def _triplets(self, spec: Triplets, generator: torch.Generator) -> Iterator[TripletBatch]:
+    def _pair_batch(
+        self, a: np.ndarray, b: np.ndarray, same: np.ndarray, generator: torch.Generator
+    ) -> PairBatch:
+        same_on_device = torch.from_numpy(same).float().to(self.labels.device)
+        return PairBatch(self._take(a, generator), self._take(b, generator), same_on_device)
+
+    def _triplets(self, spec: Triplets) -> Iterator[Plan]:
         for index in self._bulk(draw_triplets, spec.triplets):
-            yield TripletBatch(*(self._take(i, generator) for i in index))
+            yield partial(self._triplet_batch, index)
+
+    def _triplet_batch(self, index: tuple[np.ndarray, ...], generator: torch.Generator) -> TripletBatch:
+        return TripletBatch(*(self._take(i, generator) for i in index))
 
     def _bulk(
         self, draw: Callable[..., tuple[np.ndarray, ...]], size: int
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        part = 0
-        while True:
+        for part in count():
             drawn = draw(self.pool, f"training/{self.seed}/{part}", size * DRAWN_AT_ONCE)
             for i in range(DRAWN_AT_ONCE):
                 yield tuple(array[i * size : (i + 1) * size] for array in drawn)
-            part += 1
 
-    def _episodes(self, spec: Episodes, generator: torch.Generator) -> Iterator[EpisodeBatch]:
+    def _episodes(self, spec: Episodes) -> Iterator[Plan]:
         setting = Setting(spec.way, spec.shot, spec.query, 2**40)
         whole_steps = max(1, CHUNK // spec.episodes) * spec.episodes
         for drawn in stream(self.pool, f"training/{self.seed}", setting, whole_steps):
             for first in range(0, whole_steps, spec.episodes):
-                part = slice(first, first + spec.episodes)
-                classes, support, query = drawn.classes[part], drawn.support[part], drawn.query[part]
-                if (wanted := self.request()) is not None:
-                    classes = wanted.cpu().numpy()
-                    support, query = self._of_classes(classes, spec, drawn.labels[part], generator)
-                on_device = (
-                    torch.from_numpy(array).to(self.labels.device) for array in (drawn.labels[part], classes)
-                )
-                yield EpisodeBatch(self._take(support, generator), self._take(query, generator), *on_device)
+                yield partial(self._episode_batch, spec, drawn, slice(first, first + spec.episodes))
+
+    def _episode_batch(
+        self, spec: Episodes, drawn: EpisodeList, part: slice, generator: torch.Generator
+    ) -> EpisodeBatch:
+        classes, support, query, labels = (
+            array[part] for array in (drawn.classes, drawn.support, drawn.query, drawn.labels)
+        )
+        if (wanted := self.request()) is not None:
+            classes = wanted.cpu().numpy()
+            support, query = self._of_classes(classes, spec, labels, generator)
+        on_device = (torch.from_numpy(array).to(self.labels.device) for array in (labels, classes))
+        return EpisodeBatch(self._take(support, generator), self._take(query, generator), *on_device)
 
     def _of_classes(
         self, classes: np.ndarray, spec: Episodes, labels: np.ndarray, generator: torch.Generator
@@ -183,8 +218,8 @@ class TrainingBatches(IterableDataset):
         """Support ``[E, way, shot]`` and query ``[E, Q]`` of chosen classes, queries as labels say."""
         chosen = np.stack(
             [
-                start + torch.randperm(count, generator=generator)[: spec.shot + spec.query].numpy()
-                for start, count in zip(
+                start + torch.randperm(images, generator=generator)[: spec.shot + spec.query].numpy()
+                for start, images in zip(
                     self.pool.starts[classes].flat, self.pool.counts[classes].flat, strict=True
                 )
             ]
@@ -193,11 +228,33 @@ class TrainingBatches(IterableDataset):
         places = np.argsort(np.argsort(labels, axis=1, kind="stable"), axis=1)
         return support, np.take_along_axis(query.reshape(len(classes), -1), places, axis=1)
 
+    def _anchor_tasks(self, spec: AnchorTasks) -> Iterator[Plan]:
+        return repeat(partial(self._task_batch, spec))
 
-_MAKERS: dict[type, Callable[..., Iterator[Any]]] = {
+    def _task_batch(self, spec: AnchorTasks, generator: torch.Generator) -> TaskBatch:
+        tasks = [self._anchor_task(spec, generator) for _ in range(spec.tasks)]
+        return TaskBatch(*(self._take(np.stack(part), generator) for part in zip(*tasks, strict=True)))
+
+    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Indices ``[batches, anchors]`` of images of one class, ``[batches, negatives]`` of the others."""
+        starts, counts = self.pool.starts, self.pool.counts
+        own = int(torch.randint(len(counts), (), generator=generator))
+        anchors = [
+            torch.randperm(counts[own], generator=generator)[: spec.anchors].numpy()
+            for _ in range(spec.batches)
+        ]
+        shape = (spec.batches, spec.negatives)
+        other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
+        other += other >= own
+        which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
+        return starts[own] + np.stack(anchors), starts[other] + which.astype(np.int64)
+
+
+_PLANS: dict[type, Callable[..., Iterator[Plan]]] = {
     Shuffled: TrainingBatches._shuffled,
     Balanced: TrainingBatches._balanced,
     Pairs: TrainingBatches._pairs,
     Triplets: TrainingBatches._triplets,
     Episodes: TrainingBatches._episodes,
+    AnchorTasks: TrainingBatches._anchor_tasks,
 }

@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
 from bench.progress import shown
 from methods import backbones, registry
-from methods.method import Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
+from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,8 @@ def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:
             way, needed = classes, images + 1
         case Episodes(classes, shot, query):
             way, needed = classes, shot + query
+        case AnchorTasks(_, _, anchors):
+            way, needed = 2, anchors
         case Pairs() | Triplets():
             way, needed = 2, 2
         case _:

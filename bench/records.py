@@ -165,7 +165,9 @@ class Record(_Part):
         constant_answer: metric key to what always giving the same answer would score.
         thresholds: name to similarity threshold, found on validation pairs.
         episodes: setting (``5w1s``) to its list of episodes.
-        episode_file: the npz file with the numbers of correct answers per episode.
+        pools: part (base, validation, novel) -> class name -> number of images, in the order that
+            episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
+        episode_file: the npz file with what the metrics were computed from, answer by answer.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -196,6 +198,7 @@ class Record(_Part):
     constant_answer: dict[str, float] = Field(default_factory=dict)
     thresholds: dict[str, float] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
+    pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     episode_file: str | None = None
     episode_file_sha256: Sha256 | None = None
     timings: Timings
@@ -238,7 +241,7 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
         record: `episode_file` and its hash are filled in here.
         directory: made if missing.
         episodes: for each setting ``[T]`` numbers of correct queries under its name (``5w1s``) and the
-            number of queries an episode, scalar or ``[T]``, under ``5w1s/queries``.
+            number of queries an episode, scalar or ``[T]``, under ``5w1s/queries``; other arrays besides.
 
     Returns:
         The JSON file's path.

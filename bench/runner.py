@@ -106,7 +106,10 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
         peak_memory_mib=environment.peak_memory_mib(),
     )
     record = make_record(prepared, options, evaluation, timings)
-    return records.write(record, options.results, episode_arrays(evaluation)), record
+    arrays = episode_arrays(evaluation)
+    for name, curve in (trained.curves if trained else {}).items():
+        arrays[f"curve/{name}"] = curve
+    return records.write(record, options.results, arrays), record
 
 
 def describe(prepared: Prepared) -> str:
@@ -190,6 +193,7 @@ def make_record(
             )
             for name, s in evaluation.settings.items()
         },
+        pools=evaluation.pools,
         timings=timings,
         environment=records.Environment(
             libraries=environment.library_versions(),

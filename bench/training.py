@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -23,7 +25,7 @@ from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot
 from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
-from methods.method import Balanced, Batches, Episodes, Method, Pairs, Shuffled, Stages, Triplets
+from methods.method import AnchorTasks, Balanced, Batches, Episodes, Method, Pairs, Shuffled, Stages, Triplets
 
 VALIDATIONS = 10  # points of the validation curve,
 VALIDATE_EVERY = 25  # but no closer than so many steps
@@ -35,11 +37,18 @@ METRIC = "validation/accuracy"
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind: seconds it took, images it saw a second, best validation accuracy."""
+    """What training leaves behind.
+
+    Attributes:
+        seconds: it took. images_per_s: it saw.
+        best_validation: accuracy of the checkpoint that was kept; None without validation images.
+        curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
+    """
 
     seconds: float
     images_per_s: float
     best_validation: float | None
+    curves: dict[str, np.ndarray]
 
 
 def train(
@@ -107,7 +116,20 @@ def train(
         seconds=seconds,
         images_per_s=training_images(method) / seconds,
         best_validation=None if score is None else float(score),
+        curves=_curves(run_dir / "logs" / "metrics.csv"),
     )
+
+
+def _curves(log: Path) -> dict[str, np.ndarray]:
+    """The curves that the CSV logger wrote; a method may have logged others besides, which are left out."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    if log.is_file():
+        with log.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for key, value in row.items():
+                    if value and (key == "train/loss" or key.startswith("validation/")):
+                        points.setdefault(key.rpartition("/")[2], []).append((int(row["step"]), float(value)))
+    return {name: np.array(curve) for name, curve in points.items()}
 
 
 def training_images(method: Method) -> int:
@@ -132,6 +154,8 @@ def images_per_batch(spec: Batches) -> int:
             return 3 * triplets
         case Episodes(way, shot, query, episodes):
             return episodes * way * (shot + query)
+        case AnchorTasks(tasks, batches, anchors, negatives):
+            return tasks * batches * (anchors + negatives)
 
 
 class Validation(Callback):

@@ -54,7 +54,21 @@ class Episodes:
     episodes: int = 1
 
 
-Batches = Shuffled | Balanced | Pairs | Triplets | Episodes
+@dataclass(frozen=True)
+class AnchorTasks:
+    """Ask for `tasks` tasks a step, each one anchor class against the rest.
+
+    A task comes as `batches` batches to learn it from, each of `anchors` different images of the anchor
+    class and `negatives` images of other classes.
+    """
+
+    tasks: int
+    batches: int
+    anchors: int
+    negatives: int
+
+
+Batches = Shuffled | Balanced | Pairs | Triplets | Episodes | AnchorTasks
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,18 @@ class EpisodeBatch(NamedTuple):
     classes: Tensor
 
 
+class TaskBatch(NamedTuple):
+    """A batch of `AnchorTasks`.
+
+    Attributes:
+        anchors: float ``[tasks, batches, anchors, 3, H, W]``, of one class in each task.
+        negatives: float ``[tasks, batches, negatives, 3, H, W]``, of the other base classes.
+    """
+
+    anchors: Tensor
+    negatives: Tensor
+
+
 class Method(pl.LightningModule):
     """Base class of every method.
 
@@ -155,7 +181,7 @@ class Method(pl.LightningModule):
     def next_classes(self) -> Tensor | None:
         """Base classes ``[E, way]`` that coming training episodes should have; None lets chance decide.
 
-        Asked for each step's `Episodes`, one or two steps before they are handed over.
+        Asked for each step's `Episodes` just before they are handed over.
         """
         return None
 

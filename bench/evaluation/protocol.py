@@ -72,6 +72,8 @@ class Evaluation:
         thresholds: name -> similarity.
         settings: setting name -> setting, with its real way.
         results: setting name -> correct answers.
+        arrays: name -> what metrics were computed from, pair by pair and triplet by triplet.
+        pools: part (base, novel) -> class name -> number of images, in the order they are drawn from.
         hashes: setting name -> SHA-256 of the episode list.
         images, episodes: how many were embedded and answered.
     """
@@ -82,6 +84,8 @@ class Evaluation:
     thresholds: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
     results: dict[str, fewshot.FewShotResult] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    pools: dict[str, dict[str, int]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     images: int = 0
     episodes: int = 0
@@ -132,6 +136,8 @@ class Evaluator:
                 )
                 embeddings[part] = made, pool
                 found.images += len(index)
+                names = [self._class_name(pool, position) for position in range(len(pool.classes))]
+                found.pools[part] = dict(zip(names, pool.counts.tolist(), strict=True))
         self.progress.stop()
         if "validation" in embeddings:
             self._verification(found, embeddings)
@@ -153,12 +159,11 @@ class Evaluator:
             if part not in embeddings:
                 continue
             made, pool = embeddings[part]
-            metrics, per_class = verification.pairs_and_triplets(
-                self.method, made, pool, self._key(part), threshold
-            )
-            found.metrics |= {f"{part}/{name}": interval for name, interval in metrics.items()}
+            verified = verification.pairs_and_triplets(self.method, made, pool, self._key(part), threshold)
+            found.metrics |= {f"{part}/{name}": interval for name, interval in verified.metrics.items()}
+            found.arrays |= {f"{part}/pair_scores": verified.scores, f"{part}/triplets_won": verified.won}
             if part == "novel":
-                for position, own in per_class.items():
+                for position, own in verified.per_class.items():
                     rows = found.per_class.setdefault(self._class_name(pool, position), {})
                     rows |= {f"novel/{name}": interval for name, interval in own.items()}
                 comparisons = self._draw(AS_PUBLISHED, pool)
@@ -195,11 +200,16 @@ class Evaluator:
 
 
 def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Per-episode numbers of correct answers and of queries, as `records.write` takes them."""
-    arrays = {}
+    """What every metric was computed from, as `records.write` takes it.
+
+    For a setting like ``5w1s``: correct answers of each episode ``[T]`` under its name, its queries under
+    ``5w1s/queries``, and the correct answers of each of its classes ``[T, way]`` under ``5w1s/hits``.
+    """
+    arrays = dict(evaluation.arrays)
     for name, result in evaluation.results.items():
         queries = result.queries.sum(1)
         arrays[name] = result.hits.sum(1).astype(np.min_scalar_type(int(queries.max())))
         same = bool((queries == queries[0]).all())
         arrays[f"{name}/queries"] = np.array(queries[0]) if same else queries
+        arrays[f"{name}/hits"] = result.hits.astype(np.min_scalar_type(int(result.queries.max())))
     return arrays

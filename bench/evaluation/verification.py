@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,22 @@ from methods.method import Method
 
 COUNT = 20_000
 ROWS_AT_ONCE = 20_000
+
+
+class Verified(NamedTuple):
+    """Verification of one pool.
+
+    Attributes:
+        metrics: metric name -> interval.
+        per_class: class position -> metric name -> interval.
+        scores: float32 ``[COUNT]``, similarity of each pair in the order of `draw_pairs`.
+        won: uint8 ``[COUNT]``, 2 for each triplet of `draw_triplets` that is right, 1 for a tie, else 0.
+    """
+
+    metrics: dict[str, Interval]
+    per_class: dict[int, dict[str, Interval]]
+    scores: np.ndarray
+    won: np.ndarray
 
 
 @torch.inference_mode()
@@ -40,7 +57,7 @@ def threshold(method: Method, embeddings: Tensor, pool: ClassPool, key: str) -> 
 
 def pairs_and_triplets(
     method: Method, embeddings: Tensor, pool: ClassPool, key: str, threshold: float
-) -> tuple[dict[str, Interval], dict[int, dict[str, Interval]]]:
+) -> Verified:
     """All pair and triplet metrics, over the pool and for each of its classes.
 
     Args:
@@ -50,9 +67,8 @@ def pairs_and_triplets(
         key: which pairs and triplets are drawn.
         threshold: from validation pairs.
 
-    Returns:
-        Metric name -> interval, and class position -> metric name -> interval. A class's pair accuracy
-        is balanced over the pairs that it takes part in; its triplet accuracy is over its anchors.
+    A class's pair accuracy is balanced over the pairs that it takes part in; its triplet accuracy is over
+    its anchors.
     """
     a, b, same = draw_pairs(pool, f"{key}/pairs", COUNT)
     pair_scores = scores(method, embeddings, a, b)
@@ -74,7 +90,7 @@ def pairs_and_triplets(
         if (involved & same).any() and (involved & ~same).any():
             found["pair_accuracy"] = _balanced(right[involved & same], right[involved & ~same])
         per_class[c] = found
-    return metrics, per_class
+    return Verified(metrics, per_class, pair_scores.astype(np.float32), (2 * won).astype(np.uint8))
 
 
 def _balanced(same: np.ndarray, different: np.ndarray) -> Interval:

@@ -10,10 +10,12 @@ from torch import nn
 
 from bench.batches import Normaliser
 from bench.data.splits import resolve
-from bench.episodes import ClassPool, Setting, draw
+from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.evaluation import fewshot, protocol, verification
 from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, standard_settings
+from bench.pairs import draw_pairs
 from bench.progress import Progress
+from bench.statistics import pair_metrics
 from methods.method import Method
 from methods.protonet import ProtoNet
 
@@ -119,7 +121,7 @@ def test_numbers_come_from_the_right_images(tiny, ratio):
     threshold = verification.threshold(method, *part(ratio.validation_images), f"{key}/validation/0")
     assert found.thresholds["similarity"] == pytest.approx(threshold, rel=1e-3)
     for name, index in (("base", ratio.base_test), ("novel", ratio.novel_images)):
-        metrics, _ = verification.pairs_and_triplets(method, *part(index), f"{key}/{name}/0", threshold)
+        metrics, *_ = verification.pairs_and_triplets(method, *part(index), f"{key}/{name}/0", threshold)
         for metric, interval in metrics.items():
             assert found.metrics[f"{name}/{metric}"].value == pytest.approx(interval.value, abs=2e-3)
     made, pool = part(ratio.novel_images)
@@ -165,7 +167,11 @@ def test_a_split_with_validation_classes_has_no_base_test(tiny, tiny_split):
 def test_a_split_without_novel_classes(tiny):
     found = evaluate(tiny, resolve(tiny, "100-0"))
     assert set(found.metrics) == {f"base/{name}" for name in VERIFICATION}
-    assert found.per_class == {} and found.episodes == 0 and episode_arrays(found) == {}
+    assert (
+        found.per_class == {}
+        and found.episodes == 0
+        and set(episode_arrays(found)) == {"base/pair_scores", "base/triplets_won"}
+    )
 
 
 def test_without_validation_images_there_is_no_verification(tiny):
@@ -202,8 +208,34 @@ def test_what_fits_can_be_drawn_and_what_does_not_cannot(setting):
 def test_arrays_for_the_record(tiny, ratio):
     found = evaluate(tiny, ratio)
     arrays = episode_arrays(found)
-    assert set(arrays) == {name + suffix for name in found.settings for suffix in ("", "/queries")}
+    per_setting = {name + suffix for name in found.settings for suffix in ("", "/queries", "/hits")}
+    per_part = {f"{part}/{name}" for part in ("base", "novel") for name in ("pair_scores", "triplets_won")}
+    assert set(arrays) == per_setting | per_part
     for name, interval in ((s.name, found.metrics[f"fewshot/{s.name}"]) for s in SETTINGS):
         assert (arrays[name] / arrays[f"{name}/queries"]).mean() == pytest.approx(interval.value)
     assert arrays["5w1s"].dtype == np.uint8 and arrays["5w1s"].shape == (60,)
     assert arrays["5w1s/queries"] == 75 and arrays["allw1s/queries"] == 10 * 29
+    np.testing.assert_array_equal(arrays["5w1s/hits"].sum(1), arrays["5w1s"])
+
+
+def test_metrics_follow_from_the_arrays_and_pools_alone(tiny, ratio):
+    """Which pairs, triplets and episodes they were is drawn again from the sizes of the classes."""
+    found = evaluate(tiny, ratio)
+    arrays = episode_arrays(found)
+    for part in ("base", "novel"):
+        pool = ClassPool(np.repeat(np.arange(len(found.pools[part])), list(found.pools[part].values())))
+        key = f"{tiny.fingerprint}/{ratio.name}/{part}/0"
+        _, _, same = draw_pairs(pool, f"{key}/pairs", verification.COUNT)
+        again = pair_metrics(
+            arrays[f"{part}/pair_scores"].astype(float), same, found.thresholds["similarity"]
+        )
+        for name, interval in again.items():
+            assert interval == found.metrics[f"{part}/{name}"]
+        assert arrays[f"{part}/triplets_won"].mean() / 2 == found.metrics[f"{part}/triplet_accuracy"].value
+    setting = next(s for s in SETTINGS if s.name == "5w1s")
+    episodes = draw(pool, episode_key(tiny.fingerprint, ratio.name, setting, 0), setting)
+    assert episodes.sha256() == found.hashes["5w1s"]
+    names = list(found.pools["novel"])
+    for position, name in enumerate(names):
+        recall = arrays["5w1s/hits"][episodes.classes == position] / setting.query
+        assert recall.mean() == pytest.approx(found.per_class[name]["fewshot/5w1s"].value)

@@ -1,0 +1,118 @@
+"""Try hyperparameters on validation images only, and log what came out.
+
+    python -m benchmarks.tune --method protonet --split cifar-fs --try distance=l2 --try "scale=10 steps=800"
+
+Each `--try` is one training. Novel images are never embedded: nothing here can be tuned to them. A line a
+training is added to ``benchmarks/tuning/<method>.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shlex
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.config import RunConfig, read_sets, resolve
+from bench.errors import UserError
+
+LOGS = Path(__file__).parent / "tuning"
+COLUMNS = (
+    "date", "commit", "split", "preset", "backbone", "weights", "seed", "steps", "changes",
+    "validation_accuracy", "seconds", "images_per_s", "threads",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run every trial, one after another."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tune", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--split", default="cifar-fs")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--backbone", help="not the preset's")
+    parser.add_argument("--weights", help="start from these")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-root", type=Path, help="where CIFAR-100 lies (default: as for `bench run`)")
+    parser.add_argument(
+        "--runs", type=Path, help="keep checkpoints and curves here (default: throw them away)"
+    )
+    parser.add_argument("--try", dest="trials", action="append", default=[], metavar="'KEY=VALUE ...'")
+    args = parser.parse_args()
+    try:
+        trials = [(text, _config(args, text)) for text in args.trials or [""]]
+        for text, config in trials:
+            row = trial(config, args.data_root, args.runs)
+            add(LOGS / f"{args.method}.csv", row | {"changes": text, "weights": args.weights or ""})
+            print(f"{row['validation_accuracy']}  {config.split} {config.preset} {text}", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _config(args: argparse.Namespace, changes: str) -> RunConfig:
+    given = {key: getattr(args, key) for key in ("method", "split", "preset", "backbone", "weights", "seed")}
+    return resolve(given, {}, read_sets(shlex.split(changes)))
+
+
+def trial(config: RunConfig, data_root: Path | None, runs: Path | None) -> dict[str, Any]:
+    """Train once, and say how good the best checkpoint is on validation images."""
+    import pytorch_lightning as pl
+    import torch
+
+    from bench import environment
+    from bench.preparation import Options, prepare
+    from bench.progress import Progress
+    from bench.training import train
+
+    environment.keep_freed_memory()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = runs or Path(scratch)
+        prepared = prepare(config, Options(folder, folder, "", data_root))
+        pl.seed_everything(config.seed, verbose=False)
+        trained = train(
+            prepared.method,
+            prepared.data,
+            prepared.split,
+            prepared.normalise,
+            seed=config.seed,
+            precision=prepared.precision,
+            device=prepared.device,
+            run_dir=folder / prepared.run_id,
+            progress=Progress(),
+        )
+    commit, dirty = prepared.git
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": f"{(commit or '')[:7]}{'+' if dirty else ''}",
+        "split": config.split,
+        "preset": config.preset,
+        "backbone": config.backbone,
+        "seed": config.seed,
+        "steps": config.hyperparameters["steps"],
+        "validation_accuracy": f"{100 * (trained.best_validation or 0):.2f}",
+        "seconds": round(trained.seconds),
+        "images_per_s": round(trained.images_per_s),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def add(log: Path, row: dict[str, Any]) -> None:
+    """Add a line to a log, which begins with the names of its columns."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    new = not log.exists()
+    with log.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
