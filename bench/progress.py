@@ -30,15 +30,16 @@ class Progress:
         self.what, self.unit = "", ""
         self.total = self.done = 0
 
-    def start(self, what: str, total: int, unit: str) -> None:
-        """Begin `total` units of work."""
+    def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Begin `total` units of work, of which `done` were done before."""
         self.stop()
-        self.what, self.total, self.unit, self.done = what, total, unit, 0
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self._before = done
         self._notes = {}
         self.started = self.shown = time.monotonic()
         if self.terminal:
             self._bar = _bar(self.stream)
-            self._task = self._bar.add_task(what, total=total, rate="", notes="")
+            self._task = self._bar.add_task(what, total=total, completed=done, rate="", notes="")
             self._bar.start()
 
     def due(self, units: int = 1) -> bool:
@@ -67,7 +68,7 @@ class Progress:
         now = time.monotonic()
         self.shown = now
         seconds = now - self.started
-        rate = self.done / max(seconds, 1e-9)
+        rate = (self.done - self._before) / max(seconds, 1e-9)
         notes = "  ".join(f"{name} {value}" for name, value in self._notes.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s", notes=notes)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -24,6 +24,9 @@ from bench.progress import Progress
 from bench.records import EpisodeInfo, Metric, Record, SplitCounts
 from bench.statistics import Interval
 from methods import backbones
+
+if TYPE_CHECKING:
+    from bench.training import Trained
 
 
 def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
@@ -72,22 +75,7 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     pl.seed_everything(config.seed, verbose=False)
     trained = None
     if config.train:
-        from bench.training import train
-
-        trained = train(
-            method,
-            prepared.data,
-            prepared.split,
-            prepared.normalise,
-            seed=config.seed,
-            precision=prepared.precision,
-            device=device,
-            run_dir=run_dir,
-            progress=progress,
-        )
-        if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
-            problem = "diverged in training: its weights are not finite; a smaller learning rate may help"
-            raise UserError("--method", config.method, problem)
+        trained = _train(prepared, run_dir, progress)
     method.to(device).eval()
     evaluation_started = time.perf_counter()
     evaluator = Evaluator(
@@ -109,7 +97,43 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     arrays = episode_arrays(evaluation)
     for name, curve in (trained.curves if trained else {}).items():
         arrays[f"curve/{name}"] = curve
-    return records.write(record, options.results, arrays), record
+    path = records.write(record, options.results, arrays)
+    (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
+    return path, record
+
+
+def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
+    """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
+
+    Raises:
+        UserError: it diverges.
+    """
+    from bench.callbacks import Diverged
+    from bench.training import train
+
+    config, method = prepared.config, prepared.method
+    made_by = (__version__, prepared.git, environment.library_versions(), prepared.precision)
+    stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()}"
+    try:
+        trained = train(
+            method,
+            prepared.data,
+            prepared.split,
+            prepared.normalise,
+            seed=config.seed,
+            precision=prepared.precision,
+            device=prepared.device,
+            run_dir=run_dir,
+            progress=progress,
+            stamp=stamp,
+        )
+    except Diverged as error:
+        problem = f"diverged in training: {error}; a smaller learning rate may help"
+        raise UserError("--method", config.method, problem) from None
+    if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
+        problem = "diverged in training: its weights are not finite; a smaller learning rate may help"
+        raise UserError("--method", config.method, problem)
+    return trained
 
 
 def describe(prepared: Prepared) -> str:

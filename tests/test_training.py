@@ -11,13 +11,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bench import training
+from bench import callbacks, training
 from bench.batches import Normaliser, TrainingBatches
+from bench.callbacks import Curves, Validation
 from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
 from bench.evaluation import fewshot
 from bench.progress import Progress
-from bench.training import Validation, images_per_batch, train, training_images
+from bench.training import images_per_batch, train, training_images
 from methods.backbones import build
 from methods.method import Balanced, Episodes, Pairs, Shuffled, Stages, Triplets
 from methods.protonet import ProtoNet
@@ -29,7 +30,7 @@ STEPS = 30
 
 @pytest.fixture(autouse=True)
 def few_validation_episodes(monkeypatch):
-    monkeypatch.setattr(training, "VALIDATION_EPISODES", 40)
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
     monkeypatch.setattr(training, "VALIDATE_EVERY", 10)
 
 
@@ -65,7 +66,7 @@ def trained(tiny, tiny_split, tmp_path_factory):
     """One run that several tests look at."""
     run_dir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "VALIDATION_EPISODES", 40)
+        patch.setattr(callbacks, "VALIDATION_EPISODES", 40)
         patch.setattr(training, "VALIDATE_EVERY", 10)
         method = protonet()
         return method, fit(method, tiny, tiny_split, run_dir), run_dir
@@ -173,7 +174,7 @@ def test_the_same_seed_trains_the_same_weights(kind, tiny, tiny_split, tmp_path)
 
 def test_validation_uses_validation_images_alone(tiny, tiny_split):
     normalise = Normaliser(tiny.images, tiny_split.train)
-    validation = Validation(tiny, tiny_split, normalise, "32-true", every=1)
+    validation = Validation(tiny, tiny_split, normalise, "32-true", 1, Curves(1))
     assert torch.equal(validation.images[validation.index], tiny.images[tiny_split.validation_images])
     assert list(validation.lists) == ["5w1s", "5w5s"]
     for episodes in validation.lists.values():
@@ -181,7 +182,7 @@ def test_validation_uses_validation_images_alone(tiny, tiny_split):
     # Any other image may change: the scores do not.
     images = 255 - tiny.images
     images[tiny_split.validation_images] = tiny.images[tiny_split.validation_images]
-    changed = Validation(replace(tiny, images=images), tiny_split, normalise, "32-true", every=1)
+    changed = Validation(replace(tiny, images=images), tiny_split, normalise, "32-true", 1, Curves(1))
     method = protonet()
     assert changed.scores(method) == validation.scores(method)
     assert method.training
@@ -189,7 +190,7 @@ def test_validation_uses_validation_images_alone(tiny, tiny_split):
 
 def test_validation_equals_an_evaluation_of_those_images(tiny, tiny_split):
     normalise = Normaliser(tiny.images, tiny_split.train)
-    validation = Validation(tiny, tiny_split, normalise, "32-true", every=1)
+    validation = Validation(tiny, tiny_split, normalise, "32-true", 1, Curves(1))
     method = protonet()
     scores = validation.scores(method)
     with torch.no_grad():

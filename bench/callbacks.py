@@ -1,0 +1,254 @@
+"""What happens beside the training steps: curves, validation, progress, checkpoints, and a stop when it diverges."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from bench.batches import Normaliser
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.evaluation import adapted, fewshot
+from bench.evaluation.embedding import embed_images
+from bench.progress import Progress
+from methods.method import Method
+
+SAVE_EVERY_S = 15.0
+LOOK_EVERY = 10  # steps between two looks at the loss, where a look waits for the device
+VALIDATION_EPISODES = 600
+ADAPTED_VALIDATION_EPISODES = 60  # of methods that learn anew in each episode
+VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
+METRIC = "validation/accuracy"
+LOSS = "train/loss"
+
+
+class Diverged(Exception):
+    """The loss is no finite number any more.
+
+    Attributes:
+        step: after which this was seen.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+class Curves(Callback):
+    """Training loss, every `every` steps, and whatever else is added; part of every checkpoint."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.points: dict[str, list[list[float]]] = {}
+
+    def add(self, name: str, step: int, value: float) -> None:
+        """One point more of the curve `name`."""
+        self.points.setdefault(name, []).append([step, value])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Keep the loss."""
+        if trainer.global_step % self.every == 0 and LOSS in trainer.callback_metrics:
+            self.add("loss", trainer.global_step, float(trainer.callback_metrics[LOSS]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far."""
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of a checkpoint."""
+        self.points = state_dict["points"]
+
+
+class Divergence(Callback):
+    """Stops training as soon as the loss is not finite.
+
+    Raises:
+        Diverged: out of ``Trainer.fit``.
+    """
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Look at the loss."""
+        if pl_module.device.type != "cpu" and trainer.global_step % LOOK_EVERY:
+            return
+        loss = trainer.callback_metrics.get(LOSS)
+        if loss is not None and not torch.isfinite(loss):
+            raise Diverged(trainer.global_step)
+
+
+class Validation(Callback):
+    """Few-shot accuracy on validation images, logged every few steps: the mean of 5-way 1- and 5-shot.
+
+    Where the split has no validation classes of its own, the images are unseen ones of base classes.
+    Holds a copy of the validation images alone: a method can reach its trainer's callbacks.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        split: Split,
+        normalise: Normaliser,
+        precision: str,
+        every: int,
+        curves: Curves,
+        fixed_embedding: bool = True,
+    ) -> None:
+        self.images = data.images[split.validation_images]
+        self.index = torch.arange(len(self.images))
+        self.pool = ClassPool(data.labels[split.validation_images].numpy())
+        self.normalise, self.precision, self.every, self.curves = normalise, precision, every, curves
+        self.lists: dict[str, EpisodeList] = {}
+        count = VALIDATION_EPISODES if fixed_embedding else ADAPTED_VALIDATION_EPISODES
+        for way, shot, query in VALIDATION_SETTINGS:
+            setting = Setting(way, shot, query, count)
+            if len(self.pool.classes) >= way and self.pool.smallest >= shot + query:
+                key = episode_key(data.fingerprint, f"{split.name}/validation", setting, seed=0)
+                self.lists[setting.name] = draw(self.pool, key, setting)
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are validation images enough for an episode."""
+        return bool(self.lists)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Validate after every `every` steps."""
+        step = trainer.global_step
+        if step % self.every:
+            return
+        scores = self.scores(pl_module)
+        mean = sum(scores.values()) / len(scores)
+        curve = {METRIC: mean} | {f"validation/{name}": accuracy for name, accuracy in scores.items()}
+        # At once: `log` would hold them back until the loss is due, and repeat them.
+        for logger in trainer.loggers:
+            logger.log_metrics(curve, step=step)
+        for name, accuracy in curve.items():
+            self.curves.add(name, step, accuracy)
+        pl_module.log(METRIC, mean, logger=False)  # for the checkpoint and the progress bar
+
+    def scores(self, method: Method) -> dict[str, float]:
+        """Mean accuracy in each validation setting."""
+        method.eval()
+        try:
+            where = (method, self.images, self.index, self.normalise, self.precision)
+            if method.fixed_embedding:
+                answers = partial(fewshot.evaluate, method, embed_images(*where))
+            else:
+                answers = partial(adapted.evaluate, *where)
+            return {
+                name: float(answers(self.pool, episodes).accuracies.mean())
+                for name, episodes in self.lists.items()
+            }
+        finally:
+            method.train()
+
+
+class Meter(Callback):
+    """Feeds the progress bar."""
+
+    def __init__(self, progress: Progress, steps: int, start: int) -> None:
+        self.progress, self.steps, self.start = progress, steps, start
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        """Show the bar."""
+        self.progress.start("training", self.steps, "steps", self.start)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """A step more."""
+        notes = {}
+        # Reading the loss waits for the device, so only where a line is about to be drawn.
+        if self.progress.due():
+            logged = trainer.callback_metrics
+            notes = {
+                short: f"{float(logged[name]):.4f}"
+                for short, name in (("loss", LOSS), ("validation", METRIC))
+                if name in logged
+            }
+        self.progress.advance(1, **notes)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+
+class Resumable(Checkpoint):
+    """Saves, every few seconds, all that training needs to go on as if it had not been interrupted.
+
+    Lightning runs callbacks of this kind after the others, so that what these did in the step is in it.
+
+    Args:
+        path: of the checkpoint.
+        stamp: what made it; a checkpoint with another stamp is not gone on with.
+    """
+
+    def __init__(self, path: Path, stamp: str) -> None:
+        self.path, self.stamp = path, stamp
+        self.seconds = 0.0
+        self.random: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        """Start the clock."""
+        self.started = self.saved = time.monotonic()
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Draw on from where the checkpoint stopped, after whatever was drawn to set up the trainer."""
+        if self.random is not None:
+            torch.set_rng_state(self.random["cpu"])
+            if self.random["cuda"]:
+                torch.cuda.set_rng_state_all(self.random["cuda"])
+            self.random = None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Save if it is time."""
+        if time.monotonic() - self.saved >= SAVE_EVERY_S:
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        """Leave the stamp where `saved_step` finds it."""
+        checkpoint["stamp"] = self.stamp
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time spent, and the states of the random generators."""
+        return {
+            "seconds": self.elapsed(),
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.seconds, self.random = state_dict["seconds"], state_dict["random"]
+
+    def elapsed(self) -> float:
+        """Seconds of training, with those before an interruption."""
+        return self.seconds + time.monotonic() - self.started
+
+
+def saved_step(path: Path, stamp: str) -> int:
+    """The step that the checkpoint at `path` can be gone on from; 0 if there is none, or another's."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return int(checkpoint["global_step"]) if checkpoint["stamp"] == stamp else 0
+    except FileNotFoundError:
+        return 0
+    except Exception:  # a damaged file: torch raises whatever its unpickler stumbles over
+        return 0
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes each checkpoint under another name first: a killed run leaves no half file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write, then rename."""
+        temporary = Path(f"{path}.tmp")
+        super().save_checkpoint(checkpoint, temporary, storage_options)
+        os.replace(temporary, path)

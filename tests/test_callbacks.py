@@ -1,0 +1,193 @@
+"""Checkpoints: an interrupted training goes on as if nothing had happened; a diverging one stops."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench import callbacks, training
+from bench.batches import Normaliser
+from bench.callbacks import Diverged, saved_step
+from bench.progress import Progress
+from bench.training import train
+from methods.backbones import build
+from methods.method import Episodes, Shuffled, Stages
+from methods.protonet import ProtoNet
+from methods.siamese_triplet import SiameseTriplet
+
+STEPS = 20
+
+
+class Killed(Exception):
+    """What happens to the process, as far as the training can tell."""
+
+
+class Drawing(ProtoNet):
+    """Draws random numbers while it trains, asks for classes by what it has seen, and trains in two stages."""
+
+    kill_at = 0
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.register_buffer("seen", torch.zeros(8))
+        self.head = nn.Linear(64, 8)
+
+    def batches(self):
+        return Stages(Shuffled(16), 6, Episodes(4, 1, 2))
+
+    def next_classes(self):
+        return self.seen.argsort(stable=True)[None, :4]
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == self.kill_at:
+            raise Killed
+        if len(batch) == 2:
+            features = self.embed(batch.images)
+            loss = nn.functional.cross_entropy(self.head(nn.functional.dropout(features, 0.3)), batch.labels)
+            return self.log_loss(loss)
+        self.seen[batch.classes[0]] += torch.rand(4)
+        return super().training_step(batch, batch_idx)
+
+
+class Siamese(SiameseTriplet):
+    kill_at = 0
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == self.kill_at:
+            raise Killed
+        return super().training_step(batch, batch_idx)
+
+
+KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
+    monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
+    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+
+
+def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):
+    torch.manual_seed(5)
+    method = kind(build("conv4", 16), kind.Hyperparameters(steps=STEPS, **KINDS[kind]), 8)
+    method.kill_at = kill_at
+    stream = io.StringIO()
+    result = train(
+        method,
+        data,
+        split,
+        Normaliser(data.images, split.train),
+        seed=3,
+        precision="32-true",
+        device=torch.device("cpu"),
+        run_dir=run_dir,
+        progress=Progress(stream),
+        stamp=stamp,
+    )
+    return method, result
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny, tiny_split, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
+        patch.setattr(training, "VALIDATE_EVERY", 4)
+        return {kind: fit(kind, tiny, tiny_split, tmp_path_factory.mktemp("whole")) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kills", [[1], [7], [19], [3, 6, 12]], ids=str)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    kind, kills, uninterrupted, tiny, tiny_split, tmp_path
+):
+    for kill_at in kills:
+        with pytest.raises(Killed):
+            fit(kind, tiny, tiny_split, tmp_path, kill_at)
+        assert saved_step(tmp_path / "checkpoints" / "last.ckpt", "made by") == kill_at
+        time.sleep(0.01)
+    method, result = fit(kind, tiny, tiny_split, tmp_path)
+    expected, whole = uninterrupted[kind]
+    for name, value in expected.state_dict().items():
+        assert torch.equal(method.state_dict()[name], value), name
+    assert result.best_validation == whole.best_validation
+    assert result.curves.keys() == whole.curves.keys() >= {"loss", "accuracy", "5w1s", "5w5s"}
+    for name, curve in whole.curves.items():
+        np.testing.assert_array_equal(result.curves[name], curve)
+
+
+def test_the_curves_are_what_the_log_says(uninterrupted, tiny, tiny_split, tmp_path):
+    _, whole = uninterrupted[Siamese]
+    assert whole.curves["loss"][:, 0].tolist() == list(range(2, STEPS + 1, 2))
+    assert whole.curves["accuracy"][:, 0].tolist() == [4, 8, 12, 16, 20]
+    mean = (whole.curves["5w1s"][:, 1] + whole.curves["5w5s"][:, 1]) / 2
+    np.testing.assert_allclose(whole.curves["accuracy"][:, 1], mean)
+    assert whole.best_validation == pytest.approx(whole.curves["accuracy"][:, 1].max())
+
+
+def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        fit(Siamese, tiny, tiny_split, tmp_path, 5)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0
+    torch.save(checkpoint, path)
+    _, result = fit(Siamese, tiny, tiny_split, tmp_path)
+    assert 1000 < result.seconds < 2000
+
+
+@pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text"])
+def test_what_cannot_be_gone_on_with_is_begun_again(damage, uninterrupted, tiny, tiny_split, tmp_path):
+    with pytest.raises(Killed):
+        fit(Siamese, tiny, tiny_split, tmp_path, 9)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    if damage != "stamp":
+        content = path.read_bytes()
+        path.write_bytes(
+            {"cut": content[: len(content) // 2], "empty": b"", "text": b"no checkpoint"}[damage]
+        )
+    method, result = fit(
+        Siamese, tiny, tiny_split, tmp_path, stamp="another" if damage == "stamp" else "made by"
+    )
+    expected, _ = uninterrupted[Siamese]
+    assert result.curves["loss"][0, 0] == 2
+    assert all(torch.equal(method.state_dict()[name], v) for name, v in expected.state_dict().items())
+
+
+def test_a_pickle_is_no_checkpoint(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    torch.save({"global_step": 5, "stamp": "made by", "trap": Trap()}, tmp_path / "last.ckpt")
+    assert saved_step(tmp_path / "last.ckpt", "made by") == 0
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_training_stops_at_the_first_loss_that_is_not_finite(tiny, tiny_split, tmp_path):
+    class Bad(Siamese):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return self.log_loss(loss * (torch.nan if self.global_step == 7 else 1))
+
+    KINDS[Bad] = KINDS[Siamese]
+    with pytest.raises(Diverged, match="at step 8"):
+        fit(Bad, tiny, tiny_split, tmp_path)
+    assert saved_step(tmp_path / "checkpoints" / "last.ckpt", "made by") == 7  # the last good one
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    callbacks.WholeFiles().save_checkpoint({"global_step": 1}, path)
+
+    def full(self, checkpoint, path, storage_options=None):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(callbacks.TorchCheckpointIO, "save_checkpoint", full)
+    with pytest.raises(OSError):
+        callbacks.WholeFiles().save_checkpoint({"global_step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"global_step": 1}
