@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any, NoReturn
+
+INTERRUPTED = (
+    "interrupted; a run that was not finished is not recorded: "
+    "the same command goes on from its last checkpoint"
+)
 
 
 def main() -> NoReturn:
@@ -15,6 +21,7 @@ def main() -> NoReturn:
 
     # A terminal that has no ± should not cost the user the table.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _stop)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
     except UserError as error:
@@ -26,8 +33,13 @@ def main() -> NoReturn:
             raise
         _fail(_usage(error), 2)
     if code == 130:  # what the parser makes of Ctrl-C
-        _fail("interrupted; a run that was not finished is not recorded", 130)
+        _fail(INTERRUPTED, 130)
     sys.exit(code)
+
+
+def _stop(*signal_and_frame: Any) -> NoReturn:
+    """A request to end is answered as Ctrl-C is."""
+    raise KeyboardInterrupt
 
 
 def _usage(error: Any) -> str:

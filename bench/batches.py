@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, count, islice, repeat
 from typing import Any
@@ -40,7 +40,9 @@ DRAWN_AT_ONCE = 256  # batches whose indices are drawn in one go
 
 
 class Normaliser:
-    """Channel means and standard deviations of the base training images, and no others.
+    """Subtracts the base training images' channel means and divides by their standard deviations.
+
+    They come from base training images and no others; `of_weights` takes given ones.
 
     Args:
         images: uint8 ``[N, 3, H, W]`` of the whole data set.
@@ -58,26 +60,40 @@ class Normaliser:
         self.mean = mean.float().view(3, 1, 1)
         self.std = variance.sqrt().clamp(min=1.0).float().view(3, 1, 1)
 
+    @classmethod
+    def of_weights(cls, mean: Sequence[float], std: Sequence[float]) -> Normaliser:
+        """The constants that a backbone's weights were trained with, for pixels in [0, 1]."""
+        made = cls.__new__(cls)
+        made.mean, made.std = (255 * torch.tensor(tuple(values)).view(3, 1, 1) for values in (mean, std))
+        return made
+
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 ``[N, 3, H, W]`` -> float32 in channels-last layout, on the images' device."""
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return images.contiguous(memory_format=torch.channels_last).float().sub_(mean).div_(std)
 
 
-def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+CHARACTERS = ("glyphs", "omniglot", "mnist")
+"""Data sets whose images are not flipped: a character's mirror image is another character, or none."""
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, flip: bool = True) -> Tensor:
     """Zero-pad by an eighth, crop back at a random place, flip half of the images left to right.
 
     Args:
         images: uint8 ``[N, 3, H, W]``.
+        flip: False to leave that out.
         generator: on the CPU, so that every device sees the same augmentations.
     """
     n, _, height, width = images.shape
     pad = height // 8
     draws = torch.randint(2 * pad + 1, (2, n), generator=generator).to(images.device)
-    flip = (torch.rand(n, generator=generator) < 0.5).to(images.device)
     windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
     cropped = windows[torch.arange(n, device=images.device), :, draws[0], draws[1]]
-    return torch.where(flip[:, None, None, None], cropped.flip(-1), cropped)
+    if not flip:
+        return cropped
+    chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+    return torch.where(chosen[:, None, None, None], cropped.flip(-1), cropped)
 
 
 Plan = Callable[[torch.Generator], Any]
@@ -122,6 +138,7 @@ class TrainingBatches(IterableDataset):
         self.labels = labels.to(device)
         self.spec, self.normalise, self.seed, self.request = spec, normalise, seed, request
         self.steps, self.start = steps, start
+        self.flip = data.name not in CHARACTERS
 
     def __len__(self) -> int:
         # Lightning fetches a batch too early from a stream without length: before `request` can know.
@@ -148,7 +165,7 @@ class TrainingBatches(IterableDataset):
         """Images of any-shaped `index`, augmented and normalised: ``[*index.shape, 3, H, W]``."""
         chosen = torch.from_numpy(np.ascontiguousarray(index)).to(self.images.device)
         images = self.images.index_select(0, chosen.flatten())  # ten times as fast as indexing
-        images = self.normalise(crop_and_flip(images, generator))
+        images = self.normalise(crop_and_flip(images, generator, self.flip))
         return images if index.ndim == 1 else images.unflatten(0, index.shape)
 
     def _labelled(self, index: np.ndarray, generator: torch.Generator) -> LabelledBatch:
@@ -235,19 +252,19 @@ class TrainingBatches(IterableDataset):
         tasks = [self._anchor_task(spec, generator) for _ in range(spec.tasks)]
         return TaskBatch(*(self._take(np.stack(part), generator) for part in zip(*tasks, strict=True)))
 
-    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Indices ``[batches, anchors]`` of images of one class, ``[batches, negatives]`` of the others."""
+    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, ...]:
+        """Indices ``[batches, triplets]`` of anchors and positives of one class, negatives of the others."""
         starts, counts = self.pool.starts, self.pool.counts
         own = int(torch.randint(len(counts), (), generator=generator))
-        anchors = [
-            torch.randperm(counts[own], generator=generator)[: spec.anchors].numpy()
-            for _ in range(spec.batches)
+        alike = [
+            torch.randperm(counts[own], generator=generator)[: 2 * spec.triplets] for _ in range(spec.batches)
         ]
-        shape = (spec.batches, spec.negatives)
+        anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
+        shape = (spec.batches, spec.triplets)
         other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
         other += other >= own
         which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
-        return starts[own] + np.stack(anchors), starts[other] + which.astype(np.int64)
+        return anchors, positives, starts[other] + which.astype(np.int64)
 
 
 _PLANS: dict[type, Callable[..., Iterator[Plan]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shlex
@@ -69,9 +68,9 @@ WHAT, OWN, WHERE, HOW = (
     "How to run it",
 )
 
-Dataset = Annotated[str, flag("--dataset", "NAME", "cifar100, glyphs, folder:PATH or hf:NAME.")]
+Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
 DATA_ROOT = "Where data sets lie; else $FEWSHOT_DATA, else the user's cache folder."
-IMAGE_SIZE = "Side in pixels to which images of folder: and hf: are resized (32)."
+IMAGE_SIZE = "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized."
 NO_DOWNLOAD = "Never download."
 DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
 ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
@@ -95,7 +94,8 @@ def run(
         str | None, flag("--preset", "NAME", "smoke, quick, standard (default) or paper.", WHAT)
     ] = None,
     dataset: Annotated[
-        str | None, flag("--dataset", "NAME", "cifar100 (default), glyphs, folder:PATH or hf:NAME.", WHAT)
+        str | None,
+        flag("--dataset", "NAME", "See `list datasets` (cifar100); or folder:PATH, hf:NAME.", WHAT),
     ] = None,
     image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
     backbone: Annotated[
@@ -111,7 +111,8 @@ def run(
         flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
     ] = None,
     config: Annotated[
-        Path | None, flag("--config", "FILE", "YAML, such as a run's config.yaml; flags win over it.", WHAT)
+        Path | None,
+        flag("--config", "FILE", "YAML: a run's config.yaml, or a list of `runs`; flags win over it.", WHAT),
     ] = None,
     way: Annotated[int | None, flag("--way", "N", "Classes in an episode.", OWN)] = None,
     shot: Annotated[int | None, flag("--shot", "N", "Support images a class.", OWN)] = None,
@@ -136,32 +137,18 @@ def run(
 
     Methods, splits and seeds may be several: `--method protonet,siamese_triplet --seed 0,1,2`.
     """
-    from bench import config as configuration
+    from bench.config import read_sets
+    from bench.grid import build, separated
 
-    given: dict[str, Any] = configuration.read_yaml(config) if config else {}
-    sources = {key: f"{config}: {key}" for key in given}
     flags = {
+        "method": separated("--method", method) or None, "split": separated("--split", split) or None,
+        "seed": [whole_number("--seed")(text) for text in separated("--seed", seed)] or None,
         "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
-        "weights": weights, "train": False if no_train else None, "way": way, "shot": shot, "query": query,
-        "episodes": episodes, "precision": precision,
+        "weights": weights, "train": False if no_train else None, "steps": steps, "way": way, "shot": shot,
+        "query": query, "episodes": episodes, "precision": precision,
     }  # fmt: skip
-    for key, value in flags.items():
-        if value is not None:
-            given[key], sources[key] = value, "--no-train" if key == "train" else f"--{key.replace('_', '-')}"
-    sets = configuration.read_sets(set_ or [])
-    if steps is not None:
-        sets["steps"], sources["steps"] = str(steps), "--steps"
-
-    cells: dict[str, list[Any]] = {
-        "method": _several("--method", method),
-        "split": _several("--split", split),
-        "seed": [whole_number("--seed")(text) for text in _several("--seed", seed)],
-    }
-    grid = []
-    axes = [values or [given.get(key)] for key, values in cells.items()]
-    for cell in itertools.product(*axes):
-        where = sources | {key: f"--{key}" for key, values in cells.items() if values}
-        grid.append(configuration.resolve(given | dict(zip(cells, cell, strict=True)), where, sets))
+    given = {key: value for key, value in flags.items() if value is not None}
+    grid = build(config, given, read_sets(set_ or []))
     _check_before_imports(grid, device)
 
     from bench.preparation import Options
@@ -176,15 +163,6 @@ def run(
         paths.append(path)
     for path in paths:
         print(path, file=sys.stderr if as_json else sys.stdout)
-
-
-def _several(name: str, values: list[str] | None) -> list[str]:
-    """Repeated flags and comma lists as one list without repetitions."""
-    parts = [(value, part.strip()) for value in values or [] for part in value.split(",")]
-    for value, part in parts:
-        if not part:
-            raise UserError(name, value or "''", "a name is empty")
-    return list(dict.fromkeys(part for _, part in parts))
 
 
 def _check_before_imports(grid: list[RunConfig], device: str) -> None:
@@ -248,6 +226,29 @@ def leaderboard(
         print(f"{output} is up to date")
         return
     problems = board.write(results, output)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(output)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def docs(
+    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if a page is stale.")] = False,
+    results: Results = Path("results"),
+    output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("docs/methods"),
+) -> None:
+    """Write a page about each method, from its source and the records."""
+    from bench import method_docs
+
+    if check:
+        if pages := method_docs.stale(results, output):
+            print(f"{output} is stale ({', '.join(pages)}): run `python -m bench docs`", file=sys.stderr)
+            raise typer.Exit(1)
+        print(f"{output} is up to date")
+        return
+    problems = method_docs.write(results, output)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     print(output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,7 +92,10 @@ class RunConfig(BaseModel):
 
 
 KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
-"""What a YAML file may set."""
+"""What may be set of a run."""
+
+FILE_KEYS = (*KEYS, "runs")
+"""What a YAML file may hold."""
 
 
 def _slug(text: str) -> str:
@@ -128,7 +131,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
 
     Args:
         given: values of `RunConfig` fields; None means not given.
-        sources: field name -> how an error message calls where it came from.
+        sources: field name -> how an error message calls where it came from; ``hyperparameters.<name>``
+            for a hyperparameter of the file that did not come from where the others did.
         sets: hyperparameters from ``--set`` (and ``--steps``), as text.
 
     Raises:
@@ -139,14 +143,10 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     def flag(key: str) -> str:
         return sources.get(key, f"--{key.replace('_', '-')}")
 
-    for key in given:
-        if key not in KEYS:
-            hint = "hyperparameters go under `hyperparameters:`"
-            raise UserError(flag(key), "", f"no such key; {one_of(key, KEYS)}; {hint}")
+    check_keys(given, KEYS, flag)
     if "method" not in given:
-        raise UserError(
-            "--method", "", f"is missing; {one_of('', registry.available())}, or path/to/file.py:Class"
-        )
+        problem = f"is missing; {one_of('', registry.available())}, or path/to/file.py:Class"
+        raise UserError(flag("method"), "", problem)
     if not isinstance(given["method"], str):
         raise UserError(flag("method"), given["method"], "must be the name of one method")
     info = method_info(given["method"], flag("method"))
@@ -174,6 +174,19 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None
 
 
+def check_keys(given: Iterable[str], allowed: Iterable[str], flag: Callable[[str], str]) -> None:
+    """Refuse keys that are not known.
+
+    Raises:
+        UserError: naming what `flag` makes of the first such key.
+    """
+    allowed = tuple(allowed)
+    for key in given:
+        if key not in allowed:
+            hint = "hyperparameters go under `hyperparameters:`"
+            raise UserError(flag(key), "", f"no such key; {one_of(key, allowed)}; {hint}")
+
+
 def _hyperparameters(
     info: MethodInfo, given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -184,10 +197,11 @@ def _hyperparameters(
         raise UserError(where, from_file, "must be a map from name to value")
 
     def in_file(name: str, value: Any) -> tuple[str, str]:
-        return f"{where}.{name}", value
+        return sources.get(f"hyperparameters.{name}", f"{where}.{name}"), value
 
     def in_flags(name: str, value: Any) -> tuple[str, str]:
-        return (sources[name], value) if name in sources else ("--set", f"{name}={value}")
+        by_steps = name == "steps" and "steps" in sources
+        return (sources["steps"], value) if by_steps else ("--set", f"{name}={value}")
 
     return checked(info, from_file, in_file, strict=True) | checked(info, sets, in_flags, strict=False)
 

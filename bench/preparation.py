@@ -7,6 +7,7 @@ import os
 import re
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
 from bench.episodes import ClassPool, Setting
 from bench.errors import UserError
+from bench.evaluation import generalized
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
 from bench.progress import shown
 from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
+from methods.timm_backbone import hub
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,16 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data)
     try:
-        method = method_class(
-            backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
-        )
+        with hub(offline=True) if options.offline else nullcontext():
+            method = method_class(
+                backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
+            )
         if config.train:
             _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
     except ValueError as error:
         raise UserError("--method", config.method, str(error)) from None
+    if wanted := getattr(backbone, "normalisation", None):
+        normalise = Normaliser.of_weights(*wanted)
     settings, measured, left_out = _measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
     run_id = config.run_id(data.fingerprint, weights_sha256)
@@ -144,7 +150,7 @@ def _check_writable(folder: Path, flag: str) -> None:
 def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
     """Build it, load its weights, and see that it takes the data set's images."""
     try:
-        backbone = backbones.build(config.backbone)
+        backbone = backbones.build(config.backbone, data.images.shape[-1])
     except (ValueError, RuntimeError) as error:
         raise UserError("--backbone", config.backbone, str(error)) from None
     if config.weights is not None:
@@ -197,6 +203,10 @@ def _measured(
         left_out.append("pairs and triplets (too few validation images to find a threshold on)")
     elif can_verify(pools["base"]) or can_verify(pools["novel"]):
         measured = ["pairs", "triplets", *measured]
+    if split.novel:
+        shots, missing = generalized.plan(method, pools["base"], pools["novel"])
+        measured += ["generalized"] if shots else []
+        left_out += missing
     if not measured:
         raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
     return settings, measured, left_out
@@ -212,8 +222,8 @@ def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:
             way, needed = classes, images + 1
         case Episodes(classes, shot, query):
             way, needed = classes, shot + query
-        case AnchorTasks(_, _, anchors):
-            way, needed = 2, anchors
+        case AnchorTasks(_, _, triplets):
+            way, needed = 2, 2 * triplets
         case Pairs() | Triplets():
             way, needed = 2, 2
         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import glob
 import hashlib
 import io
 import json
@@ -23,8 +24,10 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -73,19 +76,26 @@ class Metric(_Part):
         value: the estimate, usually a fraction.
         low: lower end of the interval.
         high: upper end of the interval.
-        n: how many observations (episodes, pairs, triplets) are behind it.
+        n: how many observations (episodes, pairs, triplets, classes) are behind it.
+        std: how the single values behind it spread, where that says more than the interval; in no
+            record's text where it does not.
     """
 
     value: float
     low: float
     high: float
     n: Positive
+    std: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Metric:
         if not self.low - _ROUNDING <= self.value <= self.high + _ROUNDING:
             raise ValueError(f"low {self.low} <= value {self.value} <= high {self.high} does not hold")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_blank(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class SplitCounts(_Part):
@@ -287,7 +297,10 @@ def write_files(files: Mapping[Path, bytes], flag: str) -> None:
         new.extend(path for path in files if not path.exists())
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # same folder: a rename, not a copy
+            for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a killed run
+                left_over.unlink(missing_ok=True)
+            # In the same folder, so that it is a rename and not a copy.
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
             staged.append((temporary, path))
             with temporary.open("xb") as stream:
                 stream.write(content)

@@ -8,16 +8,19 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock, Timeout
 
 from bench import PROTOCOL_VERSION, __version__, environment, records
 from bench.config import RunConfig, method_info
 from bench.errors import UserError
+from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
@@ -62,11 +65,35 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     started = time.perf_counter()
     environment.keep_freed_memory()
     prepared = prepare(config, options)
-    recorded = records.find(options.results, prepared.run_id)
-    if recorded and not options.overwrite:
-        _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
-        return recorded, records.read(recorded)
+    with _alone(options.runs / f"{prepared.run_id}.lock", prepared.run_id):
+        recorded = records.find(options.results, prepared.run_id)
+        if recorded and not options.overwrite:
+            _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
+            return recorded, records.read(recorded)
+        return _run(prepared, options, progress, started)
 
+
+@contextmanager
+def _alone(path: Path, run_id: str) -> Iterator[None]:
+    """Hold the lock at `path`: two processes given the same configuration do not both train."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _say(f"{run_id} is running in another process; waiting for it")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise UserError("--runs", path.parent, f"must be a folder that can be written to ({error})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(prepared: Prepared, options: Options, progress: Progress, started: float) -> tuple[Path, Record]:
+    config = prepared.config
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
     records.write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs")
@@ -76,6 +103,7 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     trained = None
     if config.train:
         trained = _train(prepared, run_dir, progress)
+        pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     method.to(device).eval()
     evaluation_started = time.perf_counter()
     evaluator = Evaluator(
@@ -97,6 +125,10 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     arrays = episode_arrays(evaluation)
     for name, curve in (trained.curves if trained else {}).items():
         arrays[f"curve/{name}"] = curve
+    imprinted = run_dir / "imprinted"
+    shutil.rmtree(imprinted, ignore_errors=True)  # of an earlier run of the same configuration
+    if evaluation.networks:
+        records.write_files({imprinted / n: content for n, content in evaluation.networks.items()}, "--runs")
     path = records.write(record, options.results, arrays)
     (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
     return path, record
@@ -232,8 +264,8 @@ def make_record(
     )
 
 
-def _metrics(intervals: dict[str, Interval]) -> dict[str, Metric]:
-    return {key: Metric(value=i.value, low=i.low, high=i.high, n=i.n) for key, i in intervals.items()}
+def _metrics(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:
+    return {key: Metric(**interval._asdict()) for key, interval in intervals.items()}
 
 
 def _say(message: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,20 +50,21 @@ def _methods() -> list[Row]:
             "name": info.name,
             "family": info.family,
             "trains on": info.trains_on,
-            "marks": ", ".join(_marks(info)),
+            "marks": ", ".join(marks(info)),
             "paper": info.paper,
         }
         for info in available().values()
     ]
 
 
-def _marks(info: MethodInfo) -> list[str]:
-    marks = {
+def marks(info: MethodInfo) -> list[str]:
+    """What keeps a method's rows from being compared with all others, or the method from being used."""
+    words = {
         "transductive": info.transductive,
         "external data": info.external_data,
         f"unusable: {info.problem}": bool(info.problem),
     }
-    return [word for word, on in marks.items() if on]
+    return [word for word, on in words.items() if on]
 
 
 def _runs(results: Path) -> list[Row]:
@@ -87,7 +89,7 @@ def method_page(info: MethodInfo) -> str:
     from tabulate import tabulate
 
     rows = [
-        {"hyperparameter": p.name, "type": _type(p.annotation), "default": p.default, "what it is": p.help}
+        {"hyperparameter": p.name, "type": choices(p.annotation), "default": p.default, "what it is": p.help}
         for p in info.parameters.values()
     ]
     presets = [
@@ -107,8 +109,8 @@ def method_page(info: MethodInfo) -> str:
     )
 
 
-def _type(annotation: str) -> str:
-    """``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
+def choices(annotation: str) -> str:
+    """A hyperparameter's type for people: ``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
     if annotation.startswith("Literal["):
         return annotation.removeprefix("Literal[").replace("]", "").replace("'", "")
     return annotation
@@ -126,7 +128,7 @@ def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     rows = [
         {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
-        for key, metric in sorted(record.metrics.items())
+        for key, metric in sorted(record.metrics.items(), key=_in_order)
     ]
     parts = [f"{record.method} on {record.dataset} {record.split}, seed {record.seed}", plain_table(rows)]
     shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
@@ -145,7 +147,14 @@ def result_table(record: Record) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _in_order(item: tuple[str, Metric]) -> list[tuple[int, str]]:
+    """Keys alphabetically, numbers in them by size: 5s before 10s."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", item[0])]
+
+
 def _note(record: Record, key: str) -> str:
+    if (std := record.metrics[key].std) is not None:
+        return f"standard deviation {100 * std:.1f}"
     if key in record.constant_answer:
         return f"constant answer: {100 * record.constant_answer[key]:.1f}"
     if key.endswith("/pair_accuracy"):

@@ -153,8 +153,8 @@ def images_per_batch(spec: Batches) -> int:
             return 3 * triplets
         case Episodes(way, shot, query, episodes):
             return episodes * way * (shot + query)
-        case AnchorTasks(tasks, batches, anchors, negatives):
-            return tasks * batches * (anchors + negatives)
+        case AnchorTasks(tasks, batches, triplets):
+            return tasks * batches * 3 * triplets
 
 
 class _quiet:

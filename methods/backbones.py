@@ -1,6 +1,6 @@
 """Backbones: images ``[N, 3, H, W]`` -> features ``[N, dim]``.
 
-`conv4`, `resnet12` and the CIFAR ResNets are written out here; `timm:<name>` takes any model of timm.
+`conv4`, `resnet12` and the CIFAR ResNets are written out here; `timm:<name>` is in `timm_backbone`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.timm_backbone import TimmBackbone
 
-def build(name: str) -> nn.Module:
+
+def build(name: str, image_size: int = 32) -> nn.Module:
     """Build a backbone by its name.
+
+    Args:
+        name: one of `backbone_names.BACKBONES`.
+        image_size: height and width of its images, in pixels; `conv4` has more features for larger ones.
 
     Returns:
         A module with an attribute `dim`, the number of features.
@@ -24,7 +30,7 @@ def build(name: str) -> nn.Module:
         ValueError: no such backbone.
     """
     if name == "conv4":
-        return Conv4()
+        return Conv4(image_size=image_size)
     if name == "resnet12" or name.removeprefix("resnet12-").isdigit():
         return ResNet12(width=int(name.partition("-")[2] or 64))
     if name in ("resnet20", "resnet32", "resnet56"):
@@ -37,10 +43,11 @@ def build(name: str) -> nn.Module:
 class Conv4(nn.Sequential):
     """Four blocks of convolution, batch norm, ReLU and 2x2 max-pooling, then flattened.
 
-    ``[N, 3, 32, 32]`` -> ``[N, 256]``: 64 channels on a 2x2 grid (Vinyals et al. 2016; Snell et al. 2017).
+    ``[N, 3, 32, 32]`` -> ``[N, 256]``: 64 channels on a 2x2 grid, or 5x5 for images of 84 pixels (Vinyals
+    et al. 2016; Snell et al. 2017).
     """
 
-    def __init__(self, filters: int = 64) -> None:
+    def __init__(self, filters: int = 64, image_size: int = 32) -> None:
         def block(inputs: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(inputs, filters, 3, padding=1, bias=False),
@@ -50,7 +57,7 @@ class Conv4(nn.Sequential):
             )
 
         super().__init__(block(3), block(filters), block(filters), block(filters), nn.Flatten())
-        self.dim = filters * 4
+        self.dim = filters * (image_size // 16) ** 2
 
 
 class ResNet12(nn.Module):
@@ -140,23 +147,6 @@ class _BasicBlock(nn.Module):
         return F.relu(out + x, inplace=True)
 
 
-class TimmBackbone(nn.Module):
-    """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, dim]``."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        import timm
-
-        if not timm.is_model(name):
-            raise ValueError(f"no backbone 'timm:{name}'; see timm.list_models()")
-        self.model = timm.create_model(name, pretrained=False, num_classes=0)
-        self.dim: int = self.model.num_features  # type: ignore[assignment]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> ``[N, dim]``."""
-        return self.model(images)
-
-
 def parameter_count(module: nn.Module) -> int:
     """Number of learnable parameters."""
     return sum(p.numel() for p in module.parameters())
@@ -187,15 +177,13 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
             candidate = {k: v for k, v in renamed.items() if k in wanted}
             if len(candidate) > len(best):
                 best, offered = candidate, renamed
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
+    optional = {name for name in wanted if name.endswith(("num_batches_tracked", "_extra_state"))}
     missing = [name for name in wanted if name not in best and name not in optional]
     if missing:
         raise ValueError(
             f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
         )
     for name, value in best.items():
-        if value.shape != wanted[name].shape:
-            raise ValueError(f"{name} is {list(value.shape)}, the backbone's is {list(wanted[name].shape)}")
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} holds NaN or infinite numbers")
     # The first blocks of a deeper network fit a shallower one, and would be another network's features.
@@ -204,6 +192,12 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     extra = sorted(e for e in _elements(offered) - known if e.rpartition(".")[0] in sequences)
     if extra:
         raise ValueError(f"does not fit the backbone, which has no {extra[0]}")
+    if isinstance(backbone, TimmBackbone):
+        backbone.make_ready(best)
+        wanted = backbone.state_dict()
+    for name, value in best.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(f"{name} is {list(value.shape)}, the backbone's is {list(wanted[name].shape)}")
     backbone.load_state_dict(best, strict=False)
     used = {id(value) for value in best.values()}
     return [name for name, value in found.items() if id(value) not in used]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -58,14 +58,13 @@ class Episodes:
 class AnchorTasks:
     """Ask for `tasks` tasks a step, each one anchor class against the rest.
 
-    A task comes as `batches` batches to learn it from, each of `anchors` different images of the anchor
-    class and `negatives` images of other classes.
+    A task comes as `batches` batches to learn it from, each of `triplets` triples of two images of the
+    anchor class and one of another class; no image of the anchor class is in a batch twice.
     """
 
     tasks: int
     batches: int
-    anchors: int
-    negatives: int
+    triplets: int
 
 
 Batches = Shuffled | Balanced | Pairs | Triplets | Episodes | AnchorTasks
@@ -128,14 +127,10 @@ class EpisodeBatch(NamedTuple):
 
 
 class TaskBatch(NamedTuple):
-    """A batch of `AnchorTasks`.
-
-    Attributes:
-        anchors: float ``[tasks, batches, anchors, 3, H, W]``, of one class in each task.
-        negatives: float ``[tasks, batches, negatives, 3, H, W]``, of the other base classes.
-    """
+    """A batch of `AnchorTasks`: three float ``[tasks, batches, triplets, 3, H, W]`` tensors."""
 
     anchors: Tensor
+    positives: Tensor
     negatives: Tensor
 
 
@@ -146,7 +141,11 @@ class Method(pl.LightningModule):
     the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
     and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give. A batch is
     one training step, and takes one optimizer step. What depends on hyperparameters (`fixed_embedding`,
-    `transductive`, `external_data`) may be set anew on the instance.
+    `transductive`, `external_data`, `joins_with`) may be set anew on the instance.
+
+    `joins_with` says what new classes join, where base and new classes are told apart jointly: the
+    ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
+    with; or a network that goes on with its ``training`` in `join` whenever classes join it.
 
     Args:
         backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
@@ -160,6 +159,7 @@ class Method(pl.LightningModule):
     external_data: ClassVar[bool] = False
     trains_on: ClassVar[str] = ""
     fixed_embedding: ClassVar[bool] = True
+    joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @dataclass(frozen=True)
@@ -221,13 +221,29 @@ class Method(pl.LightningModule):
         """Score queries against all base classes and some new ones jointly.
 
         Args:
-            base: ``[B, D]``, mean embedding of each base class's training images, for methods that have
-                no classifier of their own.
-            support: ``[new, shot, D]`` embeddings of the new classes.
+            base: ``[B, D]``, mean embedding of each base class's training images; ``[0, D]`` for a method
+                that `joins_with` a classifier of its own.
+            support: ``[new, shot, D]`` embeddings of the new classes; `new` may be 0.
             query: ``[Q, D]``.
 
         Returns:
             ``[Q, B + new]``.
+        """
+        raise NotImplementedError
+
+    def join(self, support: Tensor, base: Callable[[int], LabelledBatch]) -> nn.Module:
+        """A network that tells all base classes and some new ones apart; the method stays as it was.
+
+        The harness calls it in evaluation mode, with gradients enabled, and saves those weights of the
+        network that are not the method's own.
+
+        Args:
+            support: ``[new, shot, 3, H, W]`` images of the new classes; `new` may be 0.
+            base: hands over so many base training images, drawn at random, and prepared like `support`:
+                not cropped, not flipped.
+
+        Returns:
+            A network in evaluation mode from images ``[Q, 3, H, W]`` to logits ``[Q, B + new]``.
         """
         raise NotImplementedError
 

@@ -23,6 +23,14 @@ class SiameseTriplet(Method):
     negative: softplus(logsumexp(s_an / t) - s_ap / t), the N-pair form (Sohn 2016, eq. 4).
     `mining=random` draws the triplets at random from the whole data set, as the original project did.
     A query takes the class whose mean support embedding it is most similar to.
+
+    Use it when the question is whether two images show the same class, or when classes come and go after
+    training: its similarity itself is what is trained, and it needs a threshold instead of a closed list
+    of classes.
+
+    It costs one forward and backward pass an image, however many triplets the image takes part in, and
+    one similarity matrix a batch; `mining=random` uses each image in one triplet only and needs many
+    times the steps. Nothing is learnt at the test: each image is embedded once, a new class is one mean.
     """
 
     family = "metric learning"
@@ -128,6 +136,10 @@ class SiameseTriplet(Method):
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Similarity of each query to each class's mean embedding: ``[E, Q, way]``."""
         return self.distance.matrix(query, class_means(support))
+
+    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
+        """Similarity of each query to each base class's and each new class's mean embedding."""
+        return self.distance.matrix(query, torch.cat([base.float(), class_means(support[None])[0]]))
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """``[N, D], [N, D] -> [N]``: cosine, or negative Euclidean distance."""

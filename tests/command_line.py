@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bench.__main__ import main
 
@@ -55,3 +57,15 @@ def complaint(*arguments: object) -> str:
 def files_in(folder: Path) -> dict[str, int]:
     """Every path below a folder, with the time of its last change."""
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def write_images(folder: Path, classes: int, each: int) -> None:
+    """An image folder of classes that differ in colour and stripes."""
+    rng = np.random.default_rng(0)
+    for number in range(classes):
+        place = folder / f"class{number}"
+        place.mkdir(parents=True)
+        pattern = rng.uniform(80, 170, 3) + 25 * np.sign(rng.normal(size=(1, 32, 1)))
+        for image in range(each):
+            pixels = pattern + rng.normal(0, 45, (32, 32, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{image:02}.png")

@@ -1,6 +1,7 @@
 """Training batches: what is in them, where it comes from, and that it is the same again."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice, product
 
 import numpy as np
@@ -255,3 +256,16 @@ def test_a_method_may_ask_for_classes(tiny, tiny_split, class_of):
         assert class_of(chosen.query[e]) == [wanted[e, label] for label in chosen.labels[e]]
         images = torch.cat([chosen.support[e].flatten(0, 1), chosen.query[e]]).flatten(1)
         assert len(images.unique(dim=0)) == len(images)  # no image is support and query
+
+
+def test_characters_are_not_flipped(tiny, tiny_split):
+    images = tiny.images[:40]
+    plain = crop_and_flip(images, torch.Generator().manual_seed(0), flip=False)
+    flipped = crop_and_flip(images, torch.Generator().manual_seed(0))
+    for own, either, image in zip(plain, flipped, images, strict=True):
+        assert not variants(image, 2)[own.numpy().tobytes()][2]
+        assert torch.equal(either, own) or torch.equal(either, own.flip(-1))
+    for name, wanted in (("glyphs", False), ("omniglot", False), ("mnist", False), ("cifar100", True)):
+        data = replace(tiny, name=name)
+        batches = TrainingBatches(data, tiny_split, Shuffled(4), lambda i: i.float(), 0, CPU)
+        assert batches.flip is wanted

@@ -10,15 +10,14 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from command_line import Answer, bench, complaint, files_in
-from PIL import Image
+from command_line import Answer, bench, complaint, files_in, write_images
 from safetensors.torch import save_file
 
 from bench import records
+from bench.__main__ import INTERRUPTED
 from bench.config import method_info
 from methods import backbones
 from methods.registry import ENTRY_POINT_GROUP, available
@@ -78,14 +77,7 @@ class NearestMean(Method):
 def workspace(tmp_path_factory):
     """A working directory with images, in which every command of this module runs."""
     folder = tmp_path_factory.mktemp("workspace")
-    rng = np.random.default_rng(0)
-    for number in range(CLASSES):
-        place = folder / "images" / f"class{number}"
-        place.mkdir(parents=True)
-        pattern = rng.uniform(80, 170, 3) + 25 * np.sign(rng.normal(size=(1, 32, 1)))
-        for image in range(EACH):
-            pixels = pattern + rng.normal(0, 45, (32, 32, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{image:02}.png")
+    write_images(folder / "images", CLASSES, EACH)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
@@ -384,10 +376,7 @@ def test_ctrl_c_in_training_ends_the_bar_and_records_nothing(workspace):
     assert process.returncode == 130, text.decode()
     assert out == b""
     lines = text.decode().splitlines()
-    assert (
-        lines[-1].removeprefix("\x1b[?25h")
-        == "error: interrupted; a run that was not finished is not recorded"
-    )
+    assert lines[-1].removeprefix("\x1b[?25h") == f"error: {INTERRUPTED}"
     assert text.count(b"\x1b[?25l") == text.count(b"\x1b[?25h") == 1  # the cursor is back
     assert b"Traceback" not in text
     assert not Path("interrupted").exists()

@@ -47,6 +47,18 @@ def test_classes_stand_from_hardest_to_easiest_and_the_middle_of_many_is_left_ou
     assert len(many) == 21
 
 
+def test_each_novel_class_has_its_own_accuracy_on_pairs_and_triplets():
+    accuracies = {"novel/pair_accuracy": metric(0.68), "novel/triplet_accuracy": metric(0.82)}
+    text = show.result_table(
+        make_record(per_class={"road": accuracies, "sea": accuracies | {"x/y": metric(1)}})
+    )
+    heads, _, *rows = text.split("\n\n")[2].splitlines()
+    assert heads.split() == ["novel", "class", *accuracies]
+    assert [row.split() for row in rows] == [
+        [name, "68.00", "±", "1.00", "82.00", "±", "1.00"] for name in ("road", "sea")
+    ]
+
+
 def test_the_page_of_a_method_has_every_hyperparameter_and_preset():
     for info in available().values():
         page = show.method_page(info)

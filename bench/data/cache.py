@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from bench.data.images import ImageSet
 
 # Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
-FORMAT = 1
+FORMAT = 2
 TENSORS = {"images": torch.uint8, "labels": torch.int64, "held_out": torch.bool, "digests": torch.uint8}
 
 
@@ -39,6 +39,11 @@ def path_of(key: str) -> Path:
     # File names that are not UTF-8 reach the key as lone surrogates.
     digest = hashlib.sha256(f"{FORMAT} {key}".encode(errors="surrogateescape")).hexdigest()
     return directory() / f"{word}-{digest[:20]}.safetensors"
+
+
+def stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of files, by which a key tells that they are the same ones."""
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
@@ -104,6 +109,7 @@ def read(path: Path) -> ImageSet:
         **tensors,
         class_names=tuple(json.loads(about["class_names"])),
         superclass=tuple(json.loads(about["superclass"])),
+        part=tuple(json.loads(about["part"])),
         fingerprint=about["fingerprint"],
     )
 
@@ -115,6 +121,7 @@ def _write(path: Path, data: ImageSet) -> None:
         "name": data.name,
         "class_names": json.dumps(data.class_names),
         "superclass": json.dumps(data.superclass),
+        "part": json.dumps(data.part),
         "fingerprint": data.fingerprint,
     }
     temporary = path.with_suffix(".tmp")

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import safe_pickle
-from bench.data.cifar100_download import PICKLES, download
+from bench.data import cache, safe_pickle
+from bench.data.download import Archive, download, not_found
 from bench.data.images import ImageSet
 from bench.data.png import decode_pngs
 from bench.data.published_splits import CIFAR_FS, FC100
@@ -27,10 +27,20 @@ from bench.errors import UserError
 FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
 """Of the 60,000 published images."""
 
+PICKLES = "cifar-100-python"  # torchvision's folder
 COLUMNS = ("img.bytes", "fine_label", "coarse_label")
 # Both label sets are numbered in alphabetical order.
 FINE_NAMES = sorted(sum(CIFAR_FS.values(), ()))
 COARSE_NAMES = sorted(sum(FC100.values(), ()))
+
+
+def _address() -> tuple[list[str], str]:
+    from torchvision.datasets import CIFAR100
+
+    return [CIFAR100.url], CIFAR100.tgz_md5
+
+
+ARCHIVES = [Archive("CIFAR-100 (169 MB)", PICKLES, f"{PICKLES}.tar.gz", _address)]
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,8 +71,7 @@ class Files:
         """What the decoded images depend on: the kind, and each file's name, size and time of change."""
         files = [*self.train, *self.test, *([self.meta] if self.meta else [])]
         kind = "pickle" if self.meta else "parquet"
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return f"cifar100 {kind} {self.folder.resolve()} {stats}"
+        return f"cifar100 {kind} {self.folder.resolve()} {cache.stamps(files)}"
 
 
 @dataclass
@@ -133,19 +142,12 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
     """
     files = find(root)
     if files is None:
-        reason = (
-            f"it lies in {root.parent}, so give that one" if find(root.parent) else download(root, offline)
-        )
+        there = find(root.parent)
+        reason = f"it lies in {root.parent}, so give that one" if there else download(ARCHIVES, root, offline)
         files = find(root)
     if files is None:
-        absent = "" if root.is_dir() else ", which does not exist"
-        raise UserError(
-            "--dataset",
-            "cifar100",
-            f"not found in {root / 'cifar100'}/train-*-of-*.parquet nor in {root / PICKLES} ({origin} is"
-            f" {root}{absent}), and not downloaded: {reason}; give the folder it lies in with --data-root,"
-            " or use --dataset glyphs, which needs no download",
-        )
+        looked = f"{root / 'cifar100'}/train-*-of-*.parquet nor in {root / PICKLES}"
+        raise not_found("cifar100", looked, root, origin, reason)
     if files.missing:
         raise UserError("--dataset", "cifar100", f"{files.folder} lacks {', '.join(files.missing)}")
     return files

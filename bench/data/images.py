@@ -24,6 +24,8 @@ class ImageSet:
         digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
         class_names: alphabetical.
         superclass: one per class; the empty string where the source has none.
+        part: one per class, base, validation or novel, as the source divides its classes; the empty
+            string where it does not.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
     """
 
@@ -34,6 +36,7 @@ class ImageSet:
     digests: torch.Tensor
     class_names: tuple[str, ...]
     superclass: tuple[str, ...]
+    part: tuple[str, ...]
     fingerprint: str
 
     @classmethod
@@ -45,6 +48,7 @@ class ImageSet:
         held_out: np.ndarray,
         class_names: list[str],
         superclass: list[str] | None = None,
+        part: list[str] | None = None,
     ) -> ImageSet:
         """Put decoded images into canonical order and fingerprint them.
 
@@ -54,11 +58,13 @@ class ImageSet:
             labels: ``[N]`` indices into `class_names`, in any order.
             held_out: bool ``[N]``.
             class_names: one a class, in any order, all different.
-            superclass: one a class, or None.
+            superclass, part: one a class, or None.
         """
         ranks = np.argsort(np.array(class_names))
         names = [class_names[i] for i in ranks]
-        superclasses = [superclass[i] for i in ranks] if superclass else [""] * len(names)
+        superclasses, parts = (
+            [of_class[i] for i in ranks] if of_class else [""] * len(names) for of_class in (superclass, part)
+        )
         new_label = np.empty(len(names), dtype=np.int64)
         new_label[ranks] = np.arange(len(names))
         labels = new_label[np.asarray(labels)]
@@ -76,6 +82,7 @@ class ImageSet:
             digests=torch.from_numpy(digests),
             class_names=tuple(names),
             superclass=tuple(superclasses),
+            part=tuple(parts),
             fingerprint=fingerprint(names, labels, digests),
         )
 

@@ -94,6 +94,9 @@ def verify(
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
     if dataset == "cifar100":  # just downloaded
         return verify(dataset, root, offline=offline, progress=progress)
+    if source.examine is not None:
+        examined, problems = source.examine()
+        return problems + _verify_cache(source.key, examined)
     if source.photos is None:
         return _verify_cache(source.key, source.decode())
     photos = source.photos()
@@ -160,7 +163,7 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
     if fresh is None:
         return []
     differ = [name for name in cache.TENSORS if not torch.equal(getattr(cached, name), getattr(fresh, name))]
-    for name in ("class_names", "superclass", "fingerprint"):
+    for name in ("class_names", "superclass", "part", "fingerprint"):
         if getattr(cached, name) != getattr(fresh, name):
             differ.append(name)
     return [f"{path}: differs from the images it was made of in {', '.join(differ)}"] if differ else []

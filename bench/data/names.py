@@ -8,7 +8,8 @@ from pathlib import Path
 from bench.errors import UserError, one_of
 
 TENS = range(10, 91, 10)
-PUBLISHED = ("cifar-fs", "fc100")
+OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
+PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
     **{
         f"{base}-{100 - base}": f"the first {base}% of the classes (A-Z) are base, the rest novel"
@@ -18,6 +19,8 @@ SPLITS = {
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",
+    "mini-imagenet": "64 base, 16 validation, 20 novel classes of mini-imagenet (Ravi and Larochelle 2017)",
+    "omniglot": "883 base, 81 validation, 659 novel characters of omniglot, by alphabet (Lake et al. 2015)",
     "FILE.csv": "your own: a CSV with the columns class,part (part: base, validation or novel)",
 }
 
@@ -30,8 +33,9 @@ def check_dataset(dataset: str, flag: str = "--dataset") -> None:
     """
     from bench.data.sources import DATASETS
 
-    kind, _, place = dataset.partition(":")
-    if dataset not in ("cifar100", "glyphs") and not (kind in ("folder", "hf") and place):
+    kind, colon, place = dataset.partition(":")
+    known = kind in ("folder", "hf") and place if colon else dataset in DATASETS
+    if not known:
         raise UserError(flag, dataset, one_of(dataset, DATASETS))
 
 

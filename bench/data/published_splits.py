@@ -1,6 +1,12 @@
-"""The class lists of the two published splits of CIFAR-100."""
+"""What is published of the splits: class lists, and how many classes and images there are."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.data.images import ImageSet
 
 _CIFAR100 = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
@@ -53,3 +59,41 @@ FC100: dict[str, tuple[str, ...]] = {
     "novel": ("aquatic_mammals", "insects", "medium_mammals", "people"),
 }
 """Superclasses of FC100 (Oreshkin et al. 2018, "TADAM")."""
+
+MINI_IMAGENET = {"base": (64, 600), "validation": (16, 600), "novel": (20, 600)}
+"""Part -> classes and images in each (Ravi and Larochelle 2017, "Optimization as a model ...")."""
+
+OMNIGLOT = {"base": (883, 20), "validation": (81, 20), "novel": (659, 20)}
+"""Part -> characters and drawings of each.
+
+Novel are the 20 alphabets of Omniglot's evaluation set, as its authors want it (Lake et al. 2015).  Of the
+30 background alphabets the 5 with the fewest characters are validation (Triantafillou et al. 2020,
+"Meta-Dataset").  Whole alphabets stay together: the often used random split of characters does not do that.
+"""
+
+OMNIGLOT_VALIDATION = (
+    "Alphabet_of_the_Magi",
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)",
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)",
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)",
+    "Tagalog",
+)
+
+
+def differences(data: ImageSet, published: Mapping[str, tuple[int, int]]) -> list[str]:
+    """How the numbers of classes and images differ from the published ones, one line for each kind.
+
+    Args:
+        data: with parts of its own.
+        published: part -> classes and images in each.
+    """
+    counts = data.labels.bincount(minlength=len(data.class_names)).tolist()
+    lines = []
+    for part, (classes, each) in published.items():
+        own = [i for i, of_class in enumerate(data.part) if of_class == part]
+        if len(own) != classes:
+            lines.append(f"{len(own)} {part} classes, not {classes}")
+        if wrong := [f"{data.class_names[i]} {counts[i]}" for i in own if counts[i] != each]:
+            named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            lines.append(f"{len(wrong)} {part} classes have not {each} images: {named}")
+    return lines

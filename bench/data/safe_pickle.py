@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ def _encode(text: str, encoding: str) -> bytes:
 # Taken from numpy itself, because their module is called numpy.core or numpy._core.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]
+_SCALAR = np.int64(0).__reduce__()[0]
 
 ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
@@ -27,6 +28,8 @@ ALLOWED = {
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy.core.numeric", "_frombuffer"): _FROM_BUFFER,
     ("numpy._core.numeric", "_frombuffer"): _FROM_BUFFER,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
     ("_codecs", "encode"): _encode,
 }
 
@@ -39,14 +42,20 @@ class _Unpickler(pickle.Unpickler):
 
 
 def loads(data: bytes) -> Any:
+    """As `load`."""
+    return load(io.BytesIO(data))
+
+
+def load(file: IO[bytes]) -> Any:
     """The pickled value; strings of Python 2 are read as latin-1.
 
     Raises:
+        OSError: the file cannot be read.
         pickle.UnpicklingError: it asks for anything but numpy arrays and plain values, or it is damaged.
     """
     try:
-        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
-    except pickle.UnpicklingError:
+        return _Unpickler(file, encoding="latin1").load()
+    except (OSError, pickle.UnpicklingError):
         raise
     # A damaged pickle fails in as many ways as there are opcodes and constructors.
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,14 +20,19 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs on
 DATASETS = {
     "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
     "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
+    "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
+    "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
+    "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
     "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,test}/<class>/<image>",
     "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
 }
 
 IMAGE_SIZES = range(8, 513)
 DEFAULT_IMAGE_SIZE = 32
+RESIZED = ("folder", "hf", "omniglot")
 
 Progress = Callable[[str, int, int], None]
+Examined = tuple["ImageSet | None", list[str]]
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,14 @@ class Source:
         key: what the decoded images depend on.
         decode: reads and decodes all images.
         photos: the same with the images that cannot be read; None where there are no such.
+        examine: of a published data set, the images (None if some cannot be read) and every problem.
     """
 
     where: str
     key: str
     decode: Callable[[], ImageSet]
     photos: Callable[[], Photos] | None = None
+    examine: Callable[[], Examined] | None = None
 
 
 def load(
@@ -59,7 +67,8 @@ def load(
     Args:
         dataset: one of `DATASETS`, e.g. ``folder:photos``.
         root: the value of ``--data-root``, if given.
-        image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32.
+        image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32,
+            and for ``omniglot``, where it defaults to 28.
         offline: download nothing.
         progress: called with (what, done, total).
 
@@ -84,10 +93,9 @@ def locate(
     """Find a data set, or download it, without decoding it.  Arguments and errors as for `load`."""
     check_dataset(dataset)
     kind, _, place = dataset.partition(":")
-    if not place and image_size is not None:
-        raise UserError(
-            "--image-size", image_size, f"{dataset} has a size of its own; for folder: and hf: only"
-        )
+    if kind not in RESIZED and image_size is not None:
+        allowed = f"{dataset} has a size of its own; for folder:, hf: and omniglot only"
+        raise UserError("--image-size", image_size, allowed)
     if image_size is not None and image_size not in IMAGE_SIZES:
         raise UserError("--image-size", image_size, f"{IMAGE_SIZES.start} to {IMAGE_SIZES.stop - 1} pixels")
     size = image_size or DEFAULT_IMAGE_SIZE
@@ -95,6 +103,12 @@ def locate(
         return _cifar100(root, offline, progress)
     if kind == "glyphs":
         return _glyphs(progress)
+    if kind == "mini-imagenet":
+        return _mini_imagenet(root, offline, progress)
+    if kind == "omniglot":
+        return _omniglot(root, image_size, offline, progress)
+    if kind == "mnist":
+        return _mnist(root, offline)
     if kind == "folder":
         return _folder(Path(place).expanduser(), size, progress)
     return _hub(place, size, offline, progress)
@@ -130,6 +144,53 @@ def _glyphs(progress: Progress | None) -> Source:
     # The outlines come from matplotlib's fonts, so another release of it may draw other pixels.
     key = f"glyphs {GLYPHS_VERSION} matplotlib {version('matplotlib')}"
     return Source("generated", key, lambda: generate(progress and partial(progress, "drawing glyphs")))
+
+
+def _mini_imagenet(root: Path | None, offline: bool, progress: Progress | None) -> Source:
+    from bench.data import mini_imagenet
+    from bench.data.cache import stamps
+
+    files = mini_imagenet.locate(*_data_root(root), offline)
+    where = next(iter(files)).parent
+    key = f"mini-imagenet {where.resolve()} {stamps(files)}"
+    return _published("mini-imagenet", where, key, lambda: mini_imagenet.read(files, progress))
+
+
+def _omniglot(root: Path | None, image_size: int | None, offline: bool, progress: Progress | None) -> Source:
+    from bench.data import omniglot
+
+    listing = omniglot.locate(*_data_root(root), offline)
+    size = image_size or omniglot.SIZE
+    key = f"omniglot {listing.key(size)}"
+    return _published("omniglot", listing.path, key, lambda: omniglot.read(listing, size, progress))
+
+
+def _mnist(root: Path | None, offline: bool) -> Source:
+    from bench.data import mnist
+    from bench.data.cache import stamps
+
+    files = mnist.locate(*_data_root(root), offline)
+    where = files[0].parent
+    return _published("mnist", where, f"mnist {where.resolve()} {stamps(files)}", lambda: mnist.read(files))
+
+
+def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examined]) -> Source:
+    """A data set that has to be whole to be used, and ought to be the one that all others use."""
+
+    def decode() -> ImageSet:
+        data, problems = examine()
+        if data is None:
+            more = f" (and {len(problems) - 1} more: `data verify` names all)" if len(problems) > 1 else ""
+            raise UserError("--dataset", dataset, f"{problems[0]}{more}")
+        if problems:
+            print(
+                f"warning: {where} does not hold all images of {dataset} as published, so results cannot be"
+                f" compared with others: {problems[0]}; `data verify` says more",
+                file=sys.stderr,
+            )
+        return data
+
+    return Source(str(where), key, decode, examine=examine)
 
 
 def _folder(path: Path, size: int, progress: Progress | None) -> Source:

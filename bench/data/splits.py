@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.data.images import ImageSet
-from bench.data.names import PUBLISHED, parse_ratio
+from bench.data.names import OWN, PUBLISHED, parse_ratio
 from bench.data.published_splits import CIFAR_FS, FC100
 from bench.errors import UserError, one_of
 
@@ -78,7 +78,14 @@ def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]
 
 
 def _published(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:
-    """Published lists by name on CIFAR-100; by alphabetical position on a data set of the same shape."""
+    """Published lists by name on CIFAR-100; by alphabetical position on a data set of the same shape.
+
+    A split that comes with its data set is as that data set's files have it.
+    """
+    if spec in OWN:
+        if data.name != spec:
+            raise UserError(flag, spec, f"is of --dataset {spec} alone, not of {data.name}")
+        return {part: tuple(i for i, own in enumerate(data.part) if own == part) for part in PARTS}
     if len(data.class_names) != 100 or len(set(data.superclass)) != 20:
         shape = f"{len(data.class_names)} classes in {len(set(data.superclass))} superclasses"
         raise UserError(flag, spec, f"needs 100 classes in 20 superclasses; {data.name} has {shape}")

@@ -11,8 +11,9 @@ from bench.batches import Normaliser
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
-from bench.evaluation import adapted, fewshot, verification
+from bench.evaluation import adapted, fewshot, generalized, verification
 from bench.evaluation.embedding import embed_images
+from bench.evaluation.generalized import Spread
 from bench.progress import Progress
 from bench.statistics import Interval
 from methods.method import Method
@@ -72,19 +73,21 @@ class Evaluation:
         thresholds: name -> similarity.
         settings: setting name -> setting, with its real way.
         results: setting name -> correct answers.
-        arrays: name -> what metrics were computed from, pair by pair and triplet by triplet.
+        arrays: name -> what metrics were computed from: pair by pair, triplet by triplet, join by join.
+        networks: file name -> content of networks that novel classes joined.
         pools: part (base, novel) -> class name -> number of images, in the order they are drawn from.
         hashes: setting name -> SHA-256 of the episode list.
         images, episodes: how many were embedded and answered.
     """
 
-    metrics: dict[str, Interval] = field(default_factory=dict)
-    per_class: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    metrics: dict[str, Interval | Spread] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Interval | Spread]] = field(default_factory=dict)
     constant_answer: dict[str, float] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
     results: dict[str, fewshot.FewShotResult] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    networks: dict[str, bytes] = field(default_factory=dict)
     pools: dict[str, dict[str, int]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     images: int = 0
@@ -144,6 +147,8 @@ class Evaluator:
         if "novel" in embeddings:
             for setting in settings:
                 self._fewshot(found, setting, *embeddings["novel"])
+        if "novel" in embeddings and "base" in embeddings:
+            self._generalized(found, embeddings["base"], embeddings["novel"])
         return found
 
     def _key(self, part: str) -> str:
@@ -197,6 +202,21 @@ class Evaluator:
         found.results[setting.name] = result
         found.hashes[setting.name] = episodes.sha256()
         found.episodes += len(episodes)
+
+    def _generalized(
+        self, found: Evaluation, base: tuple[Tensor, ClassPool], novel: tuple[Tensor, ClassPool]
+    ) -> None:
+        shots, _ = generalized.plan(self.method, base[1], novel[1])
+        if not shots:
+            return
+        where = (self.data, self.split, self.normalise, self.precision, self.progress)
+        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.seed)
+        found.metrics |= made.metrics
+        found.arrays |= made.arrays
+        found.networks |= made.networks
+        found.images += made.images
+        for name, own in made.per_class.items():
+            found.per_class.setdefault(name, {}).update(own)
 
 
 def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:

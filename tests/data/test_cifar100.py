@@ -7,10 +7,6 @@ import pickle
 import shutil
 import socket
 import tarfile
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +17,11 @@ import torch
 from cifar100_files import TEST, TRAIN, Content, png, python2_pickle, table, write_parquet, write_pickles
 from PIL import Image
 
-from bench.data import cache, cifar100, cifar100_download, sources
+from bench.data import cache, cifar100, download, sources
 from bench.data.images import ImageSet
 from bench.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """An empty cache, and no network but this machine's own."""
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.delenv("FEWSHOT_DATA", raising=False)
-
-    resolve = socket.getaddrinfo
-
-    def no_network(host, *arguments, **options):
-        if host != "127.0.0.1":
-            raise socket.gaierror(-2, "Name or service not known")
-        return resolve(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 @pytest.fixture
@@ -237,18 +218,14 @@ def archive_of(content: Content, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def published(tmp_path, content, monkeypatch) -> Iterator[Path]:
+def published(tmp_path, content, serve, monkeypatch) -> Path:
     """A small archive in the place of the real one, served by this machine."""
     from torchvision.datasets import CIFAR100
 
     archive = archive_of(content, tmp_path)
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        monkeypatch.setattr(CIFAR100, "url", f"http://127.0.0.1:{server.server_port}/{archive.name}")
-        monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-        yield archive
-        server.shutdown()
+    monkeypatch.setattr(CIFAR100, "url", f"{serve(tmp_path)}/{archive.name}")
+    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    return archive
 
 
 def test_download_into_the_root(tmp_path, content, published, capsys):
@@ -268,13 +245,17 @@ def test_archive_in_the_root_needs_no_network(tmp_path, content, published):
 
 
 def test_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path, published):
+    from torchvision.datasets import CIFAR100
+
     published.write_bytes(published.read_bytes()[:-100])
     message = refused("cifar100", tmp_path / "new" / "root")
-    assert "not downloaded: File not found or corrupted" in message
+    assert f"not downloaded: {CIFAR100.url}: File not found or corrupted" in message
     assert not (tmp_path / "new").exists()
 
 
 def test_neither_there_nor_to_be_had(tmp_path):
+    from torchvision.datasets import CIFAR100
+
     root = tmp_path / "new"
     message = refused("cifar100", root)
     assert message.startswith("--dataset cifar100: not found")
@@ -282,7 +263,7 @@ def test_neither_there_nor_to_be_had(tmp_path):
         str(root / "cifar100"),
         str(root / "cifar-100-python"),
         f"--data-root is {root}, which does not exist",
-        "not downloaded: <urlopen error [Errno -2] Name or service not known>",
+        f"not downloaded: {CIFAR100.url}: <urlopen error [Errno -2] Name or service not known>",
         "with --data-root",
         "--dataset glyphs",
     ):
@@ -294,10 +275,10 @@ def test_neither_there_nor_to_be_had(tmp_path):
 def test_a_silent_host_is_given_up(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
-    monkeypatch.setattr(cifar100_download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(CIFAR100, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
-        assert "timed out" in cifar100_download.download(tmp_path / "new", offline=False)
+        assert "timed out" in download.download(cifar100.ARCHIVES, tmp_path / "new", offline=False)
     assert not (tmp_path / "new").exists()
 
 

@@ -14,6 +14,7 @@ VALUES = {
     "data": np.arange(12, dtype=np.uint8).reshape(3, 4),
     "floats": np.array([[1.5, np.inf]]),
     "fine_labels": [3, 1, 2],
+    "number": np.int64(-7),
     "text": "süß",
     "raw": b"\x00\xff",
     "rest": (None, True, 10**20, 2.5),

@@ -38,6 +38,9 @@ def test_data_root(tmp_path, monkeypatch):
     [
         ("cifar10", "cifar100"),
         ("glyph", "glyphs"),
+        ("mini_imagenet", "mini-imagenet"),
+        ("Omniglot", "omniglot"),
+        ("nmist", "mnist"),
         ("folder", "folder:PATH"),
         ("hf:", "hf:NAME"),
         ("Folder:x", "folder"),
@@ -49,7 +52,7 @@ def test_unknown_names_get_the_nearest(name, hint):
     assert all(known in message for known in sources.DATASETS)
 
 
-@pytest.mark.parametrize("name", ["", "imagenet", "cifar100:x", "glyphs:"])
+@pytest.mark.parametrize("name", ["", "imagenet", "cifar100:x", "glyphs:", "omniglot:28"])
 def test_other_names_get_the_list(name):
     assert all(known in refused(name) for known in sources.DATASETS)
 

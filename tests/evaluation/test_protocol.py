@@ -28,6 +28,10 @@ VERIFICATION = {
     "pair_accuracy_oracle",
     "triplet_accuracy",
 }
+ONE, ALL = "generalized/9+1", "generalized/9+10"  # one novel class joins, or all
+JOINED = {
+    f"{key}/{shot}s/{part}" for key in (ONE, ALL) for shot in (1, 5, 10, 20) for part in ("novel", "base")
+}
 SETTINGS = [Setting(5, 1, 15, 60), Setting(5, 5, 15, 60), Setting(0, 1, 0, 20)]
 
 
@@ -87,10 +91,15 @@ def test_everything_is_measured_under_its_name(tiny, ratio):
         "fewshot/5w1s",
         "fewshot/5w5s",
         "fewshot/allw1s",
+        *JOINED,
+        *(key.replace("novel", "all") for key in JOINED),
+        *(key.replace("novel", "harmonic") for key in JOINED),
+        f"{ONE}/0s/base",
     }
     assert all(0 <= i.low <= i.value <= i.high <= 1 for i in found.metrics.values())
     assert set(found.per_class) == {tiny.class_names[c] for c in ratio.novel}
     of_a_class = {"novel/pair_accuracy", "novel/triplet_accuracy", *(f"fewshot/{s.name}" for s in SETTINGS)}
+    of_a_class |= {key for key in JOINED if key.startswith(ONE) or key.endswith("novel")}
     assert all(set(own) == of_a_class for own in found.per_class.values())
     assert found.constant_answer == {"novel/unbalanced_pair_accuracy": 0.9}
     assert list(found.thresholds) == ["similarity"]
@@ -101,7 +110,7 @@ def test_everything_is_measured_under_its_name(tiny, ratio):
 def test_each_part_s_images_are_embedded_once(tiny, ratio):
     method = OnePixel().eval()
     found = evaluate(tiny, ratio, method=method)
-    index = torch.cat([ratio.validation_images, ratio.base_test, ratio.novel_images])
+    index = torch.cat([ratio.validation_images, ratio.base_test, ratio.novel_images, ratio.train])
     expected = Normaliser(tiny.images, ratio.train)(tiny.images[index])
     assert torch.equal(torch.cat(method.seen), expected)
     assert found.images == len(index)
@@ -210,7 +219,7 @@ def test_arrays_for_the_record(tiny, ratio):
     arrays = episode_arrays(found)
     per_setting = {name + suffix for name in found.settings for suffix in ("", "/queries", "/hits")}
     per_part = {f"{part}/{name}" for part in ("base", "novel") for name in ("pair_scores", "triplets_won")}
-    assert set(arrays) == per_setting | per_part
+    assert set(arrays) == per_setting | per_part | JOINED | {f"{ONE}/classes"}
     for name, interval in ((s.name, found.metrics[f"fewshot/{s.name}"]) for s in SETTINGS):
         assert (arrays[name] / arrays[f"{name}/queries"]).mean() == pytest.approx(interval.value)
     assert arrays["5w1s"].dtype == np.uint8 and arrays["5w1s"].shape == (60,)

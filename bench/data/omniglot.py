@@ -1,0 +1,122 @@
+"""Omniglot (Lake et al. 2015): 1,623 characters of 50 alphabets, each drawn by 20 people.
+
+It lies as torchvision stores it.  A character is a class and its alphabet the superclass.  Images are
+white ink on black, as MNIST has it and as the field feeds them to networks, so that the black that
+augmentation pads with is background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.data import folder
+from bench.data.download import Archive, require
+from bench.data.folder import Listing
+from bench.data.images import ImageSet
+from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION, differences
+from bench.errors import UserError
+
+SIZE = 28  # of the published results since Vinyals et al. 2016; the drawings have 105x105 pixels
+FOLDER = "omniglot-py"
+BACKGROUND, EVALUATION = "images_background", "images_evaluation"
+MEGABYTES = {BACKGROUND: 9, EVALUATION: 6}
+# Ratio splits train on the first 14 drawings of a base character and keep the last 6.
+TRAINING_SHARE = 0.7
+
+
+def _address(name: str) -> tuple[list[str], str]:
+    from torchvision.datasets import Omniglot
+
+    return [f"{Omniglot.download_url_prefix}/{name}.zip"], Omniglot.zips_md5[name]
+
+
+ARCHIVES = [
+    Archive(
+        f"Omniglot's {name} ({megabytes} MB)",
+        f"{FOLDER}/{name}",
+        f"{FOLDER}/{name}.zip",
+        partial(_address, name),
+    )
+    for name, megabytes in MEGABYTES.items()
+]
+
+
+def locate(root: Path, origin: str, offline: bool) -> Listing:
+    """The drawings; downloads what is missing.
+
+    Args:
+        root: the data root.
+        origin: where `root` comes from, for the message, e.g. ``--data-root``.
+        offline: do not download.
+
+    Raises:
+        UserError: they are neither there nor to be had.
+    """
+    require("omniglot", ARCHIVES, root, origin, offline)
+    place = root / FOLDER
+    files = []
+    for name in (BACKGROUND, EVALUATION):
+        found = sorted(
+            path.relative_to(place).as_posix() for path in (place / name).glob("[!.]*/[!.]*/[!.]*.png")
+        )
+        if not found:
+            raise UserError(
+                "--dataset", "omniglot", f"{place / name} holds no <alphabet>/<character>/<image>.png"
+            )
+        files += found
+    classes = [_class_of(file) for file in files]
+    names = sorted(set(classes))
+    ids = {name: i for i, name in enumerate(names)}
+    return Listing(place, names, files, [ids[name] for name in classes], None)
+
+
+def _class_of(file: str) -> str:
+    """``images_background/Greek/character01/0394_01.png`` -> ``Greek/character01``."""
+    return "/".join(file.split("/")[1:3])
+
+
+def read(
+    listing: Listing, size: int = SIZE, progress: Callable[[str, int, int], None] | None = None
+) -> tuple[ImageSet | None, list[str]]:
+    """Decode everything.
+
+    Args:
+        listing: as `locate` gives it.
+        size: height and width of the result, in pixels.
+        progress: called with (what, images done, images in all).
+
+    Returns:
+        The images, None if some cannot be read; and every problem, one line each.
+    """
+    photos = folder.read(listing, size, progress)
+    if photos.unreadable:
+        return None, [f"{listing.path}: cannot read {which}" for which in photos.unreadable.values()]
+    alphabets = [name.partition("/")[0] for name in listing.class_names]
+    novel = {_class_of(file) for file in listing.files if file.startswith(EVALUATION)}
+    part = [
+        "novel" if name in novel else "validation" if alphabet in OMNIGLOT_VALIDATION else "base"
+        for name, alphabet in zip(listing.class_names, alphabets, strict=True)
+    ]
+    data = ImageSet.build(
+        "omniglot",
+        np.subtract(255, photos.images, out=photos.images),
+        photos.labels,
+        _last_drawings(photos.labels),
+        listing.class_names,
+        alphabets,
+        part,
+    )
+    return data, differences(data, OMNIGLOT)
+
+
+def _last_drawings(labels: np.ndarray) -> np.ndarray:
+    """Which images of each class come after the training share of them, in the files' order: bool ``[N]``."""
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        held_out[members[round(TRAINING_SHARE * len(members)) :]] = True
+    return held_out

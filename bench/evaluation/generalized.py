@@ -1,0 +1,258 @@
+"""Generalized few-shot accuracy: novel classes join the base classes, and all are told apart at once.
+
+B base classes gain one novel class, each in its turn, or all of them together, from K support images each.
+Queries are the base-test images of the base classes, and all images of the new classes that are not
+support. Accuracies are means over classes, so that each class counts the same however many images it has:
+
+- ``novel``: over the new classes; ``base``: over the base classes, with the new ones among the answers;
+- ``all``: over all of them; ``harmonic``: the harmonic mean of ``novel`` and ``base``, join by join.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from bench.batches import Normaliser
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.episodes import ClassPool, Setting, draw, episode_key
+from bench.evaluation.embedding import embed_images
+from bench.evaluation.joining import FromEmbeddings, FromImages, saved
+from bench.progress import Progress
+from bench.statistics import Interval, closed_interval, proportion_interval
+from methods.method import Method
+
+SHOTS = (1, 5, 10, 20)
+DRAWS = 10  # support sets of each class
+TRAINED_CLASSES = 10  # novel classes that join one at a time where a network is trained for each
+TRAINED_DRAWS = 3  # and its support sets of all novel classes together
+
+
+class Spread(NamedTuple):
+    """An estimate, its interval and the number of observations behind it, and the spread of all joins.
+
+    `std` is the standard deviation (ddof 1) over joins: over classes and support sets alike.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    std: float
+
+
+@dataclass
+class Generalized:
+    """What the protocol gives.
+
+    Attributes:
+        metrics: metric key -> interval.
+        per_class: novel class name -> metric key -> interval.
+        arrays: the accuracies that they were computed from, under ``<key>/novel`` and ``<key>/base``:
+            ``[C, draws]`` each of classes that joined one at a time, whose positions in the novel pool are
+            under ``classes``; of all together ``[draws, N]`` and ``[draws]``.
+        networks: file name -> content of networks that one class joined.
+        images: how many training images were embedded.
+    """
+
+    metrics: dict[str, Interval | Spread] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    networks: dict[str, bytes] = field(default_factory=dict)
+    images: int = 0
+
+
+def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], list[str]]:
+    """The shots that can be measured, and what cannot be and why.
+
+    Args:
+        method: if no classes can join it, there is nothing to measure and nothing left out.
+        base: the pool of base-test images.
+        novel: the novel pool.
+    """
+    needed = "join" if method.joins_with == "training" else "joint_logits"
+    if getattr(type(method), needed) is getattr(Method, needed):
+        return [], []
+    if min(len(base.classes), base.smallest) < 2:
+        return [], ["generalized (too few images of base classes are kept out of training)"]
+    if len(novel.classes) < 2:
+        return [], ["generalized (there are fewer than 2 novel classes)"]
+    most = novel.smallest - 1
+    too_many = "".join(f" {shot}s" for shot in SHOTS if shot > most)
+    left_out = [f"generalized{too_many} (shot: at most {most}, one less than the smallest novel class has)"]
+    return [shot for shot in SHOTS if shot <= most], left_out if too_many else []
+
+
+def evaluate(
+    method: Method,
+    data: ImageSet,
+    split: Split,
+    normalise: Normaliser,
+    precision: str,
+    progress: Progress,
+    base: Tensor,
+    novel: Tensor,
+    seed: int = 0,
+) -> Generalized:
+    """Let novel classes join, one at a time and all together, and ask for the class of every query.
+
+    Which images are support follows from (data set, split, shot, seed) alone; a class has the same ones
+    when it joins alone and when all do. A method that trains a network whenever classes join is given the
+    same 10 novel classes one at a time, and all together 3 times.
+
+    Intervals. One class at a time: over the means of the classes, ± t(C-1) s / sqrt(C). Population: novel
+    classes like these that join *this trained model*, with any support set; the draws of a class are not
+    counted as if they were classes. A class by itself, and all together: over draws. Population: other
+    support images of *these classes*. The base-test images are the same in every join, so none of these
+    speaks of other ones. Before joining (``0s/base``): Wilson's, and speaks of those images alone.
+
+    Args:
+        method: in evaluation mode.
+        data, split: images and their parts; `plan` says which shots they allow.
+        normalise: the one that training used.
+        precision: as Lightning names it.
+        progress: where it is shown.
+        base: float ``[M, D]``, embeddings of the base-test images.
+        novel: float ``[N, D]``, of the novel pool.
+        seed: of the draws.
+    """
+    if method.training:
+        raise ValueError("methods are evaluated in evaluation mode")
+    found = Generalized()
+    pool = ClassPool(data.labels[split.novel_images].numpy())
+    base_labels = np.searchsorted(split.base, data.labels[split.base_test].numpy())
+    images = FromImages(method, data, split, normalise, precision)
+    means = novel.new_empty(0, novel.shape[1])
+    if method.joins_with == "means":
+        progress.start("embedding base classes", len(split.train), "images")
+        made = embed_images(method, data.images, split.train, normalise, precision, progress.advance)
+        labels = images.labels.to(made.device)
+        means = made.new_zeros(len(split.base), made.shape[1]).index_add(0, labels, made)
+        means /= labels.bincount()[:, None]
+        found.images = len(made)
+    trained = method.joins_with == "training"
+    source = images if trained else FromEmbeddings(method, means, base, novel)
+    joins = _Joins(source, base_labels, len(split.base), pool, progress)
+
+    shots, _ = plan(method, ClassPool(base_labels), pool)
+    supports = [_supports(data.fingerprint, split.name, pool, shot, seed) for shot in shots]
+    names = [data.class_names[c] for c in pool.classes]
+    chosen = np.arange(len(names))
+    if trained and len(names) > TRAINED_CLASSES:
+        few = Setting(TRAINED_CLASSES, 1, 0, 1)
+        chosen = np.sort(draw(pool, _key(data.fingerprint, split.name, few, seed), few).classes[0])
+    draws = TRAINED_DRAWS if trained else DRAWS
+    progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
+    one, together = (f"generalized/{len(split.base)}+{new}" for new in (1, len(names)))
+    found.metrics[f"{one}/0s/base"] = joins.before()
+    found.arrays[f"{one}/classes"] = chosen
+    for shot, support in zip(shots, supports, strict=True):
+        _one_at_a_time(found, joins, f"{one}/{shot}s", support, chosen, names)
+        _all_together(found, joins, f"{together}/{shot}s", support[:draws], names)
+        if type(method).join is not Method.join:
+            found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in chosen})
+    progress.stop()
+    return found
+
+
+def _key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
+    return episode_key(fingerprint, f"{split}/generalized", setting, seed)
+
+
+def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int, seed: int) -> np.ndarray:
+    """Indices into the pool: int64 ``[DRAWS, C, shot]``, classes as in the pool."""
+    setting = Setting(0, shot, 0, DRAWS)
+    drawn = draw(pool, _key(fingerprint, split, setting, seed), setting)
+    return np.take_along_axis(drawn.support, np.argsort(drawn.classes, axis=1)[:, :, None], axis=1)
+
+
+class _Joins:
+    """Accuracies of base and new classes whenever classes join, from the answers of `source`."""
+
+    def __init__(
+        self,
+        source: FromEmbeddings | FromImages,
+        base_labels: np.ndarray,
+        base_classes: int,
+        pool: ClassPool,
+        progress: Progress,
+    ) -> None:
+        self.source, self.base_labels, self.base_classes = source, base_labels, base_classes
+        self.pool, self.progress = pool, progress
+        self.base_tested = len(np.unique(base_labels))
+
+    def recalls(self, support: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Share of right answers on each base class that has base-test images, and on each new class.
+
+        Args:
+            support: int64 ``[new, shot]``, indices into the pool.
+            classes: int64 ``[new]``, positions of the new classes in the pool.
+        """
+        rows, labels = [np.empty(0, dtype=np.int64)], [self.base_labels]
+        for new, (own, start, count) in enumerate(
+            zip(support, self.pool.starts[classes], self.pool.counts[classes], strict=True)
+        ):
+            rows.append(np.setdiff1d(np.arange(start, start + count), own))
+            labels.append(np.full(len(rows[-1]), self.base_classes + new))
+        asked = np.concatenate(labels)
+        right = self.source.answers(support, np.concatenate(rows)) == asked
+        _, which = np.unique(asked, return_inverse=True)
+        shares = np.bincount(which, right) / np.bincount(which)
+        self.progress.advance(1)
+        return shares[: self.base_tested], shares[self.base_tested :]
+
+    def before(self) -> Interval:
+        """Base accuracy before any class joins."""
+        recalls, _ = self.recalls(np.empty((0, 1), dtype=np.int64), np.empty(0, dtype=np.int64))
+        # With classes of unequal size, as many images as would give the mean over classes its precision.
+        n = round(len(recalls) ** 2 / (1 / np.unique(self.base_labels, return_counts=True)[1]).sum())
+        return proportion_interval(float(recalls.mean()) * n, n)
+
+    def measures(self, novel: np.ndarray, base: np.ndarray, new: int) -> dict[str, np.ndarray]:
+        """The four measures of each join, from its accuracy on `new` novel classes and on base classes."""
+        both = novel + base
+        return {
+            "novel": novel,
+            "base": base,
+            "all": (new * novel + self.base_tested * base) / (new + self.base_tested),
+            "harmonic": np.divide(2 * novel * base, both, out=np.zeros_like(both), where=both > 0),
+        }
+
+
+def _one_at_a_time(
+    found: Generalized, joins: _Joins, key: str, support: np.ndarray, chosen: np.ndarray, names: list[str]
+) -> None:
+    """Each of the `chosen` classes joins alone; `support` is ``[draws, C, shot]``."""
+    novel, base = np.empty((2, len(chosen), len(support)))
+    for i, c in enumerate(chosen):
+        for d, own in enumerate(support[:, c : c + 1]):
+            of_base, of_novel = joins.recalls(own, chosen[i : i + 1])
+            base[i, d], novel[i, d] = of_base.mean(), of_novel[0]
+    found.arrays |= {f"{key}/novel": novel, f"{key}/base": base}
+    for name, values in joins.measures(novel, base, 1).items():
+        found.metrics[f"{key}/{name}"] = _spread(values, values.mean(axis=1))
+        if name in ("novel", "base"):
+            for c, own in zip(chosen, values, strict=True):
+                found.per_class.setdefault(names[c], {})[f"{key}/{name}"] = _spread(own, own)
+
+
+def _all_together(found: Generalized, joins: _Joins, key: str, support: np.ndarray, names: list[str]) -> None:
+    """All classes join at once; `support` is ``[draws, C, shot]``."""
+    every = np.arange(len(names))
+    recalls = [joins.recalls(own, every) for own in support]
+    base = np.array([of_base.mean() for of_base, _ in recalls])
+    novel = np.stack([of_novel for _, of_novel in recalls])
+    found.arrays |= {f"{key}/novel": novel, f"{key}/base": base}
+    for name, values in joins.measures(novel.mean(axis=1), base, len(names)).items():
+        found.metrics[f"{key}/{name}"] = _spread(values, values)
+    for name, own in zip(names, novel.T, strict=True):
+        found.per_class.setdefault(name, {})[f"{key}/novel"] = _spread(own, own)
+
+
+def _spread(values: np.ndarray, units: np.ndarray) -> Spread:
+    """The interval over `units`, and how all `values` spread."""
+    return Spread(*closed_interval(units), std=float(values.std(ddof=1)))

@@ -1,0 +1,126 @@
+"""Lets novel classes join the base classes of a method, and asks for the class of every image."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bench.batches import Normaliser
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.evaluation.embedding import autocast
+from methods.method import LabelledBatch, Method
+
+ROWS_AT_ONCE = 8192
+IMAGES_AT_ONCE = 512
+SAVED_BYTES = 2**24  # of joined networks, for each number of shots
+
+
+class FromEmbeddings:
+    """What `joint_logits` answers.
+
+    Args:
+        method: in evaluation mode.
+        means: float ``[B, D]``, of the base training images; ``[0, D]`` where the method has a classifier.
+        base: float ``[M, D]``, embeddings of the base-test images.
+        novel: float ``[N, D]``, of the novel pool.
+    """
+
+    def __init__(self, method: Method, means: Tensor, base: Tensor, novel: Tensor) -> None:
+        self.method, self.means, self.base, self.novel = method, means, base, novel
+
+    @torch.inference_mode()
+    def answers(self, support: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The class given to each base-test image and to each image of the pool at `rows`.
+
+        Args:
+            support: int64 ``[new, shot]``, indices into the pool; these classes join.
+            rows: int64 ``[R]``, indices into the pool.
+
+        Returns:
+            int64 ``[M + R]``: base classes are ``0..B-1``, new ones come after them.
+        """
+        chosen, rest = (torch.from_numpy(index).to(self.novel.device) for index in (support, rows))
+        made = self.novel.index_select(0, chosen.flatten()).view(*chosen.shape, self.novel.shape[1])
+        query = torch.cat([self.base, self.novel.index_select(0, rest)])
+        logits = [self.method.joint_logits(self.means, made, part) for part in query.split(ROWS_AT_ONCE)]
+        return torch.cat([part.argmax(dim=1) for part in logits]).cpu().numpy()
+
+
+class FromImages:
+    """What the networks answer that `join` gives.
+
+    Args:
+        method: in evaluation mode.
+        data, split: images and their parts.
+        normalise: the one that training used.
+        precision: as Lightning names it.
+    """
+
+    def __init__(
+        self, method: Method, data: ImageSet, split: Split, normalise: Normaliser, precision: str
+    ) -> None:
+        self.method, self.data, self.split = method, data, split
+        self.normalise, self.precision = normalise, precision
+        self.labels = torch.searchsorted(torch.tensor(split.base), data.labels[split.train])
+
+    def network(self, support: np.ndarray) -> nn.Module:
+        """The network that the classes of `support` joined, see `answers`."""
+        # Other base images for another support set; the same ones for the same.
+        generator = torch.Generator().manual_seed(zlib.crc32(support.tobytes()))
+        index = self.split.novel_images[torch.from_numpy(support).flatten()]
+        images = self._take(index).view(*support.shape, *self.data.images.shape[1:])
+        with autocast(self.method.device, self.precision), torch.enable_grad():
+            return self.method.join(images, partial(self._base_images, generator))
+
+    def answers(self, support: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """As those of `FromEmbeddings`."""
+        network = self.network(support)
+        index = torch.cat([self.split.base_test, self.split.novel_images[torch.from_numpy(rows)]])
+        found = []
+        for part in index.split(IMAGES_AT_ONCE):
+            with autocast(self.method.device, self.precision), torch.inference_mode():
+                found.append(network(self._take(part)).argmax(dim=1))
+        return torch.cat(found).cpu().numpy()
+
+    def _base_images(self, generator: torch.Generator, count: int) -> LabelledBatch:
+        chosen = torch.randint(len(self.labels), (count,), generator=generator)
+        labels = self.labels[chosen].to(self.method.device)
+        return LabelledBatch(self._take(self.split.train[chosen]), labels)
+
+    def _take(self, index: Tensor) -> Tensor:
+        return self.normalise(self.data.images.index_select(0, index).to(self.method.device))
+
+
+def saved(images: FromImages, supports: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """Networks that one class joined, as safetensors files: what they do not share with the method.
+
+    Args:
+        images: gives the networks.
+        supports: name of a novel class -> ``[1, shot]``, its support; the first ones are saved, one at
+            least and as many as come to 16 MiB.
+
+    Returns:
+        File name, like ``5s_whale.safetensors``, -> content, with the names of all classes, in the order of
+        the logits, under ``classes`` in its metadata.
+    """
+    own = {tensor.data_ptr() for tensor in images.method.state_dict().values()}
+    base = [images.data.class_names[c] for c in images.split.base]
+    files: dict[str, bytes] = {}
+    for name, support in supports.items():
+        state = images.network(support).state_dict()
+        weights = {key: t.detach().cpu().contiguous() for key, t in state.items() if t.data_ptr() not in own}
+        content = save(weights, {"classes": json.dumps([*base, name])})
+        if files and sum(map(len, files.values())) + len(content) > SAVED_BYTES:
+            break
+        slug = re.sub(r"[^\w.@+-]+", "-", name)
+        files[f"{support.shape[1]}s_{slug}.safetensors"] = content
+    return files

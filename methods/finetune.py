@@ -1,0 +1,225 @@
+"""Finetuning: a classifier of the base classes whose head, or all of it, is trained anew in every episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from methods.classification import classifier
+from methods.distances import Cosine, full_precision
+from methods.method import BatchSpec, LabelledBatch, Method, Shuffled
+from methods.optimizers import configure
+from methods.timm_backbone import TimmBackbone
+
+MOMENTUM = DAMPENING = 0.9  # in episodes, as in the code of Chen et al.
+
+
+class Finetune(Method):
+    """Baseline and Baseline++: learn to classify the base classes, then train on each support set.
+
+    In an episode, gradient descent on the cross-entropy of the support set trains a new head on the fixed
+    features (section 3.2), or, with `adapt_layers=all`, the backbone too, whose batch norm keeps its
+    statistics. `head=linear` is the paper's Baseline, `head=cosine` its Baseline++. The new head begins
+    at zero, or where it is a cosine at the class means, so that nothing depends on chance or on the
+    order of the classes.
+
+    `pretrained=true` begins with timm's ImageNet weights, from the Hugging Face hub: rows with it have seen
+    external data, and are marked.
+
+    Use it when good features are at hand already, above all with `pretrained=true`, and the new classes
+    come with more than one image each; or as the plain baseline that learns something in an episode.
+
+    It costs a classifier's training, one forward and backward pass an image, and in each episode
+    `adapt_epochs` passes over the support set: of a head on features that are computed once, or with
+    `adapt_layers=all` of the whole network, which is then evaluated on fewer episodes.
+    """
+
+    family = "transfer"
+    paper = "Chen et al. 2019, A Closer Look at Few-shot Classification"
+    trains_on = "shuffled"
+    presets = {
+        "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "adapt_epochs": 10},
+        "quick": {"backbone": "conv4", "steps": 3000},
+        "standard": {"backbone": "resnet12-32"},
+        "paper": {
+            "backbone": "timm:resnet18",
+            "pretrained": True,
+            "steps": 12000,
+            "images": 64,
+            "head": "linear",
+            "learning_rate": 0.01,
+            "adapt_images": 4,
+        },
+    }
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Defaults; the presets change some."""
+
+        steps: int = 4000  # training steps, one batch each
+        images: int = 128  # images in a batch
+        head: Literal["linear", "cosine"] = "cosine"  # of the base classes, and of an episode's
+        scale: float = 16.0  # what head=cosine multiplies cosines by
+        pretrained: bool = False  # begin with timm's own weights; needs a backbone timm:<name>
+        small_stem: bool = False  # no downsampling in the stem of timm:<name>, for images of 32 pixels
+        adapt_layers: Literal["head", "all"] = "head"  # what is trained in an episode
+        adapt_epochs: int = 100  # passes over an episode's support set
+        adapt_images: int | None = None  # support images in a batch; none: all of them
+        adapt_learning_rate: float = 0.01  # of SGD with momentum and dampening 0.9
+        adapt_weight_decay: float = 0.001  # on all that is trained in an episode
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
+        schedule: Literal["one_cycle", "constant"] = "one_cycle"  # of the learning rate
+        learning_rate: float = 0.1  # peak learning rate
+        weight_decay: float = 5e-4  # on matrices and filters
+
+    def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
+        super().__init__(backbone, hp, num_classes)
+        if hp.pretrained:
+            load_pretrained(backbone)
+            self.external_data = True  # type: ignore[misc]
+        if hp.small_stem:
+            if not isinstance(backbone, TimmBackbone):
+                raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
+            backbone.shrink_stem()
+        self.fixed_embedding = hp.adapt_layers == "head"  # type: ignore[misc]
+        self.head = classifier(hp.head, backbone.dim, num_classes, hp.scale)
+
+    def batches(self) -> BatchSpec:
+        """Images in random order."""
+        return Shuffled(self.hp.images)
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy over the base classes."""
+        return self.log_loss(F.cross_entropy(self.head(self.embed(batch.images)), batch.labels))
+
+    def configure_optimizers(self) -> Any:
+        """As the hyperparameters say; the paper's from random weights is Adam at a constant 0.001."""
+        hp = self.hp
+        return configure(
+            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, D]``, the features that the base classes' head reads."""
+        return self.backbone(images).float()
+
+    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Logits of a head trained on the features of each support set: ``[E, Q, way]``."""
+        # The harness asks in inference mode, where nothing can be trained.
+        with torch.inference_mode(False), torch.no_grad(), full_precision(support):
+            features = support.clone().float().flatten(1, 2)
+            # Descent moves weights by combinations of the n support features, so it may go on in the n
+            # coordinates of their span: the same path with less arithmetic.
+            basis, coordinates = torch.linalg.qr(features.mT)
+            points = coordinates.mT
+            head = self.new_head(points, *support.shape[1:3])
+            self.descend(head, lambda index: self.head_logits(points[:, index], head), *support.shape[1:3])
+            head = [head[0].detach() @ basis.mT, *(bias.detach() for bias in head[1:])]
+        with full_precision(query):
+            return self.head_logits(query.float(), head)
+
+    def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
+        """Train copies of the backbone, one for each episode, and new heads on them."""
+        episodes, way, shot = support.shape[:3]
+        images = support.flatten(1, 2)
+        copies = {
+            name: weights.detach().expand(episodes, *weights.shape).clone().requires_grad_()
+            for name, weights in self.backbone.named_parameters()
+        }
+
+        def features(images: Tensor) -> Tensor:
+            # One episode is faster without vmap, which makes grouped convolutions of its copies.
+            if episodes == 1:
+                return self._features({name: copy[0] for name, copy in copies.items()}, images[0])[None]
+            return vmap(self._features)(copies, images)
+
+        with torch.no_grad():
+            head = self.new_head(features(images), way, shot)
+        trained = [*copies.values(), *head]
+        self.descend(trained, lambda index: self.head_logits(features(images[:, index]), head), way, shot)
+        return lambda query: self.head_logits(features(query), head)
+
+    def _features(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        return functional_call(self.backbone, weights, (images,)).float()
+
+    def new_head(self, features: Tensor, way: int, shot: int) -> list[Tensor]:
+        """Weights ``[E, way, D]``, and with `head=linear` biases ``[E, 1, way]``.
+
+        Args:
+            features: of the support images by class, ``[E, way * shot, D]``.
+            way: number of classes.
+            shot: images of each.
+        """
+        episodes, _, dim = features.shape
+        if self.hp.head == "linear":
+            return [features.new_zeros(episodes, way, dim), features.new_zeros(episodes, 1, way)]
+        means = F.normalize(features, dim=2).unflatten(1, (way, shot)).mean(2)
+        return [F.normalize(means, dim=2)]
+
+    def head_logits(self, features: Tensor, head: list[Tensor]) -> Tensor:
+        """``[E, N, D]`` and the episodes' heads -> ``[E, N, way]``."""
+        with full_precision(features):
+            if self.hp.head == "linear":
+                return features @ head[0].mT + head[1]
+            return self.hp.scale * Cosine().matrix(features, head[0])
+
+    def descend(self, weights: list[Tensor], logits: Callable[[Tensor], Tensor], way: int, shot: int) -> None:
+        """Train weights on the support sets of E episodes at once, each on its own.
+
+        Args:
+            weights: ``[E, ...]`` each.
+            logits: of those support images, ``[m] -> [E, m, way]``; images are in the order of classes.
+            way: number of classes.
+            shot: images of each.
+        """
+        hp = self.hp
+        for tensor in weights:
+            tensor.requires_grad_()
+        optimizer = torch.optim.SGD(
+            weights, hp.adapt_learning_rate, MOMENTUM, DAMPENING, hp.adapt_weight_decay
+        )
+        labels = torch.arange(way, device=weights[0].device).repeat_interleave(shot)
+        with torch.enable_grad():
+            for index in self._batches_of(len(labels), labels.device):
+                found = logits(index)
+                wanted = labels[index].expand(len(found), -1)
+                # The mean over images, summed over episodes, whose weights have nothing in common.
+                loss = F.cross_entropy(found.flatten(0, 1), wanted.flatten(), reduction="sum")
+                optimizer.zero_grad()
+                (loss / len(index)).backward()
+                optimizer.step()
+
+    def _batches_of(self, count: int, device: torch.device) -> Iterator[Tensor]:
+        """Support images in random order, the same in every episode; or all of them each time."""
+        size = self.hp.adapt_images or count
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(self.hp.adapt_epochs):
+            order = torch.arange(count) if size >= count else torch.randperm(count, generator=generator)
+            yield from order.to(device).split(size)
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """``[N, D], [N, D] -> [N]``: the cosine."""
+        return Cosine().rows(a, b)
+
+
+def load_pretrained(backbone: torch.nn.Module) -> None:
+    """Give a backbone timm's own weights, unless it was given others already (`--weights`).
+
+    Raises:
+        ValueError: it is no model of timm, or its weights cannot be had; the message says what to do.
+    """
+    if not isinstance(backbone, TimmBackbone):
+        raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
+    if backbone.loaded:
+        return
+    try:
+        backbone.load_pretrained()
+    except ValueError as error:
+        ways = "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
+        raise ValueError(f"{error}; {ways}") from None

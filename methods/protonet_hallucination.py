@@ -1,0 +1,162 @@
+"""Prototypical networks that add generated features to each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.distances import full_precision
+from methods.protonet import ProtoNet
+
+
+class ProtoNetHallucination(ProtoNet):
+    """Prototypical networks with hallucinated data: a class is the mean of real and generated features.
+
+    A generator, trained end to end through the episodes' loss, makes `generated` more features of a class
+    from those of its support images and noise (Wang et al. 2018, section 4). It starts by copying its input.
+    In evaluation the noise is the same for every class of every episode, so that an answer depends on the
+    support set and the query alone.
+
+    Use it when there are one or two support images of a class, too few for their mean to be the class's,
+    and how images vary within a class can be learnt from the base classes. protonet is what to compare it
+    with: the same without a generator.
+
+    It costs what protonet costs, and in each episode of training and test a small network run `generated`
+    times for each class.
+    """
+
+    family = "metric learning"
+    paper = "Wang et al. 2018, Low-Shot Learning from Imaginary Data"
+    trains_on = "episodes"
+    presets = {
+        "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
+        "quick": {"backbone": "conv4", "steps": 2600},
+        "standard": {"backbone": "resnet12-32"},
+        # the student project's generator and distance; its training length is unknown, so Snell et al. 2017's
+        "paper": {
+            "backbone": "conv4",
+            "generated": 100,
+            "hidden": 2400,
+            "dropout": 0.5,
+            "distance": "l2",
+            "scale": 1.0,
+            "train_way": 5,
+            "train_shot": 5,
+            "train_query": 15,
+            "steps": 40000,
+            "optimizer": "adam",
+            "schedule": "halving",
+            "learning_rate": 0.001,
+            "weight_decay": 0.0,
+        },
+    }
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Defaults; the presets change some."""
+
+        steps: int = 3400  # training steps
+        generated: int = 10  # M, generated features of each class
+        hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
+        dropout: float = 0.0  # share of the generator's hidden units dropped in training
+        train_way: int = 30  # classes in a training episode; at most the split's base classes
+        train_shot: int = 1  # support images a class in a training episode
+        train_query: int = 4  # query images a class in a training episode
+        episodes: int = 1  # training episodes a step
+        distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
+        scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
+        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
+        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
+        learning_rate: float = 0.05  # peak learning rate
+        weight_decay: float = 5e-4  # on matrices and filters
+
+    def __init__(self, backbone: Any, hp: Any, num_classes: int) -> None:
+        super().__init__(backbone, hp, num_classes)
+        hidden = hp.hidden or backbone.dim
+        if hidden < backbone.dim:
+            raise ValueError(f"hidden must be at least {backbone.dim}, the number of features to copy")
+        if hp.dropout >= 1:
+            raise ValueError("dropout must be below 1")
+        self.generator = Generator(backbone.dim, hidden, hp.dropout)
+        noise = torch.randn(hp.generated, backbone.dim, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", noise)
+
+    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Negative distance of each query to each prototype: ``[E, Q, way]``."""
+        return self.distance.matrix(query, self.prototypes(support))
+
+    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
+        """Negative distance of each query to each base class's mean and each new prototype.
+
+        Base classes have images enough: their means are of real features alone.
+        """
+        return self.distance.matrix(query, torch.cat([base.float(), self.prototypes(support[None])[0]]))
+
+    def prototypes(self, support: Tensor) -> Tensor:
+        """Mean of real and generated features: ``[E, way, shot, D]`` -> float32 ``[E, way, D]``."""
+        total = support.float().sum(dim=2) + self.hallucinate(support).sum(dim=2)
+        return total / (support.shape[2] + self.hp.generated)
+
+    def hallucinate(self, support: Tensor) -> Tensor:
+        """Generate M features of each class, in training mode from fresh noise.
+
+        Args:
+            support: ``[E, way, shot, D]`` embeddings.
+
+        Returns:
+            float32 ``[E, way, M, D]``.
+        """
+        noise: Any = self.noise
+        if self.training:
+            noise = torch.randn(*support.shape[:2], *noise.shape, device=support.device)
+        with full_precision(support):
+            return self.generator(support.float(), noise)
+
+
+class Generator(nn.Module):
+    """MLP of three layers: a class's features and noise -> generated features.
+
+    The layers are those of Wang et al. 2018, section 5: ReLU after each, the last included, since the
+    features of most backbones are not negative; initialised as identities, which copy the features. The
+    first, of features and noise appended, is written as a sum, for the two are repeated differently.
+
+    Args:
+        dim: number of features D, real, generated and noise.
+        hidden: width of both hidden layers, at least `dim`.
+        dropout: share of hidden units dropped in training.
+    """
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.of_features = nn.Linear(dim, hidden)
+        self.of_noise = nn.Linear(dim, hidden, bias=False)
+        self.middle = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, dim)
+        self.dropout = nn.Dropout(dropout)
+        for layer in (self.of_features, self.middle, self.last):
+            nn.init.eye_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.of_noise.weight, std=0.1 * dim**-0.5)
+
+    def forward(self, support: Tensor, noise: Tensor) -> Tensor:
+        """Generated feature m comes from noise m and from one support image, each taking its turn.
+
+        Args:
+            support: ``[E, way, shot, D]``. Its order does not matter: images take turns by mean feature.
+            noise: ``[M, D]``, or ``[E, way, M, D]``.
+
+        Returns:
+            ``[E, way, M, D]``.
+        """
+        turns = torch.arange(noise.shape[-2], device=support.device) % support.shape[2]
+        seeds = support.mean(dim=3).argsort(dim=2, stable=True)[:, :, turns, None]
+        first = self.of_features(support)
+        first = first.gather(2, seeds.expand(-1, -1, -1, first.shape[3])) + self.of_noise(noise)
+        return F.relu(self.last(self._activated(self.middle(self._activated(first)))))
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        return self.dropout(F.relu(hidden))

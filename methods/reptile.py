@@ -1,0 +1,277 @@
+"""Reptile: first-order meta-learning without queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from methods.adaptation import (
+    MetaLearner,
+    Network,
+    Weights,
+    answer_one,
+    answer_together,
+    class_of_each,
+    support_loss,
+    with_gradient,
+)
+from methods.distances import full_precision
+from methods.method import BatchSpec, EpisodeBatch, Episodes, LabelledBatch
+from methods.support_norm import BatchNorm
+
+Gradient = Callable[[Network, BatchNorm, Weights, Tensor, Tensor], tuple[Weights, Tensor]]
+DECAY, EPSILON = 0.999, 1e-8  # beta2 and epsilon of the inner Adam
+
+
+class Learner(NamedTuple):
+    """Weights on their way through an episode, or many episodes' ``[E, ...]``, and their Adam's state.
+
+    Attributes:
+        weights: by name in the `Network`.
+        moments: moving mean of each weight's squared gradient.
+        updates: inner steps since the training began, for Adam's bias correction.
+    """
+
+    weights: Weights
+    moments: Weights
+    updates: int
+
+
+class Reptile(MetaLearner):
+    """Learn each task by some steps of Adam, then move the weights towards what was learnt.
+
+    Inner loop: Adam without momentum on small batches of one task's support set. Outer loop: the weights
+    go a share of the way, the meta-step, to the mean of what the tasks of a step have come to (Nichol et
+    al. 2018, algorithm 2 and section 7); nothing is differentiated through the inner loop, and no
+    query is needed. The inner optimizer's second moments go on from task to task; an episode of the
+    evaluation starts with those that training has left, and leaves them as they were. Queries are
+    normalised by statistics of the support set; `batch_norm=transductive` normalises them together.
+
+    Use it when MAML's memory or time is too much: it takes a gradient where MAML differentiates through
+    all inner steps. It wants many more images of each training class in a task, and more steps at the
+    test.
+
+    It costs `episodes` x `inner_steps` small forward and backward passes a training step, one after
+    another, and `test_steps` of them for each episode of the evaluation, whose answers cannot be cached.
+    On a CPU test episodes are learnt one after another, elsewhere at once.
+    """
+
+    family = "meta-learning"
+    paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
+    trains_on = "episodes"
+    fixed_embedding = False
+    presets = {
+        "smoke": {
+            "backbone": "conv4",
+            "steps": 12,
+            "episodes": 2,
+            "train_shot": 4,
+            "inner_steps": 2,
+            "test_steps": 2,
+            "pretrain_steps": 4,
+            "pretrain_images": 32,
+        },
+        "quick": {
+            "backbone": "conv4",
+            "steps": 2300,
+            "pretrain_steps": 2000,
+            "batch_norm": "running",
+            "feature_length": 10.0,
+            "meta_step": 0.5,
+            "test_steps": 8,
+        },
+        "standard": {
+            "backbone": "resnet12-32",
+            "steps": 4000,
+            "pretrain_steps": 3600,
+            "batch_norm": "running",
+            "feature_length": 10.0,
+            "meta_step": 0.5,
+            "test_steps": 8,
+        },
+        "paper": {"backbone": "conv4", "head": "learned"},
+    }
+
+    updates: Tensor
+    moments: nn.Module
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Defaults; the presets change some."""
+
+        steps: int = 100000  # training steps, those of the pretraining included
+        episodes: int = 5  # tasks a step (meta-batch)
+        train_way: int = 5  # classes in a training episode; at most the split's base classes
+        train_shot: int = 15  # images a class in a training episode
+        inner_steps: int = 8  # steps on each task in training
+        inner_batch: int = 10  # images in such a step
+        test_steps: int = 50  # steps on the support set in evaluation
+        test_batch: int = 15  # images in such a step; at most those of the support set
+        test_batch_1shot: int = 5  # the same with one support image a class
+        inner_learning_rate: float = 1e-3  # of the inner Adam
+        meta_step: float = 1.0  # share of the way to what the tasks came to, falling linearly to 0
+        head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
+        feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
+        batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics
+        pretrain_steps: int | None = None  # first steps, cross-entropy over base classes; or none
+        pretrain_images: int = 128  # images in a batch of the pretraining
+        pretrain_learning_rate: float = 0.1  # peak learning rate of the pretraining
+        weight_decay: float = 5e-4  # of the pretraining, on matrices and filters
+
+    def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
+        super().__init__(backbone, hp, num_classes)
+        self.transductive = hp.batch_norm == "transductive"  # type: ignore[misc]
+        # Buffers, so that a checkpoint keeps the state that belongs to its weights.
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.moments = nn.Module()
+        for name, weight in self.network(self.train_way).named_parameters():
+            self.moments.register_buffer(name.replace(".", "/"), torch.zeros_like(weight))
+
+    def batches(self) -> BatchSpec:
+        """Support sets without queries, after the pretraining if there is one."""
+        hp = self.hp
+        return self.after_pretraining(Episodes(self.train_way, hp.train_shot, 0, hp.episodes))
+
+    def on_train_batch_start(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> None:
+        """The meta-step is a plain one: momentum and decay are the pretraining's."""
+        if isinstance(batch, EpisodeBatch):
+            for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+                group.update(momentum=0.0, nesterov=False, weight_decay=0.0)
+
+    def training_step(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> Tensor:
+        """Mean inner loss, with the gradient theta - mean(theta_i): SGD at rate r goes r of the way."""
+        if isinstance(batch, LabelledBatch):
+            return self.log_loss(self.pretraining_loss(batch))
+        self.move_running_statistics(batch.support)
+        network = self.network(batch.support.shape[1])
+        generator = torch.Generator().manual_seed(int(self.updates.item()))
+        start = learner = self.learner(network)
+        losses, learnt = [], []
+        for support in batch.support:
+            learner = start._replace(moments=learner.moments, updates=learner.updates)
+            steps = minibatches(
+                support.shape[:2].numel(), self.hp.inner_batch, self.hp.inner_steps, generator
+            )
+            learner, loss = self.learn(network, learner, support, steps, gradient_of_one)
+            losses.append(loss)
+            learnt.append(learner.weights)
+        self.updates.fill_(learner.updates)
+        for name, moment in learner.moments.items():
+            self.moments.get_buffer(name.replace(".", "/")).copy_(moment)
+        gradients = [
+            w - torch.stack([own[name] for own in learnt]).mean(0) for name, w in start.weights.items()
+        ]
+        loss = torch.stack(losses).mean()
+        return self.log_loss(with_gradient(loss, list(network.parameters()), gradients))
+
+    def learner(self, network: Network) -> Learner:
+        """The network's weights before an episode, with the Adam state that training has left.
+
+        A head of another number of classes takes the mean state of the trained one's classes.
+        """
+        weights = {name: w.detach() for name, w in network.named_parameters()}
+        moments = {}
+        for name, w in weights.items():
+            moment = self.moments.get_buffer(name.replace(".", "/"))
+            moments[name] = moment if moment.shape == w.shape else moment.mean(0).expand_as(w)
+        return Learner(weights, moments, int(self.updates.item()))
+
+    def learn(
+        self, network: Network, learner: Learner, support: Tensor, steps: Tensor, gradient: Gradient
+    ) -> tuple[Learner, Tensor]:
+        """Adam on batches of one support set, or of each of E; returns the mean loss too.
+
+        Args:
+            network: whose forward it is.
+            learner: where to start.
+            support: ``[way, shot, 3, H, W]`` or ``[E, way, shot, 3, H, W]``.
+            steps: int64 ``[steps, batch]``, which of the ``way * shot`` images each step takes.
+            gradient: `gradient_of_one` or `gradients_of_all`.
+        """
+        images, labels = support.flatten(-5, -4), class_of_each(support)
+        steps, losses = steps.to(support.device), []
+        for index in steps:
+            chosen = images.index_select(-4, index)
+            gradients, loss = gradient(network, self.hp.batch_norm, learner.weights, chosen, labels[index])
+            learner = adam(learner, gradients, self.hp.inner_learning_rate)
+            losses.append(loss.mean())
+        return learner, torch.stack(losses).mean()
+
+    def meta_rate(self, share: float) -> float:
+        """The meta-step, linear down to 0."""
+        return self.hp.meta_step * (1 - share)
+
+    def configure_optimizers(self) -> Any:
+        """SGD: with momentum while pretraining, plain in the meta-steps."""
+        return self.staged("sgd")
+
+    def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
+        """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``."""
+        hp, (way, shot) = self.hp, support.shape[1:3]
+        network = self.network(way)
+        start = self.learner(network)
+        batch = hp.test_batch_1shot if shot == 1 else hp.test_batch
+        steps = minibatches(way * shot, batch, hp.test_steps, torch.Generator().manual_seed(0))
+        if support.device.type != "cpu":
+            with full_precision(support):
+                weights, moments = (
+                    {k: v.expand(len(support), *v.shape) for k, v in own.items()} for own in start[:2]
+                )
+                together = Learner(weights, moments, start.updates)
+                learner, _ = self.learn(network, together, support, steps, gradients_of_all)
+            return answer_together(network, hp.batch_norm, learner.weights, support.flatten(1, 2))
+        answers = []
+        for own in support:
+            learner, _ = self.learn(network, start, own, steps, gradient_of_one)
+            forward = partial(functional_call, network, learner.weights)
+            answers.append(answer_one(forward, hp.batch_norm, own.flatten(0, 1)))
+        return lambda query: torch.stack([answer(q) for answer, q in zip(answers, query, strict=True)])
+
+
+def gradient_of_one(
+    network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
+) -> tuple[Weights, Tensor]:
+    """Gradient of `support_loss`, and the loss."""
+    leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
+    loss = support_loss(network, kind, leaves, images, labels)
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    torch.clear_autocast_cache()  # it keeps low-precision copies of the weights of every step
+    return dict(zip(leaves, gradients, strict=True)), loss.detach()
+
+
+def gradients_of_all(
+    network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
+) -> tuple[Weights, Tensor]:
+    """The same for weights ``[E, ...]`` and images ``[E, N, 3, H, W]`` of E tasks: losses are ``[E]``."""
+    loss = partial(support_loss, network, kind)
+    return vmap(grad_and_value(loss), in_dims=(0, 0, None))(weights, images, labels)
+
+
+def minibatches(images: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Indices ``[steps, batch]``: all images in a new order, again and again, cut into batches.
+
+    A batch holds at most all images, each once unless an order ends within it.
+    """
+    batch = min(batch, images)
+    orders = -(-steps * batch // images)
+    drawn = torch.cat([torch.randperm(images, generator=generator) for _ in range(orders)])
+    return drawn[: steps * batch].view(steps, batch)
+
+
+@torch.no_grad()
+def adam(learner: Learner, gradients: Weights, rate: float) -> Learner:
+    """One step of Adam with beta1 = 0 (Kingma and Ba 2015, algorithm 1); elementwise, so for all episodes."""
+    updates = learner.updates + 1
+    moments = {k: DECAY * m + (1 - DECAY) * gradients[k] ** 2 for k, m in learner.moments.items()}
+    correction = 1 - DECAY**updates
+    weights = {
+        k: w - rate * gradients[k] / ((moments[k] / correction).sqrt() + EPSILON)
+        for k, w in learner.weights.items()
+    }
+    return Learner(weights, moments, updates)

@@ -1,0 +1,113 @@
+"""Batch norm where a network learns from a support set: whose statistics normalise which images.
+
+An answer must not depend on the other queries. So the support set is normalised by its own statistics, and
+a query by those that the support set has in the adapted network, layer by layer: MetaBN of Bronskill et
+al. 2020, TaskNorm: Rethinking Batch Normalization for Meta-Learning, section 3.2. Gradients flow through
+the statistics. The backbone stays as it is: these are contexts that its calls of batch norm run in, timm's
+included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+BatchNorm = Literal["support", "running", "transductive"]
+Statistics = list[tuple[Tensor, Tensor]]  # mean and variance ``[channels]`` of each layer, in order
+
+
+class OwnStatistics(TorchFunctionMode):
+    """Each batch is normalised by its own statistics; running ones are neither used nor moved."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replace batch norm, and nothing else."""
+        if func is F.batch_norm:
+            return self.batch_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """`F.batch_norm` with the same arguments; those that do not matter here are ignored."""
+        return F.batch_norm(input, None, None, weight, bias, training=True, eps=eps)
+
+
+class TakenStatistics(OwnStatistics):
+    """As `OwnStatistics`, and keeps those of one forward in `layers`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: Statistics = []
+
+    def batch_norm(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:
+        """Take the layer's statistics, in float32 at least."""
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=[0, *range(2, input.ndim)], correction=0)
+        self.layers.append((mean, variance))
+        return super().batch_norm(input, *rest, **named)
+
+
+class GivenStatistics(OwnStatistics):
+    """One forward is normalised by the statistics of an earlier one.
+
+    Args:
+        layers: as `TakenStatistics` left them, of the same network.
+    """
+
+    def __init__(self, layers: Statistics) -> None:
+        super().__init__()
+        self.layers = iter(layers)
+
+    def batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) * weight + bias."""
+        mean, variance = next(self.layers)
+        # torch has no gradient for given statistics, but for weight and bias: they go in there.
+        scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+        shift = -mean * scale if bias is None else bias - mean * scale
+        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+        return F.batch_norm(input, zero, one, scale, shift, training=False, eps=0.0)
+
+
+def support_norm(kind: BatchNorm) -> AbstractContextManager:
+    """What support images go through the network in: their own statistics, or the running ones."""
+    return nullcontext() if kind == "running" else OwnStatistics()
+
+
+def query_norm(kind: BatchNorm, support: Callable[[], object]) -> Callable[[], AbstractContextManager]:
+    """Makes the contexts that queries go through the network in, one for each forward.
+
+    Args:
+        kind: `support` statistics, `running` ones, or the queries' own (`transductive`).
+        support: sends the support set through the network that the queries will meet.
+    """
+    if kind != "support":
+        return lambda: support_norm(kind)
+    with TakenStatistics() as taken:
+        support()
+    return lambda: GivenStatistics(taken.layers)

@@ -1,0 +1,42 @@
+"""Fixtures for data sets: nothing cached, no network but this machine's own, and a server on it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def isolated(tmp_path, monkeypatch) -> None:
+    """An empty cache, and no network but this machine's own."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.delenv("FEWSHOT_DATA", raising=False)
+    resolve = socket.getaddrinfo
+
+    def no_network(host, *arguments, **options):
+        if host != "127.0.0.1":
+            raise socket.gaierror(-2, "Name or service not known")
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Serves a folder by HTTP: folder -> URL, without a slash at its end."""
+    with ExitStack() as running:
+
+        def start(folder: Path) -> str:
+            handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+            server = running.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            running.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start

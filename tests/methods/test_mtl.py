@@ -1,0 +1,429 @@
+"""Meta-transfer learning against learn2learn, slow loops, and what each stage may and may not change."""
+
+import copy
+import io
+
+import learn2learn
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bench import callbacks, training
+from bench.batches import Normaliser
+from bench.progress import Progress
+from methods.backbones import build
+from methods.method import EpisodeBatch, Episodes, LabelledBatch, Shuffled, Stages
+from methods.mtl import MTL, descent
+from methods.scale_shift import ScaleShiftConv
+
+WAY, SHOT, QUERIES, DIM = 4, 3, 7, 6
+CLASSES = 8
+SCRATCH = {"pretrain": False, "scale_shift": False}
+SMOKE = {name: value for name, value in MTL.presets["smoke"].items() if name != "backbone"}
+
+
+class Flat(nn.Flatten):
+    """A backbone without weights: the images are the embeddings."""
+
+    dim = DIM
+
+
+def mtl(backbone: nn.Module | None = None, seed: int = 0, **changes) -> MTL:
+    torch.manual_seed(seed)
+    return MTL(backbone or build("conv4", 16), MTL.Hyperparameters(**(SMOKE | changes)), CLASSES)
+
+
+def episodes(seed: int = 3, count: int = 2, way: int = 5, shot: int = 2, query: int = 3) -> EpisodeBatch:
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.stack([torch.randperm(way * query, generator=rng) % way for _ in range(count)])
+    classes = torch.stack([torch.randperm(CLASSES, generator=rng)[:way] for _ in range(count)])
+    return EpisodeBatch(
+        torch.randn(count, way, shot, 3, 16, 16, generator=rng),
+        torch.randn(count, way * query, 3, 16, 16, generator=rng),
+        labels,
+        classes,
+    )
+
+
+def labelled(seed: int = 4) -> LabelledBatch:
+    rng = torch.Generator().manual_seed(seed)
+    return LabelledBatch(torch.randn(16, 3, 16, 16, generator=rng), torch.arange(16) % CLASSES)
+
+
+def stepped(method: MTL, batches: list) -> MTL:
+    """The method after these batches, each of which its own optimizer has stepped on."""
+    found = [stage["optimizer"] for stage in method.configure_optimizers()]
+    for batch in batches:
+        optimizer = found[0 if isinstance(batch, LabelledBatch) else -1]
+        optimizer.zero_grad()
+        method.training_step(batch, 0).backward()
+        optimizer.step()
+    return method
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def state(module: nn.Module) -> dict:
+    return copy.deepcopy(module.state_dict())
+
+
+# --- the base-learner ------------------------------------------------------------------------------
+
+
+def test_descent_equals_a_slow_loop_for_each_episode():
+    torch.manual_seed(0)
+    support = torch.randn(3, WAY, SHOT, DIM, dtype=torch.float64)
+    weight, bias = torch.randn(WAY, DIM, dtype=torch.float64), torch.randn(WAY, dtype=torch.float64)
+    moved, raised = descent(support, weight, bias, steps=40, rate=0.3)
+    for e in range(3):
+        w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        for _ in range(40):
+            losses = [
+                torch.logsumexp(w @ support[e, c, k] + b, 0) - (w[c] @ support[e, c, k] + b[c])
+                for c in range(WAY)
+                for k in range(SHOT)
+            ]
+            of_w, of_b = torch.autograd.grad(sum(losses) / len(losses), (w, b))
+            w, b = (w - 0.3 * of_w).detach().requires_grad_(), (b - 0.3 * of_b).detach().requires_grad_()
+        torch.testing.assert_close(weight + moved[e], w.detach())
+        torch.testing.assert_close(bias + raised[e], b.detach())
+
+
+@pytest.fixture
+def adapted():
+    """One episode on raw embeddings, and learn2learn's MAML that has adapted to it in float64."""
+    method = mtl(Flat(), **SCRATCH, train_way=WAY, inner_steps=30, inner_learning_rate=0.2)
+    torch.manual_seed(1)
+    support = torch.randn(1, WAY, SHOT, DIM, requires_grad=True)
+    query = torch.randn(1, QUERIES, DIM, requires_grad=True)
+    linear = nn.Linear(DIM, WAY).double()
+    linear.load_state_dict(method.base_learner.state_dict())
+    learner = learn2learn.algorithms.MAML(linear, lr=0.2, first_order=True)
+    clone = learner.clone()
+    labels = torch.arange(WAY).repeat_interleave(SHOT)
+    for _ in range(30):
+        clone.adapt(F.cross_entropy(clone(support[0].detach().double().flatten(0, 1)), labels))
+    return method, support, query, learner, clone
+
+
+def test_adaptation_equals_learn2learn_s_first_order_maml(adapted):
+    method, support, query, _, clone = adapted
+    logits = method.episode_logits(support, query)[0]
+    torch.testing.assert_close(logits.double(), clone(query[0].double()), rtol=1e-5, atol=1e-5)
+
+
+def test_the_outer_gradient_is_learn2learn_s_first_order_gradient(adapted):
+    """To the first weights and the query embeddings; the support embeddings get none."""
+    method, support, query, learner, clone = adapted
+    answers = torch.arange(QUERIES) % WAY
+    F.cross_entropy(method.episode_logits(support, query)[0], answers).backward()
+    ours = [method.base_learner.weight.grad, method.base_learner.bias.grad, query.grad]
+    there = query[0].detach().double().requires_grad_()
+    F.cross_entropy(clone(there), answers).backward()
+    theirs = [learner.module.weight.grad, learner.module.bias.grad, there.grad[None]]
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=1e-6)
+    assert support.grad is None
+
+
+def test_classifiers_start_from_the_learned_weights():
+    """Without a step it is the learned classifier; with steps, the one that starts there."""
+    support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
+    for steps, same in ((0, True), (1, False)):
+        method = mtl(Flat(), **SCRATCH, train_way=WAY)
+        object.__setattr__(method.hp, "inner_steps", steps)
+        untouched = method.base_learner(query)
+        assert torch.allclose(method.episode_logits(support, query), untouched, atol=1e-6) == same
+
+
+def test_episodes_of_another_size_start_where_no_class_is_preferred():
+    method = mtl(Flat(), **SCRATCH, train_way=WAY)
+    support, query = torch.randn(1, WAY + 2, SHOT, DIM), torch.randn(1, QUERIES, DIM)
+    logits = method.episode_logits(support, query)
+    assert logits.shape == (1, QUERIES, WAY + 2)
+    swapped = [5, 3, 0, 1, 4, 2]
+    torch.testing.assert_close(
+        method.episode_logits(support[:, swapped], query), logits[..., swapped], rtol=1e-4, atol=1e-5
+    )
+    # Rows that are all alike are as good as zeros.
+    with torch.no_grad():
+        method.base_learner.weight[:] = torch.randn(DIM)
+        method.base_learner.bias[:] = 3.0
+    ours, theirs = (mtl(Flat(), **SCRATCH, train_way=way) for way in (WAY + 2, WAY))
+    ours.base_learner.weight.data[:] = torch.randn(DIM)
+    torch.testing.assert_close(
+        ours.episode_logits(support, query).softmax(2),
+        theirs.episode_logits(support, query).softmax(2),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_logits_are_in_full_precision_under_autocast():
+    method = mtl(Flat(), **SCRATCH, train_way=WAY)
+    support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = method.episode_logits(support, query)
+    torch.testing.assert_close(inside, method.episode_logits(support, query))
+
+
+# --- what is trained -------------------------------------------------------------------------------
+
+
+def test_pretraining_classifies_base_classes_and_leaves_scales_shifts_and_the_base_learner():
+    method = mtl()
+    before = state(method)
+    batch = labelled()
+    loss = stepped(copy.deepcopy(method), []).training_step(batch, 0)
+    embeddings = build_plain(method)(batch.images)
+    logits = embeddings @ method.classifier.weight.T + method.classifier.bias
+    expected = -torch.stack([row.log_softmax(0)[c] for row, c in zip(logits, batch.labels, strict=True)])
+    assert loss.item() == pytest.approx(expected.mean().item(), rel=1e-4)
+    moved = changed(before, stepped(method, [batch]).state_dict())
+    assert {name.rpartition(".")[2] for name in before} - {name.rpartition(".")[2] for name in moved} == {
+        "scale",
+        "shift",
+    }
+    assert not any(name.startswith("base_learner") for name in moved)
+    assert {"classifier.weight", "backbone.0.0.conv.weight", "backbone.0.1.running_mean"} <= moved
+
+
+def build_plain(method: MTL) -> nn.Module:
+    """The method's backbone without scales and shifts."""
+    plain = build("conv4", 16)
+    plain.load_state_dict(
+        {
+            name.replace(".conv.", "."): value
+            for name, value in method.backbone.state_dict().items()
+            if not name.endswith((".scale", ".shift"))
+        }
+    )
+    return plain
+
+
+def test_on_episodes_only_scales_shifts_and_the_base_learner_change():
+    method = stepped(mtl(), [labelled()])
+    before = state(method)
+    moved = changed(before, stepped(method, [episodes(5), episodes(6)]).state_dict())
+    scales_and_shifts = {f"backbone.{block}.0.{kind}" for block in range(4) for kind in ("scale", "shift")}
+    assert moved == scales_and_shifts | {"base_learner.weight", "base_learner.bias"}
+
+
+def test_without_scale_shift_only_the_base_learner_changes():
+    method = stepped(mtl(scale_shift=False), [labelled()])
+    assert not any(isinstance(module, ScaleShiftConv) for module in method.modules())
+    before = state(method)
+    moved = changed(before, stepped(method, [episodes(5)]).state_dict())
+    assert moved == {"base_learner.weight", "base_learner.bias"}
+
+
+def test_from_scratch_episodes_train_everything():
+    method = mtl(**SCRATCH)
+    before = state(method)
+    assert changed(before, stepped(method, [episodes(5)]).state_dict()) == before.keys()
+
+
+@pytest.mark.parametrize("changes", [{}, {"scale_shift": False}])
+def test_batch_norm_stays_frozen_when_the_harness_returns_from_validation(changes):
+    method = mtl(**changes)
+    assert all(module.training for module in method.modules())
+    method.training_step(episodes(), 0)
+    for _ in range(2):
+        assert method.training and not any(module.training for module in method.backbone.modules())
+        method.eval()
+        assert not method.training
+        method.train()  # as after a validation
+    images = episodes().query[0]  # whose embeddings do not depend on each other in training either
+    torch.testing.assert_close(method.embed(images)[:1], method.embed(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_from_scratch_batch_norm_learns():
+    method = mtl(**SCRATCH)
+    method.training_step(episodes(), 0)
+    method.eval()
+    method.train()
+    assert all(module.training for module in method.modules())
+
+
+def test_what_is_asked_for():
+    assert mtl(steps=100, pretrain_share=0.75, train_shot=5).batches() == Stages(
+        Shuffled(32), 75, Episodes(5, 5, 5, 2)
+    )
+    assert [mtl(steps=steps, pretrain_share=0.9).pretrain_steps for steps in (1, 2, 3, 20)] == [0, 1, 2, 18]
+    assert mtl(**SCRATCH, train_query=15, episodes=1).batches() == Episodes(5, 1, 15, 1)
+    assert mtl(**SCRATCH, train_way=30).batches().way == CLASSES
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"pretrain": False}, "scale_shift adjusts pretrained filters: with pretrain=false it must be false"),
+        ({"pretrain_share": 0.0}, "pretrain_share must be between 0 and 1"),
+        ({"pretrain_share": 1.0}, "pretrain_share must be between 0 and 1"),
+    ],
+)
+def test_switches_that_contradict_each_other(changes, message):
+    with pytest.raises(ValueError, match=message):
+        mtl(**changes)
+
+
+def test_the_paper_s_learning_rates():
+    """SGD x0.2 every 30 epochs of 300 batches; Adam with two rates, halved every 10 epochs of 100 tasks."""
+    preset = {name: value for name, value in MTL.presets["paper"].items() if name != "backbone"}
+    backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten())
+    backbone.dim = 2
+    method = MTL(backbone, MTL.Hyperparameters(**preset), 64)
+    assert method.batches() == Stages(Shuffled(128), 100 * 300, Episodes(5, 1, 15, 1))
+    first, outer = method.configure_optimizers()
+    sgd, adam = first["optimizer"], outer["optimizer"]
+    assert isinstance(sgd, torch.optim.SGD) and isinstance(adam, torch.optim.Adam)
+    assert {group["momentum"] for group in sgd.param_groups} == {0.9}
+    assert sorted(group["weight_decay"] for group in sgd.param_groups) == [0.0, 5e-4]
+    base_learner, others = ({id(p) for p in group["params"]} for group in adam.param_groups)
+    assert base_learner == {id(p) for p in method.base_learner.parameters()}
+    assert others == {id(p) for p in method.scales_and_shifts()}
+    assert (first["lr_scheduler"].step_size, outer["lr_scheduler"].step_size) == (30 * 300, 10 * 100)
+    assert rates(first) == [pytest.approx([0.1, 0.1]), pytest.approx([0.02, 0.02])]
+    assert rates(outer) == [pytest.approx([1e-3, 1e-4]), pytest.approx([5e-4, 5e-5])]
+
+
+def rates(stage: dict) -> list[list[float]]:
+    """Learning rates of a stage's groups just before, and after, they first fall."""
+    schedule = stage["lr_scheduler"]
+    stage["optimizer"].step()
+    found = []
+    for _ in range(schedule.step_size):
+        found.append(schedule.get_last_lr())
+        schedule.step()
+    return [found[-1], schedule.get_last_lr()]
+
+
+# --- hard tasks ------------------------------------------------------------------------------------
+
+
+def test_the_rounds_go_on_from_a_checkpoint():
+    method = mtl(random_tasks=4, hard_tasks=4)
+    for classes in ([1, 2], [3, 4]):
+        assert method.next_classes() is None
+        method.rounds.collect(torch.tensor(classes))
+    method.next_classes()
+    checkpoint: dict = {}
+    method.on_save_checkpoint(checkpoint)
+    again = mtl(seed=9, random_tasks=4, hard_tasks=4)
+    again.on_load_checkpoint(copy.deepcopy(checkpoint))
+    assert torch.equal(again.next_classes(), method.next_classes())
+    assert again.next_classes() is None
+
+
+def test_training_fills_the_pool_and_the_next_tasks_come_from_it():
+    method = mtl(random_tasks=4, hard_tasks=2)
+    failed = []
+    for seed in (1, 2):
+        assert method.next_classes() is None
+        batch = episodes(seed)
+        method.training_step(batch, 0)
+        made = method.embed(batch.support.flatten(0, 2)).unflatten(0, (2, 5, 2))
+        logits = method.episode_logits(made, method.embed(batch.query.flatten(0, 1)).unflatten(0, (2, -1)))
+        for e in range(2):
+            accuracies = [
+                (logits[e].argmax(1)[batch.labels[e] == c] == c).float().mean().item() for c in range(5)
+            ]
+            # Of several worst classes any will do.
+            failed.append({batch.classes[e, c].item() for c in range(5) if accuracies[c] == min(accuracies)})
+    assert len(method.rounds.failed) == 4
+    assert all(own in allowed for own, allowed in zip(method.rounds.failed, failed, strict=True))
+    wanted = method.next_classes()
+    assert wanted.shape == (2, 5)
+    distinct = set(method.rounds.failed)
+    for episode in wanted.tolist():
+        assert distinct <= set(episode) if len(distinct) <= 5 else set(episode) <= distinct
+
+
+def test_without_hard_task_batch_all_tasks_are_random():
+    method = mtl(hard_task_batch=False)
+    for _ in range(30):
+        assert method.next_classes() is None
+    method.training_step(episodes(), 0)
+    assert method.rounds.failed == []
+
+
+# --- through the harness ---------------------------------------------------------------------------
+
+
+def fit(method: MTL, tiny, split, run_dir) -> training.Trained:
+    return training.train(
+        method,
+        tiny,
+        split,
+        Normaliser(tiny.images, split.train),
+        seed=0,
+        precision="32-true",
+        device=torch.device("cpu"),
+        run_dir=run_dir,
+        progress=Progress(io.StringIO()),
+    )
+
+
+@pytest.fixture(autouse=True)
+def few_validation_episodes(monkeypatch):
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
+    monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"hard_task_batch": False}, {"scale_shift": False}, SCRATCH], ids=str
+)
+def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
+    method = mtl(**changes)
+    kinds, steps, drawn = [], [], []
+    step, ask = method.training_step, method.next_classes
+
+    def watched(batch, batch_idx):
+        kinds.append(type(batch))
+        steps.append(method.trainer.global_step)
+        return step(batch, batch_idx)
+
+    def asked():
+        drawn.append(ask())
+        return drawn[-1]
+
+    method.training_step, method.next_classes = watched, asked
+    trained = fit(method, tiny, tiny_split, tmp_path)
+    first = 0 if changes == SCRATCH else 6
+    assert kinds == [LabelledBatch] * first + [EpisodeBatch] * (12 - first)
+    assert steps == list(range(12))  # exactly one optimizer step a batch
+    assert trained.best_validation is not None and trained.best_validation > 0.2
+    hard = [classes is not None for classes in drawn]
+    if changes.get("hard_task_batch", True):
+        assert hard == [False, False, True, True] * ((12 - first) // 4) + [False, False] * (first // 6)
+    else:
+        assert not any(hard)
+
+
+def test_it_learns(tiny, tiny_split, tmp_path):
+    trained = fit(mtl(steps=24, pretrain_learning_rate=0.05), tiny, tiny_split, tmp_path)
+    assert trained.best_validation > 0.5  # of five classes
+
+
+def test_an_interrupted_training_ends_where_the_whole_one_does(tiny, tiny_split, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    whole = mtl()
+    fit(whole, tiny, tiny_split, tmp_path / "whole")
+
+    class Interrupted(MTL):
+        def training_step(self, batch, batch_idx):
+            if self.trainer.global_step == 9:  # among the hard tasks
+                raise KeyboardInterrupt
+            return super().training_step(batch, batch_idx)
+
+    torch.manual_seed(0)
+    broken = Interrupted(build("conv4", 16), MTL.Hyperparameters(**SMOKE), CLASSES)
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, tiny, tiny_split, tmp_path / "two")
+    again = mtl(seed=1)
+    fit(again, tiny, tiny_split, tmp_path / "two")
+    ours, theirs = again.state_dict(), whole.state_dict()
+    assert not changed(ours, theirs)

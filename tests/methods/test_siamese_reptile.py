@@ -1,0 +1,320 @@
+"""Reptile on triplets: the update by hand in float64, what a task holds, and a short training."""
+
+import copy
+import io
+from collections import Counter
+from itertools import islice, product
+from math import exp, log, log1p
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor, nn
+
+from bench import callbacks, training
+from bench.batches import Normaliser, TrainingBatches
+from bench.episodes import ClassPool
+from bench.preparation import _check_batches
+from bench.progress import Progress
+from bench.training import images_per_batch
+from methods.backbones import build
+from methods.method import AnchorTasks, LabelledBatch, TaskBatch
+from methods.siamese_reptile import SiameseReptile
+from methods.siamese_triplet import SiameseTriplet
+
+CPU = torch.device("cpu")
+BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+PAPER = {name: value for name, value in SiameseReptile.presets["paper"].items() if name != "backbone"}
+
+
+def siamese(backbone: nn.Module | None = None, **changes) -> SiameseReptile:
+    return SiameseReptile(backbone or nn.Identity(), SiameseReptile.Hyperparameters(**changes), 8)
+
+
+def alike(distance: str, a: Tensor, b: Tensor) -> Tensor:
+    if distance == "cosine":
+        return (a * b).sum() / ((a * a).sum().sqrt() * (b * b).sum().sqrt())
+    return -((a - b) ** 2).sum().sqrt()
+
+
+class Small(nn.Sequential):
+    """A layer and batch norm: all that Reptile has to move."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.BatchNorm1d(5))
+        self.dim = 5
+
+
+def tasks(count: int, steps: int, triplets: int, seed: int = 0) -> TaskBatch:
+    rng = torch.Generator().manual_seed(seed)
+    shape = (count, steps, triplets, 3, 2, 2)
+    centres = torch.randn(count, 1, 1, 3, 2, 2, generator=rng)
+    noise = [0.7 * torch.randn(shape, generator=rng) for _ in range(3)]
+    return TaskBatch(centres + noise[0], centres + noise[1], torch.randn(shape, generator=rng) + noise[2])
+
+
+def by_hand(start: dict[str, Tensor], batch: TaskBatch, method: SiameseReptile, meta_step: float) -> dict:
+    """theta + meta-step / T x sum of (theta_task - theta), every derivative and step spelt out in float64."""
+    hp, moved = method.hp, {name: torch.zeros_like(value) for name, value in start.items()}
+    for anchors, positives, negatives in zip(*(part.double() for part in batch), strict=True):
+        theta = {name: value.clone() for name, value in start.items()}
+        velocity = {name: torch.zeros_like(value) for name, value in start.items()}
+        for images in zip(anchors, positives, negatives, strict=True):
+            x = torch.cat(images).flatten(1)
+            trained = [theta[name].requires_grad_() for name in ("1.weight", "2.weight", "2.bias")]
+            made = x @ trained[0].T
+            mean, variance = made.mean(0), ((made - made.mean(0)) ** 2).mean(0)
+            out = (made - mean) / (variance + 1e-5).sqrt() * trained[1] + trained[2]
+            a, p, n = out.split(len(x) // 3)
+            gradients = torch.autograd.grad(slow_loss(method, a, p, n), trained)
+            with torch.no_grad():
+                for name, gradient in zip(("1.weight", "2.weight", "2.bias"), gradients, strict=True):
+                    decay = hp.weight_decay if name == "1.weight" else 0.0
+                    slope = gradient + decay * theta[name]
+                    velocity[name] = 0.9 * velocity[name] + slope
+                    theta[name] = theta[name] - hp.learning_rate * (slope + 0.9 * velocity[name])
+                unbiased = variance * len(x) / (len(x) - 1)
+                theta["2.running_mean"] = 0.9 * theta["2.running_mean"] + 0.1 * mean
+                theta["2.running_var"] = 0.9 * theta["2.running_var"] + 0.1 * unbiased
+        moved = {name: moved[name] + (theta[name].detach() - start[name]) for name in moved}
+    return {name: value + meta_step * moved[name] / len(batch.anchors) for name, value in start.items()}
+
+
+def slow_loss(method: SiameseReptile, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
+    hp = method.hp
+    if hp.mining == "random":
+        margin = hp.margin or {"cosine": 0.3, "euclidean": 1.0}[hp.distance]
+        terms = [
+            alike(hp.distance, x, z) - alike(hp.distance, x, y) + margin
+            for x, y, z in zip(a, p, n, strict=True)
+        ]
+        return torch.stack([term.clamp(min=0) for term in terms]).mean()
+    terms, own, t = [], [*a, *p], hp.temperature
+    for i, j in product(range(len(own)), repeat=2):
+        if i != j:
+            total = sum((alike(hp.distance, own[i], z) / t).exp() for z in n)
+            terms.append((1 + total * (-alike(hp.distance, own[i], own[j]) / t).exp()).log())
+    return torch.stack(terms).mean()
+
+
+@BOTH
+@pytest.mark.parametrize("mining", ["soft", "random"])
+@pytest.mark.parametrize("count, steps, meta_step", [(1, 1, 1.0), (1, 3, 0.01), (3, 2, 0.5)])
+def test_the_update_is_reptile_s_formula(distance, mining, count, steps, meta_step):
+    torch.manual_seed(0)
+    method = siamese(
+        Small(), distance=distance, mining=mining, meta_step=meta_step, temperature=0.5, weight_decay=0.1
+    )
+    start = {
+        name: value.clone() for name, value in method.backbone.state_dict().items() if "tracked" not in name
+    }
+    batch = tasks(count, steps, triplets=4)
+    expected = by_hand({name: value.double() for name, value in start.items()}, batch, method, meta_step)
+    optimizer = method.configure_optimizers()["optimizer"]
+    method.training_step(batch, 0).backward()
+    optimizer.step()
+    after = method.backbone.state_dict()
+    for name, value in start.items():
+        moved, wanted = (after[name] - value).double(), expected[name] - value.double()
+        # A shift of all embeddings changes no Euclidean distance.
+        assert wanted.norm() > 1e-5 or (distance, name) == ("euclidean", "2.bias")
+        assert (moved - wanted).norm() < 1e-3 * wanted.norm() + 1e-6, name
+
+
+def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, tiny_split, tmp_path):
+    """Against clones trained one by one, each with the state that the last meta-step left."""
+    hp = {"steps": 4, "tasks": 2, "inner_steps": 2, "triplets": 3, "meta_step": 0.8}
+    torch.manual_seed(0)
+    method = siamese(build("conv4"), **hp)
+    reference, learner = copy.deepcopy(method.backbone), copy.deepcopy(method)
+    normalise = Normaliser(tiny.images, tiny_split.train)
+    batches = iter(TrainingBatches(tiny, tiny_split, method.batches(), normalise, 0, CPU))
+    for step in range(4):
+        reference.train()
+        before, learnt = copy.deepcopy(reference.state_dict()), []
+        for task in zip(*next(batches), strict=True):
+            clone = copy.deepcopy(reference)
+            learner.learn(clone, *task)
+            learnt.append(clone.state_dict())
+        for name, value in before.items():
+            if value.is_floating_point():
+                there = sum(state[name] for state in learnt) / 2
+                value += 0.8 * (1 - step / 4) * (there - value)
+        reference.load_state_dict(before)
+    train(method, tiny, tiny_split, tmp_path)
+    for name, value in method.backbone.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, reference.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def train(method: SiameseReptile, data, split, run_dir) -> training.Trained:
+    normalise = Normaliser(data.images, split.train)
+    return training.train(
+        method,
+        data,
+        split,
+        normalise,
+        seed=0,
+        precision="32-true",
+        device=CPU,
+        run_dir=run_dir,
+        progress=Progress(io.StringIO()),
+    )
+
+
+def test_it_learns(tiny, tiny_split, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
+    torch.manual_seed(0)
+    method = siamese(build("conv4"), steps=30, tasks=2, inner_steps=2, triplets=6)
+    normalise = Normaliser(tiny.images, tiny_split.train)
+    scored = callbacks.Validation(tiny, tiny_split, normalise, "32-true", 1, callbacks.Curves(1))
+    untrained = np.mean(list(scored.scores(method).values()))
+    result = train(method, tiny, tiny_split, tmp_path)
+    loss = [value for _, value in result.curves["loss"]]
+    assert np.mean(loss[-3:]) < 0.7 * np.mean(loss[:3])
+    assert result.best_validation is not None and result.best_validation > untrained
+
+
+def test_inner_steps_see_the_last_step_s_weights_inside_autocast():
+    """Autocast keeps the weights it has cast; a step of the inner optimizer makes them stale."""
+    torch.manual_seed(0)
+    method = siamese(build("conv4"), inner_steps=3, learning_rate=0.2)
+    rng = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, 4, 3, 16, 16, generator=rng) for _ in range(3)]
+    inside, alone = (copy.deepcopy(method.backbone) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        method.learn(inside, *images)
+    filters = [p for p in alone.parameters() if p.ndim > 1]
+    others = [p for p in alone.parameters() if p.ndim <= 1]
+    groups = [{"params": filters, "weight_decay": 5e-4}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=0.2, momentum=0.9, nesterov=True)
+    for batch in zip(*images, strict=True):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = method.triplet_loss(*alone(torch.cat(batch)).float().chunk(3))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(inside.parameters(), alone.parameters(), strict=True))
+
+
+@BOTH
+def test_soft_mining_equals_a_slow_loop(distance):
+    a, p, n = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0)).double()
+    method, own, terms = siamese(distance=distance), [*a, *p], []
+    for i, j in product(range(12), repeat=2):
+        if i != j:
+            negatives = sum(exp(alike(distance, own[i], z) / 0.1) for z in n)
+            terms.append(log1p(exp(log(negatives) - alike(distance, own[i], own[j]) / 0.1)))
+    assert method.triplet_loss(a, p, n).item() == pytest.approx(sum(terms) / 132, rel=1e-4)
+
+
+@BOTH
+def test_soft_mining_is_siamese_triplet_s_where_one_class_has_positives(distance):
+    a, p, n = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
+    theirs = SiameseTriplet(nn.Identity(), SiameseTriplet.Hyperparameters(distance=distance), 8)
+    labels = torch.tensor([0] * 12 + [1, 2, 3, 4, 5, 6])
+    expected = theirs.training_step(LabelledBatch(torch.cat([a, p, n]), labels), 0)
+    assert siamese(distance=distance).triplet_loss(a, p, n).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("margin", [0.0, 0.7])
+def test_random_triplets_by_hand(distance, margin):
+    a, p, n = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0))
+    used = margin or {"cosine": 0.3, "euclidean": 1.0}[distance]
+    terms = [
+        float(alike(distance, x, z) - alike(distance, x, y)) + used for x, y, z in zip(a, p, n, strict=True)
+    ]
+    assert min(terms) < 0 < max(terms)
+    loss = siamese(distance=distance, mining="random", margin=margin).triplet_loss(a, p, n)
+    assert loss.item() == pytest.approx(sum(max(0.0, term) for term in terms) / 40, rel=1e-4)
+
+
+@BOTH
+def test_answers_are_siamese_triplet_s(distance):
+    torch.manual_seed(0)
+    ours = siamese(build("conv4"), distance=distance).eval()
+    theirs = SiameseTriplet(ours.backbone, SiameseTriplet.Hyperparameters(distance=distance), 8).eval()
+    images = torch.randn(12, 3, 16, 16)
+    made = ours.embed(images)
+    assert torch.equal(made, theirs.embed(images))
+    support, query = made[:6].view(1, 3, 2, -1), made[None, 6:]
+    assert torch.equal(ours.episode_logits(support, query), theirs.episode_logits(support, query))
+    base = torch.randn(4, made.shape[1])
+    joint = ours.joint_logits(base, support[0], query[0])
+    assert torch.equal(joint, theirs.joint_logits(base, support[0], query[0])) and joint.shape == (6, 7)
+    assert torch.equal(ours.similarity(made[:6], made[6:]), theirs.similarity(made[:6], made[6:]))
+
+
+def test_the_source_s_numbers():
+    method = siamese(**PAPER)
+    assert method.batches() == AnchorTasks(tasks=1, batches=30, triplets=128)
+    assert SiameseReptile.presets["paper"]["backbone"] == "resnet56"
+    assert (method.hp.steps, method.hp.learning_rate, method.margin) == (10_000, 1e-3, 0.3)
+    assert {method.meta_step(step) for step in (0, 5000, 9999)} == {0.01}
+    falling = siamese(steps=10, meta_step=0.5)
+    assert [falling.meta_step(step) for step in (0, 5, 10)] == pytest.approx([0.5, 0.25, 0.0])
+
+
+@pytest.fixture(scope="module")
+def plain(tiny, tiny_split):
+    """Batches as raw pixels, neither cropped nor flipped."""
+
+    def made(spec: AnchorTasks, seed: int = 0) -> TrainingBatches:
+        batches = TrainingBatches(tiny, tiny_split, spec, lambda images: images.float(), seed, CPU)
+        batches._take = lambda index, generator: batches.images[torch.from_numpy(index)]
+        return batches
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def class_of(tiny, tiny_split):
+    """Base class 0..7 of raw pixels; KeyError where they are no base training image."""
+    known = {
+        tiny.images[i].numpy().tobytes(): tiny_split.base.index(int(tiny.labels[i])) for i in tiny_split.train
+    }
+    return lambda images: [known[image.numpy().tobytes()] for image in images]
+
+
+def test_a_task_holds_one_anchor_class_only(plain, class_of):
+    anchor_classes, negative_classes = Counter(), Counter()
+    spec = AnchorTasks(tasks=2, batches=3, triplets=5)
+    for batch in islice(plain(spec), 200):
+        assert isinstance(batch, TaskBatch)
+        assert all(part.shape == (2, 3, 5, 3, 16, 16) for part in batch)
+        for anchors, positives, negatives in zip(*batch, strict=True):
+            own = set(class_of([*anchors.flatten(0, 1), *positives.flatten(0, 1)]))
+            others = class_of(negatives.flatten(0, 1))
+            assert len(own) == 1 and not own & set(others)
+            for images in zip(anchors, positives, strict=True):
+                assert len({image.numpy().tobytes() for image in torch.cat(images)}) == 10
+            anchor_classes.update(own)
+            negative_classes.update(others)
+        assert not torch.equal(batch.anchors[0, 0], batch.anchors[0, 1])
+    for seen in (anchor_classes, negative_classes):
+        assert len(seen) == 8 and chisquare(list(seen.values())).pvalue > 0.001
+
+
+def test_tasks_come_again_with_the_seed_and_are_augmented(plain, tiny, tiny_split):
+    spec = AnchorTasks(2, 2, 3)
+    once, again, other = (list(islice(plain(spec, seed), 2)) for seed in (5, 5, 6))
+    for left, right, different in zip(once, again, other, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+        assert not torch.equal(left.anchors, different.anchors)
+    assert not torch.equal(once[0].anchors, once[1].anchors)
+    normalise = Normaliser(tiny.images, tiny_split.train)
+    (made,) = islice(TrainingBatches(tiny, tiny_split, spec, normalise, 5, CPU), 1)
+    assert all(part.dtype == torch.float32 and part.shape == (2, 2, 3, 3, 16, 16) for part in made)
+    assert images_per_batch(spec) == 36 == sum(part.numel() for part in made) // (3 * 16 * 16)
+    assert not torch.equal(made.anchors, normalise(once[0].anchors.flatten(0, 2)).unflatten(0, (2, 2, 3)))
+
+
+def test_what_the_base_classes_cannot_fill_is_refused():
+    pool = ClassPool(np.repeat(np.arange(3), 10))
+    assert _check_batches(AnchorTasks(4, 30, 5), pool) is None
+    with pytest.raises(ValueError, match="needs 12 training images a class; the smallest base class has 10"):
+        _check_batches(AnchorTasks(1, 1, 6), pool)
+    with pytest.raises(ValueError, match="trains on 2 classes at a time; there are 1 base classes"):
+        _check_batches(AnchorTasks(1, 1, 2), ClassPool(np.zeros(10, int)))

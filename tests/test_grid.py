@@ -1,0 +1,218 @@
+"""The grid of runs that flags and a configuration file make."""
+
+from pathlib import Path
+
+import pytest
+from command_line import complaint
+
+from bench.config import RunConfig, resolve
+from bench.errors import UserError
+from bench.grid import build, separated
+
+ABLATION = Path(__file__).parents[1] / "configs" / "mtl_ablation.yaml"
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Writes run.yaml into an empty working directory, and gives its path."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(content: str) -> Path:
+        Path("run.yaml").write_text(content)
+        return Path("run.yaml")
+
+    return write
+
+
+def told(path: Path | None, sets: dict[str, str] | None = None, **flags) -> str:
+    with pytest.raises(UserError) as caught:
+        build(path, flags, sets or {})
+    return str(caught.value)
+
+
+def cells(grid: list[RunConfig]) -> list[tuple[str, str, int]]:
+    return [(one.method, one.split, one.seed) for one in grid]
+
+
+def test_every_combination_of_methods_splits_and_seeds_in_order():
+    grid = build(
+        None, {"method": ["protonet", "siamese_triplet"], "split": ["90-10", "fc100"], "seed": [1, 0]}, {}
+    )
+    assert cells(grid) == [
+        (method, split, seed)
+        for method in ("protonet", "siamese_triplet")
+        for split in ("90-10", "fc100")
+        for seed in (1, 0)
+    ]
+    assert build(None, {"method": ["protonet"]}, {}) == [resolve({"method": "protonet"}, {}, {})]
+
+
+def test_the_file_may_list_them_too_and_flags_win(file):
+    path = file("method: [protonet, siamese_triplet]\nseed: [0, 2]\nsplit: fc100\npreset: quick\n")
+    assert cells(build(path, {}, {})) == [
+        ("protonet", "fc100", 0),
+        ("protonet", "fc100", 2),
+        ("siamese_triplet", "fc100", 0),
+        ("siamese_triplet", "fc100", 2),
+    ]
+    over = build(path, {"method": ["protonet"], "seed": [5], "preset": "smoke", "split": ["90-10"]}, {})
+    assert cells(over) == [("protonet", "90-10", 5)] and over[0].preset == "smoke"
+
+
+def test_each_run_of_a_list_is_merged_over_what_all_share(file):
+    path = file(
+        """
+        method: protonet
+        preset: quick
+        seed: [0, 1]
+        hyperparameters: {steps: 30}
+        runs:
+          - {}
+          - {preset: smoke, seed: 4, hyperparameters: {scale: 5.0, train_shot: 2}}
+          - {method: siamese_triplet, split: [fc100, 90-10], seed: 1, hyperparameters: {}}
+        """
+    )
+    grid = build(path, {}, {})
+    assert cells(grid) == [
+        ("protonet", "90-10", 0),
+        ("protonet", "90-10", 1),
+        ("protonet", "90-10", 4),
+        ("siamese_triplet", "fc100", 1),
+        ("siamese_triplet", "90-10", 1),
+    ]
+    assert [one.preset for one in grid] == ["quick", "quick", "smoke", "quick", "quick"]
+    assert {one.hyperparameters["steps"] for one in grid} == {30}
+    assert grid[0].hyperparameters["scale"] == 10.0
+    own = grid[2].hyperparameters
+    assert (own["scale"], own["train_shot"], own["train_way"]) == (5.0, 2, 5)
+
+
+def test_a_run_s_hyperparameter_wins_over_the_shared_one_and_flags_over_both(file):
+    path = file(
+        "method: protonet\nhyperparameters: {scale: 3.0, train_shot: 2}\n"
+        "runs: [hyperparameters: {scale: 5.0}, hyperparameters: {train_way: 9}]"
+    )
+    found = [
+        tuple(one.hyperparameters[name] for name in ("scale", "train_shot", "train_way", "steps"))
+        for one in build(path, {"steps": 7}, {"train_shot": "4"})
+    ]
+    assert found == [(5.0, 4, 30, 7), (3.0, 4, 9, 7)]
+
+
+def test_flags_win_in_every_run(file):
+    path = file("method: protonet\nruns: [{seed: 1, preset: smoke}, {seed: 2, backbone: resnet20}]")
+    grid = build(path, {"preset": "quick", "backbone": "conv4", "train": False}, {})
+    assert cells(grid) == [("protonet", "90-10", 1), ("protonet", "90-10", 2)]
+    assert {(one.preset, one.backbone, one.train) for one in grid} == {("quick", "conv4", False)}
+
+
+def test_a_run_that_comes_twice_is_run_once(file):
+    path = file(
+        """
+        method: protonet
+        preset: quick
+        seed: [0, 0]
+        runs:
+          - {}
+          - {hyperparameters: {steps: 2600}}
+          - {backbone: conv4}
+          - {hyperparameters: {steps: 2601}}
+        """
+    )
+    assert [one.hyperparameters["steps"] for one in build(path, {}, {})] == [2600, 2601]
+    assert len(build(path, {"steps": 9}, {})) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("method: protonet\nseed: [0, one]", "run.yaml: seed one: must be a whole number"),
+        ("method: protonet\nseed: [0, [1]]", "run.yaml: seed [1]: must be a whole number"),
+        (
+            "method: [protonet, siames_triplet]",
+            "run.yaml: method siames_triplet: did you mean siamese_triplet?",
+        ),
+        ("method: []", "run.yaml: method []: must name at least one"),
+        ("method: protonet\nsplit: [90]", "run.yaml: split 90: must be text"),
+        ("method: protonet\npreset: [quick]", "run.yaml: preset ['quick']: did you mean quick?"),
+        ("method: protonet\nrun: []", "run.yaml: run: no such key; did you mean runs? allowed: "),
+        ("method: protonet\nruns: []", "run.yaml: runs []: must be a list of maps, e.g. `runs: "),
+        ("method: protonet\nruns:", "run.yaml: runs None: must be a list of maps"),
+        ("method: protonet\nruns: {seed: 1}", "run.yaml: runs {'seed': 1}: must be a list of maps"),
+        ("method: protonet\nruns: [{}, 5]", "run.yaml: run 2 5: must be a map from names to values"),
+        ("method: protonet\nruns: [{1: 2}]", "run.yaml: run 1 {1: 2}: must be a map from names to values"),
+        ("method: protonet\nruns: [{}, {sead: 1}]", "run.yaml: run 2: sead: no such key; did you mean seed?"),
+        ("method: protonet\nruns: [{runs: []}]", "run.yaml: run 1: runs: no such key; "),
+        ("method: protonet\nruns: [{}, {seed: -1}]", "run.yaml: run 2: seed -1: must be at least 0"),
+        ("method: protonet\nseed: -1\nruns: [{seed: 1}, {}]", "run.yaml: seed -1: must be at least 0"),
+        ("runs: [{method: protonet}, {seed: 1}]", "run.yaml: run 2: method: is missing; allowed: "),
+        (
+            "method: protonet\nruns: [{}, {way: 5}]",
+            "run.yaml: run 2: shot: is missing; a setting of your own",
+        ),
+        ("method: protonet\nruns: [{seed: []}]", "run.yaml: run 1: seed []: must name at least one"),
+        (
+            "method: protonet\nruns: [{}, {hyperparameters: {scale: x}}]",
+            "run.yaml: run 2: hyperparameters.scale x: must be a number",
+        ),
+        (
+            "method: protonet\nhyperparameters: {scale: x}\nruns: [{hyperparameters: {steps: 1}}]",
+            "run.yaml: hyperparameters.scale x: must be a number",
+        ),
+        (
+            "method: protonet\nruns: [{hyperparameters: {scael: 1}}]",
+            "run.yaml: run 1: hyperparameters.scael 1: protonet has no such hyperparameter; did",
+        ),
+        (
+            "method: protonet\nruns: [{hyperparameters: [1]}]",
+            "run.yaml: run 1: hyperparameters [1]: must be a map from name to value",
+        ),
+        (
+            "method: protonet\nhyperparameters: 5\nruns: [{hyperparameters: {scale: 1}}]",
+            "run.yaml: hyperparameters 5: must be a map from name to value",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_the_run_and_the_key(file, content, expected):
+    file(content)
+    assert complaint("run", "--config", "run.yaml").startswith(expected)
+
+
+def test_a_flag_is_blamed_for_what_it_says(file):
+    path = file("method: protonet\nseed: 3\nruns: [{seed: 1}, {preset: smoke}]")
+    assert told(path, seed=[-1]) == "--seed -1: must be at least 0"
+    assert told(path, steps=0) == "--steps 0: must be at least 1"
+    assert told(path, {"steps": "0"}) == "--set steps=0: must be at least 1"
+    assert told(path, preset="quik").startswith("--preset quik: did you mean quick?")
+    assert told(path, method=["protonte"]).startswith("--method protonte: did you mean protonet?")
+    assert told(None, way=5).startswith("--method: is missing")
+    # `episodes` is a flag and a hyperparameter.
+    own = {"method": ["protonet"], "way": 5, "shot": 1, "episodes": 10}
+    assert told(None, {"episodes": "0"}, **own) == "--set episodes=0: must be at least 1"
+
+
+def test_comma_lists():
+    assert separated("--seed", None) == []
+    assert separated("--seed", ["1, 2", "2,3"]) == ["1", "2", "3"]
+    for values, given in ((["a,"], "a,"), ([""], "''"), (["a", " "], " ")):
+        with pytest.raises(UserError) as caught:
+            separated("--method", values)
+        assert str(caught.value) == f"--method {given}".rstrip() + ": a name is empty"
+
+
+@pytest.mark.parametrize("preset, backbone", [(None, "conv4"), ("paper", "resnet12"), ("smoke", "conv4")])
+def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
+    """Nothing but the switches differs from the preset, so that the rows compare."""
+    grid = build(ABLATION, {"preset": preset} if preset else {}, {})
+    switches = ("pretrain", "scale_shift", "hard_task_batch")
+    assert [tuple(one.hyperparameters[name] for name in switches) for one in grid] == [
+        (False, False, False),
+        (True, False, False),
+        (True, True, False),
+        (True, True, True),
+    ]
+    assert {(one.method, one.split, one.preset, one.backbone) for one in grid} == {
+        ("mtl", "fc100", preset or "quick", backbone)
+    }
+    assert all(set(one.overrides) <= set(switches) for one in grid)
+    assert grid[-1].overrides == {}  # the last row is the method itself

@@ -1,0 +1,227 @@
+"""Pages of the methods: nothing is lost, nothing is markup that was text, and a stale page is noticed."""
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import bench, complaint
+from markdown_it import MarkdownIt
+from record_factory import make_record, metric
+
+from bench import method_docs, records
+from bench.errors import UserError
+from methods import registry
+from methods.registry import MethodInfo, Parameter
+
+DOCSTRING = """Mine: a method.
+
+    Its *stars* cost 3 * 4, see `a_b * c` and [N, D] in <b>.
+
+    Use it when there is
+    nothing else.
+
+    It costs 1 & 2.
+    """
+
+
+def info(**changes) -> MethodInfo:
+    fields = {
+        "family": "none | other",
+        "paper": "Me & <you>, 2025",
+        "trains_on": "pairs",
+        "description": DOCSTRING.replace("\n    ", "\n"),
+        "parameters": {
+            "kind": Parameter("kind", "Literal['a_b', 'c'] | None", None, "one | `two|three` <br> *four*"),
+            "rate": Parameter("rate", "float", 5e-4, "of `learning`"),
+            "nesterov": Parameter("nesterov", "bool", True, "a ` alone"),
+        },
+        "presets": {"quick": {"kind": "a|b", "nesterov": False}, "standard": {}},
+    }
+    return MethodInfo("mine", "methods.mine", "Mine", **(fields | changes))
+
+
+def page(method: MethodInfo | None = None, found=()) -> str:
+    return method_docs.render([method or info()], list(found))["mine.md"]
+
+
+def rendered(markdown: str) -> str:
+    """HTML by an independent reader of Markdown."""
+    return MarkdownIt("commonmark").enable("table").render(markdown)
+
+
+def text_of(markup: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", markup))
+
+
+def tables(markdown: str) -> list[list[list[str]]]:
+    """Rows of cells, as a reader sees them, of each table."""
+    found = re.findall(r"<table>(.*?)</table>", rendered(markdown), re.DOTALL)
+    rows = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL) for table in found]
+    return [
+        [[text_of(c) for c in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL)] for row in table]
+        for table in rows
+    ]
+
+
+def test_a_docstring_is_taken_apart():
+    what, use, cost = method_docs.described(info().description)
+    assert what == ["Mine: a method.", "Its *stars* cost 3 * 4, see `a_b * c` and [N, D] in <b>."]
+    assert use == "Use it when there is\nnothing else."
+    assert cost == "It costs 1 & 2."
+    assert method_docs.described("Only this.") == (["Only this."], "", "")
+
+
+@pytest.mark.parametrize("name", [own.name for own in method_docs.built_in()])
+def test_every_built_in_method_says_when_to_use_it_and_what_it_costs(name):
+    what, use, cost = method_docs.described(registry.available()[name].description)
+    assert what and len(use.split()) > 8 and len(cost.split()) > 8
+
+
+@pytest.mark.parametrize("own", method_docs.built_in(), ids=lambda own: own.name)
+def test_a_page_has_all_that_the_source_says(own):
+    made = method_docs.render([own], [])[f"{own.name}.md"]
+    shown = " ".join(text_of(rendered(made)).split())
+    for text in [*method_docs.described(own.description).what, own.paper, own.family, own.trains_on]:
+        assert " ".join(text.replace("`", "").split()) in shown
+    presets, hyperparameters = tables(made)
+    assert [row[0] for row in presets[1:]] == list(own.presets)
+    for (_, sets), values in zip(presets[1:], own.presets.values(), strict=True):
+        assert [part.partition("=")[0] for part in sets.split(", ")] == list(values)
+    assert [row[0] for row in hyperparameters[1:]] == list(own.parameters)
+    for row, parameter in zip(hyperparameters[1:], own.parameters.values(), strict=True):
+        assert row[3] == " ".join(parameter.help.replace("`", "").split())
+    assert f"python -m bench run --method {own.name} " in made
+
+
+def test_text_stays_text():
+    made = page()
+    shown = rendered(made)
+    assert not {"<b>", "<br>", "<em>", "<you>", "<a "} & set(re.findall(r"<\w+[ >]", shown))
+    assert "Its *stars* cost 3 * 4, see a_b * c and [N, D] in <b>." in text_of(shown)
+    assert "<code>a_b * c</code>" in shown
+    assert "paper: Me & <you>, 2025" in text_of(shown) and "family: none | other" in text_of(shown)
+    presets, hyperparameters = tables(made)
+    assert presets[1:] == [["quick", "kind=a|b, nesterov=false"], ["standard", "–"]]
+    assert hyperparameters[1:] == [
+        ["kind", "a_b, c | None", "none", "one | two|three <br> *four*"],
+        ["rate", "float", "0.0005", "of learning"],
+        ["nesterov", "bool", "true", "a ` alone"],
+    ]
+
+
+def test_paragraphs_have_their_headings():
+    headings = re.findall(r"<h2>(.*?)</h2>", rendered(page()))
+    assert headings == ["When to use it", "What it costs", "Run it", "Hyperparameters", "Results"]
+    assert "Use it when there is\nnothing else." in page().partition("## What it costs")[0]
+    silent = re.findall(r"<h2>(.*?)</h2>", rendered(page(info(description="Mine."))))
+    assert silent == ["Run it", "Hyperparameters", "Results"]
+
+
+def test_results_are_the_method_s_own_records():
+    ours = make_record(method="mine", seed=1, config={"overrides": {"steps": 9, "kind": "a|b"}})
+    more = make_record(method="mine", seed=0, metrics={"fewshot/5w1s": metric(0.5)}, trained=False)
+    others = [make_record(method="mine", preset="smoke"), make_record(method="protonet")]
+    made = page(found=[ours, *others, more])
+    heads, first, second = tables(made)[2]
+    assert len(tables(made)[2]) == 3
+    first, second = dict(zip(heads, first, strict=True)), dict(zip(heads, second, strict=True))
+    assert (first["seed"], first["changed"], first["5w1s"]) == ("0", "–", "50.00 ± 1.00")
+    assert first["5w5s"] == "–" and first["training time"] == "untrained"
+    assert (second["seed"], second["changed"]) == ("1", "kind=a|b, steps=9")
+    assert second["novel pairs"] == "76.70 ± 1.00" and second["training time"] == "9 min 54 s"
+    assert "None is recorded." in page(found=others) and len(tables(page(found=others))) == 2
+
+
+def test_the_index_leads_to_every_page():
+    made = method_docs.render([info(), info(transductive=True)], [])["index.md"]
+    (heads, first, second) = tables(made)[0]
+    assert heads == ["method", "what it is", "family", "trains on", "marks", "paper"]
+    assert first == ["mine", "Mine: a method.", "none | other", "pairs", "–", "Me & <you>, 2025"]
+    assert second[4] == "transductive"
+    assert '<a href="mine.md"><code>mine</code></a>' in rendered(made)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working directory with an empty folder of records."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def test_a_page_for_each_built_in_method_and_none_for_a_plug_in(folder, monkeypatch):
+    found = {**registry.available(), "plugged": info()}
+    monkeypatch.setattr("bench.method_docs.available", lambda: found)
+    assert bench("docs").out == "docs/methods\n"
+    names = {path.stem for path in Path("docs/methods").iterdir()}
+    assert names == {own.name for own in method_docs.built_in()} | {"index"}
+    assert {"protonet", "siamese_triplet", "siamese_reptile"} <= names and "plugged" not in names
+
+
+def test_check_says_what_is_stale(folder):
+    missing = bench("docs", "--check", "--output", "pages")
+    assert missing.code == 1 and missing.err.startswith("pages is stale (") and "index.md" in missing.err
+    assert not Path("pages").exists()
+    assert bench("docs", "--output", "pages").code == 0
+    assert bench("docs", "--check", "--output", "pages").out == "pages is up to date\n"
+    records.write(make_record(method="protonet"), folder / "results")
+    stale = bench("docs", "--check", "--output", "pages")
+    assert (stale.code, stale.err) == (1, "pages is stale (protonet.md): run `python -m bench docs`\n")
+    assert bench("docs", "--output", "pages").code == 0
+    assert bench("docs", "--check", "--output", "pages").code == 0
+
+
+def test_pages_of_methods_that_are_gone_go_too_and_no_other_file(folder):
+    pages = folder / "pages"
+    assert bench("docs", "--output", pages).code == 0
+    (pages / "gone.md").write_text((pages / "protonet.md").read_text())
+    (pages / "notes.md").write_text("# My own\n")
+    assert method_docs.stale(folder / "results", pages) == ["gone.md"]
+    assert bench("docs", "--output", pages).code == 0
+    assert not (pages / "gone.md").exists() and (pages / "notes.md").read_text() == "# My own\n"
+    assert method_docs.stale(folder / "results", pages) == []
+
+
+def test_line_ends_of_another_system_are_no_change(folder):
+    bench("docs")
+    path = Path("docs/methods/protonet.md")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert bench("docs", "--check").code == 0
+
+
+def test_bad_input(folder, monkeypatch):
+    assert complaint("docs", "--results", "nowhere").startswith("--results nowhere: ")
+    Path("file").write_text("")
+    assert complaint("docs", "--output", "file").startswith("--output file/")
+    (folder / "results" / "broken.json").write_text("{")
+    answer = bench("docs")
+    assert answer.code == 1 and answer.err.startswith("warning: --results results/broken.json: ")
+    broken = MethodInfo("bad", "methods.bad", problem="bad.py is not valid Python")
+    monkeypatch.setattr("bench.method_docs.available", lambda: {"bad": broken})
+    monkeypatch.setattr("bench.config.registry.available", lambda: {"bad": broken})
+    method_docs.method_info.cache_clear()
+    with pytest.raises(UserError, match=r"bad\.py is not valid Python"):
+        method_docs.stale(folder / "results", Path("docs/methods"))
+
+
+def test_nothing_heavy_is_imported(folder):
+    code = """
+import sys
+sys.argv = ["bench", "docs"]
+from bench.__main__ import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+assert not {"torch", "pandas", "pytorch_lightning"} & set(sys.modules)
+"""
+    root = Path(records.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
