@@ -88,6 +88,13 @@ class Validation(Callback):
 
     Where the split has no validation classes of its own, the images are unseen ones of base classes.
     Holds a copy of the validation images alone: a method can reach its trainer's callbacks.
+
+    Args:
+        data, split, normalise, precision: as for the evaluation.
+        every: steps between two validations.
+        curves: where they are kept.
+        fixed_embedding: whether embeddings are made once; else there are fewer episodes.
+        after: steps without validation: those of a pretraining, whose weights are not yet the method's.
     """
 
     def __init__(
@@ -99,7 +106,9 @@ class Validation(Callback):
         every: int,
         curves: Curves,
         fixed_embedding: bool = True,
+        after: int = 0,
     ) -> None:
+        self.after = after
         self.images = data.images[split.validation_images]
         self.index = torch.arange(len(self.images))
         self.pool = ClassPool(data.labels[split.validation_images].numpy())
@@ -120,7 +129,7 @@ class Validation(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Validate after every `every` steps."""
         step = trainer.global_step
-        if step % self.every:
+        if step % self.every or step <= self.after:
             return
         scores = self.scores(pl_module)
         mean = sum(scores.values()) / len(scores)

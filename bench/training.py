@@ -70,15 +70,19 @@ def train(
     if not start:  # what is there is of another run of the same configuration
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
+    spec = method.batches()
     batches = TrainingBatches(
-        data, split, method.batches(), normalise, seed, device, method.next_classes, steps, start
+        data, split, spec, normalise, seed, device, method.next_classes, steps, start
     )
+    pretraining = min(spec.steps, steps) if isinstance(spec, Stages) else 0
     # A divisor of the steps, so that the last weights are validated too and can be the best.
-    soonest = min(steps, max(VALIDATE_EVERY, steps // VALIDATIONS))
+    soonest = min(steps, max(VALIDATE_EVERY, (steps - pretraining) // VALIDATIONS))
     every = next(n for n in range(soonest, steps + 1) if steps % n == 0)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)
-    validation = Validation(data, split, normalise, precision, every, curves, method.fixed_embedding)
+    validation = Validation(
+        data, split, normalise, precision, every, curves, method.fixed_embedding, pretraining
+    )
     best = ModelCheckpoint(
         dirpath=checkpoints,
         filename="best",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -161,18 +162,18 @@ def class_of_each(support: Tensor) -> Tensor:
 
 
 def support_loss(
-    network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
+    network: Network, norm: AbstractContextManager, weights: Weights, images: Tensor, labels: Tensor
 ) -> Tensor:
     """Cross-entropy of one support set under weights of its own.
 
     Args:
         network: whose forward it is.
-        kind: whose batch-norm statistics.
+        norm: what the forward runs in.
         weights: in place of the network's.
         images: ``[N, 3, H, W]``.
         labels: ``[N]``.
     """
-    with support_norm(kind):
+    with norm:
         return F.cross_entropy(functional_call(network, weights, (images,)), labels)
 
 

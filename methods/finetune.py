@@ -128,15 +128,17 @@ class Finetune(Method):
         """Train copies of the backbone, one for each episode, and new heads on them."""
         episodes, way, shot = support.shape[:3]
         images = support.flatten(1, 2)
-        copies = {
-            name: weights.detach().expand(episodes, *weights.shape).clone().requires_grad_()
-            for name, weights in self.backbone.named_parameters()
-        }
+        weights = dict(self.backbone.named_parameters())
+        if episodes == 1:  # then it is faster without vmap, which makes grouped convolutions
+            copies = {name: value.detach().clone() for name, value in weights.items()}
+        else:
+            copies = {
+                name: value.detach().expand(episodes, *value.shape).clone() for name, value in weights.items()
+            }
 
         def features(images: Tensor) -> Tensor:
-            # One episode is faster without vmap, which makes grouped convolutions of its copies.
             if episodes == 1:
-                return self._features({name: copy[0] for name, copy in copies.items()}, images[0])[None]
+                return self._features(copies, images[0])[None]
             return vmap(self._features)(copies, images)
 
         with torch.no_grad():
@@ -194,6 +196,7 @@ class Finetune(Method):
                 optimizer.zero_grad()
                 (loss / len(index)).backward()
                 optimizer.step()
+                torch.clear_autocast_cache()  # the harness's context still holds the old weights, rounded
 
     def _batches_of(self, count: int, device: torch.device) -> Iterator[Tensor]:
         """Support images in random order, the same in every episode; or all of them each time."""

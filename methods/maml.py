@@ -156,7 +156,7 @@ class MAML(MetaLearner):
         """Adapt to support sets ``[E, way, shot, 3, H, W]`` at once: answers ``[E, Q, 3, H, W]``."""
         images, labels = support.flatten(1, 2), class_of_each(support)
         network = self.network(support.shape[1])
-        gradient = grad(partial(support_loss, network, self.hp.batch_norm))
+        gradient = grad(partial(support_loss, network, support_norm(self.hp.batch_norm, batched=True)))
         weights = {name: w.expand(len(support), *w.shape) for name, w in network.named_parameters()}
         with full_precision(support):
             for _ in range(steps):

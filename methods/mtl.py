@@ -63,17 +63,8 @@ class MTL(Method):
             "random_tasks": 4,
             "hard_tasks": 4,
         },
-        "quick": {
-            "backbone": "conv4",
-            "steps": 3000,
-            "base_learner_learning_rate": 0.01,
-            "scale_shift_learning_rate": 0.001,
-        },
-        "standard": {
-            "backbone": "resnet12-32",
-            "base_learner_learning_rate": 0.01,
-            "scale_shift_learning_rate": 0.001,
-        },
+        "quick": {"backbone": "conv4", "steps": 3000, "scale_shift_learning_rate": 0.001},
+        "standard": {"backbone": "resnet12-32", "scale_shift_learning_rate": 0.001},
         "paper": {
             "backbone": "resnet12",
             "steps": 40000,
@@ -91,8 +82,8 @@ class MTL(Method):
         pretrain: bool = True  # classify the base classes first; false: episodes train all weights
         pretrain_share: float = 0.8  # share of the steps that are pretraining
         images: int = 128  # images in a batch of pretraining
-        pretrain_schedule: Literal["one_cycle", "decay"] = "one_cycle"  # decay: by 0.2, see next
-        pretrain_decay_every: int = 9000  # steps between decays; 30 epochs of 64 classes of 600 images
+        pretrain_schedule: Literal["one_cycle", "decay"] = "one_cycle"  # decay: to a fifth, repeatedly
+        pretrain_decay_every: int = 9000  # steps from one decay to the next: 30 epochs of 64 x 600 images
         pretrain_learning_rate: float = 0.1  # peak learning rate of pretraining, SGD with momentum 0.9
         weight_decay: float = 5e-4  # of pretraining, on matrices and filters
         scale_shift: bool = True  # learn a scale and shift of the pretrained filters; false: leave them
@@ -124,10 +115,11 @@ class MTL(Method):
             scale_and_shift(backbone)
             for own in self.scales_and_shifts():
                 own.requires_grad_(False)  # until the second stage
-        # One row for each place in an episode, whichever class is drawn for it.
+        # One row for each place in an episode. Any class may be drawn for it, so rows have nothing to differ
+        # in: zeros, where the authors' code has random numbers, which cost points until they are unlearned.
         self.base_learner = nn.Linear(backbone.dim, min(hp.train_way, num_classes))  # type: ignore[arg-type]
-        nn.init.kaiming_normal_(self.base_learner.weight)
-        nn.init.zeros_(self.base_learner.bias)
+        for zeros in self.base_learner.parameters():
+            nn.init.zeros_(zeros)
         self.rounds = Rounds(
             at_random=math.ceil(hp.random_tasks / hp.episodes),
             hard=math.ceil(hp.hard_tasks / hp.episodes),

@@ -120,7 +120,7 @@ class ProtoNetHallucination(ProtoNet):
 class Generator(nn.Module):
     """MLP of three layers: a class's features and noise -> generated features.
 
-    The layers are those of Wang et al. 2018, section 5: ReLU after each, the last included, since the
+    The layers are those of Wang et al. 2018: ReLU after each, the last included, since the
     features of most backbones are not negative; initialised as identities, which copy the features. The
     first, of features and noise appended, is written as a sum, for the two are repeated differently.
 

@@ -23,7 +23,7 @@ from methods.adaptation import (
 )
 from methods.distances import full_precision
 from methods.method import BatchSpec, EpisodeBatch, Episodes, LabelledBatch
-from methods.support_norm import BatchNorm
+from methods.support_norm import BatchNorm, support_norm
 
 Gradient = Callable[[Network, BatchNorm, Weights, Tensor, Tensor], tuple[Weights, Tensor]]
 DECAY, EPSILON = 0.999, 1e-8  # beta2 and epsilon of the inner Adam
@@ -213,25 +213,35 @@ class Reptile(MetaLearner):
 
     def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
         """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``."""
-        hp, (way, shot) = self.hp, support.shape[1:3]
-        network = self.network(way)
-        start = self.learner(network)
-        batch = hp.test_batch_1shot if shot == 1 else hp.test_batch
-        steps = minibatches(way * shot, batch, hp.test_steps, torch.Generator().manual_seed(0))
         if support.device.type != "cpu":
-            with full_precision(support):
-                weights, moments = (
-                    {k: v.expand(len(support), *v.shape) for k, v in own.items()} for own in start[:2]
-                )
-                together = Learner(weights, moments, start.updates)
-                learner, _ = self.learn(network, together, support, steps, gradients_of_all)
-            return answer_together(network, hp.batch_norm, learner.weights, support.flatten(1, 2))
-        answers = []
+            return self.adapt_together(support)
+        network = self.network(support.shape[1])
+        start, steps, answers = self.learner(network), self.test_batches(support), []
         for own in support:
             learner, _ = self.learn(network, start, own, steps, gradient_of_one)
             forward = partial(functional_call, network, learner.weights)
-            answers.append(answer_one(forward, hp.batch_norm, own.flatten(0, 1)))
+            answers.append(answer_one(forward, self.hp.batch_norm, own.flatten(0, 1)))
         return lambda query: torch.stack([answer(q) for answer, q in zip(answers, query, strict=True)])
+
+    def adapt_together(self, support: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same for all episodes at once."""
+        network = self.network(support.shape[1])
+        weights, moments, updates = self.learner(network)
+        copies = len(support)
+        start = Learner(
+            {name: w.expand(copies, *w.shape) for name, w in weights.items()},
+            {name: m.expand(copies, *m.shape) for name, m in moments.items()},
+            updates,
+        )
+        with full_precision(support):
+            learner, _ = self.learn(network, start, support, self.test_batches(support), gradients_of_all)
+        return answer_together(network, self.hp.batch_norm, learner.weights, support.flatten(1, 2))
+
+    def test_batches(self, support: Tensor) -> Tensor:
+        """Which images each step of the evaluation takes; the same in every episode."""
+        way, shot = support.shape[1:3]
+        size = self.hp.test_batch_1shot if shot == 1 else self.hp.test_batch
+        return minibatches(way * shot, size, self.hp.test_steps, torch.Generator().manual_seed(0))
 
 
 def gradient_of_one(
@@ -239,7 +249,7 @@ def gradient_of_one(
 ) -> tuple[Weights, Tensor]:
     """Gradient of `support_loss`, and the loss."""
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-    loss = support_loss(network, kind, leaves, images, labels)
+    loss = support_loss(network, support_norm(kind), leaves, images, labels)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     torch.clear_autocast_cache()  # it keeps low-precision copies of the weights of every step
     return dict(zip(leaves, gradients, strict=True)), loss.detach()
@@ -249,7 +259,7 @@ def gradients_of_all(
     network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
 ) -> tuple[Weights, Tensor]:
     """The same for weights ``[E, ...]`` and images ``[E, N, 3, H, W]`` of E tasks: losses are ``[E]``."""
-    loss = partial(support_loss, network, kind)
+    loss = partial(support_loss, network, support_norm(kind))
     return vmap(grad_and_value(loss), in_dims=(0, 0, None))(weights, images, labels)
 
 

@@ -38,7 +38,7 @@ class SiameseTriplet(Method):
     trains_on = "balanced"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "classes": 8},
-        "quick": {"backbone": "conv4", "steps": 3000, "learning_rate": 0.05},
+        "quick": {"backbone": "conv4", "steps": 3200, "learning_rate": 0.05},
         "standard": {"backbone": "resnet12-32"},
         "paper": {
             "backbone": "resnet56",

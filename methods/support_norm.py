@@ -22,81 +22,16 @@ BatchNorm = Literal["support", "running", "transductive"]
 Statistics = list[tuple[Tensor, Tensor]]  # mean and variance ``[channels]`` of each layer, in order
 
 
-class OwnStatistics(TorchFunctionMode):
-    """Each batch is normalised by its own statistics; running ones are neither used nor moved."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replace batch norm, and nothing else."""
-        if func is F.batch_norm:
-            return self.batch_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        """`F.batch_norm` with the same arguments; those that do not matter here are ignored."""
-        return F.batch_norm(input, None, None, weight, bias, training=True, eps=eps)
-
-
-class TakenStatistics(OwnStatistics):
-    """As `OwnStatistics`, and keeps those of one forward in `layers`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers: Statistics = []
-
-    def batch_norm(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:
-        """Take the layer's statistics, in float32 at least."""
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, dim=[0, *range(2, input.ndim)], correction=0)
-        self.layers.append((mean, variance))
-        return super().batch_norm(input, *rest, **named)
-
-
-class GivenStatistics(OwnStatistics):
-    """One forward is normalised by the statistics of an earlier one.
+def support_norm(kind: BatchNorm, *, batched: bool = False) -> AbstractContextManager:
+    """What support images go through the network in: their own statistics, or the running ones.
 
     Args:
-        layers: as `TakenStatistics` left them, of the same network.
+        kind: `running`, or any other.
+        batched: the forward runs under `torch.func.vmap` and is differentiated twice.
     """
-
-    def __init__(self, layers: Statistics) -> None:
-        super().__init__()
-        self.layers = iter(layers)
-
-    def batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        """(x - mean) / sqrt(variance + eps) * weight + bias."""
-        mean, variance = next(self.layers)
-        # torch has no gradient for given statistics, but for weight and bias: they go in there.
-        scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
-        shift = -mean * scale if bias is None else bias - mean * scale
-        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
-        return F.batch_norm(input, zero, one, scale, shift, training=False, eps=0.0)
-
-
-def support_norm(kind: BatchNorm) -> AbstractContextManager:
-    """What support images go through the network in: their own statistics, or the running ones."""
-    return nullcontext() if kind == "running" else OwnStatistics()
+    if kind == "running":
+        return nullcontext()
+    return ElementaryStatistics() if batched else OwnStatistics()
 
 
 def query_norm(kind: BatchNorm, support: Callable[[], object]) -> Callable[[], AbstractContextManager]:
@@ -111,3 +46,95 @@ def query_norm(kind: BatchNorm, support: Callable[[], object]) -> Callable[[], A
     with TakenStatistics() as taken:
         support()
     return lambda: GivenStatistics(taken.layers)
+
+
+class _EveryBatchNorm(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.batch_norm:
+            return self._batch_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        return self.normalise(input, weight, bias, eps)
+
+    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """Batch norm of one layer's ``[N, channels, ...]``; the subclass knows whose statistics."""
+        raise NotImplementedError
+
+
+class OwnStatistics(_EveryBatchNorm):
+    """Each batch is normalised by its own statistics; running ones are neither used nor moved."""
+
+    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """As torch does in training."""
+        return F.batch_norm(images, None, None, weight, bias, training=True, eps=eps)
+
+
+class ElementaryStatistics(_EveryBatchNorm):
+    """`OwnStatistics` in more elementary steps.
+
+    Under `torch.func.vmap` the second derivative of torch's own is off by some ten-thousandths.
+    """
+
+    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """First the statistics, then (x - mean) / sqrt(variance + eps) * weight + bias."""
+        return normalised(images, *statistics(images), weight, bias, eps)
+
+
+class TakenStatistics(OwnStatistics):
+    """As `OwnStatistics`, and keeps those of one forward in `layers`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: Statistics = []
+
+    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """Take the layer's statistics too."""
+        self.layers.append(statistics(images))
+        return super().normalise(images, weight, bias, eps)
+
+
+class GivenStatistics(_EveryBatchNorm):
+    """One forward is normalised by the statistics of an earlier one.
+
+    Args:
+        layers: as `TakenStatistics` left them, of the same network.
+    """
+
+    def __init__(self, layers: Statistics) -> None:
+        super().__init__()
+        self.layers = iter(layers)
+
+    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """Use the next layer's statistics."""
+        return normalised(images, *next(self.layers), weight, bias, eps)
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance ``[channels]`` of ``[N, channels, ...]``, in float32 at least."""
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, dim=[0, *range(2, images.ndim)], correction=0)
+    return mean, variance
+
+
+def normalised(
+    images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, differentiable by all but eps."""
+    # torch gives no gradient for given statistics, but for weight and bias: they go in there.
+    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+    shift = -mean * scale if bias is None else bias - mean * scale
+    zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+    return F.batch_norm(images, zero, one, scale, shift, training=False, eps=0.0)

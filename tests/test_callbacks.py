@@ -128,6 +128,13 @@ def test_the_curves_are_what_the_log_says(uninterrupted, tiny, tiny_split, tmp_p
     assert whole.best_validation == pytest.approx(whole.curves["accuracy"][:, 1].max())
 
 
+def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
+    """`Drawing` pretrains for 6 of its 20 steps."""
+    _, whole = uninterrupted[Drawing]
+    assert whole.curves["accuracy"][:, 0].tolist() == [8, 12, 16, 20]
+    assert whole.curves["loss"][0, 0] == 2
+
+
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(Siamese, tiny, tiny_split, tmp_path, 5)

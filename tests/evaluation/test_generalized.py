@@ -1,56 +1,29 @@
 """Base and novel classes told apart jointly: slow loops in float64, the right images and intervals."""
 
 import io
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pixel_prototypes import DRAWS, EACH, PIXELS, TESTED, B, N, Pixels, drawn, join
 from record_factory import make_record
-from safetensors.torch import load
 from scipy import stats
 from torch import nn
 
 from bench import show
 from bench.batches import Normaliser
 from bench.data.splits import resolve
-from bench.episodes import ClassPool, Setting, draw
-from bench.evaluation import generalized, joining
+from bench.episodes import ClassPool
+from bench.evaluation import generalized
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS, Spread, evaluate, plan
 from bench.progress import Progress
 from bench.records import Metric
 from bench.runner import _metrics
-from methods.backbones import build
-from methods.imprinted import Imprinted
 from methods.method import Method
 from methods.protonet import ProtoNet
-
-B, N, EACH, TESTED = (
-    9,
-    10,
-    30,
-    5,
-)  # base and novel classes, images of a novel one, base-test images of a base one
-DRAWS = 10
-PIXELS = (slice(None), slice(None), 3, slice(5, 7))
-
-
-class Pixels(ProtoNet):
-    """Prototypes of some pixels; remembers what it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Identity(), ProtoNet.Hyperparameters(), B)
-        self.asked: list[tuple[torch.Tensor, ...]] = []
-
-    def embed(self, images):
-        return images[PIXELS].flatten(1)
-
-    def joint_logits(self, base, support, query):
-        self.asked.append((base, support, query))
-        return super().joint_logits(base, support, query)
 
 
 class Always(Pixels):
@@ -64,63 +37,14 @@ class Always(Pixels):
         return logits
 
 
-class Trains(Pixels):
-    """Trains nothing; remembers what it is handed to train on."""
-
-    joins_with = "training"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.handed: list = []
-
-    def join(self, support, base):
-        assert torch.is_grad_enabled() and not self.training
-        self.handed.append((support, base(3), base(50)))
-        means = torch.arange(B * 2.0).view(B, 2), torch.full((len(support), 2), -5.0)
-        return Compare(torch.cat(means))
-
-
-class Compare(nn.Module):
-    """Logits from one pixel of each image."""
-
-    def __init__(self, weights: torch.Tensor) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(weights)
-
-    def forward(self, images):
-        assert not torch.is_grad_enabled()
-        return images[:, :2, 3, 5] @ self.weights.T
-
-
 @pytest.fixture(scope="module")
 def split(tiny):
     return resolve(tiny, "47-53")
 
 
-def run(data, split, method: Method, seed: int = 0):
-    method.eval()
-    normalise = Normaliser(data.images, split.train)
-    made = [
-        embed_images(method, data.images, i, normalise, "32-true")
-        for i in (split.base_test, split.novel_images)
-    ]
-    return evaluate(method, data, split, normalise, "32-true", Progress(io.StringIO()), *made, seed)
-
-
 @pytest.fixture(scope="module")
 def found(tiny, split):
-    return run(tiny, split, Pixels())
-
-
-def drawn(data, split, shot: int, seed: int = 0) -> tuple[ClassPool, list[dict[int, list[int]]]]:
-    """The novel pool and, for each draw, class position -> support, indices into the pool."""
-    pool = ClassPool(data.labels[split.novel_images].numpy())
-    key = f"{data.fingerprint}/{split.name}/generalized/0/{shot}/0/{seed}"
-    episodes = draw(pool, key, Setting(0, shot, 0, DRAWS))
-    return pool, [
-        dict(zip(classes.tolist(), support.tolist(), strict=True))
-        for classes, support in zip(episodes.classes, episodes.support, strict=True)
-    ]
+    return join(tiny, split, Pixels())
 
 
 def pixels(data, split, index) -> np.ndarray:
@@ -233,7 +157,7 @@ def test_classes_count_the_same_however_many_images_they_have(tiny, split):
     fewer = replace(split, base_test=split.base_test[TESTED - 2 :])
     method = Always()
     method.answer = 0
-    found = run(tiny, fewer, method)
+    found = join(tiny, fewer, method)
     for key in (f"generalized/{B}+1/0s", f"generalized/{B}+1/1s"):
         assert found.metrics[f"{key}/base"].value == pytest.approx(1 / B)
     assert found.metrics[f"generalized/{B}+1/1s/all"].value == pytest.approx(1 / (B + 1))
@@ -245,19 +169,19 @@ def test_always_the_new_class_and_never(tiny, split, monkeypatch):
     monkeypatch.setattr(generalized, "DRAWS", 2)
     new, never = Always(), Always()
     never.answer = 3
-    always = run(tiny, split, new)
+    always = join(tiny, split, new)
     key = f"generalized/{B}+1/5s"
     values = {name: always.metrics[f"{key}/{name}"].value for name in ("novel", "base", "all", "harmonic")}
     assert values == pytest.approx({"novel": 1, "base": 0, "all": 1 / (B + 1), "harmonic": 0})
     assert always.metrics[f"generalized/{B}+{N}/5s/novel"].value == pytest.approx(1 / N)
-    found = run(tiny, split, never)
+    found = join(tiny, split, never)
     values = {name: found.metrics[f"{key}/{name}"].value for name in ("novel", "base", "all", "harmonic")}
     assert values == pytest.approx({"novel": 0, "base": 1 / B, "all": 1 / (B + 1), "harmonic": 0})
 
 
 def test_support_images_are_not_asked_about_and_all_others_are(tiny, split):
     method = Pixels()
-    run(tiny, split, method)
+    join(tiny, split, method)
     joins = [asked for asked in method.asked if len(asked[1]) == 1]
     assert len(joins) == len(SHOTS) * N * DRAWS
     for base, support, query in joins:
@@ -277,7 +201,7 @@ def test_draws_are_the_same_for_every_method_and_differ_between_seeds_and_splits
 
     def supports(split, seed=0, method=None):
         method = method or Pixels()
-        run(tiny, split, method, seed)
+        join(tiny, split, method, seed)
         return [support.sum().item() for _, support, _ in method.asked]
 
     class Other(Pixels):
@@ -301,119 +225,6 @@ def test_the_interval_is_one_of_classes():
     )
     assert 0.94 <= covered <= 0.96
     assert naive < 0.6
-
-
-@pytest.fixture
-def trained(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "TRAINED_CLASSES", 4)
-    method = Trains()
-    return method, run(tiny, split, method)
-
-
-def test_networks_are_handed_base_training_images_and_the_support(tiny, split, trained):
-    method, _ = trained
-    normalise = Normaliser(tiny.images, split.train)
-    train = normalise(tiny.images[split.train]).flatten(1)
-    labels = torch.tensor([split.base.index(c) for c in tiny.labels[split.train].tolist()])
-    novel = normalise(tiny.images[split.novel_images]).flatten(1)
-    support, three, fifty = next(handed for handed in method.handed if len(handed[0]) == N)
-    for batch, size in ((three, 3), (fifty, 50)):
-        distance, which = torch.cdist(batch.images.flatten(1), train).min(dim=1)
-        assert len(batch.images) == size and distance.max() < 0.1
-        assert torch.equal(batch.labels, labels[which])
-    assert len(fifty.labels.unique()) > 5
-    _, draws = drawn(tiny, split, support.shape[1])
-    expected = [novel[draws[0][c]] for c in range(N)]
-    torch.testing.assert_close(support.flatten(2), torch.stack(expected))
-    # Another support set brings other base images.
-    assert len({handed[2].images.sum().item() for handed in method.handed}) == len(
-        {h[0].sum().item() for h in method.handed}
-    )
-
-
-def test_what_trains_a_network_for_each_join_is_asked_of_fewer(tiny, split, trained):
-    _, found = trained
-    one, together = f"generalized/{B}+1", f"generalized/{B}+{N}"
-    chosen = found.arrays[f"{one}/classes"].tolist()
-    assert len(set(chosen)) == 4 and chosen == sorted(chosen)
-    assert run(tiny, split, Trains()).arrays[f"{one}/classes"].tolist() == chosen
-    assert found.arrays[f"{one}/5s/novel"].shape == (4, DRAWS)
-    assert found.arrays[f"{together}/5s/novel"].shape == (generalized.TRAINED_DRAWS, N)
-    assert found.metrics[f"{one}/5s/novel"].n == 4 and found.metrics[f"{together}/5s/novel"].n == 3
-    names = {tiny.class_names[split.novel[c]] for c in chosen}
-    assert {name for name, own in found.per_class.items() if f"{one}/5s/novel" in own} == names
-    assert found.images == 0  # no mean embeddings are needed
-
-
-def test_networks_are_asked_about_the_same_images(tiny, split, trained):
-    """The network's own answers, image by image."""
-    _, found = trained
-    normalise = Normaliser(tiny.images, split.train)
-    weights = torch.cat([torch.arange(B * 2.0).view(B, 2), torch.full((1, 2), -5.0)])
-
-    def answers(index):
-        return (normalise(tiny.images[index])[:, :2, 3, 5] @ weights.T).argmax(1)
-
-    labels = torch.tensor([split.base.index(c) for c in tiny.labels[split.base_test].tolist()])
-    base = (answers(split.base_test) == labels).float().mean()
-    pool, draws = drawn(tiny, split, 10)
-    for i, c in enumerate(found.arrays[f"generalized/{B}+1/classes"].tolist()):
-        rest = np.setdiff1d(np.arange(pool.starts[c], pool.starts[c] + EACH), draws[7][c])
-        right = (answers(split.novel_images[torch.from_numpy(rest)]) == B).float().mean()
-        assert found.arrays[f"generalized/{B}+1/10s/novel"][i, 7] == pytest.approx(right.item())
-        assert found.arrays[f"generalized/{B}+1/10s/base"][i, 7] == pytest.approx(base.item())
-    assert 0 < found.arrays[f"generalized/{B}+1/10s/novel"].mean() < 1
-
-
-def imprinted(**changes) -> Imprinted:
-    torch.manual_seed(0)
-    return Imprinted(build("conv4", 16), Imprinted.Hyperparameters(embedding=16, **changes), B).eval()
-
-
-def test_imprinted_models_are_saved(tiny, split):
-    method = imprinted()
-    found = run(tiny, split, method)
-    names = [tiny.class_names[c] for c in split.novel]
-    assert set(found.networks) == {f"{shot}s_{name}.safetensors" for shot in SHOTS for name in names}
-    assert found.images == 0  # it has a classifier
-    content = found.networks[f"5s_{names[3]}.safetensors"]
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    classes = [*(tiny.class_names[c] for c in split.base), names[3]]
-    assert json.loads(header["__metadata__"]["classes"]) == classes
-    saved = load(content)
-    assert set(saved) == {"head.weight", "head.scale"} and saved["head.weight"].shape == (B + 1, 16)
-    # The weights are those that the measured answers came from.
-    normalise = Normaliser(tiny.images, split.train)
-    novel = embed_images(method, tiny.images, split.novel_images, normalise, "32-true")
-    base = embed_images(method, tiny.images, split.base_test, normalise, "32-true")
-    pool, draws = drawn(tiny, split, 5)
-    rest = np.setdiff1d(np.arange(pool.starts[3], pool.starts[3] + EACH), draws[0][3])
-    labels = torch.tensor([split.base.index(c) for c in tiny.labels[split.base_test].tolist()])
-    right = (novel[torch.from_numpy(rest)] @ saved["head.weight"].T).argmax(1) == B
-    assert found.arrays[f"generalized/{B}+1/5s/novel"][3, 0] == pytest.approx(right.float().mean().item())
-    right = (base @ saved["head.weight"].T).argmax(1) == labels
-    assert found.arrays[f"generalized/{B}+1/5s/base"][3, 0] == pytest.approx(right.float().mean().item())
-
-
-def test_finetuned_models_are_saved_whole_and_no_more_than_fit(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "TRAINED_CLASSES", 3)
-    monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
-    monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(generalized, "SHOTS", (1, 5))
-    method = imprinted(finetune=True, finetune_steps=1, finetune_images=4)
-    found = run(tiny, split, method)
-    assert len(found.networks) == 6
-    content = next(iter(found.networks.values()))
-    saved = load(content)
-    assert {"embedding.weight", "head.weight"} | {
-        f"backbone.{k}" for k in method.backbone.state_dict()
-    } <= set(saved)
-    images = joining.FromImages(method, tiny, split, Normaliser(tiny.images, split.train), "32-true")
-    supports = {f"of class {c}": np.arange(5)[None] + EACH * c for c in range(N)}
-    for most, files in ((2 * len(content) + 9, 2), (1, 1)):
-        monkeypatch.setattr(joining, "SAVED_BYTES", most)
-        few = joining.saved(images, supports)
-        assert list(few) == [f"5s_of-class-{c}.safetensors" for c in range(files)]
 
 
 def test_what_can_be_measured():

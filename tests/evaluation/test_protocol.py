@@ -99,7 +99,7 @@ def test_everything_is_measured_under_its_name(tiny, ratio):
     assert all(0 <= i.low <= i.value <= i.high <= 1 for i in found.metrics.values())
     assert set(found.per_class) == {tiny.class_names[c] for c in ratio.novel}
     of_a_class = {"novel/pair_accuracy", "novel/triplet_accuracy", *(f"fewshot/{s.name}" for s in SETTINGS)}
-    of_a_class |= {key for key in JOINED if key.startswith(ONE) or key.endswith("novel")}
+    of_a_class |= {key for key in JOINED if key.startswith(f"{ONE}/") or key.endswith("novel")}
     assert all(set(own) == of_a_class for own in found.per_class.values())
     assert found.constant_answer == {"novel/unbalanced_pair_accuracy": 0.9}
     assert list(found.thresholds) == ["similarity"]

@@ -34,6 +34,14 @@ def mtl(backbone: nn.Module | None = None, seed: int = 0, **changes) -> MTL:
     return MTL(backbone or build("conv4", 16), MTL.Hyperparameters(**(SMOKE | changes)), CLASSES)
 
 
+def flat(way: int = WAY, **changes) -> MTL:
+    """On embeddings instead of images, with a classifier whose first weights have been learned."""
+    method = mtl(Flat(), **SCRATCH, train_way=way, **changes)
+    for own in method.base_learner.parameters():
+        nn.init.normal_(own)
+    return method
+
+
 def episodes(seed: int = 3, count: int = 2, way: int = 5, shot: int = 2, query: int = 3) -> EpisodeBatch:
     rng = torch.Generator().manual_seed(seed)
     labels = torch.stack([torch.randperm(way * query, generator=rng) % way for _ in range(count)])
@@ -95,7 +103,7 @@ def test_descent_equals_a_slow_loop_for_each_episode():
 @pytest.fixture
 def adapted():
     """One episode on raw embeddings, and learn2learn's MAML that has adapted to it in float64."""
-    method = mtl(Flat(), **SCRATCH, train_way=WAY, inner_steps=30, inner_learning_rate=0.2)
+    method = flat(inner_steps=30, inner_learning_rate=0.2)
     torch.manual_seed(1)
     support = torch.randn(1, WAY, SHOT, DIM, requires_grad=True)
     query = torch.randn(1, QUERIES, DIM, requires_grad=True)
@@ -133,14 +141,14 @@ def test_classifiers_start_from_the_learned_weights():
     """Without a step it is the learned classifier; with steps, the one that starts there."""
     support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
     for steps, same in ((0, True), (1, False)):
-        method = mtl(Flat(), **SCRATCH, train_way=WAY)
+        method = flat()
         object.__setattr__(method.hp, "inner_steps", steps)
         untouched = method.base_learner(query)
         assert torch.allclose(method.episode_logits(support, query), untouched, atol=1e-6) == same
 
 
 def test_episodes_of_another_size_start_where_no_class_is_preferred():
-    method = mtl(Flat(), **SCRATCH, train_way=WAY)
+    method = flat()
     support, query = torch.randn(1, WAY + 2, SHOT, DIM), torch.randn(1, QUERIES, DIM)
     logits = method.episode_logits(support, query)
     assert logits.shape == (1, QUERIES, WAY + 2)
@@ -148,22 +156,17 @@ def test_episodes_of_another_size_start_where_no_class_is_preferred():
     torch.testing.assert_close(
         method.episode_logits(support[:, swapped], query), logits[..., swapped], rtol=1e-4, atol=1e-5
     )
-    # Rows that are all alike are as good as zeros.
+    # So does a classifier of that size whose rows are all alike.
+    alike = flat(WAY + 2)
     with torch.no_grad():
-        method.base_learner.weight[:] = torch.randn(DIM)
-        method.base_learner.bias[:] = 3.0
-    ours, theirs = (mtl(Flat(), **SCRATCH, train_way=way) for way in (WAY + 2, WAY))
-    ours.base_learner.weight.data[:] = torch.randn(DIM)
-    torch.testing.assert_close(
-        ours.episode_logits(support, query).softmax(2),
-        theirs.episode_logits(support, query).softmax(2),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+        alike.base_learner.weight[:] = torch.randn(DIM)
+        alike.base_learner.bias[:] = 3.0
+        expected = alike.episode_logits(support, query).softmax(2)
+    torch.testing.assert_close(logits.softmax(2), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_logits_are_in_full_precision_under_autocast():
-    method = mtl(Flat(), **SCRATCH, train_way=WAY)
+    method = flat()
     support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
     with torch.autocast("cpu", torch.bfloat16):
         inside = method.episode_logits(support, query)

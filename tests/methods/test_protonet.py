@@ -137,3 +137,15 @@ def test_the_paper_s_learning_rate_halves_every_2000_steps():
         optimizer.step()
         schedule["scheduler"].step()
     assert [rates[i] for i in (0, 1999, 2000, 3999, 4000)] == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4])
+
+
+@pytest.mark.parametrize("distance", SLOW)
+def test_new_prototypes_join_those_of_the_base_classes(episode, distance):
+    """The mean embeddings of base classes are prototypes like any; logits are as in an episode of all."""
+    (support, query), base = (tensor[0] for tensor in episode), torch.randn(6, DIM)
+    logits = protonet(distance=distance).joint_logits(base, support, query)
+    prototypes = [*base.double().numpy(), *(sum(own) / SHOT for own in support.double().numpy())]
+    expected = [[SLOW[distance](q, p) for p in prototypes] for q in query.double().numpy()]
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-4, atol=1e-4)
+    alone = protonet(distance=distance).joint_logits(base, support[:0], query)
+    torch.testing.assert_close(alone, logits[:, :6])

@@ -223,3 +223,15 @@ def test_batches():
     assert siamese(num_classes=64).batches() == Balanced(32, 4)
     assert siamese(num_classes=10, images=6).batches() == Balanced(10, 6)
     assert siamese(mining="random", triplets=99).batches() == Triplets(99)
+
+
+@BOTH
+def test_new_classes_join_the_means_of_the_base_classes(distance):
+    rng = torch.Generator().manual_seed(5)
+    base, support, query = (torch.randn(*shape, generator=rng) for shape in ((6, 3), (2, 4, 3), (5, 3)))
+    method = siamese(distance=distance)
+    logits = method.joint_logits(base, support, query)
+    means = [*base, *(sum(own) / 4 for own in support)]
+    expected = [[alike(distance, q, m) for m in means] for q in query]
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.joint_logits(base, support[:0], query), logits[:, :6])

@@ -1,0 +1,261 @@
+"""Reptile against its formula with torch's own Adam, and what it promises."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from meta_learning import answers, batch, fit, on_conv4
+from torch import nn
+from torch.nn import functional as F
+
+from methods.method import EpisodeBatch, Episodes, LabelledBatch, Shuffled, Stages
+from methods.reptile import Learner, Reptile, adam, minibatches
+
+SMALL = {"train_way": 3, "inner_steps": 3, "inner_batch": 4, "test_steps": 3, "inner_learning_rate": 0.01}
+
+
+def reptile(**changes) -> Reptile:
+    return on_conv4(Reptile, **SMALL | changes)
+
+
+def train(method: Reptile, steps: int) -> torch.optim.Optimizer:
+    """Steps as the trainer makes them, on batches that differ."""
+    found = method.configure_optimizers()
+    optimizer, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
+    method.optimizers = lambda: optimizer
+    for step in range(steps):
+        given = batch(shot=5)
+        given = given._replace(support=given.support + step)
+        method.on_train_batch_start(given, step)
+        optimizer.zero_grad()
+        method.training_step(given, step).backward()
+        optimizer.step()
+        schedule.step()
+    return optimizer
+
+
+def by_formula(method: Reptile, steps: int) -> nn.Module:
+    """theta <- theta + epsilon (mean of theta_i - theta), theta_i by one Adam that outlives the tasks."""
+    network = nn.Sequential(copy.deepcopy(method.backbone), copy.deepcopy(method.head))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    inner = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, 0.999))
+    labels, updates = torch.arange(3).repeat_interleave(5), 0
+    for step in range(steps):
+        theta = [p.detach().clone() for p in network.parameters()]
+        total = [torch.zeros_like(p) for p in theta]
+        order = torch.Generator().manual_seed(updates)
+        supports = batch(shot=5).support + step
+        for support in supports:
+            for parameter, value in zip(network.parameters(), theta, strict=True):
+                parameter.data = value.clone()
+            for index in minibatches(15, 4, 3, order):
+                inner.zero_grad()
+                F.cross_entropy(network(support.flatten(0, 1)[index]), labels[index]).backward()
+                inner.step()
+                updates += 1
+            total = [t + p.detach() for t, p in zip(total, network.parameters(), strict=True)]
+        epsilon = method.hp.meta_step * (1 - step / method.hp.steps)
+        for parameter, value, summed in zip(network.parameters(), theta, total, strict=True):
+            parameter.data = value + epsilon * (summed / len(supports) - value)
+    return network
+
+
+def test_the_update_equals_its_formula():
+    method = reptile(head="learned", meta_step=0.7, steps=4)
+    before = copy.deepcopy(method.state_dict())
+    expected = by_formula(method, 3)
+    train(method, 3)
+    found = [*method.backbone.parameters(), *method.head.parameters()]
+    for own, parameter in zip(found, expected.parameters(), strict=True):
+        torch.testing.assert_close(own, parameter, rtol=1e-8, atol=1e-10)
+    assert not torch.allclose(before["head.weight"], method.head.weight)
+
+
+def test_adam_equals_torch_s_without_momentum():
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(3, 2).double(), "b": torch.randn(4).double()}
+    parameters = [nn.Parameter(w.clone()) for w in weights.values()]
+    theirs = torch.optim.Adam(parameters, lr=0.02, betas=(0.0, 0.999))
+    learner = Learner(weights, {k: torch.zeros_like(w) for k, w in weights.items()}, 0)
+    for _ in range(6):
+        gradients = {k: torch.randn_like(w) for k, w in weights.items()}
+        for parameter, gradient in zip(parameters, gradients.values(), strict=True):
+            parameter.grad = gradient.clone()
+        theirs.step()
+        learner = adam(learner, gradients, 0.02)
+    for own, parameter in zip(learner.weights.values(), parameters, strict=True):
+        torch.testing.assert_close(own, parameter.detach(), rtol=1e-12, atol=1e-12)
+    assert learner.updates == 6
+
+
+def test_the_inner_optimizer_s_state_goes_on_and_is_restored_after_evaluation():
+    method = reptile(head="learned", steps=10)
+    train(method, 2)
+    assert int(method.updates) == 2 * 2 * 3  # steps, tasks, inner steps
+    assert all(moment.abs().max() > 0 for moment in method.moments.buffers())
+    before, drawn = copy.deepcopy(method.state_dict()), torch.get_rng_state()
+    assert int(before["updates"]) == 12 and "moments.backbone/0/0/weight" in before
+    given = batch()
+    first = answers(method, given)
+    assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert torch.equal(answers(method, given), first)
+    # An episode starts with that state: another one gives other answers.
+    for moment in method.moments.buffers():
+        moment.mul_(100)
+    assert not torch.allclose(answers(method, given), first)
+    # A checkpoint holds it.
+    loaded = reptile(head="learned", steps=10)
+    loaded.load_state_dict(before)
+    assert torch.equal(answers(loaded, given), first)
+
+
+@pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
+@pytest.mark.parametrize("shot", [1, 4])
+def test_episodes_at_once_are_answered_as_one_by_one(batch_norm, shot):
+    method = reptile(head="learned", batch_norm=batch_norm, steps=10)
+    train(method, 2)
+    given = batch(episodes=3, way=3, shot=shot)
+    one_by_one = answers(method, given)
+    assert one_by_one.shape == (3, 12, 3)
+    with torch.no_grad():
+        at_once = method.adapt_together(given.support)(given.query)
+    torch.testing.assert_close(at_once, one_by_one)
+    alone = answers(method, EpisodeBatch(*(part[1:2] for part in given)))
+    torch.testing.assert_close(alone, one_by_one[1:2])
+
+
+@pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
+def test_a_query_s_answer_depends_on_no_other_query_unless_transductive(batch_norm):
+    method = reptile(batch_norm=batch_norm)
+    given = batch()
+    assert method.transductive == (batch_norm == "transductive")
+    logits = answers(method, given)
+    others = given.query.clone()
+    others[:, 1:] *= 3
+    changed = answers(method, given._replace(query=others))
+    if method.transductive:
+        assert (changed[:, 0] - logits[:, 0]).abs().max() > 1e-4
+    else:
+        torch.testing.assert_close(changed[:, 0], logits[:, 0])
+        torch.testing.assert_close(answers(method, given._replace(query=others[:, :1])), logits[:, :1])
+
+
+def test_the_meta_step_is_plain_after_a_pretraining_with_momentum():
+    method = reptile(steps=8, pretrain_steps=3, weight_decay=0.01, meta_step=1.0)
+    optimizer = method.configure_optimizers()["optimizer"]
+    method.optimizers = lambda: optimizer
+    images = LabelledBatch(torch.randn(6, 3, 16, 16).double(), torch.arange(6))
+    method.on_train_batch_start(images, 0)
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    method.training_step(images, 0).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    given = batch(shot=5)
+    for group in optimizer.param_groups:
+        group["lr"] = 1.0
+    start = copy.deepcopy(method)
+    method.on_train_batch_start(given, 3)
+    method.training_step(given, 3).backward()
+    optimizer.step()
+    expected = by_formula_from_zero_head(start, given)
+    for own, parameter in zip(method.backbone.parameters(), expected, strict=True):
+        torch.testing.assert_close(own.detach(), parameter, rtol=1e-8, atol=1e-10)
+
+
+def by_formula_from_zero_head(method: Reptile, given: EpisodeBatch) -> list[torch.Tensor]:
+    """Mean backbone after one batch of tasks, each with a head from zero: what a whole meta-step reaches."""
+    backbone = method.backbone
+    head = nn.Linear(backbone.dim, 3).double()
+    inner = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=0.01, betas=(0.0, 0.999))
+    theta, order = copy.deepcopy(backbone.state_dict()), torch.Generator().manual_seed(0)
+    labels, reached = torch.arange(3).repeat_interleave(5), []
+    for support in given.support:
+        backbone.load_state_dict(theta)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        for index in minibatches(15, 4, 3, order):
+            inner.zero_grad()
+            # In training mode batch norm takes the batch's own statistics.
+            logits = head(backbone.train()(support.flatten(0, 1)[index]))
+            F.cross_entropy(logits, labels[index]).backward()
+            inner.step()
+        reached.append([p.detach().clone() for p in backbone.parameters()])
+    return [torch.stack(parts).mean(0) for parts in zip(*reached, strict=True)]
+
+
+def test_the_meta_step_falls_linearly_to_zero():
+    method = reptile(steps=10, meta_step=0.8)
+    assert [method.rate(step) for step in (0, 5, 9)] == pytest.approx([0.8, 0.4, 0.08])
+    pretrained = reptile(steps=10, meta_step=0.8, pretrain_steps=6, pretrain_learning_rate=0.3)
+    assert [pretrained.rate(step) for step in (6, 8)] == pytest.approx([0.8, 0.4])
+    assert max(pretrained.rate(step) for step in range(6)) <= 0.3
+
+
+@pytest.mark.parametrize("images, size, steps", [(15, 4, 9), (5, 5, 3), (25, 15, 7), (5, 15, 2)])
+def test_batches_take_each_image_once_an_order(images, size, steps):
+    found = minibatches(images, size, steps, torch.Generator().manual_seed(0))
+    assert found.shape == (steps, min(size, images))
+    flat = found.flatten().tolist()
+    for first in range(0, len(flat), images):
+        order = flat[first : first + images]
+        assert len(set(order)) == len(order)
+    again = minibatches(images, size, steps, torch.Generator().manual_seed(1))
+    assert not torch.equal(found, again)
+
+
+def test_a_test_batch_of_its_own_for_one_shot():
+    """With five images a step, three steps see 15 images; the larger batch is cut to the support set."""
+    seen = []
+
+    class Counting(Reptile):
+        def learn(self, network, learner, support, steps, gradient):
+            seen.append(tuple(steps.shape))
+            return super().learn(network, learner, support, steps, gradient)
+
+    method = on_conv4(Counting, test_steps=2).eval()
+    for shot in (1, 2, 5):
+        method.adapt(batch(episodes=1, way=5, shot=shot).support)
+    assert seen == [(2, 5), (2, 10), (2, 15)]
+
+
+@pytest.mark.parametrize("head", ["zero", "learned"])
+def test_without_training_random_labels_are_guessed(head):
+    """Queries stand sorted by class, as a learner that leaks their order would like them."""
+    method = on_conv4(Reptile, head=head, test_steps=3).float()
+    given = batch(episodes=40, way=5, shot=1, query=5, dtype=torch.float32)
+    labels = given.labels.sort(dim=1).values
+    hits = (answers(method, given).argmax(2) == labels).float().mean().item()
+    assert hits == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_head_of_another_number_of_classes_takes_the_mean_state():
+    method = reptile(head="learned", steps=10)
+    train(method, 1)
+    learner = method.learner(method.network(5))
+    mean = method.moments.get_buffer("weight").mean(0)
+    assert learner.weights["weight"].shape == learner.moments["weight"].shape == (5, method.dim)
+    assert all(torch.equal(row, mean) for row in learner.moments["weight"])
+    assert answers(method, batch(way=5)).shape == (2, 20, 5)
+
+
+def test_what_it_trains_on():
+    episodes = Episodes(5, 15, 0, 5)
+    assert on_conv4(Reptile).batches() == episodes
+    pretrained = on_conv4(Reptile, steps=20, pretrain_steps=9)
+    assert pretrained.batches() == Stages(Shuffled(128), 9, episodes)
+
+
+def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
+    changes = {"steps": 40, "pretrain_steps": 20, "inner_steps": 6, "inner_learning_rate": 0.01}
+    method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
+    loss = trained.curves["loss"]
+    pretraining, episodes = loss[loss[:, 0] <= 20, 1], loss[loss[:, 0] > 20, 1]
+    assert pretraining[-1] < pretraining[0]
+    assert episodes[-3:].mean() < np.log(5)  # what guessing costs
+    assert int(method.updates) == 20 * 2 * 6
