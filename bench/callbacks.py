@@ -1,8 +1,7 @@
-"""What happens beside the training steps: curves, validation, progress, checkpoints, and a stop when it diverges."""
+"""Beside the training steps: curves, validation, progress, checkpoints, and a stop where the loss diverges."""
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -260,4 +259,4 @@ class WholeFiles(TorchCheckpointIO):
         """Write, then rename."""
         temporary = Path(f"{path}.tmp")
         super().save_checkpoint(checkpoint, temporary, storage_options)
-        os.replace(temporary, path)
+        temporary.replace(path)

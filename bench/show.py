@@ -149,7 +149,7 @@ def result_table(record: Record) -> str:
 
 def _in_order(item: tuple[str, Metric]) -> list[tuple[int, str]]:
     """Keys alphabetically, numbers in them by size: 5s before 10s."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", item[0])]
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", item[0])]
 
 
 def _note(record: Record, key: str) -> str:

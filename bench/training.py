@@ -71,9 +71,7 @@ def train(
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
-    batches = TrainingBatches(
-        data, split, spec, normalise, seed, device, method.next_classes, steps, start
-    )
+    batches = TrainingBatches(data, split, spec, normalise, seed, device, method.next_classes, steps, start)
     pretraining = min(spec.steps, steps) if isinstance(spec, Stages) else 0
     # A divisor of the steps, so that the last weights are validated too and can be the best.
     soonest = min(steps, max(VALIDATE_EVERY, (steps - pretraining) // VALIDATIONS))

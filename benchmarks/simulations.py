@@ -102,21 +102,31 @@ def fresh_images(rng: np.random.Generator, repetitions: int, only_disjoint: bool
     covered = []
     for first in range(0, len(everything), size):
         part = slice(first, first + size)
-        support, query, labels = everything.support[part, :, 0], everything.query[part], everything.labels[part]
+        support, query, labels = (
+            everything.support[part, :, 0],
+            everything.query[part],
+            everything.labels[part],
+        )
         ease = MIDDLE + np.repeat(classes, IMAGES) + QUERY_SD * rng.normal(size=CLASSES * IMAGES)
         shown = SUPPORT_SD * rng.normal(size=CLASSES * IMAGES)
         accuracies = (ease[query] + np.take_along_axis(shown[support], labels, axis=1) > 0).mean(axis=1)
         images = np.concatenate([support, query], axis=1)
         chosen = disjoint_episodes(images)
         interval = (
-            open_interval(accuracies[chosen], images[chosen]) if only_disjoint else closed_interval(accuracies)
+            open_interval(accuracies[chosen], images[chosen])
+            if only_disjoint
+            else closed_interval(accuracies)
         )
         covered.append(holds(interval, truth))
     return np.array(covered)
 
 
 def new_classes(
-    rng: np.random.Generator, repetitions: int, classes: int = 20, episodes: int = 1000, jackknife: bool = True
+    rng: np.random.Generator,
+    repetitions: int,
+    classes: int = 20,
+    episodes: int = 1000,
+    jackknife: bool = True,
 ) -> Covered:
     """Classes drawn again; a pair of them may be hard to tell apart."""
     covered, truth = [], 0.6
@@ -198,7 +208,12 @@ def same_scores(
 
 def triplets(rng: np.random.Generator, repetitions: int, count: int = 2000, share: float = 0.83) -> Covered:
     """Independent triplets drawn again."""
-    return np.array([holds(proportion_interval(int(won), count), share) for won in rng.binomial(count, share, repetitions)])
+    return np.array(
+        [
+            holds(proportion_interval(int(won), count), share)
+            for won in rng.binomial(count, share, repetitions)
+        ]
+    )
 
 
 def class_pairs(
@@ -225,7 +240,9 @@ def class_pairs(
         own, like = own_sd * rng.normal(size=classes), own_sd / 2 * rng.normal(size=classes)
         met = met_sd * rng.normal(size=(classes, classes))
         first = rng.integers(0, classes, pairs)
-        second = np.where(np.arange(pairs) % 2 == 0, first, (first + rng.integers(1, classes, pairs)) % classes)
+        second = np.where(
+            np.arange(pairs) % 2 == 0, first, (first + rng.integers(1, classes, pairs)) % classes
+        )
         low, high = np.minimum(first, second), np.maximum(first, second)
         scores = np.where(first == second, 1 + own[first], like[first] + like[second] + met[low, high])
         scores = scores + noise * rng.normal(size=pairs)
@@ -237,7 +254,9 @@ def class_pairs(
     return np.array(covered)
 
 
-def class_triplets(rng: np.random.Generator, repetitions: int, classes: int = 10, resamples: int = 1000) -> Covered:
+def class_triplets(
+    rng: np.random.Generator, repetitions: int, classes: int = 10, resamples: int = 1000
+) -> Covered:
     """Classes drawn again, and 20,000 triplets."""
     covered, own_sd, met_sd = [], 0.5, 0.3
     truth = float(normal_cdf(1 / math.sqrt(1 + own_sd**2 + met_sd**2)))

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from methods.classification import classifier, configure_pretraining
 from methods.distances import Cosine, full_precision
 from methods.logistic_regression import fit
-from methods.method import BatchSpec, LabelledBatch, Method, Shuffled
+from methods.method import BatchSpec, LabelledBatch, Method, Shuffled, Stages
 
 TENTH_AT = (45 / 90, 60 / 90, 75 / 90)  # of the paper's epochs
 TEMPERATURE = 4.0  # of both networks' answers where one learns from the other, as in the paper's code
@@ -28,7 +28,7 @@ class LogisticHead(Method):
 
     `distillation` trains two generations in the same number of steps: a teacher in the first half, and
     in the second a student, from the teacher's own initial weights, that also matches the teacher's
-    answers (a born-again network; section 3.3, eq. 5). The best of all checkpoints is kept.
+    answers (a born-again network; section 3.3, eq. 5). The teacher's weights are not kept.
 
     Use it when there are several support images of a class: the regression uses how they spread, of which
     a mean keeps nothing.
@@ -91,8 +91,9 @@ class LogisticHead(Method):
         return nn.Sequential(self.backbone, self.head)
 
     def batches(self) -> BatchSpec:
-        """Images in random order."""
-        return Shuffled(self.hp.images)
+        """Images in random order, first for the teacher if there is one."""
+        images = Shuffled(self.hp.images)
+        return Stages(images, self.teacher_steps, images) if self.hp.distillation else images
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy over the base classes, shared with what the teacher says if there is one."""

@@ -16,7 +16,7 @@ from methods import logistic_regression
 from methods.backbones import build
 from methods.logistic_head import LogisticHead, distillation_loss
 from methods.logistic_regression import fit
-from methods.method import LabelledBatch, Shuffled
+from methods.method import LabelledBatch, Shuffled, Stages
 
 SETTINGS = [(5, 1), (5, 5), (20, 1), (3, 8), (2, 3)]
 
@@ -202,6 +202,8 @@ def test_each_generation_has_the_whole_schedule(schedule):
 
 def test_it_trains_on_shuffled_images():
     assert method(images=64).batches() == Shuffled(64)
+    both = method(images=64, steps=101, distillation=0.5)
+    assert both.batches() == Stages(Shuffled(64), 50, Shuffled(64))
 
 
 class Watched(LogisticHead):
