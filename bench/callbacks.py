@@ -1,4 +1,4 @@
-"""Beside the training steps: curves, validation, progress, checkpoints, and a stop where the loss diverges."""
+"""Beside the training steps: curves, validation, progress, checkpoints, and a stop when training diverges."""
 
 from __future__ import annotations
 
