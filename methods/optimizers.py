@@ -49,5 +49,6 @@ def configure(
     scheduler: LRScheduler = StepLR(made, step_size=HALVE_EVERY, gamma=0.5)
     if schedule == "one_cycle":
         total = max(steps, 2)
-        scheduler = OneCycleLR(made, learning_rate, total_steps=total, pct_start=0.2, cycle_momentum=False)
+        rise = max(0.2, 1.5 / total)  # of a few steps: torch divides by the rising ones less one
+        scheduler = OneCycleLR(made, learning_rate, total_steps=total, pct_start=rise, cycle_momentum=False)
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

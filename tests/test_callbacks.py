@@ -26,7 +26,7 @@ class Killed(Exception):
 
 
 class Drawing(ProtoNet):
-    """Draws random numbers while it trains, asks for classes by what it has seen, and trains in two stages."""
+    """Draws random numbers in training, asks for classes by what it has seen, and trains in two stages."""
 
     kill_at = 0
 
