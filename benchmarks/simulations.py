@@ -1,15 +1,13 @@
 """Worlds whose truth is known, to see how often an interval holds it.
 
-Each simulation draws its world anew in every repetition (or, where the population is what was drawn from,
-once), measures it as the bench would, and answers whether the interval held the truth. Sizes of effects are
-those of the committed CIFAR-100 runs: accuracies of classes spread by 25 points, of episodes by 9.
+Each simulation draws what its population draws anew in every repetition, measures it as the bench would, and
+answers whether the interval held the truth. Effects have about the sizes that they have in the committed
+CIFAR-100 runs: accuracies of classes spread by 15 to 25 points, those of episodes of the same classes by 9.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,23 +28,7 @@ from bench.statistics import (
 )
 
 Covered = np.ndarray
-"""bool ``[repetitions]``: whether each interval held the truth."""
-
-
-class Simulation(NamedTuple):
-    """One formula asked one question.
-
-    Attributes:
-        formula: which interval.
-        question: the population that the truth is of.
-        run: ``(rng, repetitions) -> covered``.
-        valid: whether the formula claims to answer that question.
-    """
-
-    formula: str
-    question: str
-    run: Callable[[np.random.Generator, int], Covered]
-    valid: bool = True
+"""bool ``[repetitions]`` or ``[repetitions, metrics]``: whether each interval held the truth."""
 
 
 def holds(interval: Interval, truth: float) -> bool:
@@ -179,91 +161,89 @@ def paired(
     rng: np.random.Generator, repetitions: int, seeds: tuple[int, int], sds: tuple[float, float]
 ) -> Covered:
     """Two equally good methods on the same episodes: whether the test finds no difference."""
-    ours, theirs = (tables(rng, repetitions, r, sd) for r, sd in zip(seeds, sds, strict=True))
-    # The second method finds the same episodes hard, but not just the same.
-    theirs = 0.6 + 0.8 * (ours - theirs)[:, :1].mean() + theirs
+    common = 0.07 * rng.normal(size=(repetitions, 1, 100))  # what makes an episode hard for both
+    ours, theirs = (common + tables(rng, repetitions, r, sd) for r, sd in zip(seeds, sds, strict=True))
     return np.array([paired_difference(a, b).p > 0.05 for a, b in zip(ours, theirs, strict=True)])
 
 
-# Pairs and triplets.
+# Pairs and triplets. Same-class scores are normal around 1, others around 0, so every metric has a formula.
 
-SHIFT = 1.2
+METRICS = ("pair_accuracy", "pair_auc", "pair_eer", "pair_tar@0.1")
 
 
-def same_scores(
-    rng: np.random.Generator, repetitions: int, metric: str, pairs: int = 300, resamples: int = 400
-) -> Covered:
-    """Pairs drawn again, with normal scores of equal spread."""
-    truth = {
-        "pair_accuracy": normal_cdf(SHIFT / 2),
-        "pair_auc": normal_cdf(SHIFT / math.sqrt(2)),
-        "pair_eer": normal_cdf(-SHIFT / 2),
-        "pair_tar@0.1": normal_cdf(SHIFT - 1.2815515655446004),
-    }[metric]
-    same = np.arange(pairs) % 2 == 0
-    scores = (rng.normal(size=(repetitions, pairs)) + SHIFT * same).round(2)
-    found = (pair_metrics(row, same, SHIFT / 2, resamples)[metric] for row in scores)
-    return np.array([holds(interval, float(truth)) for interval in found])
+def true_metrics(same_sd: float, different_sd: float) -> np.ndarray:
+    """`METRICS` at the threshold 0.5 of scores with these standard deviations."""
+    at_far = 1.2815515655446004 * different_sd
+    return normal_cdf(
+        np.array(
+            [
+                [0.5 / same_sd, 0.5 / different_sd],
+                [1 / math.hypot(same_sd, different_sd)] * 2,
+                [-1 / (same_sd + different_sd)] * 2,
+                [(1 - at_far) / same_sd] * 2,
+            ]
+        )
+    ).mean(axis=1)
+
+
+def held(found: dict[str, Interval], truths: np.ndarray) -> list[bool]:
+    """Whether each of `METRICS` holds its truth."""
+    return [holds(found[name], truth) for name, truth in zip(METRICS, truths, strict=True)]
+
+
+def pairs(rng: np.random.Generator, repetitions: int, count: int = 500, resamples: int = 400) -> Covered:
+    """Pairs drawn again from the same images."""
+    same, truths = np.arange(count) % 2 == 0, true_metrics(1, 1)
+    # One decimal is plenty for numbers that spread by 1, and makes the ROC curve short.
+    scores = (rng.normal(size=(repetitions, count)) + same).round(1)
+    return np.array([held(pair_metrics(row, same, 0.55, resamples), truths) for row in scores])
 
 
 def triplets(rng: np.random.Generator, repetitions: int, count: int = 2000, share: float = 0.83) -> Covered:
-    """Independent triplets drawn again."""
-    return np.array(
-        [
-            holds(proportion_interval(int(won), count), share)
-            for won in rng.binomial(count, share, repetitions)
-        ]
-    )
+    """Triplets drawn again from the same images."""
+    won = rng.binomial(count, share, size=repetitions)
+    return np.array([holds(proportion_interval(int(row), count), share) for row in won])
 
 
-def class_pairs(
-    rng: np.random.Generator,
-    repetitions: int,
-    metric: str,
-    classes: int = 10,
-    own_sd: float = 0.5,
-    met_sd: float = 0.2,
-    pairs: int = 600,
-    bootstrap: bool = True,
-    resamples: int = 400,
+def pairs_of_new_classes(
+    rng: np.random.Generator, repetitions: int, classes: int, bootstrap: bool = True, count: int = 2000
 ) -> Covered:
     """Classes drawn again that differ in how alike their own images are, and in how like others they look."""
-    noise = 0.5
-    spread_same = math.hypot(noise, own_sd)
-    spread_different = math.sqrt(noise**2 + 2 * (own_sd / 2) ** 2 + met_sd**2)
-    truth = {
-        "pair_accuracy": (normal_cdf(0.5 / spread_same) + normal_cdf(0.5 / spread_different)) / 2,
-        "pair_auc": normal_cdf(1 / math.hypot(spread_same, spread_different)),
-    }[metric]
+    noise, own_sd, like_sd, met_sd = 0.5, 0.3, 0.15, 0.15
+    truths = true_metrics(math.hypot(noise, own_sd), math.sqrt(noise**2 + 2 * like_sd**2 + met_sd**2))
     covered = []
     for _ in range(repetitions):
-        own, like = own_sd * rng.normal(size=classes), own_sd / 2 * rng.normal(size=classes)
+        own, like = own_sd * rng.normal(size=classes), like_sd * rng.normal(size=classes)
         met = met_sd * rng.normal(size=(classes, classes))
-        first = rng.integers(0, classes, pairs)
-        second = np.where(
-            np.arange(pairs) % 2 == 0, first, (first + rng.integers(1, classes, pairs)) % classes
-        )
-        low, high = np.minimum(first, second), np.maximum(first, second)
-        scores = np.where(first == second, 1 + own[first], like[first] + like[second] + met[low, high])
-        scores = scores + noise * rng.normal(size=pairs)
+        first, second = two_classes(rng, classes, count)
+        second[::2] = first[::2]
+        alike = like[first] + like[second] + met[np.minimum(first, second), np.maximum(first, second)]
+        scores = np.where(first == second, 1 + own[first], alike) + noise * rng.normal(size=count)
+        scores = scores.round(2)
         if bootstrap:
-            interval = pairs_over_classes(scores, first, second, 0.5, resamples)[metric]
+            found = pairs_over_classes(scores, first, second, 0.505, resamples=200)
         else:
-            interval = pair_metrics(scores, first == second, 0.5, resamples)[metric]
-        covered.append(holds(interval, float(truth)))
+            found = pair_metrics(scores, first == second, 0.505, resamples=100)
+        covered.append(held(found, truths))
     return np.array(covered)
 
 
-def class_triplets(
-    rng: np.random.Generator, repetitions: int, classes: int = 10, resamples: int = 1000
+def triplets_of_new_classes(
+    rng: np.random.Generator, repetitions: int, classes: int, count: int = 5000
 ) -> Covered:
-    """Classes drawn again, and 20,000 triplets."""
-    covered, own_sd, met_sd = [], 0.5, 0.3
+    """Classes drawn again that differ in how easy they are, and in how like others they look."""
+    own_sd, met_sd = 0.5, 0.3
     truth = float(normal_cdf(1 / math.sqrt(1 + own_sd**2 + met_sd**2)))
+    covered = []
     for _ in range(repetitions):
-        anchor = rng.integers(0, classes, 2000)
-        negative = (anchor + rng.integers(1, classes, len(anchor))) % classes
+        anchor, negative = two_classes(rng, classes, count)
         ease = 1 + own_sd * rng.normal(size=(classes, 1)) + met_sd * rng.normal(size=(classes, classes))
-        won = rng.random(len(anchor)) < normal_cdf(ease)[anchor, negative]
-        covered.append(holds(triplets_over_classes(won, anchor, negative, resamples), truth))
+        won = rng.random(count) < normal_cdf(ease)[anchor, negative]
+        covered.append(holds(triplets_over_classes(won, anchor, negative, resamples=500), truth))
     return np.array(covered)
+
+
+def two_classes(rng: np.random.Generator, classes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two different classes, `count` times."""
+    first = rng.integers(0, classes, count)
+    return first, (first + rng.integers(1, classes, count)) % classes
