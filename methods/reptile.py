@@ -118,7 +118,7 @@ class Reptile(MetaLearner):
         meta_step: float = 1.0  # share of the way to what the tasks came to, falling linearly to 0
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
-        batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics
+        batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics normalise
         pretrain_steps: int | None = None  # first steps, cross-entropy over base classes; or none
         pretrain_images: int = 128  # images in a batch of the pretraining
         pretrain_learning_rate: float = 0.1  # peak learning rate of the pretraining

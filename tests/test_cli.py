@@ -11,6 +11,7 @@ from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 
 from bench import records
+from bench.__main__ import INTERRUPTED
 
 HEAVY = {
     "torch",
@@ -81,7 +82,7 @@ def test_help_names_every_command_and_flag():
 
 def test_a_mistyped_command():
     assert complaint("leaderbord") == (
-        "leaderbord: no such command; did you mean leaderboard? allowed: run, list, leaderboard, data"
+        "leaderbord: no such command; did you mean leaderboard? allowed: run, list, leaderboard, docs, data"
     )
     assert complaint("data", "inf") == "inf: no such command; did you mean info? allowed: info, verify"
     assert complaint("data") == "data: needs a command; allowed: info, verify"
@@ -274,7 +275,7 @@ def test_ctrl_c_is_one_line(monkeypatch):
 
     monkeypatch.setattr("bench.show.listing", interrupt)
     answer = bench("list", "methods")
-    assert answer == (130, "", "error: interrupted; a run that was not finished is not recorded\n")
+    assert answer == (130, "", f"error: {INTERRUPTED}\n")
 
 
 def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):

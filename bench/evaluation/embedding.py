@@ -18,7 +18,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """The context in which a backbone runs: mixed precision where `precision` says so."""
     if precision == "32-true":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16-mixed" else torch.float16)
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
+    # Without the cache of cast weights, which would outlive a step that changes them in place.
+    return torch.autocast(device.type, dtype, cache_enabled=False)
 
 
 @torch.inference_mode()

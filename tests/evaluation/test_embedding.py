@@ -85,3 +85,14 @@ def test_the_backbone_runs_in_the_precision_asked_for(tiny, normalise):
 def test_autocast(precision, dtype):
     with autocast(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_weights_changed_in_place_count_at_once():
+    """A method that adapts within one mixed-precision context computes with the weights that it has made."""
+    layer = torch.nn.Linear(2, 1, bias=False)
+    images = torch.ones(1, 2)
+    with autocast(torch.device("cpu"), "bf16-mixed"):
+        before = layer(images).item()
+        with torch.no_grad():
+            layer.weight.add_(1.0)
+        assert layer(images).item() == pytest.approx(before + 2.0, abs=0.05)
