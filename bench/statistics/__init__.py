@@ -1,0 +1,53 @@
+"""Intervals, paired tests and ranks: pure functions on arrays.
+
+Every docstring names the population its numbers speak of, and when they are not valid. Each interval's
+coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.
+"""
+
+from bench.statistics.classes import class_jackknife, pairs_over_classes, triplets_over_classes
+from bench.statistics.comparison import (
+    Comparison,
+    Difference,
+    RankRange,
+    compare_all,
+    holm,
+    paired_difference,
+    rank_ranges,
+    seeds_needed,
+)
+from bench.statistics.intervals import (
+    Interval,
+    balanced_interval,
+    closed_interval,
+    disjoint_episodes,
+    open_interval,
+    proportion_interval,
+)
+from bench.statistics.pairs import PAIR_METRICS, best_threshold, pair_metrics
+from bench.statistics.seeds import ENOUGH_SEEDS, crossed_seeds, over_seeds
+
+__all__ = [
+    "ENOUGH_SEEDS",
+    "PAIR_METRICS",
+    "Comparison",
+    "Difference",
+    "Interval",
+    "RankRange",
+    "balanced_interval",
+    "best_threshold",
+    "class_jackknife",
+    "closed_interval",
+    "compare_all",
+    "crossed_seeds",
+    "disjoint_episodes",
+    "holm",
+    "open_interval",
+    "over_seeds",
+    "pair_metrics",
+    "paired_difference",
+    "pairs_over_classes",
+    "proportion_interval",
+    "rank_ranges",
+    "seeds_needed",
+    "triplets_over_classes",
+]

@@ -1,0 +1,246 @@
+"""Methods compared on identical episodes: paired differences, Holm's correction, rank ranges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.statistics.seeds import ENOUGH_SEEDS, Variances, residual_variance
+from bench.statistics.student import half_width, p_value, t_quantile
+
+MOST_SEEDS = 1000
+
+
+class Difference(NamedTuple):
+    """How much better the first method is.
+
+    Attributes:
+        value: mean accuracy of the first less that of the second, between -1 and 1.
+        low, high: its interval.
+        p: two-sided, of no difference.
+        episodes: how many identical episodes it rests on.
+        seeds: training seeds of the first and of the second.
+        over_training: whether it speaks of training again, or of these trained models only.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    episodes: int
+    seeds: tuple[int, int]
+    over_training: bool
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Difference:
+    """Difference of two methods' mean accuracies on identical episodes.
+
+    Population, with at least three seeds of each: training *both methods* again with any seeds, and any
+    episode drawn from *these images*.  With fewer seeds of either: any episode drawn from these images,
+    answered by *these trained models*; accuracies are then averaged over the seeds there are, and training
+    again may turn the difference round.  Never other images or other classes.  Not valid if the methods
+    answered different episodes, or if the seeds were chosen by their results.
+
+    Of these models alone: mean ± t(T-1) s / sqrt(T) of the T differences, and the paired t test.
+
+    Over training, with the model of `crossed_seeds` for each method and seeds that have nothing to do with
+    each other: ``Var(difference) = A1/R1 + A2/R2 + B/T + ...``, where B is the variance of the difference
+    between episodes, estimated as the variance of the T differences of episode means less what the
+    residual mean squares explain, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative.  Seeds
+    are not paired: that would halve their degrees of freedom and gain nothing.  The two seed parts v1 and v2
+    have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom, at most R1 + R2 - 2. That lies half-way
+    between Satterthwaite (1946), with R-1 for each R and nothing taken off, whose test is too timid with
+    three seeds each (a size of 3.5%), and Welch (1947), with R+1 and 2 taken off.  `student.half_width` says
+    how the seed parts and the third make up the interval.  Under the null the test at level 5% rejects 4.0
+    to 5.5% of the time with three seeds each, if the accuracy of the one method varies no more than twice
+    as much between its seeds (standard deviations) as the other's, and 6.6% at worst; 4.6 to 5.6% with five
+    seeds each; up to 8% with three of a much more variable method against ten.
+
+    Source: Student (1908) for one seed each; Searle, Casella & McCulloch (1992), ch. 4, for several.
+
+    Args:
+        first: ``[T]`` fractions of one trained model, or ``[R1, T]`` of several seeds.
+        second: ``[T]`` or ``[R2, T]``, on the same episodes.
+        level: the share of intervals that should hold the truth.
+
+    Raises:
+        ValueError: if the numbers of episodes differ, or there are fewer than two.
+    """
+    tables = [np.atleast_2d(np.asarray(table, dtype=np.float64)) for table in (first, second)]
+    episodes = tables[0].shape[1]
+    if tables[1].shape[1] != episodes or episodes < 2 or any(table.ndim != 2 for table in tables):
+        raise ValueError(
+            f"accuracies {tables[0].shape} and {tables[1].shape}: two or more identical episodes"
+        )
+    differences = tables[0].mean(axis=0) - tables[1].mean(axis=0)
+    value = float(differences.mean())
+    seeds = len(tables[0]), len(tables[1])
+    over_training = min(seeds) >= ENOUGH_SEEDS
+    parts = _over_training(tables, differences) if over_training else _of_these_models(differences)
+    half = half_width(*parts, level)
+    return Difference(
+        value,
+        max(-1.0, value - half),
+        min(1.0, value + half),
+        p_value(value, *parts),
+        episodes,
+        seeds,
+        over_training,
+    )
+
+
+def _of_these_models(differences: np.ndarray) -> Variances:
+    episodes = len(differences)
+    return Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
+
+
+def _over_training(tables: Sequence[np.ndarray], differences: np.ndarray) -> Variances:
+    episodes = len(differences)
+    of_seeds = [float(table.mean(axis=1).var(ddof=1)) / len(table) for table in tables]
+    explained = sum(residual_variance(table) / (len(table) * episodes) for table in tables)
+    of_episodes = max(0.0, float(differences.var(ddof=1)) / episodes - explained)
+    return Variances(sum(of_seeds), _seeds_df(of_seeds, [len(t) for t in tables]), of_episodes, episodes - 1)
+
+
+def _seeds_df(variances: Sequence[float], seeds: Sequence[int]) -> float:
+    most = sum(seeds) - 2
+    weighed = sum(variance**2 / count for variance, count in zip(variances, seeds, strict=True))
+    return min(most, sum(variances) ** 2 / weighed - 1) if weighed > 0 else most
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: rejecting those of at most 5% makes even one false rejection at most 5% likely.
+
+    Population: as the tests that gave the p-values, which may hang together in any way. Not valid if tests
+    were left out because of their results.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+class Comparison(NamedTuple):
+    """Two of several methods: their difference, and its p after Holm's correction over all of them."""
+
+    first: str
+    second: str
+    difference: Difference
+    p: float
+
+
+def compare_all(accuracies: Mapping[str, np.ndarray], level: float = 0.95) -> list[Comparison]:
+    """Every two of several methods by `paired_difference`, with Holm's correction over all pairs.
+
+    Population and validity: as `paired_difference`; the intervals are not corrected.
+
+    Args:
+        accuracies: method -> ``[T]`` or ``[R, T]``. Where two differ in T, the shorter's episodes must be the
+            first of the longer's, and the two are compared on those.
+        level: of the intervals.
+    """
+    pairs = list(itertools.combinations(accuracies, 2))
+    tables = {name: np.asarray(table) for name, table in accuracies.items()}
+    differences = []
+    for first, second in pairs:
+        shared = min(tables[first].shape[-1], tables[second].shape[-1])
+        differences.append(
+            paired_difference(tables[first][..., :shared], tables[second][..., :shared], level)
+        )
+    adjusted = holm([difference.p for difference in differences])
+    return [Comparison(*pair, d, p) for pair, d, p in zip(pairs, differences, adjusted, strict=True)]
+
+
+class RankRange(NamedTuple):
+    """The ranks that a method may have: methods whose ranges overlap are tied."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
+
+
+def rank_ranges(
+    names: Sequence[str], comparisons: Sequence[Comparison], level: float = 0.95
+) -> dict[str, RankRange]:
+    """For each method, ``[1 + number significantly better, M - number significantly worse]``.
+
+    Those whose range starts at 1 are tied for the best.
+
+    Population: as the comparisons. After Holm's correction it is at most 5% likely that any two methods are
+    told apart wrongly, so that with 95% every method's true rank lies in its range. Not valid for comparisons
+    whose p was not corrected, or with pairs left out, which count as not told apart.
+
+    Args:
+        names: of the M methods.
+        comparisons: of every two of them, from `compare_all`.
+        level: 1 less the largest corrected p that is significant.
+    """
+    better, worse = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for comparison in comparisons:
+        if comparison.p <= 1 - level:
+            winner, loser = comparison.first, comparison.second
+            if comparison.difference.value < 0:
+                winner, loser = loser, winner
+            worse[winner] += 1
+            better[loser] += 1
+    return {name: RankRange(1 + better[name], len(names) - worse[name]) for name in names}
+
+
+def seeds_needed(
+    first: np.ndarray,
+    second: np.ndarray,
+    effect: float = 0.01,
+    level: float = 0.95,
+    power: float = 0.8,
+) -> int | None:
+    """Training seeds of each method with which a true difference of `effect` would be shown.
+
+    Shown means that `paired_difference` finds p <= 1 - `level`, with probability `power`.
+
+    Population: as `paired_difference` over training.  A rough guide: it takes the spread over the seeds at
+    hand for the true one, and of three seeds each that is known to a factor of two either way.  It knows
+    nothing of a correction for several comparisons, which needs more.
+
+    Source: Cohen (1988), Statistical Power Analysis, 2.4, with t for the normal quantile.
+
+    Args:
+        first: ``[R1, T]`` fractions, three or more seeds.
+        second: ``[R2, T]`` on the same episodes.
+        effect: true difference, a fraction (0.01 is one point).
+        level: of the interval.
+        power: probability of showing it.
+
+    Returns:
+        Seeds of each method in all, at least three; None if no number of seeds suffices because the
+        episodes alone leave too much open (or more than 1,000 would be needed).
+
+    Raises:
+        ValueError: with fewer than three seeds of either.
+    """
+    tables = [np.asarray(table, dtype=np.float64) for table in (first, second)]
+    if min(len(table) for table in tables) < ENOUGH_SEEDS or any(table.ndim != 2 for table in tables):
+        raise ValueError(f"the spread over seeds needs {ENOUGH_SEEDS} seeds of each method")
+    *_, of_episodes, episodes_df = _over_training(tables, tables[0].mean(axis=0) - tables[1].mean(axis=0))
+    of_seed = [float(table.mean(axis=1).var(ddof=1)) for table in tables]
+    reserve = t_quantile(math.inf, 2 * power - 1)
+    for seeds in range(ENOUGH_SEEDS, MOST_SEEDS + 1):
+        of_seeds = [variance / seeds for variance in of_seed]
+        df = _seeds_df(of_seeds, [seeds, seeds])
+        error = math.sqrt(sum(of_seeds) + of_episodes)
+        if half_width(sum(of_seeds), df, of_episodes, episodes_df, level) + reserve * error <= effect:
+            return seeds
+    return None
