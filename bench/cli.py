@@ -300,3 +300,6 @@ def data_verify(
     if problems:
         raise typer.Exit(1)
     print(f"{dataset}: nothing is damaged")
+
+
+from bench import commands_records  # noqa: E402, F401 - its commands register themselves

@@ -119,26 +119,34 @@ def pairs_over_classes(
             classes.
     """
     scores, same = checked(scores, first == second)
+    from scipy.sparse import coo_array
+
     owners, multiplicity = _resampled([first, second], resamples, seed)
     classes = multiplicity.shape[1]
     values, ranks = np.unique(-scores, return_inverse=True)  # rank 0 is the highest score
     accepted = int((-values >= threshold).sum())
-    orders = [np.flatnonzero(kind)[np.argsort(ranks[kind], kind="stable")] for kind in (same, ~same)]
-    # How many pairs of each kind lie among the 0, 1, ... highest distinct scores.
-    reached = [np.searchsorted(ranks[order], np.arange(len(values) + 1)) for order in orders]
+    one, other = np.triu_indices(classes)
+    meeting = np.zeros((classes, classes), dtype=np.int64)
+    meeting[one, other] = meeting[other, one] = np.arange(len(one))
+    meetings = meeting[owners[0], owners[1]]
+    # How many pairs have each score: of each class with itself, and of each two classes that meet.
+    counts = [
+        coo_array(
+            (np.ones(int(kind.sum()), dtype=np.int64), (ranks[kind], meetings[kind])), (len(values), len(one))
+        ).tocsr()
+        for kind in (same, ~same)
+    ]
 
     def metrics(times: np.ndarray) -> np.ndarray:
-        own = times.take(owners[0][orders[0]], axis=1)
-        met = times.take(owners[0][orders[1]], axis=1) * times.take(owners[1][orders[1]], axis=1)
+        weights = (times[:, one].T, (times[:, one] * times[:, other]).T)
         accepts = []
-        for weights, positions in ((own, reached[0]), (met, reached[1])):
-            summed = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
-            np.cumsum(weights, axis=1, out=summed[:, 1:])
-            accepts.append(summed.take(positions, axis=1))
+        for count, weight in zip(counts, weights, strict=True):
+            accepts.append(np.zeros((len(times), len(values) + 1), dtype=np.int64))
+            np.cumsum((count @ weight).T, axis=1, out=accepts[-1][:, 1:])
         usable = (accepts[0][:, -1] > 0) & (accepts[1][:, -1] > 0)
         return roc_metrics(accepts[0][usable], accepts[1][usable], accepted)
 
-    rows = max(1, 2**16 // len(scores))  # as many resamples at once as stay in the processor's cache
+    rows = max(1, 2**16 // len(values))  # as many resamples at once as stay in the processor's cache
     draws = np.concatenate([metrics(multiplicity[i : i + rows]) for i in range(0, resamples, rows)])
     point = metrics(np.ones((1, classes), dtype=np.int64))[0]
     return {

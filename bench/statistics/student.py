@@ -42,6 +42,10 @@ def p_value(value: float, first: float, first_df: float, second: float, second_d
     error = math.sqrt(first + second)
     if error == 0:
         return 1.0 if value == 0 else 0.0
+    if second == 0:
+        from scipy.special import stdtr
+
+        return max(1e-16, 2 * float(stdtr(first_df, -abs(value) / error)))
     low, high = -16.0, 0.0  # of log10 p
     for _ in range(50):
         middle = (low + high) / 2

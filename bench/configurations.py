@@ -1,0 +1,115 @@
+"""Which records are of one configuration, and which are meant by the name of a run or method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UserError, one_of
+from bench.records import Record, find, read, read_all
+
+OWN_SETTING = ("way", "shot", "query", "episodes")
+
+
+def configuration(record: Record) -> str:
+    """Equal for two records that differ in nothing but the seed (and in a few-shot setting of their own)."""
+    # The file of starting weights is known by its content, and overrides follow from the rest.
+    left_out = {"seed", "overrides", "weights", "hyperparameters", *OWN_SETTING}
+    return json.dumps(
+        [
+            record.protocol_version,
+            record.dataset,
+            record.fingerprint,
+            record.split,
+            record.method,
+            record.preset,
+            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+            record.backbone,
+            record.parameters,
+            record.weights,
+            record.trained,
+            record.transductive,
+            record.external_data,
+            {key: value for key, value in record.config.items() if key not in left_out},
+        ],
+        sort_keys=True,
+    )
+
+
+def run(record: Record) -> str:
+    """Equal for two records of one run, which should not be there twice."""
+    own = [record.config.get(key) for key in OWN_SETTING]
+    return json.dumps([configuration(record), record.seed, own])
+
+
+def seeds(records: Iterable[Record]) -> list[Record]:
+    """One record for each seed, in the order of the seeds; of two with the same seed the later one."""
+    newest = {record.seed: record for record in sorted(records, key=lambda record: record.created)}
+    return [newest[seed] for seed in sorted(newest)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where the records of a method are looked for; None means anywhere.
+
+    Attributes:
+        results: folder of records.
+        dataset, split, preset: theirs.
+    """
+
+    results: Path
+    dataset: str | None = None
+    split: str | None = None
+    preset: str | None = None
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Field of a record to what it must be."""
+        fields = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+def named(name: str, table: Table) -> list[tuple[Record, Path]]:
+    """The records of one configuration that a name means, one a seed, each with the folder that it lies in.
+
+    Args:
+        name: a run id, the path of a record, a comma list of these that differ only in the seed, or a
+            method of which the table holds one configuration.
+        table: where to look.
+
+    Raises:
+        UserError: there is no such run or method, or it is not one configuration.
+    """
+    parts = name.split(",")
+    paths = [Path(part) if part.endswith(".json") else find(table.results, part) for part in parts]
+    found = [(read(path), path.parent) for path in paths if path]
+    if not found:
+        return [(record, table.results) for record in _of_method(name, table)]
+    if len(found) < len(parts):
+        missing = parts[paths.index(None)]
+        raise UserError("compare", name, f"{missing} is no recorded run; a list holds run ids or paths")
+    if len({configuration(record) for record, _ in found}) > 1:
+        raise UserError("compare", name, "these runs differ in more than the seed")
+    if len({record.seed for record, _ in found}) < len(found):
+        raise UserError("compare", name, "these runs have the same seed")
+    return found
+
+
+def _of_method(name: str, table: Table) -> list[Record]:
+    records, _ = read_all(table.results)
+    fitting = [r for r in records if all(getattr(r, key) == value for key, value in table.wanted.items())]
+    ours = [record for record in fitting if record.method == name]
+    if not ours:
+        known = [*sorted({record.method for record in fitting}), *(record.run_id for record in fitting)]
+        raise UserError("compare", name, f"no such run or method there; {one_of(name, known)}")
+    if len({configuration(record) for record in ours}) == 1:
+        return seeds(ours)
+    choices = []
+    for key in ("dataset", "split", "preset"):
+        values = sorted({getattr(record, key) for record in ours})
+        if len(values) > 1:
+            choices.append(f"--{key} {' or '.join(values)}")
+    choices.append("run ids instead: " + ", ".join(record.run_id for record in ours))
+    raise UserError("compare", name, f"has several configurations; choose with {', '.join(choices)}")

@@ -1,0 +1,58 @@
+"""95% intervals hold the truth 94 to 96% of the time where they claim to, and nowhere else."""
+
+import numpy as np
+import pytest
+
+from benchmarks import coverage, simulations
+
+CHEAP, DEAR = 4000, 2000
+SLOW = {simulations.pairs, simulations.pairs_of_new_classes, simulations.triplets_of_new_classes}
+
+
+def named(rows):
+    return pytest.mark.parametrize("row", rows, ids=lambda row: f"{row.population}: {row.formula}")
+
+
+def covered(row):
+    slow = getattr(row.run, "func", row.run) in SLOW
+    found = coverage.measured(row, DEAR if slow else CHEAP)
+    return {name: interval.value for _, name, interval in found}
+
+
+@named([row for row in coverage.ROWS if row.valid])
+def test_intervals_cover_what_they_claim(row):
+    for name, share in covered(row).items():
+        assert coverage.BAND[0] <= share <= coverage.BAND[1], name
+
+
+@named([row for row in coverage.ROWS if not row.valid])
+def test_intervals_do_not_cover_what_they_say_nothing_of(row):
+    assert all(share < 0.9 for share in covered(row).values())
+
+
+def test_the_simulated_images_have_the_truth_they_say():
+    correct, truth = simulations.episodes_of_these_images(np.random.default_rng(0), 200, 200)
+    assert (correct / 75).mean() == pytest.approx(truth, abs=4 * (correct / 75).std() / 200)
+
+
+def test_the_simulated_scores_have_the_metrics_they_say():
+    rng = np.random.default_rng(0)
+    same, different = 1 + 0.7 * rng.normal(size=10**6), 0.4 * rng.normal(size=10**6)
+    at_far = np.quantile(different, 0.9)
+    grid = np.linspace(-1, 2, 3001)
+    crossing = np.abs(
+        np.searchsorted(np.sort(same), grid) - (10**6 - np.searchsorted(np.sort(different), grid))
+    )
+    expected = [
+        ((same >= 0.5).mean() + (different < 0.5).mean()) / 2,
+        (same > different).mean(),
+        (same < grid[crossing.argmin()]).mean(),
+        (same > at_far).mean(),
+    ]
+    np.testing.assert_allclose(simulations.true_metrics(0.7, 0.4), expected, atol=2e-3)
+
+
+def test_the_picture_is_drawn(tmp_path):
+    found = [one for row in coverage.ROWS[:2] for one in coverage.measured(row, 20)]
+    coverage.draw(found, 20, tmp_path / "coverage.png")
+    assert (tmp_path / "coverage.png").read_bytes().startswith(b"\x89PNG")
