@@ -76,6 +76,7 @@ DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
 ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
 Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
 Results = Annotated[Path, flag("--results", "DIR", "Folder of records.")]
+Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddings and episodes.")]
 
 
 @app.command()
@@ -207,14 +208,32 @@ def list_(
 
 
 @app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, its beginning, or a path.")],
+    results: Results = Path("results"),
+    runs: Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints and logs.")] = Path("runs"),
+    as_json: Annotated[bool, flag("--json", "", "Print the record as JSON.")] = False,
+) -> None:
+    """Show one run: what it was, how it was made, its numbers, class by class, and where its files are."""
+    from bench import records, run_page
+
+    path = run_page.find_run(results, run)
+    record = records.read(path)
+    print(record.model_dump_json() if as_json else run_page.page(record, path, runs))
+
+
+@app.command()
 def leaderboard(
     check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if the file is stale.")] = False,
+    show: Annotated[bool, flag("--show", "", "Write nothing; show it here.")] = False,
     results: Results = Path("results"),
     output: Annotated[Path, flag("--output", "FILE", "The file to write.")] = Path("leaderboard.md"),
 ) -> None:
-    """Write leaderboard.md from the records."""
+    """Write leaderboard.md from the records, or show it."""
     from bench import leaderboard as board
 
+    if check and show:
+        raise UserError("--check", "", "goes not with --show")
     if not results.exists():
         raise UserError(
             "--results", results, "no such folder; `python -m bench run` makes it, with a record in it"
@@ -225,10 +244,11 @@ def leaderboard(
             raise typer.Exit(1)
         print(f"{output} is up to date")
         return
-    problems = board.write(results, output)
+    problems = board.show(results) if show else board.write(results, output)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
-    print(output)
+    if not show:
+        print(output)
     if problems:
         raise typer.Exit(1)
 
@@ -253,6 +273,49 @@ def docs(
         print(f"warning: {problem}", file=sys.stderr)
     print(output)
     if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    results: Results = Path("results"),
+    output: Annotated[Path, flag("--output", "FILE", "The page to write.")] = Path("report.html"),
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+) -> None:
+    """Write an HTML page of the records: tables to sort and filter, and pictures. It needs no network."""
+    from bench import figures, report
+    from bench.progress import shown
+
+    with shown() as progress:
+        problems = report.write(output, figures.Options(results, runs, data_root), progress)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(output)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command("figures")
+def figures_(
+    results: Results = Path("results"),
+    output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("figures"),
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+) -> None:
+    """Write the report's pictures as PNG and SVG files."""
+    from bench import figures
+    from bench.progress import shown
+
+    with shown() as progress:
+        drawing = figures.write(output, figures.Options(results, runs, data_root), progress)
+    for gap in drawing.gaps:
+        print(f"not drawn: {gap.section}: {gap.title}: {gap.why}", file=sys.stderr)
+    for problem in drawing.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    for path in drawing.paths:
+        print(path)
+    if drawing.problems:
         raise typer.Exit(1)
 
 

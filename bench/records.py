@@ -343,18 +343,32 @@ def read_all(directory: Path) -> tuple[list[Record], list[str]]:
     Raises:
         UserError: if there is no such folder.
     """
-    try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-    except OSError as error:
-        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
     records, problems = [], []
     with collection_paused():
-        for path in paths:
-            try:
-                records.append(read(path))
-            except UserError as error:
-                problems.append(str(error))
+        for found in read_each(directory):
+            if isinstance(found, Record):
+                records.append(found)
+            else:
+                problems.append(found)
     return sorted(records, key=lambda record: record.run_id), problems
+
+
+def read_each(directory: Path) -> Iterator[Record | str]:
+    """The records of a folder one by one, and for each file that is not a valid one a line that says why.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    try:
+        files = (path for path in directory.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+        paths = sorted(files, key=lambda path: path.name)
+    except OSError as error:
+        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+    for path in paths:
+        try:
+            yield read(path)
+        except UserError as error:
+            yield str(error)
 
 
 @contextlib.contextmanager

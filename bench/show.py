@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.errors import one_line
 from bench.records import Metric, Record, read_all
 from methods.registry import MethodInfo
 
@@ -126,25 +127,38 @@ def percent(metric: Metric | None) -> str:
 
 def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
-    rows = [
-        {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
-        for key, metric in sorted(record.metrics.items(), key=_in_order)
+    parts = [
+        f"{record.method} on {record.dataset} {record.split}, seed {record.seed}",
+        plain_table(metric_rows(record, record.metrics)),
     ]
-    parts = [f"{record.method} on {record.dataset} {record.split}, seed {record.seed}", plain_table(rows)]
-    shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
     if record.per_class:
-        classes = sorted(
-            record.per_class.items(),
-            key=lambda item: (item[1][shown[0]].value if shown[0] in item[1] else 0.0, item[0]),
-        )
-        keys = [key for key in shown if any(key in own for _, own in classes)]
-        table = [
-            {"novel class": name} | {key: percent(own.get(key)) for key in keys} for name, own in classes
-        ]
-        parts.append(
-            plain_table(table if len(table) <= 20 else [*table[:10], {"novel class": "..."}, *table[-10:]])
-        )
+        rows = class_rows(record)
+        cut = rows if len(rows) <= 20 else [*rows[:10], {"novel class": "..."}, *rows[-10:]]
+        parts.append(plain_table(cut))
     return "\n\n".join(parts) + "\n"
+
+
+def metric_rows(record: Record, keys: Iterable[str]) -> list[Row]:
+    """Metrics of a run, a row each, with what has to be known of them."""
+    metrics = [(key, record.metrics[key]) for key in keys]
+    return [
+        {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
+        for key, metric in sorted(metrics, key=_in_order)
+    ]
+
+
+def class_rows(record: Record) -> list[Row]:
+    """The novel classes of a run, from hardest to easiest."""
+    shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
+    classes = sorted(
+        record.per_class.items(),
+        key=lambda item: (item[1][shown[0]].value if shown[0] in item[1] else 0.0, item[0]),
+    )
+    keys = [key for key in shown if any(key in own for _, own in classes)]
+    return [
+        {"novel class": one_line(name)} | {key: percent(own.get(key)) for key in keys}
+        for name, own in classes
+    ]
 
 
 def _in_order(item: tuple[str, Metric]) -> list[tuple[int, str]]:

@@ -104,11 +104,11 @@ def make_record(**changes: Any) -> Record:
     return Record.model_validate(record_fields(**changes))
 
 
-def make_episodes(accuracy: float = 0.64, seed: int = 0) -> dict[str, np.ndarray]:
-    """Numbers of correct queries of `EPISODES` episodes a setting, as `records.write` takes them."""
+def make_episodes(accuracy: float = 0.64, seed: int = 0, count: int = EPISODES) -> dict[str, np.ndarray]:
+    """Numbers of correct queries of `count` episodes a setting, as `records.write` takes them."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for name, queries in QUERIES.items():
-        arrays[name] = rng.binomial(queries, accuracy, size=EPISODES).astype(np.uint16)
+        arrays[name] = rng.binomial(queries, accuracy, size=count).astype(np.uint16)
         arrays[f"{name}/queries"] = np.array(queries)
     return arrays

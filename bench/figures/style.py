@@ -1,0 +1,166 @@
+"""How every picture looks: size, letters, colours and markers, and how it is saved.
+
+Pictures are drawn in the light colours. On a page the SVG's colours are variables of the page's style sheet,
+so that one picture serves light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.8
+"""Inches. Shown 400 pixels wide, letters of 9 points are still 10 pixels high."""
+
+PIXELS_PER_INCH = 200  # of PNG files
+SMALL = 9.0  # points
+
+
+class Colour(NamedTuple):
+    """One colour on a light and on a dark page."""
+
+    light: str
+    dark: str
+
+
+INK = Colour("#1f2329", "#e7e9ec")
+GREY = Colour("#7c828b", "#8d949e")
+GRID = Colour("#dde0e5", "#353a43")
+PAPER = Colour("#ffffff", "#1b1e24")
+SERIES = (
+    Colour("#0072b2", "#3f97e8"),
+    Colour("#d55e00", "#f0772b"),
+    Colour("#009e73", "#14b88f"),
+    Colour("#a63d85", "#dd85bd"),
+    Colour("#7a5c00", "#f0dc5a"),
+    Colour("#3f9fd9", "#9fd8fa"),
+    INK,
+)
+"""Told apart with any kind of colour blindness; each has its own marker and dashes besides."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)), "-", "--")
+VARIABLES = {
+    "ink": INK,
+    "grey": GREY,
+    "grid": GRID,
+    "paper": PAPER,
+    **{f"series-{i}": colour for i, colour in enumerate(SERIES[:-1])},
+}
+"""Name of a page's variable -> colour."""
+
+LOOK: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.parse_math": False,  # a class may be called $1$
+    "text.color": INK.light,
+    "axes.labelcolor": INK.light,
+    "axes.edgecolor": GREY.light,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10.0,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.unicode_minus": True,
+    "grid.color": GRID.light,
+    "grid.linewidth": 0.7,
+    "xtick.color": INK.light,
+    "ytick.color": INK.light,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.w_pad": 0.07,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fewshot-bench",  # ids, and so files, are the same every time
+}
+
+
+def axes(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of the common width and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    made = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(made.ravel())
+
+
+def plain(text: str, longest: int = 34) -> str:
+    """Any text as a label: one line, printable, not too long."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split())) or "–"
+    line = line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return f" {line}" if line.startswith("_") else line  # matplotlib hides what starts with _
+
+
+def legend(
+    figure: Figure, handles: list[Any], labels: list[str], columns: int = 2, where: str = "lower"
+) -> None:
+    """A legend below (or above) the axes, where it hides nothing; in one column if a label is long."""
+    texts = [plain(label) for label in labels]
+    columns = columns if max(map(len, texts)) <= 22 else 1
+    place: Any = f"outside {where} center"
+    figure.legend(handles, texts, loc=place, ncols=columns, handlelength=2.6)
+
+
+def remove_unused(places: list[Axes], used: int, columns: int) -> None:
+    """Take away the panels after the first `used`; what comes to be the lowest of its column gets numbers."""
+    for place in places[used:]:
+        place.remove()
+    for place in places[max(0, used - columns) : used]:
+        place.xaxis.set_tick_params(labelbottom=True)
+
+
+def png(figure: Figure) -> bytes:
+    """The picture on white."""
+    stream = io.BytesIO()
+    figure.savefig(
+        stream, format="png", dpi=PIXELS_PER_INCH, facecolor=PAPER.light, metadata={"Software": None}
+    )
+    return stream.getvalue()
+
+
+def svg(figure: Figure, background: str = PAPER.light) -> str:
+    """The picture as a file of its own."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", facecolor=background, metadata={"Date": None, "Creator": None})
+    return re.sub(r"[ \t]+\n", "\n", stream.getvalue())
+
+
+def inline_svg(figure: Figure, prefix: str) -> str:
+    """The picture as an element of a page, in the page's colours.
+
+    Args:
+        figure: the picture.
+        prefix: put before its ids, which would otherwise be those of the page's other pictures.
+    """
+    text = svg(figure, "none")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    used = set(re.findall(r'(?:url\(|xlink:href=")#([^)"]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{prefix}-", text)
+    text = re.sub(r'(?<= d=")[^"]+', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), text)
+    for variable, colour in VARIABLES.items():
+        text = text.replace(colour.light, f"var(--{variable})")
+    text = re.sub(r"\s*\n\s*", "\n", text)
+    return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).strip()
+
+
+def style_sheet() -> str:
+    """The page's variables."""
+    return "\n".join(f"--{name}: light-dark({c.light}, {c.dark});" for name, c in VARIABLES.items())

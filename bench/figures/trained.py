@@ -1,0 +1,117 @@
+"""A recorded run's trained method, its data, and what it makes of novel images. Imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from bench.config import RunConfig
+from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.errors import UserError
+from bench.evaluation.embedding import autocast, embed_images
+from bench.figures.arrays import EPISODE_SEED
+from bench.preparation import Options, Prepared, prepare
+from bench.records import Record
+
+IMAGES_AT_ONCE = 512
+
+
+def checkpoint(record: Record, runs: Path) -> Path:
+    """Where the weights of a run are kept."""
+    return runs / record.run_id / "checkpoints" / "best.ckpt"
+
+
+class Trained:
+    """A method as a run left it.
+
+    Args:
+        record: of the run.
+        directory: where records lie. runs: where checkpoints lie.
+        data_root: where data sets lie, as of ``--data-root``.
+
+    Raises:
+        UserError: the checkpoint or the data is not at hand, or not that of the record.
+    """
+
+    def __init__(self, record: Record, directory: Path, runs: Path, data_root: Path | None) -> None:
+        self.record = record
+        path = checkpoint(record, runs)
+        try:
+            config = RunConfig.model_validate(record.config)
+        except ValidationError:
+            raise UserError("--results", record.run_id, "has a configuration of another version") from None
+        # The configuration may name a file of code: it is not run unless it is the one that made the record.
+        if config.run_id(record.fingerprint, record.weights) != record.run_id:
+            raise UserError("--results", record.run_id, "was made by another version or other code")
+        self.prepared: Prepared = prepare(
+            config, Options(directory, runs, "", data_root, "cpu", offline=True)
+        )
+        if self.prepared.data.fingerprint != record.fingerprint:
+            raise UserError("--data-root", record.dataset, "has other images than the record")
+        try:
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            self.prepared.method.load_state_dict(kept["state_dict"])
+        except Exception as error:  # whatever torch's unpickler stumbles over
+            raise UserError(
+                "--runs", path, f"is no checkpoint of this run ({type(error).__name__})"
+            ) from None
+        self.method = self.prepared.method.eval()
+        index = self.prepared.split.novel_images
+        self.pool = ClassPool(self.prepared.data.labels[index].numpy())
+        self.names = [self.prepared.data.class_names[c] for c in self.pool.classes]
+
+    def pixels(self, chosen: np.ndarray) -> np.ndarray:
+        """Images of the novel pool at `chosen`, uint8 ``[..., H, W, 3]``."""
+        index = self.prepared.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
+        images = self.prepared.data.images[index].permute(0, 2, 3, 1)
+        return images.numpy().reshape(*chosen.shape, *images.shape[1:])
+
+    def embeddings(self, chosen: np.ndarray) -> torch.Tensor:
+        """Embeddings ``[..., D]`` of the images of the novel pool at `chosen`."""
+        images, back = np.unique(chosen, return_inverse=True)
+        index = self.prepared.split.novel_images[torch.from_numpy(images)]
+        where = self.prepared.data.images, index, self.prepared.normalise, self.prepared.precision
+        return embed_images(self.method, *where)[torch.from_numpy(back.reshape(-1))].unflatten(
+            0, chosen.shape
+        )
+
+    def episodes(self, setting: Setting) -> EpisodeList:
+        """The first episodes of a setting's list, as the run had them."""
+        split = self.prepared.split.name
+        return draw(self.pool, episode_key(self.record.fingerprint, split, setting, EPISODE_SEED), setting)
+
+    def answers(self, episodes: EpisodeList) -> np.ndarray:
+        """The class given to each query, position in its episode's order: int64 ``[E, Q]``."""
+        if not self.method.fixed_embedding:
+            each = zip(episodes.support, episodes.query, strict=True)
+            return np.stack([self._adapted(support, query) for support, query in each])
+        sizes = episodes.support.size, episodes.query.size
+        made = self.embeddings(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
+        support, query = (
+            part.view(*shape, -1)
+            for part, shape in zip(
+                made.split(sizes), (episodes.support.shape, episodes.query.shape), strict=True
+            )
+        )
+        with torch.inference_mode():
+            each = zip(support.split(1), query.split(1), strict=True)
+            return np.concatenate([self.method.episode_logits(s, q).argmax(dim=2).numpy() for s, q in each])
+
+    def _adapted(self, support: np.ndarray, query: np.ndarray) -> np.ndarray:
+        precision = self.prepared.precision
+        with autocast(self.method.device, precision), torch.enable_grad():
+            answer = self.method.adapt(self._images(support)[None])
+        size = len(query) if self.method.transductive else IMAGES_AT_ONCE
+        found = []
+        for first in range(0, len(query), size):
+            with autocast(self.method.device, precision), torch.no_grad():
+                logits = answer(self._images(query[first : first + size])[None])
+            found.append(logits[0].argmax(dim=1).numpy())
+        return np.concatenate(found)
+
+    def _images(self, chosen: np.ndarray) -> torch.Tensor:
+        index = self.prepared.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
+        return self.prepared.normalise(self.prepared.data.images[index]).unflatten(0, chosen.shape)

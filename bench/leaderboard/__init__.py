@@ -1,0 +1,99 @@
+"""The leaderboard: records in, one document out, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.leaderboard import markdown
+from bench.leaderboard.blocks import Block
+from bench.leaderboard.cells import duration, parameter_count
+from bench.leaderboard.document import document
+from bench.leaderboard.markdown import code
+from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
+from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
+from bench.records import Record, collection_paused, read_each, write_files
+
+__all__ = [
+    "COLUMNS",
+    "ENOUGH_SEEDS",
+    "HIDDEN_PRESET",
+    "code",
+    "duration",
+    "is_stale",
+    "parameter_count",
+    "read",
+    "render",
+    "show",
+    "write",
+]
+
+
+def render(records: Iterable[Record], directory: Path | None = None) -> str:
+    """The leaderboard as Markdown.
+
+    Records that differ only in the seed make one row; of two with the same seed the later one counts.
+
+    Args:
+        records: in any order.
+        directory: where their episode files lie. Without it no row is compared with another, and the
+            intervals over several seeds come from the records' own, which is a little wider; it is said.
+    """
+    return markdown.render(document(tables_of(records, directory)))
+
+
+def read(directory: Path) -> tuple[list[Block], list[str]]:
+    """The leaderboard of all valid records of a folder, and a line for each file that is not one.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    records, problems = [], []
+    with collection_paused():
+        for found in read_each(directory):
+            if isinstance(found, Record):
+                # What is told of single classes is most of a record, and not shown here.
+                records.append(found.model_copy(update={"per_class": {}}))
+            else:
+                problems.append(found)
+        return document(tables_of(records, directory)), problems
+
+
+def write(directory: Path, output: Path) -> list[str]:
+    """Write the leaderboard of all valid records of a folder.
+
+    Returns:
+        One line for each file of the folder that was left out because it is not a valid record.
+
+    Raises:
+        UserError: if the folder cannot be read or the file cannot be written.
+    """
+    blocks, problems = read(directory)
+    write_files({output: markdown.render(blocks).encode()}, "--output")
+    return problems
+
+
+def show(directory: Path) -> list[str]:
+    """Print the leaderboard for a terminal of any width; otherwise as `write`."""
+    from bench.leaderboard import terminal
+
+    blocks, problems = read(directory)
+    terminal.show(blocks)
+    return problems
+
+
+def is_stale(directory: Path, output: Path) -> bool:
+    """Whether the leaderboard file is missing or differs from what the records give.
+
+    Raises:
+        UserError: if the folder or the file cannot be read.
+    """
+    try:
+        # As text, because git may have changed the line ends.
+        current = output.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UserError("--output", output, error.strerror or "cannot be read") from error
+    return current != markdown.render(read(directory)[0])

@@ -1,0 +1,159 @@
+"""Records to rows: the seeds of one configuration together, with intervals over them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError
+from bench.records import Record, read_episodes
+
+if TYPE_CHECKING:
+    from bench.statistics import Interval, RankRange
+    from bench.statistics.all_pairs import Accumulator, Answers
+
+COLUMNS = {
+    "5w1s": ("fewshot/5w1s", 2),
+    "5w5s": ("fewshot/5w5s", 2),
+    "5w10s": ("fewshot/5w10s", 2),
+    "all-way 1-shot": ("fewshot/allw1s", 2),
+    "novel pairs": ("novel/pair_accuracy", 1),
+    "AUC": ("novel/pair_auc", 1),
+    "EER": ("novel/pair_eer", 1),
+    "novel triplets": ("novel/triplet_accuracy", 1),
+    "base pairs": ("base/pair_accuracy", 1),
+    "base triplets": ("base/triplet_accuracy", 1),
+}
+"""Heading to metric key and decimals (of percent)."""
+
+SETTINGS = {
+    heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"
+}
+"""Heading to name of the settings that rows are compared in."""
+
+ENOUGH_SEEDS = 3
+"""Below this the spread over seeds is not estimated, and the row says so."""
+
+
+@dataclass
+class Row:
+    """The records of one configuration, one a seed.
+
+    Attributes:
+        key: equal for two records that differ in nothing but the seed.
+        records: by seed.
+        answers: setting -> per-episode accuracies; only of rows that are compared or have several seeds.
+        whole: whether all per-episode accuracies that were looked for are there.
+        intervals: metric key -> value and interval over the seeds.
+        ranks: setting -> the ranks that the row may have.
+    """
+
+    key: str
+    records: list[Record]
+    answers: dict[str, Answers] = field(default_factory=dict)
+    whole: bool = True
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    ranks: dict[str, RankRange] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        """The record of the lowest seed."""
+        return self.records[0]
+
+    @property
+    def apart(self) -> bool:
+        """Whether it does not compare with other rows: it has seen other images, or queries together."""
+        return self.first.external_data or self.first.transductive
+
+    def value(self, setting: str) -> float:
+        """The accuracy in a setting; -1 where there is none."""
+        interval = self.intervals.get(f"fewshot/{setting}")
+        return interval.value if interval else -1.0
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    """Records by what `key` says of them."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def rows_of(records: Iterable[Record]) -> list[Row]:
+    """Rows of the records of one table; of two with the same seed the later one counts."""
+    rows = []
+    for key, group in grouped(records, row_key).items():
+        newest = {record.seed: record for record in sorted(group, key=lambda r: (r.created, r.run_id))}
+        rows.append(Row(key, [newest[seed] for seed in sorted(newest)]))
+    return sorted(rows, key=lambda row: row.key)
+
+
+def row_key(record: Record) -> str:
+    """Equal for two records of a table that differ in nothing but the seed."""
+    return json.dumps(
+        [
+            record.method,
+            record.preset,
+            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+            record.backbone,
+            record.parameters,
+            record.weights,
+            record.trained,
+            record.transductive,
+            record.external_data,
+            overrides(record),
+            [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes],
+        ],
+        sort_keys=True,
+    )
+
+
+def overrides(record: Record) -> dict:
+    """What was changed from the preset."""
+    changed = record.config.get("overrides")
+    if not isinstance(changed, dict):
+        return {}
+    return {key: value for key, value in changed.items() if key != "seed"}
+
+
+def take_in_answers(row: Row, directory: Path | None, counts: Mapping[str, Collection[int]]) -> None:
+    """Read the per-episode accuracies of a row, seed by seed.
+
+    Args:
+        row: its `answers` are filled in; if a file is missing or damaged, `whole` is set to False instead.
+        directory: where the episode files lie.
+        counts: setting -> the numbers of first episodes that rows may be compared on.
+    """
+    from bench.statistics.all_pairs import Accumulator
+
+    sums: dict[str, Accumulator] = {}
+    try:
+        for record in row.records:
+            if directory is None or record.episode_file is None:
+                raise UserError("--results", record.run_id, "lacks its per-episode accuracies")
+            for setting, accuracies in read_episodes(record, directory, counts).items():
+                own = [count for count in counts[setting] if count <= len(accuracies)]
+                sums.setdefault(setting, Accumulator(own)).add(accuracies)
+    except UserError:
+        row.whole = False
+        return
+    row.answers = {setting: own.answers() for setting, own in sums.items()}
+
+
+def fill_in_intervals(row: Row) -> None:
+    """Intervals over the seeds, of every metric of the row, from its answers where they are at hand."""
+    from bench.statistics import Interval, over_seeds
+
+    for key in dict.fromkeys(key for record in row.records for key in record.metrics):
+        metrics = [record.metrics[key] for record in row.records if key in record.metrics]
+        own = [Interval(metric.value, metric.low, metric.high, metric.n) for metric in metrics]
+        answers = row.answers.get(key.removeprefix("fewshot/"))
+        if len(own) == 1:
+            row.intervals[key] = own[0]
+        elif answers is not None and len(answers.means) > 1:
+            row.intervals[key] = answers.interval()
+        else:
+            row.intervals[key] = over_seeds(own)

@@ -1,0 +1,145 @@
+"""Rows to tables: one for each data set, split and protocol, with ranks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.leaderboard.rows import SETTINGS, Row, fill_in_intervals, grouped, rows_of, take_in_answers
+from bench.records import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HIDDEN_PRESET = "smoke"
+"""A preset that only tests the plumbing; its numbers mean nothing."""
+
+READERS = 4
+
+
+@dataclass
+class Table:
+    """Rows that were measured on the same images by the same protocol.
+
+    Attributes:
+        rows: in order: ranked rows from the best, then those set apart.
+        ranked_by: the setting that orders them.
+        better: setting -> bool ``[M, M]`` over the M rows of `ranked`: whether the one is significantly
+            better than the other.
+    """
+
+    rows: list[Row]
+    ranked_by: str = "5w1s"
+    better: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        """Any record; all tell the same about the images."""
+        return self.rows[0].first
+
+    @cached_property
+    def ranked(self) -> list[Row]:
+        """The rows that are compared with each other."""
+        return [row for row in self.rows if not row.apart]
+
+
+def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
+    """All tables, in order: by data set, split and protocol, the newest protocol first.
+
+    Args:
+        records: in any order.
+        directory: where their episode files lie; without it no row is compared with another.
+    """
+    shown = sorted((r for r in records if r.preset != HIDDEN_PRESET), key=lambda record: record.run_id)
+    groups = sorted(grouped(shown, _table_key).values(), key=lambda group: _order(group[0]))
+    with ThreadPoolExecutor(READERS) as pool:
+        return [_table(rows_of(group), directory, pool) for group in groups]
+
+
+def section_key(record: Record) -> str:
+    """Equal for two records of the same images and parts."""
+    return json.dumps([record.dataset, record.split, record.fingerprint, list(record.classes)])
+
+
+def _table_key(record: Record) -> str:
+    return f"{section_key(record)} {record.protocol_version}"
+
+
+def _order(record: Record) -> tuple:
+    # 100-0 after 90-10: numbers in names count as numbers.
+    split = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", record.split)]
+    return record.dataset, split, record.fingerprint, section_key(record), -record.protocol_version
+
+
+def _table(rows: list[Row], directory: Path | None, pool: ThreadPoolExecutor) -> Table:
+    counts: dict[str, list[int]] = {
+        setting: sorted({row.first.episodes[setting].count for row in rows if setting in row.first.episodes})
+        for setting in SETTINGS.values()
+    }
+    compared = sum(not row.apart for row in rows) > 1
+
+    def read(row: Row) -> None:
+        if len(row.records) > 1 or (compared and not row.apart):
+            take_in_answers(row, directory, counts)
+        fill_in_intervals(row)
+        for setting, own in row.answers.items():  # a long table's would not fit into memory otherwise
+            row.answers[setting] = own._replace(means=own.means.astype("float32"))
+
+    list(pool.map(read, rows))
+    table = Table(rows)
+    measured = [name for name in SETTINGS.values() if any(f"fewshot/{name}" in row.intervals for row in rows)]
+    table.ranked_by = next(iter(measured), table.ranked_by)
+    rows.sort(key=lambda row: (row.apart, -row.value(table.ranked_by), row.first.method, row.key))
+    for setting in measured:
+        _rank(table, setting)
+    for row in rows:
+        row.answers.clear()
+    return table
+
+
+def _rank(table: Table, setting: str) -> None:
+    """Fill in `better` and the rows' ranks in one setting."""
+    from bench.statistics.all_pairs import ranges, significantly_better
+
+    ranked = table.ranked
+    members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
+    families = [
+        {i: ranked[i].answers[setting] for i in family} for family in _families(ranked, members, setting)
+    ]
+    table.better[setting] = significantly_better(families, len(ranked))
+    for i, own in zip(members, ranges(table.better[setting], members), strict=True):
+        ranked[i].ranks[setting] = own
+
+
+def _families(rows: list[Row], members: list[int], setting: str) -> list[list[int]]:
+    """Rows that answered the same episodes, as far as each went.
+
+    Lists that are drawn alike are the same as far as the shorter goes (`bench.episodes`), unless two of one
+    length differ: then nobody knows which belongs to which, and only equal lists are compared.
+    """
+
+    def drawn(i: int) -> tuple[int, ...]:
+        info = rows[i].first.episodes[setting]
+        return info.way, info.shot, info.query, info.seed
+
+    def identity(i: int) -> tuple[int, str]:
+        info = rows[i].first.episodes[setting]
+        return info.count, info.sha256
+
+    families = []
+    there = [i for i in members if setting in rows[i].answers]
+    for _, alike in groupby(sorted(there, key=drawn), key=drawn):
+        family = list(alike)
+        lists = {identity(i) for i in family}
+        if len(lists) == len({count for count, _ in lists}):
+            families.append(family)
+        else:
+            families += [[i for i in family if identity(i) == one] for one in sorted(lists)]
+    return families

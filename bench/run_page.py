@@ -1,0 +1,172 @@
+"""All about one run, for a person: what it was, how it was made, its numbers, and where its files are."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import UserError, one_line
+from bench.leaderboard import duration
+from bench.records import Record, find, read_episodes
+from bench.show import Row, class_rows, metric_rows, percent, plain_table
+
+WIDTH = 90
+MOST_NAMES = 5
+GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
+
+
+def find_run(results: Path, run: str) -> Path:
+    """The record that `run` names.
+
+    Args:
+        results: the folder of records.
+        run: a run id, the beginning of just one, or a path: of the record, of its npz file or of the folder
+            that the run was made in.
+
+    Raises:
+        UserError: there is none, or the beginning is that of several.
+    """
+    path = Path(run)
+    if path.suffix in (".json", ".npz") and path.with_suffix(".json").is_file():
+        return path.with_suffix(".json")
+    if not results.is_dir():
+        raise UserError("--results", results, "no such folder; it holds the records")
+    name = path.name if path.is_dir() else run
+    if exact := find(results, name):
+        return exact
+    names = sorted(path.stem for path in results.glob("*.json"))
+    begun = [other for other in names if name and other.startswith(name)]
+    if len(begun) == 1:
+        return results / f"{begun[0]}.json"
+    if begun:
+        more = ", ..." if len(begun) > MOST_NAMES else ""
+        raise UserError(
+            "show", run, f"{len(begun)} runs begin like this: {', '.join(begun[:MOST_NAMES])}{more}"
+        )
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}?" if near else "see `list runs`"
+    raise UserError("show", run, f"no such run in {results}; {hint}" if names else f"{results} has no runs")
+
+
+def page(record: Record, path: Path, runs: Path) -> str:
+    """The page of one run.
+
+    Args:
+        record: what to show.
+        path: the record's file; its npz file lies beside it.
+        runs: where checkpoints and logs of runs lie.
+    """
+    parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
+    single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
+    parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
+    if rows := _generalized(record):
+        parts.append(f"Generalized: novel classes beside the base classes\n\n{plain_table(rows)}")
+    if record.per_class:
+        parts.append(f"Novel classes, from the hardest\n\n{plain_table(class_rows(record))}")
+    parts.append(_section("Files", _files(record, path, runs)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
+    shown = [title]
+    for name, text in lines:
+        # A command is one line, so that it can be copied.
+        wrapped = [text] if name == "command" else textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+        shown += [f"  {name if i == 0 else '':<16}{piece}" for i, piece in enumerate(wrapped)]
+    return "\n".join(shown)
+
+
+def _what(record: Record) -> Iterator[tuple[str, str]]:
+    counts = record.classes
+    changed = record.config.get("overrides")
+    yield "method", one_line(f"{record.method} ({record.family})")
+    yield "paper", one_line(record.paper)
+    yield "backbone", one_line(f"{record.backbone}, {record.parameters:,} parameters")
+    yield "data set", one_line(f"{record.dataset}, fingerprint {record.fingerprint}")
+    yield "split", one_line(f"{record.split}, protocol {record.protocol_version}")
+    yield "classes", f"{counts.base} base, {counts.validation} validation, {counts.novel} novel"
+    yield (
+        "images",
+        f"{counts.train_images:,} training, {counts.validation_images:,} validation, "
+        f"{counts.base_test_images:,} base-test, {counts.novel_images:,} novel "
+        f"({counts.novel_dropped_duplicates:,} duplicates left out)",
+    )
+    yield "seed", str(record.seed)
+    yield "preset", one_line(record.preset)
+    if isinstance(changed, dict) and changed:
+        yield "changed", _settings(changed)
+    yield "hyperparameters", _settings(record.hyperparameters) or "none"
+    marks = {
+        "external data": record.external_data,
+        "transductive": record.transductive,
+        "no training": not record.trained,
+        f"weights {record.weights}": record.weights is not None,
+    }
+    if any(marks.values()):
+        yield "marks", ", ".join(mark for mark, on in marks.items() if on)
+
+
+def _how(record: Record) -> Iterator[tuple[str, str]]:
+    where, times = record.environment, record.timings
+    commit = f", commit {where.git_commit}" if where.git_commit else ""
+    dirty = " with uncommitted changes" if where.git_dirty else ""
+    yield "command", one_line(record.command)
+    yield "made", one_line(f"{record.created:%Y-%m-%d %H:%M} UTC by bench {record.bench_version}{commit}{dirty}")
+    yield (
+        "machine",
+        one_line(f"{where.device}, {where.precision}, threads: {where.threads}; {where.cpu}; {where.platform}"),
+    )
+    yield "libraries", one_line(", ".join(f"{name} {version}" for name, version in where.libraries.items()))
+    rates = [f"{times.steps:,} steps"]
+    if times.train_images_per_s:
+        rates.append(f"{times.train_images_per_s:,.0f} images/s")
+    yield "training", f"{duration(times.train_s)} ({', '.join(rates)})" if record.trained else "none"
+    yield "evaluation", duration(times.evaluate_s)
+    yield "in all", duration(times.total_s)
+    if times.peak_memory_mib:
+        yield "peak memory", f"{times.peak_memory_mib:,.0f} MiB"
+    for name, info in record.episodes.items():
+        query = f"{info.query} queries a class" if info.query else "all other images as queries"
+        drawn = f"{info.count:,} of {info.way} classes, {info.shot}-shot, {query}"
+        yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
+    for name, value in record.thresholds.items():
+        yield "threshold", one_line(f"{name}: {value:.4f}, from validation pairs")
+
+
+def _generalized(record: Record) -> list[Row]:
+    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
+    rows = []
+    for join in sorted(joins, key=lambda join: [int(number) for number in re.findall(r"[0-9]+", join)]):
+        _, classes, shots = join.split("/")
+        numbers = {
+            name: percent(record.metrics.get(f"{join}/{name}"))
+            for name in ("novel", "base", "all", "harmonic")
+        }
+        rows.append({"classes": classes, "shots": shots.removesuffix("s"), **numbers})
+    return rows
+
+
+def _files(record: Record, path: Path, runs: Path) -> Iterator[tuple[str, str]]:
+    yield "record", one_line(path)
+    if record.episode_file is None:
+        yield "answers", "none were kept"
+    else:
+        try:
+            read_episodes(record, path.parent, ())
+            yield "answers", one_line(path.with_name(record.episode_file))
+        except UserError as error:
+            yield "answers", f"cannot be used: {error}"
+    folder = runs / record.run_id
+    yield "training", one_line(folder) if folder.is_dir() else f"no checkpoints or logs in {one_line(folder)}"
+
+
+def _settings(values: dict) -> str:
+    return " ".join(
+        one_line(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+        for key, value in sorted(values.items())
+    )
+

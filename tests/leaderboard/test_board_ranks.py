@@ -1,0 +1,140 @@
+"""Ranks rest on paired tests of identical episodes, and say so where there are none."""
+
+import numpy as np
+import pytest
+from board_reader import boards, column
+from record_factory import EPISODES, make_record, record_fields
+
+from bench import records
+from bench.leaderboard import render
+from bench.statistics import closed_interval, compare_all, rank_ranges
+
+QUERIES = 75
+
+
+def episodes_info(count: int, sha256: str = "0" * 64, seed: int = 0) -> dict:
+    info = {"way": 5, "shot": 1, "query": 15, "count": count, "seed": seed, "sha256": sha256}
+    return {"5w1s": info}
+
+
+def some_answers(count: int, mean: float, rng: np.random.Generator) -> np.ndarray:
+    """Correct answers; episodes are hard or easy for every method alike."""
+    hard = np.random.default_rng(0).normal(0, 0.1, 4 * EPISODES)[:count]
+    return np.clip(np.rint(QUERIES * (mean + hard + rng.normal(0, 0.03, count))), 0, QUERIES).astype(np.uint8)
+
+
+def written(folder, method: str, answers: list[np.ndarray], **changes) -> list[records.Record]:
+    """Records of as many seeds as there are arrays of answers, with 5w1s alone."""
+    made = []
+    for seed, correct in enumerate(answers):
+        metrics = {"fewshot/5w1s": closed_interval(correct / QUERIES)._asdict()}
+        changes.setdefault("episodes", episodes_info(len(correct)))
+        record = make_record(method=method, seed=seed, metrics=metrics, **changes)
+        arrays = {"5w1s": correct, "5w1s/queries": np.array(QUERIES)}
+        made.append(records.read(records.write(record, folder, arrays)))
+    return made
+
+
+def ranks(found, folder) -> dict[str, str]:
+    [table] = boards(render(found, folder))
+    return {name.split()[0]: rank for name, rank in zip(column(table, "method"), column(table, "rank"), strict=True)}
+
+
+def expected(answers: dict[str, list[np.ndarray]]) -> dict[str, str]:
+    tables = {name: np.stack(own) / QUERIES for name, own in answers.items()}
+    return {name: str(own) for name, own in rank_ranges(list(tables), compare_all(tables)).items()}
+
+
+def test_ranks_are_those_of_paired_tests_with_holms_correction(tmp_path):
+    rng = np.random.default_rng(1)
+    seeds = {"a": 3, "b": 1, "c": 4, "d": 2, "e": 3}
+    means = {"a": 0.6, "b": 0.61, "c": 0.64, "d": 0.55, "e": 0.645}
+    answers = {name: [some_answers(EPISODES, means[name], rng) for _ in range(n)] for name, n in seeds.items()}
+    found = [record for name, own in answers.items() for record in written(tmp_path, name, own)]
+    shown = ranks(found, tmp_path)
+    assert shown == expected(answers)
+    assert len(set(shown.values())) >= 3
+
+
+def test_a_method_that_ran_the_first_episodes_only_is_compared_on_those(tmp_path):
+    rng = np.random.default_rng(2)
+    answers = {
+        "long": [some_answers(4 * EPISODES, 0.60, rng)],
+        "other": [some_answers(4 * EPISODES, 0.615, rng)],
+        "short": [some_answers(EPISODES, 0.7, rng)],
+    }
+    # Where the short one ran, the long one is better; over all of its episodes it is worse.
+    answers["long"][0][:EPISODES] = answers["short"][0] + 2
+    found = [
+        record
+        for name, own in answers.items()
+        for record in written(
+            tmp_path, name, own, episodes=episodes_info(len(own[0]), ("1" if name == "short" else "0") * 64)
+        )
+    ]
+    [table] = boards(render(found, tmp_path))
+    by_name = dict(zip(column(table, "method"), table, strict=True))
+    tables = {name: np.stack(own) / QUERIES for name, own in answers.items()}
+    wanted = rank_ranges(list(tables), compare_all(tables))
+    assert {name: row["rank"] for name, row in by_name.items()} == {
+        f"{name} (quick)": str(own) for name, own in wanted.items()
+    }
+    assert wanted["long"].last < wanted["short"].first
+    assert by_name["short (quick)"]["marks"] == f"first {EPISODES} episodes"
+    assert by_name["long (quick)"]["marks"] == "–"
+
+
+@pytest.mark.parametrize("change", [{"sha256": "f" * 64}, {"seed": 5, "sha256": "f" * 64}])
+def test_methods_on_other_episodes_are_not_compared(tmp_path, change):
+    rng = np.random.default_rng(3)
+    found = [
+        *written(tmp_path, "high", [some_answers(EPISODES, 0.9, rng)]),
+        *written(tmp_path, "low", [some_answers(EPISODES, 0.4, rng)]),
+        *written(
+            tmp_path, "apart", [some_answers(EPISODES, 0.6, rng)], episodes=episodes_info(EPISODES, **change)
+        ),
+    ]
+    assert ranks(found, tmp_path) == {"high": "1–2", "apart": "1–3", "low": "2–3"}
+
+
+def test_rows_that_do_not_compare_stand_below_without_a_rank(tmp_path):
+    rng = np.random.default_rng(4)
+    found = [
+        *written(tmp_path, "best", [some_answers(EPISODES, 0.7, rng)]),
+        *written(tmp_path, "worst", [some_answers(EPISODES, 0.4, rng)]),
+        *written(tmp_path, "imagenet", [some_answers(EPISODES, 0.9, rng)], external_data=True),
+        *written(tmp_path, "together", [some_answers(EPISODES, 0.8, rng)], transductive=True),
+    ]
+    [table] = boards(render(found, tmp_path))
+    assert [name.split()[0] for name in column(table, "method")] == ["best", "worst", "imagenet", "together"]
+    assert column(table, "rank") == ["1", "2", "–", "–"]
+    assert column(table, "marks") == ["–", "–", "external data", "transductive"]
+
+
+@pytest.mark.parametrize("how", ["no file", "damaged", "not kept"])
+def test_a_row_without_its_answers_may_have_any_rank(tmp_path, how):
+    rng = np.random.default_rng(5)
+    found = [
+        record
+        for name, mean in (("a", 0.7), ("b", 0.6), ("c", 0.4))
+        for record in written(tmp_path, name, [some_answers(EPISODES, mean, rng)])
+    ]
+    if how == "not kept":
+        found[1] = found[1].model_copy(update={"episode_file": None, "episode_file_sha256": None})
+    else:
+        (tmp_path / found[1].episode_file).write_bytes(b"no")
+    if how == "no file":
+        (tmp_path / found[1].episode_file).unlink()
+    assert ranks(found, tmp_path) == {"a": "1–2", "b": "1–3", "c": "2–3"}
+    text = render(found, tmp_path)
+    assert column(boards(text)[0], "seeds") == ["1 †", "1 † ‡", "1 †"]
+    assert "‡ the per-episode accuracies are not all at hand: compared with no other row" in text
+
+
+def test_a_table_without_5w1s_is_ranked_by_what_it_has():
+    metrics = record_fields()["metrics"]
+    del metrics["fewshot/5w1s"]
+    better = metrics | {"fewshot/5w5s": {"value": 0.9, "low": 0.89, "high": 0.91, "n": 40}}
+    [table] = boards(render([make_record(metrics=metrics), make_record(method="better", metrics=better)]))
+    assert column(table, "method") == ["better (quick)", "protonet (quick)"]
+    assert column(table, "rank") == ["1–2", "1–2"]
