@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -33,9 +34,9 @@ class Published(NamedTuple):
 def published() -> tuple[Published, ...]:
     """Every row, in the order of the file."""
     rows: dict[tuple[str, ...], Published] = {}
-    with (files("bench") / "published.csv").open(encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
-            who = tuple(line[name] for name in Published._fields[:-1])
-            row = rows.setdefault(who, Published(*who, {}))
-            row.values[line["metric"]] = line["value"], line["ci95"]
+    text = (files("bench") / "published.csv").read_text(encoding="utf-8")
+    for line in csv.DictReader(io.StringIO(text)):
+        metric, number = line.pop("metric"), (line.pop("value"), line.pop("ci95"))
+        row = rows.setdefault(tuple(line.values()), Published(**line, values={}))
+        row.values[metric] = number
     return tuple(rows.values())

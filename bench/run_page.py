@@ -113,13 +113,11 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
 def _how(record: Record) -> Iterator[tuple[str, str]]:
     where, times = record.environment, record.timings
     commit = f", commit {where.git_commit}" if where.git_commit else ""
-    dirty = " with uncommitted changes" if where.git_dirty else ""
+    commit += " with uncommitted changes" if where.git_dirty else ""
     yield "command", one_line(record.command)
-    yield "made", one_line(f"{record.created:%Y-%m-%d %H:%M} UTC by bench {record.bench_version}{commit}{dirty}")
-    yield (
-        "machine",
-        one_line(f"{where.device}, {where.precision}, threads: {where.threads}; {where.cpu}; {where.platform}"),
-    )
+    yield "made", one_line(f"{record.created:%Y-%m-%d %H:%M} UTC by bench {record.bench_version}{commit}")
+    device = f"{where.device}, {where.precision}, threads: {where.threads}"
+    yield "machine", one_line(f"{device}; {where.cpu}; {where.platform}")
     yield "libraries", one_line(", ".join(f"{name} {version}" for name, version in where.libraries.items()))
     rates = [f"{times.steps:,} steps"]
     if times.train_images_per_s:
@@ -169,4 +167,3 @@ def _settings(values: dict) -> str:
         one_line(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
         for key, value in sorted(values.items())
     )
-

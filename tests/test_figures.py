@@ -113,7 +113,7 @@ def test_lines_pass_through_the_records_numbers(folder, found):
     with drawn(found["cifar100-base-classes-fewshot-5w1s"]) as figure:
         (axes,) = figure.axes
         lines = {
-            text.get_text(): container.lines[0].get_data()
+            text.get_text(): container.lines[0].get_data(orig=False)
             for text, container in zip(figure.legends[0].get_texts(), axes.containers, strict=True)
         }
     x, y = lines["protonet"]
@@ -251,19 +251,20 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-VISION = {  # Machado, Oliveira and Fernandes 2009, severity 1
-    "all colours": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}  # fmt: skip
+VISION = {  # rows of Machado, Oliveira and Fernandes 2009, severity 1
+    "all colours": "1 0 0 / 0 1 0 / 0 0 1",
+    "protanopia": "0.152286 1.052583 -0.204868 / 0.114503 0.786281 0.099216 / -0.003882 -0.048116 1.051998",
+    "deuteranopia": "0.367322 0.860646 -0.227968 / 0.280085 0.672501 0.047413 / -0.01182 0.04294 0.968881",
+    "tritanopia": "1.255528 -0.076749 -0.178779 / -0.078411 0.930809 0.147602 / 0.004733 0.691367 0.3039",
+}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours_are_told_apart_whatever_the_eyes(theme):
     colours = [linear(getattr(colour, theme)) for colour in style.SERIES]
-    for vision, matrix in VISION.items():
-        seen = [lab(np.array(matrix) @ colour) for colour in colours]
+    for vision, rows in VISION.items():
+        matrix = np.array([row.split() for row in rows.split("/")], dtype=float)
+        seen = [lab(matrix @ colour) for colour in colours]
         for (i, a), (j, b) in itertools.combinations(enumerate(seen), 2):
             assert np.linalg.norm(a - b) > 10, (vision, i, j)
     weights = np.array([0.2126, 0.7152, 0.0722])
@@ -318,11 +319,14 @@ def test_torch_is_not_imported_for_records_alone():
 def ran(tmp_path_factory) -> Path:
     """A folder with a run: its record, called one of `quick`, its checkpoint and its data."""
     place = tmp_path_factory.mktemp("run")
-    write_images(place / "images", classes=12, each=24)
+    write_images(place / "images", classes=16, each=24)
+    parts = ["base"] * 5 + ["validation"] * 5 + ["novel"] * 6
+    lines = [f"class{number},{part}" for number, part in enumerate(parts)]
+    (place / "split.csv").write_text("\n".join(["class,part", *lines]))
     answer = bench(
         "run", "--method", "protonet_hallucination", "--preset", "smoke", "--steps", 2, "--precision", "fp32",
-        "--dataset", f"folder:{place / 'images'}", "--split", "50-50", "--results", place / "results",
-        "--runs", place / "runs", "--way", 5, "--shot", 1, "--query", 15, "--episodes", 40, "--device", "cpu",
+        "--dataset", f"folder:{place / 'images'}", "--split", place / "split.csv",
+        "--results", place / "results", "--runs", place / "runs", "--way", 5, "--shot", 1, "--query", 15, "--episodes", 40, "--device", "cpu",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     (path,) = (place / "results").glob("*.json")
@@ -332,7 +336,7 @@ def ran(tmp_path_factory) -> Path:
 
 def test_pictures_of_a_trained_method(ran):
     found = everything(ran / "results", "../runs")
-    made = {item.name.rpartition("50-50-")[2]: item for item in found if isinstance(item, Picture)}
+    made = {re.sub(r".*csv@[0-9a-f]+-", "", item.name): item for item in found if isinstance(item, Picture)}
     assert {"class-images", "embeddings", "confusions", "episode", "generated"} <= set(made)
     with drawn(made["generated"]) as figure:
         (axes,) = figure.axes

@@ -103,7 +103,7 @@ def test_one_section_for_each_split_and_one_table_for_each_protocol():
         "`cifar100` split `90-10`",
         "`cifar100` split `100-0`",
     ]
-    assert re.findall("^### (Protocol.*)", text, re.MULTILINE) == [f"Protocol {v}" for v in (1, 1, 2, 1, 1, 1)]
+    assert re.findall("^### Protocol (.*)", text, re.MULTILINE) == ["1", "1", "2", "1", "1", "1"]
     assert "90 base / 0 validation / 10 novel classes" in text
     assert "Fingerprint `abababababab`" in text and "Fingerprint `cdcdcdcdcdcd`" in text
     assert all(len(table) == 1 for table in boards(text))
@@ -246,7 +246,8 @@ def test_no_text_of_a_record_becomes_markup(text):
     episodes = record_fields()["episodes"]
     markdown = document(text)
     # No element, link or heading that the same leaderboard of tame names does not have.
-    tags, tame = (Counter(re.findall(r"<(/?[a-z0-9]+)", as_html(one))) for one in (markdown, document("tame")))
+    shown = as_html(markdown), as_html(document("tame"))
+    tags, tame = (Counter(re.findall(r"<(/?[a-z0-9]+)", one)) for one in shown)
     assert tags == tame
     assert {len(table) for table in boards(markdown)} == {2}
     assert not re.search("[\x00\x1b\u202e]", markdown)

@@ -122,13 +122,13 @@ def test_it_says_which_files_are_missing_or_not_the_runs_own(results):
 
 def test_nothing_in_a_record_acts_on_the_terminal(results):
     text = "\x1b[31m\u202e\x07"
-    names = {name: text for name in ("method", "family", "paper", "backbone", "dataset", "split", "preset", "command")}
+    named = ("method", "family", "paper", "backbone", "dataset", "split", "preset", "command")
     record = make_record(
         run_id="hostile",
         per_class={text: {"novel/pair_accuracy": metric(0.5)}},
         hyperparameters={text: text},
         config={"overrides": {text: [text]}},
-        **names,
+        **dict.fromkeys(named, text),
     )
     page = run_page.page(record, results / "hostile.json", results)
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", page)

@@ -100,9 +100,7 @@ def _title(record: Record) -> list[Block]:
 
 
 def _table(table: Table) -> list[Block]:
-    most = max(
-        (row.first.episodes[table.ranked_by].count for row in table.ranked if row.ranks), default=0
-    )
+    most = max((row.first.episodes[table.ranked_by].count for row in table.ranked if row.ranks), default=0)
     lines = [cells(row, table.ranked_by, most) for row in table.rows]
     grid = without_empty_columns(list(lines[0]), [list(line.values()) for line in lines], leading=2)
     blocks: list[Block] = [grid]

@@ -27,9 +27,9 @@ HEADINGS = {
 """Metric key -> heading."""
 
 NOTE = (
-    "As their sources report them: with other episodes, budgets, image sizes and often other images. They are "
-    "never ranked among the rows above. Pairs: at a threshold of 0.2 and at the one that was best for those very "
-    "pairs."
+    "As their sources report them: with other episodes, budgets, image sizes and often other images. They "
+    "are never ranked among the rows above. Pairs: at a threshold of 0.2 and at the one that was best for "
+    "those very pairs."
 )
 
 

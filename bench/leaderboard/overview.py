@@ -12,13 +12,12 @@ from bench.leaderboard.tables import Table
 
 MOST_NAMES = 4
 
-BEST = (
-    "The highest accuracy of each table, and the methods tied with it: those that none is significantly better "
-    "than. Rows with external data and transductive ones are not among them. *rows*: how many were compared."
-)
+BEST = """\
+The highest accuracy of each table, and the methods tied with it: those that none is significantly better
+than. Rows with external data and transductive ones are not among them. *rows*: how many were compared."""
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets what the
-tests leave open; overlapping brackets are ties. *incomplete*: not in all of those tables, so without a rank."""
+tests leave open; overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked."""
 TOO_FEW = "None yet: it takes two methods of one preset that both have a row in the same two tables."
 
 

@@ -29,9 +29,7 @@ COLUMNS = {
 }
 """Heading to metric key and decimals (of percent)."""
 
-SETTINGS = {
-    heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"
-}
+SETTINGS = {heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"}
 """Heading to name of the settings that rows are compared in."""
 
 ENOUGH_SEEDS = 3

@@ -111,9 +111,7 @@ def _aggregate(tables: Sequence[Table], preset: str) -> Aggregate | None:
     counted = sorted(order[:number])
     configurations = sorted(common)
     ranks = {
-        setting: [
-            _ranks(tables[i], [entries[i][key] for key in configurations], setting) for i in counted
-        ]
+        setting: [_ranks(tables[i], [entries[i][key] for key in configurations], setting) for i in counted]
         for setting in AGGREGATED
     }
     first = counted[0]

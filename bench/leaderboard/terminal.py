@@ -10,13 +10,13 @@ from bench.leaderboard.blocks import Block, Cell, Code, Commands, Grid, Heading,
 from bench.leaderboard.markdown import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.text import Text
 
 NARROWEST = 60
 WIDEST_CELL = 36
 GAP = 2
-WHERE_COMMANDS_ARE = "The exact commands are in leaderboard.md; `python -m bench show RUN` has that of one run."
+WHERE_COMMANDS_ARE = "The exact commands are in leaderboard.md; `python -m bench show RUN` has a run's."
 
 
 def show(blocks: Sequence[Block]) -> None:

@@ -37,7 +37,8 @@ def written(folder, method: str, answers: list[np.ndarray], **changes) -> list[r
 
 def ranks(found, folder) -> dict[str, str]:
     [table] = boards(render(found, folder))
-    return {name.split()[0]: rank for name, rank in zip(column(table, "method"), column(table, "rank"), strict=True)}
+    names = [name.split()[0] for name in column(table, "method")]
+    return dict(zip(names, column(table, "rank"), strict=True))
 
 
 def expected(answers: dict[str, list[np.ndarray]]) -> dict[str, str]:
@@ -49,7 +50,9 @@ def test_ranks_are_those_of_paired_tests_with_holms_correction(tmp_path):
     rng = np.random.default_rng(1)
     seeds = {"a": 3, "b": 1, "c": 4, "d": 2, "e": 3}
     means = {"a": 0.6, "b": 0.61, "c": 0.64, "d": 0.55, "e": 0.645}
-    answers = {name: [some_answers(EPISODES, means[name], rng) for _ in range(n)] for name, n in seeds.items()}
+    answers = {
+        name: [some_answers(EPISODES, means[name], rng) for _ in range(n)] for name, n in seeds.items()
+    }
     found = [record for name, own in answers.items() for record in written(tmp_path, name, own)]
     shown = ranks(found, tmp_path)
     assert shown == expected(answers)

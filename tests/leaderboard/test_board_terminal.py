@@ -52,7 +52,8 @@ def test_a_broken_up_table_tells_in_each_part_which_row_is_which(monkeypatch, ca
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_of_a_record_reaches_the_terminal_as_more_than_text(monkeypatch, capsys, text):
     names = {name: text for name in ("method", "preset", "backbone", "dataset", "split")}
-    out = shown(monkeypatch, capsys, 80, [make_record(run_id="r", config={"overrides": {text: text}}, **names)])
+    record = make_record(run_id="r", config={"overrides": {text: text}}, **names)
+    out = shown(monkeypatch, capsys, 80, [record])
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", out)
     written = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     assert written[:8] in out
