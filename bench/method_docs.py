@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from bench.config import method_info
 from bench.errors import UserError
+from bench.files import write_files
 from bench.leaderboard import COLUMNS, HIDDEN_PRESET, code, duration
-from bench.records import Record, read_all, write_files
+from bench.records import Record, read_all
 from bench.show import choices, marks, percent
 from methods.registry import MethodInfo, available
 

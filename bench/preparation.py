@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 import warnings
@@ -23,6 +22,7 @@ from bench.episodes import ClassPool, Setting
 from bench.errors import UserError
 from bench.evaluation import generalized
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
+from bench.files import check_writable
 from bench.progress import shown
 from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
@@ -75,8 +75,8 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     Raises:
         UserError: naming the flag.
     """
-    _check_writable(options.results, "--results")
-    _check_writable(options.runs, "--runs")
+    check_writable(options.results, "--results")
+    check_writable(options.runs, "--runs")
     device = environment.pick_device(options.device)
     precision = environment.pick_precision(config.precision, device)
     weights_sha256 = _weights_sha256(config.weights)
@@ -133,18 +133,6 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         weights_sha256=weights_sha256,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
-
-
-def _check_writable(folder: Path, flag: str) -> None:
-    """Refuse a folder that a record could not be written to; it need not be there yet."""
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    except OSError as error:
-        raise UserError(flag, folder, f"must be a folder that can be written to ({error.strerror})") from None
-    if not there.is_dir():
-        raise UserError(flag, folder, f"must be a folder that can be written to ({there} is a file)")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(flag, folder, f"must be a folder that can be written to ({there} cannot)")
 
 
 def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:

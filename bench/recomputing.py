@@ -198,10 +198,10 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     alone = new == 1
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
-    if novel.ndim != 2 or not all(((0 <= values) & (values <= 1)).all() for values in (novel, base)):
+    if novel.ndim != 2 or not all(((values >= 0) & (values <= 1)).all() for values in (novel, base)):
         raise _Wrong(f"{key}: must be accuracies between 0 and 1, join by join")
     classes = source.array(f"{run}/classes", (shape[0],), kind="u") if alone else np.arange(len(names))
-    if len(classes) != shape[0 if alone else 1] or not ((0 <= classes) & (classes < len(names))).all():
+    if len(classes) != shape[0 if alone else 1] or not ((classes >= 0) & (classes < len(names))).all():
         raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, of {len(names)} novel ones")
     of_novel = novel if alone else novel.mean(axis=1)
     both = of_novel + base

@@ -5,243 +5,48 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import glob
 import hashlib
 import io
 import json
-import os
-import re
-import secrets
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.files import write_files
+from bench.record import (
+    RUN_ID,
+    SCHEMA_VERSION,
+    Environment,
+    EpisodeInfo,
+    Metric,
+    Record,
+    SplitCounts,
+    Timings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 1
-"""Raised whenever a field of `Record` changes its meaning."""
-
-RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
-"""What a run may be called: a safe file name on every system."""
-
-FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
-"""Metrics under these names lie between 0 and 1."""
-
-_ROUNDING = 1e-9
-
-
-def _finite(value: Any) -> Any:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        raise ValueError("numbers must be finite") from None
-    return value
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0)]
-Scalar = bool | int | float | str | None
-MetricKey = Annotated[str, Field(pattern=r"^[\w.@+-]+(/[\w.@+-]+)+$")]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Metric(_Part):
-    """A number with its 95% interval.
-
-    Attributes:
-        value: the estimate, usually a fraction.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        n: how many observations (episodes, pairs, triplets, classes) are behind it.
-        std: how the single values behind it spread, where that says more than the interval; in no
-            record's text where it does not.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: Positive
-    std: Annotated[float, Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Metric:
-        if not self.low - _ROUNDING <= self.value <= self.high + _ROUNDING:
-            raise ValueError(f"low {self.low} <= value {self.value} <= high {self.high} does not hold")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_blank(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
-
-
-class SplitCounts(_Part):
-    """How many classes and images each part of the split has."""
-
-    base: Count
-    validation: Count
-    novel: Count
-    train_images: Count
-    validation_images: Count
-    base_test_images: Count
-    novel_images: Count
-    novel_dropped_duplicates: Count
-
-
-class EpisodeInfo(_Part):
-    """What identifies a list of episodes.
-
-    Attributes:
-        way, shot, query: classes, and support and query images a class; query 0 means all other images.
-        count: how many ran. seed: of the drawing. sha256: of the list itself.
-    """
-
-    way: Positive
-    shot: Positive
-    query: Count
-    count: Positive
-    seed: Count
-    sha256: Sha256
-
-
-class Timings(_Part):
-    """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory."""
-
-    data_s: Seconds
-    train_s: Seconds
-    evaluate_s: Seconds
-    total_s: Seconds
-    steps: Count
-    train_images_per_s: Rate | None = None
-    episodes_per_s: Rate | None = None
-    peak_memory_mib: Rate | None = None
-
-
-class Environment(_Part):
-    """Where a run was made; `libraries` maps names to versions."""
-
-    libraries: dict[str, str]
-    platform: str
-    cpu: str
-    device: str
-    precision: str
-    threads: Positive
-    git_commit: str | None = None
-    git_dirty: bool | None = None
-
-
-class Record(_Part):
-    """Everything about one run that a reader needs to believe it or to run it again.
-
-    Attributes:
-        schema_version: of this class.
-        protocol_version: of splits, episodes and metrics; numbers of two versions do not compare.
-        run_id: the record's file name without its ending.
-        created: UTC.
-        command: the exact command.
-        transductive: queries of an episode were answered together.
-        external_data: the weights have seen images beyond the base classes.
-        config: the resolved run configuration, which can be run again; ``overrides`` holds what was
-            changed from the preset.
-        parameters: the backbone's parameter count.
-        trained: False if the weights were evaluated as they came.
-        weights: SHA-256 of the file of starting weights.
-        fingerprint: of the data set.
-        metrics: key to metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
-        per_class: class name to metric key to metric.
-        constant_answer: metric key to what always giving the same answer would score.
-        thresholds: name to similarity threshold, found on validation pairs.
-        episodes: setting (``5w1s``) to its list of episodes.
-        pools: part (base, validation, novel) -> class name -> number of images, in the order that
-            episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
-        episode_file: the npz file with what the metrics were computed from, answer by answer.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    protocol_version: Positive
-    run_id: str
-    created: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
-    bench_version: str
-    command: str
-    method: str
-    family: str
-    paper: str
-    transductive: bool
-    external_data: bool
-    preset: str
-    hyperparameters: Annotated[dict[str, Scalar | list[Scalar]], AfterValidator(_finite)]
-    config: Annotated[dict[str, JsonValue], AfterValidator(_finite)]
-    backbone: str
-    parameters: Count
-    trained: bool
-    weights: Sha256 | None = None
-    dataset: str
-    fingerprint: Sha256
-    split: str
-    seed: Count
-    classes: SplitCounts
-    metrics: dict[MetricKey, Metric]
-    per_class: dict[str, dict[MetricKey, Metric]] = Field(default_factory=dict)
-    constant_answer: dict[str, float] = Field(default_factory=dict)
-    thresholds: dict[str, float] = Field(default_factory=dict)
-    episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
-    pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
-    episode_file: str | None = None
-    episode_file_sha256: Sha256 | None = None
-    timings: Timings
-    environment: Environment
-
-    @field_validator("schema_version")
-    @classmethod
-    def _known_schema(cls, version: int) -> int:
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"this bench reads version {SCHEMA_VERSION}, not {version}")
-        return version
-
-    @field_validator("run_id")
-    @classmethod
-    def _safe_name(cls, run_id: str) -> str:
-        if not RUN_ID.fullmatch(run_id):
-            raise ValueError("1 to 200 of A-Z a-z 0-9 . _ + @ -, not starting with a dot")
-        return run_id
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Record:
-        for owner, metrics in [("metrics", self.metrics), *self.per_class.items()]:
-            for key, metric in metrics.items():
-                if key.startswith(FRACTIONS) and not (metric.low >= 0 and metric.high <= 1):
-                    raise ValueError(f"{owner} {key}: must be a fraction between 0 and 1")
-        for key in self.metrics:
-            if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
-                raise ValueError(f"episodes: lacks the episode list of {key}")
-        if (self.episode_file is None) != (self.episode_file_sha256 is None):
-            raise ValueError("episode_file and episode_file_sha256 go together")
-        if self.episode_file not in (None, f"{self.run_id}.npz"):
-            raise ValueError(f"episode_file: must be {self.run_id}.npz")
-        return self
+__all__ = [
+    "RUN_ID",
+    "SCHEMA_VERSION",
+    "Environment",
+    "EpisodeInfo",
+    "Metric",
+    "Record",
+    "SplitCounts",
+    "Timings",
+    "collection_paused",
+    "find",
+    "read",
+    "read_all",
+    "read_each",
+    "read_episodes",
+    "write",
+]
 
 
 def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:
@@ -278,46 +83,6 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
         with contextlib.suppress(OSError):
             npz.unlink(missing_ok=True)
     return path
-
-
-def write_files(files: Mapping[Path, bytes], flag: str) -> None:
-    """Write several files, all or none, each at once: no reader ever sees half a file.
-
-    Args:
-        files: path to content; missing folders are made.
-        flag: what the error message blames.
-
-    Raises:
-        UserError: if one cannot be written.
-    """
-    new: list[Path] = []
-    staged: list[tuple[Path, Path]] = []
-    path = next(iter(files))
-    try:
-        new.extend(path for path in files if not path.exists())
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a killed run
-                left_over.unlink(missing_ok=True)
-            # In the same folder, so that it is a rename and not a copy.
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-            staged.append((temporary, path))
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        for temporary, path in staged:
-            temporary.replace(path)
-    except OSError as error:
-        for written in new:
-            with contextlib.suppress(OSError):
-                written.unlink(missing_ok=True)
-        reason = error.strerror or type(error).__name__
-        raise UserError(flag, path, f"a place that can be written to ({reason})") from error
-    finally:
-        for temporary, _ in staged:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Record:

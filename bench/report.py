@@ -13,7 +13,8 @@ from bench.figures.collect import Options, Progress, collect, drawn
 from bench.figures.picture import Gap, Picture
 from bench.figures.rows import Section, grouped, sections
 from bench.figures.style import inline_svg, style_sheet
-from bench.records import read_all, write_files
+from bench.files import check_writable, write_files
+from bench.records import read_all
 from bench.report_tables import (
     best_lines,
     escape,
@@ -36,6 +37,7 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
     """
+    check_writable(output.parent, "--output")
     records, problems = read_all(options.results)
     found = sections(records, options.results)
     text = render(found, collect(found, options), progress)
@@ -119,7 +121,8 @@ def _groups(found: Sequence[Section], pictures: Sequence[Picture | Gap], progres
             f'<div class="pictures">\n{"".join(figures)}</div>\n'
             f"{_gaps([item for item in items if isinstance(item, Gap)])}</details>"
         )
-    progress("drawing", total, total)
+    if total:
+        progress("drawing", total, total)
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bench.figures.rows import Section
 from bench.leaderboard.blocks import NOTHING, Cell, Code
 from bench.leaderboard.cells import cells, name, number
-from bench.leaderboard.generalized import KEY, MEASURES
+from bench.leaderboard.generalized import MEASURES, joins_of
 from bench.leaderboard.markdown import printable
 from bench.leaderboard.others import HEADINGS as PUBLISHED_HEADINGS
 from bench.leaderboard.others import percent
@@ -164,9 +164,8 @@ def generalized_lines(tables: Sequence[Table]) -> list[Line]:
     lines = []
     for one in tables:
         for row in one.rows:
-            for match in filter(None, map(KEY.fullmatch, row.intervals)):
-                classes, shots = match["classes"], match["shots"]
-                base, new = classes.split("+")
+            for base, new, shots in joins_of(row):
+                classes = f"{base}+{new}"
                 found = {
                     part: row.intervals.get(f"generalized/{classes}/{shots}s/{part}") for part in MEASURES
                 }
@@ -174,9 +173,10 @@ def generalized_lines(tables: Sequence[Table]) -> list[Line]:
                 values = {
                     "method": of_cell(name(row)),
                     **_where(row.first.dataset, row.first.split),
-                    "base classes": Value(escape(base), base),
-                    "joining": Value(escape(new), new),
-                    "shots": Value(escape(shots), shots),
+                    **{
+                        heading: Value(str(count), str(count))
+                        for heading, count in (("base classes", base), ("joining", new), ("shots", shots))
+                    },
                     **{part: of_cell(number(own, 1), own and own.value) for part, own in found.items()},
                 }
                 lines.append(Line(row.first.dataset, row.first.split, values))

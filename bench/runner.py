@@ -22,6 +22,7 @@ from bench.config import RunConfig, method_info
 from bench.errors import UserError
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
+from bench.files import write_files
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
 from bench.records import EpisodeInfo, Metric, Record, SplitCounts
@@ -96,7 +97,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     config = prepared.config
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
-    records.write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs")
+    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs")
     method, device = prepared.method, prepared.device
     # What a method draws at random must not depend on what was prepared before it.
     pl.seed_everything(config.seed, verbose=False)
@@ -128,7 +129,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     imprinted = run_dir / "imprinted"
     shutil.rmtree(imprinted, ignore_errors=True)  # of an earlier run of the same configuration
     if evaluation.networks:
-        records.write_files({imprinted / n: content for n, content in evaluation.networks.items()}, "--runs")
+        write_files({imprinted / n: content for n, content in evaluation.networks.items()}, "--runs")
     path = records.write(record, options.results, arrays)
     (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
     return path, record

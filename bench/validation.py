@@ -106,7 +106,8 @@ def _impossible(record: Record) -> Iterator[str]:
     ):
         sizes = record.pools.get(part)
         if sizes and (sum(sizes.values()) != images or len(sizes) > count):
-            yield f"pools.{part}: {len(sizes)} classes of {sum(sizes.values())} images, not {count} of {images}"
+            found = f"{len(sizes)} classes of {sum(sizes.values())} images"
+            yield f"pools.{part}: {found}, not {count} of {images}"
     for name, info in record.episodes.items():
         if info.way > classes.novel:
             yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"

@@ -120,7 +120,7 @@ def main() -> int:
     return 0
 
 
-def measured(row: Row, repetitions: int, seed: int = 0) -> list[tuple[Row, str, Interval]]:
+def measured(row: Row, repetitions: int, seed: int = 1) -> list[tuple[Row, str, Interval]]:
     """The row, a name and the coverage with its own interval, for each of the row's parts."""
     covered = row.run(np.random.default_rng(seed), repetitions)
     columns = covered.reshape(repetitions, -1).T

@@ -326,7 +326,8 @@ def ran(tmp_path_factory) -> Path:
     answer = bench(
         "run", "--method", "protonet_hallucination", "--preset", "smoke", "--steps", 2, "--precision", "fp32",
         "--dataset", f"folder:{place / 'images'}", "--split", place / "split.csv",
-        "--results", place / "results", "--runs", place / "runs", "--way", 5, "--shot", 1, "--query", 15, "--episodes", 40, "--device", "cpu",
+        "--results", place / "results", "--runs", place / "runs", "--device", "cpu",
+        "--way", 5, "--shot", 1, "--query", 15, "--episodes", 40,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     (path,) = (place / "results").glob("*.json")

@@ -83,7 +83,8 @@ def write_records(directory: Path) -> None:
     figure_records.write(directory, 50, 0.45, method="protonet")
     figure_records.write(
         directory, 90, 0.4, method="outsider", external_data=True, dataset="<b>glyphs</b>",
-        backbone='"><img src=x onerror=alert(1)>', command="python -m bench run\n</script><script>alert(2)</script>",
+        backbone='"><img src=x onerror=alert(1)>',
+        command="python -m bench run\n</script><script>alert(2)</script>",
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def test_it_can_be_read_by_ear_and_with_the_keyboard(page):
     for _, attributes in page.elements:
         for name in ("aria-labelledby", "href"):
             target = attributes.get(name, "")
-            if name == "aria-labelledby" and target or target.startswith("#") and name == "href":
+            if target and (name == "aria-labelledby" or target.startswith("#")):
                 assert target.strip("#") in ids
     tags = [tag for tag, _ in page.elements]
     assert tags.count("figure") == tags.count("figcaption") > 0 and tags.count("main") == 1
@@ -249,7 +250,8 @@ addEventListener("error", (event) => said.push(String(event.message)));
 addEventListener("securitypolicyviolation", (event) => said.push(event.violatedDirective));
 addEventListener("load", async () => {
   const column = (table, number) =>
-    [...document.querySelectorAll(`#${table}-table tbody tr:not([hidden])`)].map((row) => row.cells[number].textContent);
+    [...document.querySelectorAll(`#${table}-table tbody tr:not([hidden])`)]
+      .map((row) => row.cells[number].textContent);
   const heads = [...document.querySelectorAll("#results-table thead th")];
   const where = (name) => heads.findIndex((head) => head.textContent === name);
   const click = (name) => heads[where(name)].querySelector("button").click();
@@ -276,7 +278,8 @@ addEventListener("load", async () => {
   set("text", "");
   set("dataset", "<b>glyphs</b>");
   result.dataset = column("results", 0);
-  result.groups = [...document.querySelectorAll(".group:not([hidden]) > summary")].map((one) => one.textContent);
+  const groups = document.querySelectorAll(".group:not([hidden]) > summary");
+  result.groups = [...groups].map((one) => one.textContent);
   set("dataset", "");
   set("split", "50-50");
   result.split = column("results", where("split"));
@@ -295,7 +298,8 @@ addEventListener("load", async () => {
   result.pictures = pictures.length;
   result.broken = [...document.images].filter((one) => !one.complete || !one.naturalWidth).length;
   result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  result.asked = performance.getEntriesByType("resource").map((one) => one.name).filter((name) => !/^data:/.test(name));
+  const fetched = performance.getEntriesByType("resource").map((one) => one.name);
+  result.asked = fetched.filter((name) => !/^data:/.test(name));
   const out = document.createElement("pre");
   out.id = "probed";
   out.textContent = JSON.stringify(result);
@@ -307,7 +311,7 @@ addEventListener("load", async () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])
 def test_in_chromium(folder, tmp_path, width):
-    """Sorts, filters, changes colours, and looks for errors and broken images, as a reader would find them."""
+    """Sorts, filters, changes colours, and looks for errors and broken images, as a reader would."""
     text = made(folder, few_pictures=False)
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
     text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)

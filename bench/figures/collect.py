@@ -13,7 +13,8 @@ from bench.figures import base_classes, cost, curves, per_class, scores, shots
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section, sections
 from bench.figures.style import LOOK, png, svg
-from bench.records import read_all, write_files
+from bench.files import check_writable, write_files
+from bench.records import read_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,6 +104,7 @@ def write(folder: Path, options: Options, progress: Progress) -> Written:
     Raises:
         UserError: if the records cannot be read or the folder cannot be written to.
     """
+    check_writable(folder, "--output")
     records, problems = read_all(options.results)
     found = collect(sections(records, options.results), options)
     pictures = [item for item in found if isinstance(item, Picture)]
@@ -116,5 +118,6 @@ def write(folder: Path, options: Options, progress: Progress) -> Written:
             }
         write_files(files, "--output")
         written.paths.extend(files)
-    progress("drawing", len(pictures), len(pictures))
+    if pictures:
+        progress("drawing", len(pictures), len(pictures))
     return written

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.files import write_files
 from bench.leaderboard import markdown
 from bench.leaderboard.blocks import Block
 from bench.leaderboard.cells import duration, parameter_count
@@ -13,7 +14,7 @@ from bench.leaderboard.document import document
 from bench.leaderboard.markdown import code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
 from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
-from bench.records import Record, collection_paused, read_each, write_files
+from bench.records import Record, collection_paused, read_each
 
 __all__ = [
     "COLUMNS",

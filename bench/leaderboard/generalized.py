@@ -12,7 +12,7 @@ from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import Table
 from bench.published import published
 
-KEY = re.compile(r"generalized/(?P<classes>[0-9]+\+[0-9]+)/(?P<shots>[0-9]+)s/novel")
+KEY = re.compile(r"generalized/(?P<classes>(?P<base>[0-9]+)\+(?P<new>[0-9]+))/(?P<shots>[0-9]+)s/novel")
 MEASURES = ("novel", "base", "all", "harmonic")
 DIGITS = 1
 
@@ -43,17 +43,21 @@ def generalized(table: Table) -> list[Block]:
     return blocks
 
 
+def joins_of(row: Row) -> list[tuple[int, int, int]]:
+    """Base classes, classes that join, and shots of a row's generalized numbers, by size."""
+    matches = filter(None, map(KEY.fullmatch, row.intervals))
+    return sorted((int(match["base"]), int(match["new"]), int(match["shots"])) for match in matches)
+
+
 def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
-    for key in row.intervals:
-        if not (match := KEY.fullmatch(key)):
-            continue
-        classes, shots = match["classes"], match["shots"]
+    for base, new, shots in joins_of(row):
+        classes = f"{base}+{new}"
         found = [row.intervals.get(f"generalized/{classes}/{shots}s/{name}") for name in MEASURES]
         before = row.intervals.get(f"generalized/{classes}/0s/base")
         last = found[-1]
-        line = [(shots,), method(row), *(number(one, DIGITS) for one in (*found, before))]
+        line = [(str(shots),), method(row), *(number(one, DIGITS) for one in (*found, before))]
         # By shots; ours before published ones, and from the best.
-        order = (int(shots), 0, row.apart, -last.value if last else 0.0, row.key)
+        order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = [
             word
             for word, on in (
@@ -63,7 +67,7 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
             )
             if on
         ]
-        yield tuple(map(int, classes.split("+"))), (order, [*line, (", ".join(marks),) if marks else NOTHING])
+        yield (base, new), (order, [*line, (", ".join(marks),) if marks else NOTHING])
 
 
 def _published(dataset: str, classes: str) -> Iterator[Line]:

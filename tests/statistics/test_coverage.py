@@ -5,8 +5,14 @@ import pytest
 
 from benchmarks import coverage, simulations
 
-CHEAP, DEAR = 4000, 2000
-SLOW = {simulations.pairs, simulations.pairs_of_new_classes, simulations.triplets_of_new_classes}
+REPETITIONS = 10_000
+OF_SLOW_ONES = {
+    simulations.pairs: 2000,
+    simulations.pairs_of_new_classes: 2000,
+    simulations.triplets_of_new_classes: 2000,
+    simulations.new_classes: 4000,
+    simulations.fresh_images: 4000,
+}
 
 
 def named(rows):
@@ -14,8 +20,7 @@ def named(rows):
 
 
 def covered(row):
-    slow = getattr(row.run, "func", row.run) in SLOW
-    found = coverage.measured(row, DEAR if slow else CHEAP)
+    found = coverage.measured(row, OF_SLOW_ONES.get(getattr(row.run, "func", row.run), REPETITIONS))
     return {name: interval.value for _, name, interval in found}
 
 

@@ -1,0 +1,68 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.errors import UserError
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """Refuse a folder that nothing could be written to; it need not be there yet.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise UserError(flag, folder, f"must be a folder that can be written to ({error.strerror})") from None
+    if not there.is_dir():
+        raise UserError(flag, folder, f"must be a folder that can be written to ({there} is a file)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(flag, folder, f"must be a folder that can be written to ({there} cannot)")
+
+
+def write_files(files: Mapping[Path, bytes], flag: str) -> None:
+    """Write several files, all or none, each at once: no reader ever sees half a file.
+
+    Args:
+        files: path to content; missing folders are made.
+        flag: what the error message blames.
+
+    Raises:
+        UserError: if one cannot be written.
+    """
+    new: list[Path] = []
+    staged: list[tuple[Path, Path]] = []
+    path = next(iter(files))
+    try:
+        new.extend(path for path in files if not path.exists())
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a killed run
+                left_over.unlink(missing_ok=True)
+            # In the same folder, so that it is a rename and not a copy.
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            staged.append((temporary, path))
+            with temporary.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for temporary, path in staged:
+            temporary.replace(path)
+    except OSError as error:
+        for written in new:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+        reason = error.strerror or type(error).__name__
+        raise UserError(flag, path, f"a place that can be written to ({reason})") from error
+    finally:
+        for temporary, _ in staged:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
