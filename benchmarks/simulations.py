@@ -194,7 +194,7 @@ def held(found: dict[str, Interval], truths: np.ndarray) -> list[bool]:
 
 def pairs(rng: np.random.Generator, repetitions: int, count: int = 600, resamples: int = 300) -> Covered:
     """Pairs drawn again from the same images."""
-    # The percentiles of B resamples hold about 2/B less than their level: 300 are too few to leave it at that.
+    # The percentiles of B resamples hold about 2/B less than their level, which matters with 300.
     level = 1 - 2 * (0.025 * (resamples + 1) - 1) / (resamples - 1)
     same, truths = np.arange(count) % 2 == 0, true_metrics(1, 1)
     scores = np.floor(FINENESS * (rng.normal(size=(repetitions, count)) + same))
