@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.comparable import why_not
 from bench.configurations import Table, named
-from bench.errors import UserError, one_of
+from bench.errors import UserError, one_line, one_of
 from bench.records import Record, read_episodes
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _names(sides: Sequence[list[Record]]) -> list[str]:
         lambda of: f"{of[0].method} ({of[0].preset}, seed {' '.join(str(record.seed) for record in of)})",
     ]
     for way in ways:
-        names = [way(of) for of in sides]
+        names = [one_line(way(of)) for of in sides]
         if len(set(names)) == len(names):
             return names
     return [" ".join(record.run_id for record in of) for of in sides]
@@ -120,7 +120,10 @@ def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarra
         if setting not in episodes:
             raise UserError("compare", record.run_id, "has no file of per-episode answers")
         rows.append(episodes[setting])
-    if len({record.episodes[setting].sha256 for record, _ in found}) > 1:
+        if len(rows[-1]) < 2:
+            raise UserError("compare", record.run_id, "answered one episode, which tells no spread")
+    lists = {(record.episodes[setting].sha256, record.episodes[setting].count) for record, _ in found}
+    if len(lists) > 1:
         raise UserError("compare", found[0][0].run_id, f"its seeds answered different episodes of {setting}")
     return np.stack(rows)
 
@@ -129,7 +132,7 @@ def sentence(compared: Compared, comparison: Comparison) -> str:
     """Who is better and by how much, or that nothing is shown and what would show it."""
     difference = comparison.difference
     names = [comparison.first, comparison.second]
-    where = f"on novel classes of {compared.sides[0].records[0].split}"
+    where = f"on novel classes of {one_line(compared.sides[0].records[0].split)}"
     p = f"p {p_text(comparison.p)}"
     if comparison.p > SIGNIFICANT:
         by = f"{points(difference.value, difference)} ± {points(difference.half_width, difference)} points"
@@ -175,11 +178,12 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
 def _what_would_show_it(needed: int | None, difference: Difference) -> str:
     if needed is None:
         return "no number of seeds would show 1 point on so few episodes"
+    more = f"{needed} more seed{'s' if needed > 1 else ''} of each would be needed"
     if not difference.over_training:
-        return f"at least {needed} more seeds of each would be needed to tell what training again does"
+        return f"at least {more} to tell what training again does"
     if needed == 0:
         return "with these seeds 1 point would be shown four times in five"
-    return f"{needed} more seeds of each would be needed to show 1 point"
+    return f"{more} to show 1 point"
 
 
 def basis(difference: Difference) -> str:
@@ -228,7 +232,7 @@ def as_text(compared: Compared) -> str:
                 "p (Holm)": p_text(comparison.p).removeprefix("= "),
             }
         )
-    where = f"novel classes of {first.dataset} {first.split}"
+    where = one_line(f"novel classes of {first.dataset} {first.split}")
     head = f"{compared.setting}, {where}, protocol {first.protocol_version}"
     said = [f"{sentence(compared, c)}\n  {basis(c.difference)}" for c in compared.comparisons]
     return "\n\n".join([head, plain_table(sides), plain_table(pairs), "\n".join(said)])

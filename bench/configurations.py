@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bench.errors import UserError, one_of
@@ -70,6 +72,18 @@ class Table:
         fields = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
         return {key: value for key, value in fields.items() if value is not None}
 
+    @cached_property
+    def records(self) -> list[Record]:
+        """Those that it holds; of files that are no valid records, stderr is told."""
+        found, problems = read_all(self.results)
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        return [
+            record
+            for record in found
+            if all(getattr(record, key) == value for key, value in self.wanted.items())
+        ]
+
 
 def named(name: str, table: Table) -> list[tuple[Record, Path]]:
     """The records of one configuration that a name means, one a seed, each with the folder that it lies in.
@@ -89,7 +103,8 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
         return [(record, table.results) for record in _of_method(name, table)]
     if len(found) < len(parts):
         missing = parts[paths.index(None)]
-        raise UserError("compare", name, f"{missing} is no recorded run; a list holds run ids or paths")
+        near = one_of(missing, (record.run_id for record in table.records))
+        raise UserError("compare", name, f"'{missing}' is no recorded run; {near}")
     if len({configuration(record) for record, _ in found}) > 1:
         raise UserError("compare", name, "these runs differ in more than the seed")
     if len({record.seed for record, _ in found}) < len(found):
@@ -98,11 +113,10 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 
 
 def _of_method(name: str, table: Table) -> list[Record]:
-    records, _ = read_all(table.results)
-    fitting = [r for r in records if all(getattr(r, key) == value for key, value in table.wanted.items())]
-    ours = [record for record in fitting if record.method == name]
+    ours = [record for record in table.records if record.method == name]
     if not ours:
-        known = [*sorted({record.method for record in fitting}), *(record.run_id for record in fitting)]
+        methods = sorted({record.method for record in table.records})
+        known = [*methods, *(record.run_id for record in table.records)]
         raise UserError("compare", name, f"no such run or method there; {one_of(name, known)}")
     if len({configuration(record) for record in ours}) == 1:
         return seeds(ours)

@@ -90,11 +90,11 @@ class _Source:
         self.pools = {part: _pool(tuple(sizes.values())) for part, sizes in pools.items()}
 
     def array(self, name: str, *shapes: tuple[int, ...], kind: str) -> np.ndarray:
-        """The array `name`, which has one of the shapes and is of a kind of numpy's (``u`` whole, ``f``)."""
+        """The array `name`, which has one of the shapes and is of a kind (``u`` whole numbers, ``f``)."""
         if name not in self.arrays:
             raise _Wrong(f"{name}: is not in the per-episode file")
         found = self.arrays[name]
-        if found.shape not in shapes or (found.dtype.kind == "f") != (kind == "f"):
+        if found.shape not in shapes or found.dtype.kind not in ("f" if kind == "f" else "ui"):
             raise _Wrong(f"{name}: {found.dtype} numbers {list(found.shape)}, not {list(shapes[0])}")
         return found.astype(np.float64 if kind == "f" else np.int64)
 
@@ -156,6 +156,8 @@ def _verified(source: _Source, part: str, found: Recomputed) -> None:
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
     names, pool = source.names[part], source.pools[part]
+    if len(names) < 2 or pool.smallest < 2:
+        raise _Wrong(f"pools.{part}: no pairs and triplets can be drawn from classes of these sizes")
     owner = np.repeat(np.arange(len(names)), pool.counts)
     # Pairs, triplets and episodes have one seed, which stands with the episodes.
     seed = next((info.seed for info in source.record.episodes.values()), 0)
@@ -196,10 +198,13 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
+    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
+        raise _Wrong(f"{key}: not 1 or {len(names)} classes that join {source.record.classes.base} ones")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
-    if novel.ndim != 2 or not all(((values >= 0) & (values <= 1)).all() for values in (novel, base)):
-        raise _Wrong(f"{key}: must be accuracies between 0 and 1, join by join")
+    fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
+    if novel.ndim != 2 or min(shape) < 2 or not fractions:
+        raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
     classes = source.array(f"{run}/classes", (shape[0],), kind="u") if alone else np.arange(len(names))
     if len(classes) != shape[0 if alone else 1] or not ((classes >= 0) & (classes < len(names))).all():
         raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, of {len(names)} novel ones")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -38,6 +38,13 @@ def _finite(value: Any) -> Any:
     except ValueError:
         raise ValueError("numbers must be finite") from None
     return value
+
+
+def _utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("has no time in UTC") from None
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -167,7 +174,7 @@ class Record(_Part):
     schema_version: int = SCHEMA_VERSION
     protocol_version: Positive
     run_id: str
-    created: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+    created: Annotated[AwareDatetime, AfterValidator(_utc)]
     bench_version: str
     command: str
     method: str

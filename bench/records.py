@@ -184,7 +184,8 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
             for setting in [name for name in record.episodes if name in settings]:
                 correct, queries = [members.read(f"{name}.npy") for name in (setting, f"{setting}/queries")]
                 accuracies[setting] = _npy(correct) / _npy(queries)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # zipfile meets an unknown compression with a RuntimeError.
+    except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError("--results", path, f"per-episode accuracies as npz ({error})") from error
     for setting, values in accuracies.items():
         count = record.episodes[setting].count

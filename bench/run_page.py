@@ -8,14 +8,20 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError, one_line
 from bench.leaderboard import duration
+from bench.reach import reaches
 from bench.records import Record, find, read_episodes
 from bench.show import Row, class_rows, metric_rows, percent, plain_table
 
+if TYPE_CHECKING:
+    from bench.statistics import Interval
+
 WIDTH = 90
 MOST_NAMES = 5
+REACHES = "The same numbers, if more had been otherwise than the episodes or pairs; no ± holds training again"
 GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
@@ -63,6 +69,8 @@ def page(record: Record, path: Path, runs: Path) -> str:
     parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
     single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
     parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
+    if rows := _reaches(record, path.parent):
+        parts.append(f"{REACHES}\n\n{plain_table(rows)}")
     if rows := _generalized(record):
         parts.append(f"Generalized: novel classes beside the base classes\n\n{plain_table(rows)}")
     if record.per_class:
@@ -133,6 +141,26 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
         yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
     for name, value in record.thresholds.items():
         yield "threshold", one_line(f"{name}: {value:.4f}, from validation pairs")
+
+
+def _reaches(record: Record, directory: Path) -> list[Row]:
+    try:
+        found = reaches(record, directory)
+    except UserError:  # said under Files
+        return []
+    return [
+        {
+            "metric": one.metric,
+            "other episodes or pairs": percent(record.metrics.get(one.metric)),
+            "fresh images": _spread(one.fresh_images),
+            "new classes": _spread(one.new_classes),
+        }
+        for one in found
+    ]
+
+
+def _spread(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{100 * interval.value:.1f} ± {100 * interval.half_width:.1f}"
 
 
 def _generalized(record: Record) -> list[Row]:

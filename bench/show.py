@@ -65,7 +65,8 @@ def marks(info: MethodInfo) -> list[str]:
         "external data": info.external_data,
         f"unusable: {info.problem}": bool(info.problem),
     }
-    return [word for word, on in words.items() if on]
+    found = [word for word, on in words.items() if on]
+    return found + [f"{word} if {what}" for word, what in info.marked_when.items()]
 
 
 def _runs(results: Path) -> list[Row]:

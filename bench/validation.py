@@ -53,6 +53,7 @@ def validate(directory: Path) -> Report:
         paths = sorted(path for path in directory.iterdir() if path.name[0] != ".")
     except OSError as error:
         raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+    names = {path.name for path in paths}
     report, records = Report(), []
     for path in paths:
         if path.suffix == ".json":
@@ -60,29 +61,35 @@ def validate(directory: Path) -> Report:
             try:
                 records.append(read(path))
             except UserError as error:
-                report.problems.append(f"{path.name}: {one_line(error.allowed)}")
-        elif path.suffix == ".npz" and path.with_suffix(".json") not in paths:
+                report.problems.append(f"{path.name}: {error.allowed}")
+        elif path.suffix == ".npz" and f"{path.stem}.json" not in names:
             report.problems.append(f"{path.name}: there is no record that it belongs to")
     pools: dict[tuple[str, str], tuple[str, Pools]] = {}
     for record in records:
-        if record.pools:
+        if record.pools and not any(_wrong_sizes(record)):
             pools.setdefault((record.fingerprint, record.split), (record.run_id, record.pools))
     report.problems += _duplicates(records)
     for record in records:
         owner, known = pools.get((record.fingerprint, record.split), (record.run_id, {}))
-        found = list(_impossible(record))
-        if record.pools and record.pools != known:
+        wrong_sizes = list(_wrong_sizes(record))
+        found = [*wrong_sizes, *_impossible(record)]
+        if record.pools and not wrong_sizes and record.pools != known:
             found.append(f"its class sizes differ from those of {owner}, on the same data and split")
+        if record.episode_file is None and f"{record.run_id}.npz" in names:
+            found.append(f"{record.run_id}.npz lies beside it, but it names no per-episode file")
         if record.protocol_version != PROTOCOL_VERSION:
             found.append(
                 f"protocol version {record.protocol_version}; this bench measures {PROTOCOL_VERSION}"
             )
-        else:
-            problems, left_out = _against_file(record, directory, known)
+        elif known or not wrong_sizes:
+            own = known if wrong_sizes else record.pools or known
+            problems, left_out = _against_file(record, directory, own)
             found += problems
             if left_out:
                 report.notes.append(f"{record.run_id}: not recomputed: {left_out}")
-        report.problems += [f"{record.run_id}: {one_line(problem)}" for problem in found]
+        report.problems += [f"{record.run_id}: {problem}" for problem in found]
+    # Names of files and classes may hold what a terminal acts on.
+    report.problems, report.notes = (list(map(one_line, lines)) for lines in (report.problems, report.notes))
     return report
 
 
@@ -96,18 +103,23 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
             yield f"{record.run_id}: the same configuration and seed as {other}"
 
 
-def _impossible(record: Record) -> Iterator[str]:
-    """Values that contradict each other, or that no run can have."""
-    classes, timings = record.classes, record.timings
+def _wrong_sizes(record: Record) -> Iterator[str]:
+    """Class sizes that do not add up: nothing can be drawn from them again."""
+    classes = record.classes
     for part, images, count in (
         ("base", classes.base_test_images, classes.base),
         ("validation", classes.validation_images, classes.validation or classes.base),
         ("novel", classes.novel_images, classes.novel),
     ):
         sizes = record.pools.get(part)
-        if sizes and (sum(sizes.values()) != images or len(sizes) > count):
+        if sizes is not None and (not sizes or sum(sizes.values()) != images or len(sizes) > count):
             found = f"{len(sizes)} classes of {sum(sizes.values())} images"
             yield f"pools.{part}: {found}, not {count} of {images}"
+
+
+def _impossible(record: Record) -> Iterator[str]:
+    """Values that contradict each other, or that no run can have."""
+    classes, timings = record.classes, record.timings
     for name, info in record.episodes.items():
         if info.way > classes.novel:
             yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"
@@ -155,9 +167,6 @@ def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[s
 
 
 def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
     import numpy as np
 
     try:
@@ -167,10 +176,18 @@ def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError("--results", path, "not the file that the record was written with")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as members:
-            return dict(members)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        members = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(members, np.ndarray):
+            raise UserError("--results", path, "cannot be read as npz (it is one array)")
+        arrays = dict(members)
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
         raise UserError("--results", path, f"cannot be read as npz ({error})") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise UserError("--results", path, f"{name}: is no array")
+    return arrays
 
 
 def _differences(

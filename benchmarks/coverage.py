@@ -105,7 +105,7 @@ def main() -> int:
         prog="python -m benchmarks.coverage", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--output", type=Path, default=Path("docs/pictures/coverage.png"))
-    parser.add_argument("--repetitions", type=int, default=4000)
+    parser.add_argument("--repetitions", type=int, default=10_000)
     options = parser.parse_args()
     found = []
     for row in ROWS:

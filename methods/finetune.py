@@ -43,6 +43,7 @@ class Finetune(Method):
     family = "transfer"
     paper = "Chen et al. 2019, A Closer Look at Few-shot Classification"
     trains_on = "shuffled"
+    marked_when = {"external data": "pretrained=true"}
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "adapt_epochs": 10},
         "quick": {"backbone": "conv4", "steps": 3000},

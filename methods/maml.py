@@ -49,6 +49,7 @@ class MAML(MetaLearner):
     paper = "Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks"
     trains_on = "episodes"
     fixed_embedding = False
+    marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
         "smoke": {
             "backbone": "conv4",

@@ -141,7 +141,8 @@ class Method(pl.LightningModule):
     the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
     and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give. A batch is
     one training step, and takes one optimizer step. What depends on hyperparameters (`fixed_embedding`,
-    `transductive`, `external_data`, `joins_with`) may be set anew on the instance.
+    `transductive`, `external_data`, `joins_with`) may be set anew on the instance; `marked_when` says which
+    one brings ``transductive`` or ``external data``.
 
     `joins_with` says what new classes join, where base and new classes are told apart jointly: the
     ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
@@ -159,6 +160,7 @@ class Method(pl.LightningModule):
     external_data: ClassVar[bool] = False
     trains_on: ClassVar[str] = ""
     fixed_embedding: ClassVar[bool] = True
+    marked_when: ClassVar[dict[str, str]] = {}
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 

@@ -35,6 +35,7 @@ LITERALS = {
     "transductive": bool,
     "external_data": bool,
     "fixed_embedding": bool,
+    "marked_when": dict,
     "presets": dict,
 }
 
@@ -58,6 +59,7 @@ class MethodInfo:
         source: module name, or path of the file.
         class_name: the `Method` subclass.
         description: its docstring.
+        marked_when: mark of its rows -> the hyperparameter that brings it.
         parameters: hyperparameters by name.
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
@@ -74,6 +76,7 @@ class MethodInfo:
     transductive: bool = False
     external_data: bool = False
     fixed_embedding: bool = True
+    marked_when: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problem: str = ""

@@ -66,6 +66,7 @@ class Reptile(MetaLearner):
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
     fixed_embedding = False
+    marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
         "smoke": {
             "backbone": "conv4",

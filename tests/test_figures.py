@@ -288,8 +288,12 @@ def test_files(folder, tmp_path):
     assert answer.code == 0, answer.err
     paths = [Path(line) for line in answer.out.splitlines()]
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
-    assert {path.suffix for path in paths} == {".png", ".svg"} and len(paths) == 2 * 19
-    for path in paths:
+    captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8").splitlines()
+    pictures = [path for path in paths if path.suffix != ".txt"]
+    assert {path.suffix for path in pictures} == {".png", ".svg"}
+    assert len(pictures) == 2 * len(captions) == 2 * 19
+    assert sorted(line.split(": ")[0] for line in captions) == sorted({path.stem for path in pictures})
+    for path in pictures:
         if path.suffix == ".png":
             assert Image.open(path).size[0] == style.WIDTH * style.PIXELS_PER_INCH
         else:

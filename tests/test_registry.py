@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import show
 from methods import registry
 from methods.registry import ENTRY_POINT_GROUP, available, load, read_source
 
@@ -215,3 +216,13 @@ def test_a_broken_plug_in_spoils_no_other_and_says_why(plug_ins):
     assert "broken.py is not valid Python: line 1" in found["broken"].problem
     assert found["protonet"].source == "methods.protonet"  # ours cannot be replaced unseen
     assert found["siamese_triplet"].problem == ""
+
+
+def test_a_mark_that_a_hyperparameter_brings_is_shown_and_names_one():
+    found = {name: info.marked_when for name, info in available().items() if info.marked_when}
+    assert {"maml", "reptile", "finetune"} <= found.keys()
+    for name, marks in found.items():
+        for mark, setting in marks.items():
+            assert mark in ("transductive", "external data")
+            assert setting.split("=")[0] in available()[name].parameters
+            assert f"{mark} if {setting}" in show.marks(available()[name])

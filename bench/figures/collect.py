@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.errors import one_line
 from bench.figures import base_classes, cost, curves, per_class, scores, shots
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section, sections
-from bench.figures.style import LOOK, png, svg
+from bench.figures.style import LOOK, entitle, png, svg
 from bench.files import check_writable, write_files
 from bench.records import read_all
 
@@ -99,7 +100,7 @@ class Written(NamedTuple):
 
 
 def write(folder: Path, options: Options, progress: Progress) -> Written:
-    """Write every picture of a folder of records as PNG and SVG.
+    """Write every picture of a folder of records as PNG and SVG, and how to read them as ``captions.txt``.
 
     Raises:
         UserError: if the records cannot be read or the folder cannot be written to.
@@ -112,6 +113,7 @@ def write(folder: Path, options: Options, progress: Progress) -> Written:
     for number, picture in enumerate(pictures):
         progress("drawing", number, len(pictures))
         with drawn(picture) as figure:
+            entitle(figure, picture.title, picture.section)
             files = {
                 folder / f"{picture.name}.png": png(figure),
                 folder / f"{picture.name}.svg": svg(figure).encode(),
@@ -120,4 +122,8 @@ def write(folder: Path, options: Options, progress: Progress) -> Written:
         written.paths.extend(files)
     if pictures:
         progress("drawing", len(pictures), len(pictures))
+        captions = folder / "captions.txt"
+        lines = (f"{one.name}: {one.title}. {one.caption}" for one in pictures)
+        write_files({captions: "".join(f"{one_line(line)}\n" for line in lines).encode()}, "--output")
+        written.paths.append(captions)
     return written

@@ -91,9 +91,11 @@ def _distributions(scored: Scored) -> Figure:
         handles |= _histograms(place, found, threshold)
         place.set_title(plain(label, 30), fontsize=SMALL)
     remove_unused(places, len(scored), columns)
-    figure.supxlabel("similarity (no unit)", fontsize=10)
+    # Not one label of the whole figure: the legend would lie on it.
+    for place in places[max(0, len(scored) - columns) : len(scored)]:
+        place.set_xlabel("similarity (no unit)")
     figure.supylabel("pairs of the kind (% per bin)", fontsize=10)
-    legend(figure, list(handles.values()), list(handles), columns=3, where="upper")
+    legend(figure, list(handles.values()), list(handles), columns=3)
     return figure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -105,14 +106,20 @@ def plain(text: str, longest: int = 34) -> str:
     return f" {line}" if line.startswith("_") else line  # matplotlib hides what starts with _
 
 
-def legend(
-    figure: Figure, handles: list[Any], labels: list[str], columns: int = 2, where: str = "lower"
-) -> None:
-    """A legend below (or above) the axes, where it hides nothing; in one column if a label is long."""
+def legend(figure: Figure, handles: list[Any], labels: list[str], columns: int = 2) -> None:
+    """A legend below the axes, where it hides nothing; in one column if a label is long."""
     texts = [plain(label) for label in labels]
     columns = columns if max(map(len, texts)) <= 22 else 1
-    place: Any = f"outside {where} center"
+    place: Any = "outside lower center"
     figure.legend(handles, texts, loc=place, ncols=columns, handlelength=2.6)
+
+
+def entitle(figure: Figure, title: str, where: str) -> None:
+    """Put above the picture what it shows, and of what; on a page headings say that."""
+    lines = [*textwrap.wrap(plain(title, 200), 55), plain(where, 55)]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.2 * len(lines))
+    figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10)
 
 
 def remove_unused(places: list[Axes], used: int, columns: int) -> None:
