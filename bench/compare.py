@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.comparable import why_not
 from bench.configurations import Table, named
+from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line, one_of
-from bench.records import Record, read_episodes
+from bench.records import Record
 
 if TYPE_CHECKING:
     import numpy as np

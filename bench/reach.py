@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.records import Record, read_episodes
+from bench.episode_files import read_episodes
+from bench.records import Record
 
 if TYPE_CHECKING:
     from bench.statistics import Interval
@@ -46,8 +47,8 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
+    from bench.episode_files import pool_of
     from bench.episodes import Setting, draw, episode_key
-    from bench.figures.arrays import pool_of
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
     pool = pool_of(record, "novel")
@@ -78,7 +79,7 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.figures.arrays import EPISODE_SEED, pool_of, read_arrays
+    from bench.episode_files import EPISODE_SEED, pool_of, read_arrays
     from bench.pairs import draw_pairs, draw_triplets
     from bench.statistics import pairs_over_classes, triplets_over_classes
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ __all__ = [
     "read",
     "read_all",
     "read_each",
-    "read_episodes",
     "write",
 ]
 
@@ -152,70 +150,6 @@ def find(directory: Path, run_id: str) -> Path | None:
     """The file of the run called `run_id`, or None if it is not recorded in `directory`."""
     path = directory / f"{run_id}.json"
     return path if RUN_ID.fullmatch(run_id) and path.is_file() else None
-
-
-def read_episodes(record: Record, directory: Path, settings: Collection[str]) -> dict[str, np.ndarray]:
-    """Per-episode accuracies of a record: setting to float64 ``[T]``.
-
-    Args:
-        record: the record.
-        directory: where it and its episode file lie.
-        settings: which are wanted; those the record does not have are left out.
-
-    Raises:
-        UserError: if the episode file is missing, is not the one the record was written with, or does not
-            hold what the record says.
-    """
-    if record.episode_file is None:
-        return {}
-    import zipfile
-    import zlib
-
-    path = directory / record.episode_file
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError("--results", path, error.strerror or "cannot be read") from error
-    if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:
-        raise UserError("--results", path, f"not the file that {record.run_id}.json was written with")
-    accuracies = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as members:
-            for setting in [name for name in record.episodes if name in settings]:
-                correct, queries = [members.read(f"{name}.npy") for name in (setting, f"{setting}/queries")]
-                accuracies[setting] = _npy(correct) / _npy(queries)
-    # zipfile meets an unknown compression with a RuntimeError.
-    except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError("--results", path, f"per-episode accuracies as npz ({error})") from error
-    for setting, values in accuracies.items():
-        count = record.episodes[setting].count
-        if values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
-            raise UserError("--results", path, f"{setting}: {count} numbers of correct queries")
-    return accuracies
-
-
-def _npy(content: bytes) -> np.ndarray:
-    """What ``np.load`` gives for these bytes.
-
-    It parses each array's header as Python source, which would be three quarters of the time that
-    thousands of records take; their headers are all alike.
-    """
-    import numpy as np
-
-    end = 10 + int.from_bytes(content[8:10], "little")
-    shape, dtype = _npy_header(content[:end])
-    return np.frombuffer(content, dtype, offset=end).reshape(shape)
-
-
-@functools.lru_cache(maxsize=256)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    from numpy.lib import format as npy
-
-    stream = io.BytesIO(header)
-    if npy.read_magic(stream) != (1, 0):
-        raise ValueError("not version 1.0 of the npy format")
-    shape, _, dtype = npy.read_array_header_1_0(stream)
-    return shape, dtype
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line
 from bench.leaderboard import duration
 from bench.reach import reaches
-from bench.records import Record, find, read_episodes
+from bench.records import Record, find
 from bench.show import Row, class_rows, metric_rows, percent, plain_table
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +14,6 @@ from bench.errors import UserError, one_line
 from bench.records import Metric, Record, read
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bench.recomputing import Number, Recomputed
 
 ROUNDING = 1e-9
@@ -147,12 +143,13 @@ def _impossible(record: Record) -> Iterator[str]:
 
 def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[str], str]:
     """What is wrong with a record's numbers, and what could not be recomputed."""
+    from bench.episode_files import read_arrays
     from bench.recomputing import recompute
 
     if record.episode_file is None:
         return [], "everything: it has no per-episode file"
     try:
-        arrays = _arrays(directory / record.episode_file, record.episode_file_sha256)
+        arrays = read_arrays(record, directory)
     except UserError as error:
         return [f"{record.episode_file}: {error.allowed}"], ""
     found = recompute(record, arrays, pools)
@@ -164,30 +161,6 @@ def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[s
         if abs(record.constant_answer.get(key, value) - value) > ROUNDING:
             problems.append(f"constant_answer {key}: {record.constant_answer[key]}, recomputed {value}")
     return problems, _not_recomputed(record, found)
-
-
-def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError("--results", path, error.strerror or "cannot be read") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError("--results", path, "not the file that the record was written with")
-    try:
-        members = np.load(io.BytesIO(content), allow_pickle=False)
-        if isinstance(members, np.ndarray):
-            raise UserError("--results", path, "cannot be read as npz (it is one array)")
-        arrays = dict(members)
-    except UserError:
-        raise
-    except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
-        raise UserError("--results", path, f"cannot be read as npz ({error})") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise UserError("--results", path, f"{name}: is no array")
-    return arrays
 
 
 def _differences(

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from bench import records
 from bench.__main__ import INTERRUPTED
 from bench.config import method_info
+from bench.episode_files import read_episodes
 from methods import backbones
 from methods.registry import ENTRY_POINT_GROUP, available
 
@@ -151,7 +152,7 @@ def test_a_record_says_everything_about_its_run(grid):
 def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
     record = records.read(paths_of(grid)[0])
     assert record.episodes.keys() == {"3w2s", "allw1s"}
-    episodes = records.read_episodes(record, workspace / "results", ["3w2s", "allw1s"])
+    episodes = read_episodes(record, workspace / "results", ["3w2s", "allw1s"])
     assert episodes["3w2s"].shape == (50,)
     assert episodes["3w2s"].mean() == pytest.approx(record.metrics["fewshot/3w2s"].value)
 

@@ -19,8 +19,8 @@ from record_factory import make_record
 from sklearn import metrics as sklearn_metrics
 
 from bench import records
+from bench.episode_files import Pairs, pairs
 from bench.figures import Gap, Options, Picture, collect, cost, novel, of_trained, per_class, scores, style
-from bench.figures.arrays import Pairs, pairs
 from bench.figures.collect import drawn
 from bench.figures.picture import Palette
 from bench.figures.rows import sections

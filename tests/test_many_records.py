@@ -4,6 +4,7 @@ import numpy as np
 from board_reader import boards, column
 
 from bench import leaderboard, records
+from bench.episode_files import read_episodes
 from benchmarks import many_records
 
 
@@ -12,7 +13,7 @@ def test_generated_records_are_valid_and_make_full_tables(tmp_path):
     found, problems = records.read_all(tmp_path)
     assert len(found) == 155 and problems == []
     first = found[0]
-    values = records.read_episodes(first, tmp_path, first.episodes)
+    values = read_episodes(first, tmp_path, first.episodes)
     for name, accuracies in values.items():
         assert len(accuracies) == first.episodes[name].count == 20
         assert np.isclose(accuracies.mean(), first.metrics[f"fewshot/{name}"].value)

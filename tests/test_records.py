@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
 
 from bench import records
+from bench.episode_files import read_episodes
 from bench.errors import UserError
 from bench.records import Metric, Record
 
@@ -197,7 +198,7 @@ def test_find(tmp_path):
 def test_episodes_come_back_as_accuracies(tmp_path):
     episodes = make_episodes()
     record = records.read(records.write(make_record(), tmp_path, episodes))
-    accuracies = records.read_episodes(record, tmp_path, ["5w1s", "allw1s", "9w9s"])
+    accuracies = read_episodes(record, tmp_path, ["5w1s", "allw1s", "9w9s"])
     assert set(accuracies) == {"5w1s", "allw1s"}
     np.testing.assert_array_equal(accuracies["5w1s"], episodes["5w1s"] / 75)
     np.testing.assert_array_equal(accuracies["allw1s"], episodes["allw1s"] / 5990)
@@ -208,12 +209,12 @@ def test_episodes_come_back_as_accuracies(tmp_path):
 def test_episodes_may_have_a_number_of_queries_each(tmp_path):
     episodes = make_episodes() | {"allw1s/queries": np.arange(5990, 5990 + EPISODES)}
     record = records.read(records.write(make_record(), tmp_path, episodes))
-    accuracies = records.read_episodes(record, tmp_path, ["allw1s"])["allw1s"]
+    accuracies = read_episodes(record, tmp_path, ["allw1s"])["allw1s"]
     np.testing.assert_array_equal(accuracies, episodes["allw1s"] / np.arange(5990, 5990 + EPISODES))
 
 
 def test_a_record_without_an_episode_file_has_no_accuracies(tmp_path):
-    assert records.read_episodes(make_record(), tmp_path, ["5w1s"]) == {}
+    assert read_episodes(make_record(), tmp_path, ["5w1s"]) == {}
 
 
 def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
@@ -223,10 +224,10 @@ def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(UserError, match="not the file that"):
-        records.read_episodes(record, tmp_path, ["5w1s"])
+        read_episodes(record, tmp_path, ["5w1s"])
     path.unlink()
     with pytest.raises(UserError, match=r"\.npz"):
-        records.read_episodes(record, tmp_path, ["5w1s"])
+        read_episodes(record, tmp_path, ["5w1s"])
 
 
 @pytest.mark.parametrize(
@@ -243,13 +244,13 @@ def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
 def test_an_episode_file_that_does_not_hold_the_episodes_is_refused(tmp_path, change):
     record = records.read(records.write(make_record(), tmp_path, make_episodes() | change))
     with pytest.raises(UserError, match=r"\.npz"):
-        records.read_episodes(record, tmp_path, ["5w1s"])
+        read_episodes(record, tmp_path, ["5w1s"])
 
 
 def test_an_episode_file_without_its_settings_is_refused(tmp_path):
     record = records.read(records.write(make_record(), tmp_path, {"other": np.zeros(3)}))
     with pytest.raises(UserError, match="5w1s"):
-        records.read_episodes(record, tmp_path, ["5w1s"])
+        read_episodes(record, tmp_path, ["5w1s"])
 
 
 def test_overwriting_replaces_both_files(tmp_path):
@@ -258,7 +259,7 @@ def test_overwriting_replaces_both_files(tmp_path):
     record = records.read(path)
     assert record.command == "again"
     np.testing.assert_array_equal(
-        records.read_episodes(record, tmp_path, ["5w1s"])["5w1s"], make_episodes(seed=2)["5w1s"] / 75
+        read_episodes(record, tmp_path, ["5w1s"])["5w1s"], make_episodes(seed=2)["5w1s"] / 75
     )
     records.write(make_record(), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

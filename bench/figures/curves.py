@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.episode_files import read_arrays
 from bench.errors import UserError
-from bench.figures.arrays import read_arrays
 from bench.figures.lines import MOST, TOGETHER
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Row, Section

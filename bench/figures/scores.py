@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.episode_files import Pairs, pairs
 from bench.errors import UserError
-from bench.figures.arrays import Pairs, pairs
 from bench.figures.lines import MOST, TOGETHER
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section

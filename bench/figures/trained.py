@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from bench.config import RunConfig
+from bench.episode_files import EPISODE_SEED
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.errors import UserError
 from bench.evaluation.embedding import autocast, embed_images
-from bench.figures.arrays import EPISODE_SEED
 from bench.preparation import Options, Prepared, prepare
 from bench.records import Record
 

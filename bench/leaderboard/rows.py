@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
-from bench.records import Record, read_episodes
+from bench.records import Record
 
 if TYPE_CHECKING:
     from bench.statistics import Interval, RankRange
@@ -125,6 +125,7 @@ def take_in_answers(row: Row, directory: Path | None, counts: Mapping[str, Colle
         directory: where the episode files lie.
         counts: setting -> the numbers of first episodes that rows may be compared on.
     """
+    from bench.episode_files import read_episodes
     from bench.statistics.all_pairs import Accumulator
 
     sums: dict[str, Accumulator] = {}
