@@ -158,12 +158,19 @@ def run(
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, overwrite, offline)
-    paths = []
+    paths, failed = [], []
     for path, record in run_all(grid, options):
-        print(record.model_dump_json() if as_json else result_table(record), flush=True)
+        if record.failure is None or as_json:
+            print(record.model_dump_json() if as_json else result_table(record), flush=True)
+        if record.failure is not None:
+            failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))
         paths.append(path)
     for path in paths:
         print(path, file=sys.stderr if as_json else sys.stdout)
+    for error in failed[:-1]:
+        print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise failed[-1]
 
 
 def _check_before_imports(grid: list[RunConfig], device: str) -> None:

@@ -99,6 +99,8 @@ def _names(sides: Sequence[list[Record]]) -> list[str]:
 
 def _check_setting(operand: str, records: Iterable[Record], setting: str) -> None:
     for record in records:
+        if record.failure is not None:
+            raise UserError("compare", operand, f"{record.run_id} failed: {record.failure}")
         if setting not in record.episodes:
             raise UserError(
                 "--setting", setting, f"{operand} has no such setting; {one_of(setting, record.episodes)}"

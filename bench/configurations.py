@@ -113,7 +113,7 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 
 
 def _of_method(name: str, table: Table) -> list[Record]:
-    ours = [record for record in table.records if record.method == name]
+    ours = [record for record in table.records if record.method == name and record.failure is None]
     if not ours:
         methods = sorted({record.method for record in table.records})
         known = [*methods, *(record.run_id for record in table.records)]

@@ -172,12 +172,18 @@ def _results(records: Sequence[Record]) -> list[str]:
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
             **{heading: percent(record.metrics.get(key)) for heading, (key, _) in COLUMNS.items()},
-            "training time": duration(record.timings.train_s) if record.trained else "untrained",
+            "training time": _training(record),
         }
         for record in shown
     ]
     note = "Percent with 95% intervals, one row a run. What the columns mean is said on the leaderboard."
     return [note, _table(rows)]
+
+
+def _training(record: Record) -> str:
+    if record.failure is not None:
+        return "failed"
+    return duration(record.timings.train_s) if record.trained else "untrained"
 
 
 def _overrides(record: Record) -> list[tuple[str, Any]]:

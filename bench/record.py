@@ -168,6 +168,7 @@ class Record(_Part):
         episodes: setting (``5w1s``) to its list of episodes.
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
+        failure: why there are no numbers: how training failed. Such a run is never ranked.
         episode_file: the npz file with what the metrics were computed from, answer by answer.
     """
 
@@ -200,6 +201,7 @@ class Record(_Part):
     thresholds: dict[str, float] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    failure: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     episode_file: str | None = None
     episode_file_sha256: Sha256 | None = None
     timings: Timings
@@ -228,6 +230,8 @@ class Record(_Part):
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")
+        if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
+            raise ValueError("failure: such a run has no metrics, no classes and no episode file")
         if (self.episode_file is None) != (self.episode_file_sha256 is None):
             raise ValueError("episode_file and episode_file_sha256 go together")
         if self.episode_file not in (None, f"{self.run_id}.npz"):

@@ -68,8 +68,11 @@ def page(record: Record, path: Path, runs: Path) -> str:
         runs: where checkpoints and logs of runs lie.
     """
     parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
+    if record.failure is not None:
+        parts.append(f"Failed: {one_line(record.failure)}")
     single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
-    parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
+    if single:
+        parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
     if rows := _reaches(record, path.parent):
         parts.append(f"{REACHES}\n\n{plain_table(rows)}")
     if rows := _generalized(record):

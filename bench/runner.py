@@ -17,11 +17,12 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 
-from bench import PROTOCOL_VERSION, __version__, environment, records
+from bench import PROTOCOL_VERSION, __version__, environment, failures, records
 from bench.config import RunConfig, method_info
 from bench.errors import UserError
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
+from bench.failures import Failed
 from bench.files import write_files
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
@@ -57,10 +58,10 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
     """Run one configuration, or find its record.
 
     Returns:
-        The record's path and content.
+        The record's path and content; a training that diverges leaves a record too, with its `failure`.
 
     Raises:
-        UserError: the configuration cannot run here, or diverges in training.
+        UserError: the configuration cannot run here.
         KeyboardInterrupt: Ctrl-C; nothing is recorded then.
     """
     started = time.perf_counter()
@@ -71,7 +72,13 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
         if recorded and not options.overwrite:
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, records.read(recorded)
-        return _run(prepared, options, progress, started)
+        try:
+            return _run(prepared, options, progress, started)
+        except (MemoryError, RuntimeError) as error:
+            if not failures.out_of_memory(error):
+                raise
+            lower = failures.what_to_lower(config.hyperparameters)
+            raise UserError("--device", environment.device_name(prepared.device), lower) from None
 
 
 @contextmanager
@@ -103,7 +110,20 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     pl.seed_everything(config.seed, verbose=False)
     trained = None
     if config.train:
-        trained = _train(prepared, run_dir, progress)
+        training_started = time.perf_counter()
+        try:
+            trained = _train(prepared, run_dir, progress)
+        except Failed as failure:
+            timings = records.Timings(
+                data_s=prepared.data_s,
+                train_s=time.perf_counter() - training_started,
+                evaluate_s=0.0,
+                total_s=time.perf_counter() - started,
+                steps=failure.steps,
+            )
+            record = make_record(prepared, options, Evaluation(), timings, str(failure))
+            (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+            return records.write(record, options.results), record
         pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     method.to(device).eval()
     evaluation_started = time.perf_counter()
@@ -139,12 +159,13 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
     """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
 
     Raises:
-        UserError: it diverges.
+        Failed: it diverges.
     """
     from bench.callbacks import Diverged
     from bench.training import train
 
     config, method = prepared.config, prepared.method
+    best = run_dir / "checkpoints" / "best.ckpt"
     made_by = (__version__, prepared.git, environment.library_versions(), prepared.precision)
     stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()}"
     try:
@@ -161,11 +182,9 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
             stamp=stamp,
         )
     except Diverged as error:
-        problem = f"diverged in training: {error}; a smaller learning rate may help"
-        raise UserError("--method", config.method, problem) from None
+        raise Failed(str(error), error.step, best) from None
     if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
-        problem = "diverged in training: its weights are not finite; a smaller learning rate may help"
-        raise UserError("--method", config.method, problem)
+        raise Failed("its weights are not finite", config.hyperparameters["steps"], best)
     return trained
 
 
@@ -203,7 +222,11 @@ def describe(prepared: Prepared) -> str:
 
 
 def make_record(
-    prepared: Prepared, options: Options, evaluation: Evaluation, timings: records.Timings
+    prepared: Prepared,
+    options: Options,
+    evaluation: Evaluation,
+    timings: records.Timings,
+    failure: str | None = None,
 ) -> Record:
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
@@ -251,6 +274,7 @@ def make_record(
             for name, s in evaluation.settings.items()
         },
         pools=evaluation.pools,
+        failure=failure,
         timings=timings,
         environment=records.Environment(
             libraries=environment.library_versions(),

@@ -78,7 +78,7 @@ def _runs(results: Path) -> list[Row]:
     return [
         {
             "run": record.run_id,
-            "5w1s": percent(record.metrics.get("fewshot/5w1s")),
+            "5w1s": "failed" if record.failure else percent(record.metrics.get("fewshot/5w1s")),
             "5w5s": percent(record.metrics.get("fewshot/5w5s")),
             "created": f"{record.created:%Y-%m-%d %H:%M}",
         }

@@ -146,6 +146,8 @@ def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[s
     from bench.episode_files import read_arrays
     from bench.recomputing import recompute
 
+    if record.failure is not None:
+        return [], ""
     if record.episode_file is None:
         return [], "everything: it has no per-episode file"
     try:

@@ -212,9 +212,7 @@ def test_runs_without_their_answers_are_refused(folder):
     write(answers(0.6)), write(answers(0.5), method="matching")
     npz = folder / "results" / "cifar100-matching-quick-0.npz"
     npz.write_bytes(npz.read_bytes()[:-10])
-    assert "not the file that the record was written with" in complaint(
-        "compare", "protonet", "matching"
-    )
+    assert "not the file that the record was written with" in complaint("compare", "protonet", "matching")
     npz.unlink()
     assert complaint("compare", "protonet", "matching").endswith("No such file or directory")
     records.write(make_record(method="maml"), folder / "results")

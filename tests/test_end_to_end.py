@@ -333,11 +333,39 @@ def test_cifar100_that_is_not_there(workspace, monkeypatch):
     assert "--data-root" in text and "--dataset glyphs" in text  # the two ways on
 
 
-def test_training_that_diverges_is_said_and_not_recorded(workspace):
-    answer = bench(*SIAMESE, "--set", "learning_rate=1e9", "--results", "diverged")
-    assert answer.code == 2 and answer.out == ""
-    assert answer.err.splitlines()[-1].startswith("error: --method siamese_triplet: diverged in training: ")
-    assert not Path("diverged").exists()
+def test_training_that_diverges_is_recorded_as_failed_and_the_next_one_runs(workspace):
+    """The record has no numbers, is not run again by itself, and leaves the rest of a grid alone."""
+    grid = yaml.safe_load("runs: [{hyperparameters: {learning_rate: 1.0e9}}, {}]")
+    Path("grid.yaml").write_text(yaml.safe_dump(grid))
+    command = (*SIAMESE, "--config", "grid.yaml", "--results", "diverged")
+    answer = bench(*command)
+    assert answer.code == 2
+    failed, done = sorted(records.read_all(Path("diverged"))[0], key=lambda record: record.failure is None)
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("error: --method siamese_triplet: diverged in training: ")
+    assert failed.failure in last and f"{failed.run_id}.json" in last
+    assert failed.failure.endswith("a smaller learning rate may help")
+    assert (failed.metrics, failed.episodes, failed.episode_file) == ({}, {}, None)
+    assert 0 < failed.timings.steps <= failed.config["hyperparameters"]["steps"]
+    assert done.failure is None and done.metrics and "novel/pair_auc" in answer.out
+    again = bench(*command)
+    assert again.code == 2 and again.err.count("recorded already") == 2
+    assert bench("validate", "--results", "diverged").code == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("can't allocate memory")],
+)
+def test_out_of_memory_says_what_to_lower(workspace, monkeypatch, error):
+    def train(*args, **options):
+        raise error
+
+    monkeypatch.setattr("bench.training.train", train)
+    answer = bench(*SIAMESE, "--results", "small")
+    assert answer.code == 2 and not Path("small").exists()
+    expected = "out of memory; lower --set images, --set classes, --set triplets, --image-size, or take a"
+    assert expected in answer.err.splitlines()[-1]
 
 
 def test_a_mistake_in_the_last_cell_of_a_grid_is_found_before_the_first_one_trains(workspace):

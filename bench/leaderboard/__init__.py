@@ -11,6 +11,7 @@ from bench.leaderboard import markdown
 from bench.leaderboard.blocks import Block
 from bench.leaderboard.cells import duration, parameter_count
 from bench.leaderboard.document import document
+from bench.leaderboard.failures import failures
 from bench.leaderboard.markdown import code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
 from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
@@ -41,7 +42,8 @@ def render(records: Iterable[Record], directory: Path | None = None) -> str:
         directory: where their episode files lie. Without it no row is compared with another, and the
             intervals over several seeds come from the records' own, which is a little wider; it is said.
     """
-    return markdown.render(document(tables_of(records, directory)))
+    records = list(records)
+    return markdown.render([*document(tables_of(records, directory)), *failures(records)])
 
 
 def read(directory: Path) -> tuple[list[Block], list[str]]:
@@ -58,7 +60,7 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
                 records.append(found.model_copy(update={"per_class": {}}))
             else:
                 problems.append(found)
-        return document(tables_of(records, directory)), problems
+        return [*document(tables_of(records, directory)), *failures(records)], problems
 
 
 def write(directory: Path, output: Path) -> list[str]:

@@ -44,7 +44,7 @@ def method(row: Row) -> Cell:
 def name(row: Row) -> Cell:
     """A row's name where the rest of its line is not to be seen."""
     changed = overrides(row.first)
-    return (*method(row), *((", ", Code(_settings(changed))) if changed else ()))
+    return (*method(row), *((", ", Code(settings(changed))) if changed else ()))
 
 
 def number(interval: Interval | None, digits: int) -> Cell:
@@ -75,7 +75,7 @@ def _marks(row: Row, ranked_by: str, most_episodes: int) -> Cell:
     if info and info.count < most_episodes:
         marks.append((f"first {info.count:,} episodes",))
     if changed := overrides(first):
-        marks.append(("changed ", Code(_settings(changed))))
+        marks.append(("changed ", Code(settings(changed))))
     return joined(marks) or NOTHING
 
 
@@ -84,7 +84,8 @@ def joined(parts: list[Cell]) -> Cell:
     return tuple(piece for i, part in enumerate(parts) for piece in ((", ", *part) if i else part))
 
 
-def _settings(changed: dict) -> str:
+def settings(changed: dict) -> str:
+    """What was changed from a preset, as ``key=value``."""
     return " ".join(
         f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for key, value in sorted(changed.items())

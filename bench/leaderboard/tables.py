@@ -57,7 +57,9 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
         records: in any order.
         directory: where their episode files lie; without it no row is compared with another.
     """
-    shown = sorted((r for r in records if r.preset != HIDDEN_PRESET), key=lambda record: record.run_id)
+    shown = sorted(
+        (r for r in records if r.preset != HIDDEN_PRESET and r.failure is None), key=lambda r: r.run_id
+    )
     groups = sorted(grouped(shown, _table_key).values(), key=lambda group: _order(group[0]))
     with ThreadPoolExecutor(READERS) as pool:
         return [_table(rows_of(group), directory, pool) for group in groups]

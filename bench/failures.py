@@ -1,0 +1,39 @@
+"""How a run goes wrong, told so that its user can do something about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+
+BATCH_SIZES = (
+    "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
+)  # fmt: skip
+"""Hyperparameters that batches grow with, in whatever methods have them."""
+
+
+class Failed(Exception):
+    """Training diverged.
+
+    Args:
+        problem: what was seen.
+        steps: after how many.
+        best: where the best checkpoint would lie.
+    """
+
+    def __init__(self, problem: str, steps: int, best: Path) -> None:
+        kept = f"the best weights until then are in {best}; " if best.is_file() else ""
+        super().__init__(f"diverged in training: {problem}; {kept}a smaller learning rate may help")
+        self.steps = steps
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether Python, the CPU's allocator or the device's says that memory has run out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def what_to_lower(hyperparameters: Collection[str]) -> str:
+    """What a user can lower when memory runs out."""
+    sizes = [f"--set {key}" for key in BATCH_SIZES if key in hyperparameters]
+    return f"out of memory; lower {', '.join([*sizes, '--image-size'])}, or take a smaller --backbone"

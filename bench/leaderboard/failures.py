@@ -1,0 +1,32 @@
+"""Runs that failed: named, so that nobody takes the seeds that are left for all that were tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.leaderboard.blocks import NOTHING, Block, Cell, Code, Grid, Heading, Prose
+from bench.leaderboard.cells import settings
+from bench.leaderboard.rows import overrides
+from bench.leaderboard.tables import HIDDEN_PRESET
+from bench.records import Record
+
+NOTE = Prose("They have no numbers and no rank. Where other seeds of a row have, the row is of those alone.")
+
+
+def failures(records: Iterable[Record]) -> list[Block]:
+    """A table of the runs that failed; nothing if none did."""
+    rows: list[list[Cell]] = [
+        [
+            (Code(record.method), " (", Code(record.preset), ")"),
+            (Code(record.backbone),),
+            (Code(record.dataset), " ", Code(record.split)),
+            (str(record.seed),),
+            (Code(settings(changed)),) if (changed := overrides(record)) else NOTHING,
+            (record.failure,),
+            (f"{record.created:%Y-%m-%d}",),
+        ]
+        for record in sorted(records, key=lambda record: record.run_id)
+        if record.failure is not None and record.preset != HIDDEN_PRESET
+    ]
+    headings = ["method", "backbone", "data set, split", "seed", "changed", "what happened", "date"]
+    return [Heading(2, ("Failed runs",)), NOTE, Grid(headings, rows, 1)] if rows else []
