@@ -12,7 +12,7 @@ from bench.leaderboard import COLUMNS
 
 def as_html(markdown: str) -> str:
     """Without the published results at the end, which are most of a small leaderboard."""
-    own = markdown.split("## Published, without a row of ours")[0]
+    own = markdown.split("## Published, without a row of ours")[0].replace("\N{NO-BREAK SPACE}", " ")
     return MarkdownIt("commonmark").enable("table").render(own)
 
 

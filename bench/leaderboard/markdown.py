@@ -61,8 +61,7 @@ def _longest_backticks(text: str) -> int:
 
 
 def _table(grid: Grid) -> str:
-    # A bar would end the cell, even inside a code span.
-    rows = [list(grid.headings), *([line(cell).replace("|", "\\|") for cell in row] for row in grid.rows)]
+    rows = [list(grid.headings), *([_cell(cell) for cell in row] for row in grid.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
@@ -70,6 +69,11 @@ def _table(grid: Grid) -> str:
     ]
     lines.insert(1, f"|{'|'.join(':' + '-' * (width + 1) for width in widths)}|")
     return "\n".join(lines)
+
+
+def _cell(cell: Cell) -> str:
+    # A bar would end the cell, even inside a code span; a number stays in one line with its interval.
+    return line(cell).replace("|", "\\|").replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _commands(of_rows: Sequence[tuple[Cell, str]]) -> str:
