@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError, one_of
@@ -57,12 +57,14 @@ class Table:
     Attributes:
         results: folder of records.
         dataset, split, preset: theirs.
+        problems: filled in while looking: one line for each file that is not a valid record.
     """
 
     results: Path
     dataset: str | None = None
     split: str | None = None
     preset: str | None = None
+    problems: list[str] = field(default_factory=list)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -98,7 +100,7 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 
 
 def _of_method(name: str, table: Table) -> list[Record]:
-    records, _ = read_all(table.results)
+    records, table.problems[:] = read_all(table.results)
     fitting = [r for r in records if all(getattr(r, key) == value for key, value in table.wanted.items())]
     ours = [record for record in fitting if record.method == name]
     if not ours:

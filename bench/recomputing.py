@@ -94,7 +94,7 @@ class _Source:
         if name not in self.arrays:
             raise _Wrong(f"{name}: is not in the per-episode file")
         found = self.arrays[name]
-        if found.shape not in shapes or (found.dtype.kind == "f") != (kind == "f"):
+        if found.shape not in shapes or found.dtype.kind not in ("f" if kind == "f" else "biu"):
             raise _Wrong(f"{name}: {found.dtype} numbers {list(found.shape)}, not {list(shapes[0])}")
         return found.astype(np.float64 if kind == "f" else np.int64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -29,6 +29,9 @@ RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
 """Metrics under these names lie between 0 and 1."""
 
+MOST_IMAGES = 20_000_000
+"""Of a part of a split: a record that claims more would fill the memory when its episodes are drawn again."""
+
 _ROUNDING = 1e-9
 
 
@@ -38,6 +41,13 @@ def _finite(value: Any) -> Any:
     except ValueError:
         raise ValueError("numbers must be finite") from None
     return value
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not in the years 1 to 9999 of UTC") from None
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -167,7 +177,7 @@ class Record(_Part):
     schema_version: int = SCHEMA_VERSION
     protocol_version: Positive
     run_id: str
-    created: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+    created: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     bench_version: str
     command: str
     method: str
@@ -218,6 +228,9 @@ class Record(_Part):
             for key, metric in metrics.items():
                 if key.startswith(FRACTIONS) and not (metric.low >= 0 and metric.high <= 1):
                     raise ValueError(f"{owner} {key}: must be a fraction between 0 and 1")
+        for part, sizes in self.pools.items():
+            if sum(sizes.values()) > MOST_IMAGES:
+                raise ValueError(f"pools {part}: more than {MOST_IMAGES:,} images")
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench import PROTOCOL_VERSION, configurations
 from bench.errors import UserError, one_line
-from bench.records import Metric, Record, read
+from bench.records import Metric, Record, load_arrays, read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,11 +154,6 @@ def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[s
 
 
 def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
-    import numpy as np
-
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -167,9 +161,8 @@ def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError("--results", path, "not the file that the record was written with")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as members:
-            return dict(members)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        return load_arrays(content)
+    except ValueError as error:
         raise UserError("--results", path, f"cannot be read as npz ({error})") from error
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +12,7 @@ import numpy as np
 from bench.episodes import ClassPool
 from bench.errors import UserError
 from bench.pairs import draw_pairs
-from bench.records import Record
+from bench.records import Record, load_arrays
 
 EPISODE_SEED = 0  # of every run; pairs are drawn with it too
 
@@ -48,9 +45,8 @@ def read_arrays(record: Record, directory: Path, wanted: Callable[[str], bool]) 
     if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:
         raise UserError("--results", path, f"not the file that {record.run_id}.json was written with")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if wanted(name)}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return load_arrays(content, wanted)
+    except ValueError as error:
         raise UserError("--results", path, f"arrays as npz ({error})") from error
 
 
