@@ -50,7 +50,7 @@ def _usage(error: Any) -> str:
     flag, parameter = getattr(error, "option_name", None), getattr(error, "param", None)
     if type(error).__name__ == "NoSuchOption":
         flags = [name for own in error.ctx.command.params for name in own.opts if name.startswith("--")]
-        return f"{flag}: no such flag; {one_of(flag, flags)}"
+        return f"{flag}: no such flag; {one_of(flag, [*flags, '--help'])}"
     if flag:  # a value is missing, or there is one where there should be none
         return f"{flag}: {message.removeprefix(f'Option {flag!r} ')}"
     if type(error).__name__ == "MissingParameter" and parameter is not None:

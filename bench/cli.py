@@ -43,9 +43,27 @@ def whole_number(name: str) -> Callable[[str], int]:
     return parse
 
 
+def place(name: str) -> Callable[[str | Path], Path]:
+    """A parser of the flag's value, which is a path."""
+
+    def parse(text: str | Path) -> Path:
+        try:
+            Path(text).exists()
+        except OSError as error:
+            raise UserError(name, text, f"cannot be looked at ({error.strerror})") from None
+        if not str(text):  # what a shell makes of a variable that is not set
+            raise UserError(name, "''", "a path is empty")
+        return Path(text)
+
+    return parse
+
+
+PARSERS: dict[str, Callable[[str], Callable[..., Any]]] = {"N": whole_number, "DIR": place, "FILE": place}
+
+
 def flag(name: str, metavar: str, text: str, panel: str | None = None) -> Any:
-    """A flag of a command: `metavar` N takes a whole number, an empty one no value."""
-    parser = whole_number(name) if metavar == "N" else None
+    """A flag of a command: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value."""
+    parser = PARSERS[metavar](name) if metavar in PARSERS else None
     return typer.Option(name, metavar=metavar, parser=parser, help=text, rich_help_panel=panel)
 
 
@@ -103,7 +121,7 @@ def run(
         str | None, flag("--backbone", "NAME", "Not the preset's; see `list backbones`.", WHAT)
     ] = None,
     weights: Annotated[
-        str | None, flag("--weights", "FILE", "Start from these: safetensors or a PyTorch checkpoint.", WHAT)
+        Path | None, flag("--weights", "FILE", "Start from these: safetensors or a PyTorch checkpoint.", WHAT)
     ] = None,
     no_train: Annotated[bool, flag("--no-train", "", "Evaluate the weights as they are.", WHAT)] = False,
     steps: Annotated[int | None, flag("--steps", "N", "Training steps, not the preset's.", WHAT)] = None,
@@ -145,8 +163,8 @@ def run(
         "method": separated("--method", method) or None, "split": separated("--split", split) or None,
         "seed": [whole_number("--seed")(text) for text in separated("--seed", seed)] or None,
         "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
-        "weights": weights, "train": False if no_train else None, "steps": steps, "way": way, "shot": shot,
-        "query": query, "episodes": episodes, "precision": precision,
+        "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
+        "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     grid = build(config, given, read_sets(set_ or []))
@@ -201,8 +219,12 @@ def list_(
     if what not in LISTINGS:
         raise UserError("list", what, one_of(what, LISTINGS))
     if method is None:
-        rows = show.listing(what, results)
+        rows, problems = show.runs(results) if what == "runs" else (show.listing(what), [])
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
         print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
+        if problems:
+            raise typer.Exit(1)
         return
     if what != "methods":
         raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")

@@ -36,8 +36,13 @@ def compare(
     from bench import compare as comparing
     from bench.configurations import Table
 
-    found = comparing.compare(sides, Table(results, dataset, split, preset), setting)
+    table = Table(results, dataset, split, preset)
+    found = comparing.compare(sides, table, setting)
+    for problem in table.problems:
+        print(f"warning: {problem}", file=sys.stderr)
     print(json.dumps(comparing.as_json(found), indent=1) if as_json else comparing.as_text(found))
+    if table.problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import PROTOCOL_VERSION
 from bench.errors import UserError, one_of
+from bench.files import is_file
 from bench.hyperparameters import checked, what_is_allowed
 from methods import registry
 from methods.backbone_names import BACKBONES
@@ -112,7 +113,7 @@ def method_info(name: str, flag: str = "--method") -> MethodInfo:
     """
     if file := METHOD_FILE.fullmatch(name):
         path = Path(file["path"])
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(flag, name, "no such file; path/to/file.py:Class")
         try:
             return registry.read_source(path, path.stem, str(path), file["class_name"])
@@ -236,6 +237,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Reads 1e-3 as the number that it is in YAML 1.2; in 1.1 it is text."""
 
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            """Refuses a key that is there twice, as YAML does; PyYAML would take the last value."""
+            node = super().compose_mapping_node(anchor)
+            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            names = [key.value for key in keys]
+            for place, key in enumerate(keys):
+                if key.value in names[:place]:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} again", problem_mark=key.start_mark)
+            return node
+
     scientific = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", scientific, list("-+0123456789"))
     try:
@@ -245,10 +256,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UserError("--config", path, "is not UTF-8 text") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        raise UserError(
-            "--config", path, f"is not YAML in line {where.line + 1}" if where else "is not YAML"
-        ) from None
+        where, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+        line = f" in line {where.line + 1}: {problem}" if where else ""
+        raise UserError("--config", path, f"is not YAML{line}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError("--config", path, "must be a map from names to values, e.g. `method: protonet`")
     return content

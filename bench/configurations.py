@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -59,12 +58,14 @@ class Table:
     Attributes:
         results: folder of records.
         dataset, split, preset: theirs.
+        problems: filled in while looking: one line for each file that is not a valid record.
     """
 
     results: Path
     dataset: str | None = None
     split: str | None = None
     preset: str | None = None
+    problems: list[str] = field(default_factory=list)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -74,10 +75,8 @@ class Table:
 
     @cached_property
     def records(self) -> list[Record]:
-        """Those that it holds; of files that are no valid records, stderr is told."""
-        found, problems = read_all(self.results)
-        for problem in problems:
-            print(f"warning: {problem}", file=sys.stderr)
+        """Those that it holds; `problems` is filled in."""
+        found, self.problems[:] = read_all(self.results)
         return [
             record
             for record in found

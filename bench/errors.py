@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 LONGEST_VALUE = 200
 MOST_NAMES = 40
+
+# A YAML file of a few lines can hold a list that takes more memory to write out than there is.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, LONGEST_VALUE
 
 
 class UserError(Exception):
@@ -20,10 +25,14 @@ class UserError(Exception):
 
     def __init__(self, flag: str, value: object, allowed: str) -> None:
         self.flag, self.value, self.allowed = flag, value, allowed
-        given = one_line(value)
+        given = one_line(_text(value))
         if len(given) > LONGEST_VALUE:
             given = f"{given[:LONGEST_VALUE]}..."
         super().__init__(f"{one_line(f'{flag} {given}')}: {one_line(allowed)}")
+
+
+def _text(value: object) -> str:
+    return _SHORT.repr(value) if isinstance(value, (list, tuple, dict, set)) else str(value)
 
 
 def one_line(text: object) -> str:
@@ -35,7 +44,7 @@ def one_of(value: object, allowed: Iterable[str]) -> str:
     """The sentence that lists the allowed names, the nearest one first if there is a near one."""
     names = [str(name) for name in allowed]
     lowered = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(_text(value).lower(), lowered, n=1, cutoff=0.5)
     hint = f"did you mean {lowered[near[0]]}? " if near else ""
     more = ", ..." if len(names) > MOST_NAMES else ""
     return f"{hint}allowed: {', '.join(names[:MOST_NAMES])}{more}"

@@ -12,6 +12,21 @@ from pathlib import Path
 from bench.errors import UserError
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is that of none."""
+    return os.path.isfile(path)  # noqa: PTH113 - before Python 3.14, Path raises for names that are too long
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that no folder can have is that of none."""
+    return os.path.isdir(path)  # noqa: PTH112 - as in `is_file`
+
+
+def without_tilde(text: str) -> Path:
+    """The path with ``~`` written out; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for such a user
+
+
 def check_writable(folder: Path, flag: str) -> None:
     """Refuse a folder that nothing could be written to; it need not be there yet.
 

@@ -230,5 +230,6 @@ def _weights_sha256(path: str | None) -> str | None:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError("--weights", path, f"cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: no file has a name with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise UserError("--weights", path, f"cannot be read: {reason}") from None

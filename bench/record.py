@@ -29,6 +29,9 @@ RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
 """Metrics under these names lie between 0 and 1."""
 
+MOST_IMAGES = 20_000_000
+"""Of a part of a split: a record that claims more would fill the memory when its episodes are drawn again."""
+
 _ROUNDING = 1e-9
 
 
@@ -227,6 +230,9 @@ class Record(_Part):
             for key, metric in metrics.items():
                 if key.startswith(FRACTIONS) and not (metric.low >= 0 and metric.high <= 1):
                     raise ValueError(f"{owner} {key}: must be a fraction between 0 and 1")
+        for part, sizes in self.pools.items():
+            if sum(sizes.values()) > MOST_IMAGES:
+                raise ValueError(f"pools {part}: more than {MOST_IMAGES:,} images")
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line
+from bench.files import is_file, is_folder
 from bench.leaderboard import duration
 from bench.reach import reaches
 from bench.records import Record, find
@@ -38,11 +39,11 @@ def find_run(results: Path, run: str) -> Path:
         UserError: there is none, or the beginning is that of several.
     """
     path = Path(run)
-    if path.suffix in (".json", ".npz") and path.with_suffix(".json").is_file():
+    if path.suffix in (".json", ".npz") and is_file(path.with_suffix(".json")):
         return path.with_suffix(".json")
     if not results.is_dir():
         raise UserError("--results", results, "no such folder; it holds the records")
-    name = path.name if path.is_dir() else run
+    name = path.name if is_folder(path) else run
     if exact := find(results, name):
         return exact
     names = sorted(path.stem for path in results.glob("*.json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,10 @@ def plain_table(rows: Sequence[Row]) -> str:
     return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True) if rows else "(none)"
 
 
-def listing(what: str, results: Path) -> list[Row]:
-    """What `list` shows: methods, splits, datasets, backbones, presets or runs."""
+def listing(what: str) -> list[Row]:
+    """What `list` shows: methods, splits, datasets, backbones or presets."""
     if what == "methods":
         return _methods()
-    if what == "runs":
-        return _runs(results)
     return [{"name": name, "what it is": text} for name, text in _named(what).items()]
 
 
@@ -69,13 +66,12 @@ def marks(info: MethodInfo) -> list[str]:
     return found + [f"{word} if {what}" for word, what in info.marked_when.items()]
 
 
-def _runs(results: Path) -> list[Row]:
-    if not results.is_dir():
-        return []
+def runs(results: Path) -> tuple[list[Row], list[str]]:
+    """The recorded runs, and one line for each file that is not a valid record."""
+    if not results.exists():
+        return [], []
     found, problems = read_all(results)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    return [
+    rows = [
         {
             "run": record.run_id,
             "5w1s": "failed" if record.failure else percent(record.metrics.get("fewshot/5w1s")),
@@ -84,6 +80,7 @@ def _runs(results: Path) -> list[Row]:
         }
         for record in found
     ]
+    return rows, problems
 
 
 def method_page(info: MethodInfo) -> str:

@@ -184,8 +184,11 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
             f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
         )
     for name, value in best.items():
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers")
+        kind = wanted[name].dtype
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise ValueError(f"{name} is no plain tensor")
+        if value.is_floating_point() != kind.is_floating_point or value.is_complex():
+            raise ValueError(f"{name} is {value.dtype}, the backbone's is {kind}")
     # The first blocks of a deeper network fit a shallower one, and would be another network's features.
     known = _elements(wanted)
     sequences = {element.rpartition(".")[0] for element in known}
@@ -198,6 +201,8 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     for name, value in best.items():
         if value.shape != wanted[name].shape:
             raise ValueError(f"{name} is {list(value.shape)}, the backbone's is {list(wanted[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
     backbone.load_state_dict(best, strict=False)
     used = {id(value) for value in best.values()}
     return [name for name, value in found.items() if id(value) not in used]

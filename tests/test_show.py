@@ -90,28 +90,28 @@ def test_numbers_on_the_page_are_as_they_were_written():
 
 
 @pytest.mark.parametrize("what", ["methods", "splits", "datasets", "backbones", "presets"])
-def test_listings_have_names(what, tmp_path):
-    rows = show.listing(what, tmp_path)
+def test_listings_have_names(what):
+    rows = show.listing(what)
     assert rows and all(row["name"] for row in rows)
     assert show.plain_table(rows).splitlines()[0].startswith("name")
 
 
-def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path, capsys):
+def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
     record = make_record()
     records.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
-    rows = show.listing("runs", tmp_path)
+    rows, problems = show.runs(tmp_path)
     assert [row["run"] for row in rows] == [record.run_id]
     assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
-    assert capsys.readouterr().err.startswith(f"warning: --results {tmp_path / 'broken.json'}: ")
-    assert show.listing("runs", tmp_path / "nowhere") == []
+    assert [problem.startswith(f"--results {tmp_path / 'broken.json'}: ") for problem in problems] == [True]
+    assert show.runs(tmp_path / "nowhere") == ([], [])
 
 
 def test_an_unusable_plug_in_is_listed_with_its_reason(monkeypatch):
     broken = MethodInfo("gone", "gone.module", problem="no module gone is installed")
     hidden = MethodInfo("seen", "seen", transductive=True, external_data=True)
     monkeypatch.setattr("methods.registry.available", lambda: {"gone": broken, "seen": hidden})
-    marks = [row["marks"] for row in show.listing("methods", None)]
+    marks = [row["marks"] for row in show.listing("methods")]
     assert marks == ["unusable: no module gone is installed", "transductive, external data"]
 
 

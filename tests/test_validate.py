@@ -245,7 +245,7 @@ def test_members_that_are_no_arrays(folder):
     with zipfile.ZipFile(folder.first.with_suffix(".npz"), "a") as file:
         file.writestr("novel/pair_scores", "text")
     folder.rehash()
-    expected = "cannot be read as npz (novel/pair_scores is no array)"
+    expected = "cannot be read as npz (novel/pair_scores is no array of numbers)"
     assert folder.of_first() == [f"{folder.first.stem}.npz: {expected}"]
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bench.data.images import ImageSet
+from bench.files import without_tilde
 
 # Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
 FORMAT = 2
@@ -30,7 +31,7 @@ class DamagedError(Exception):
 def directory() -> Path:
     """``$FEWSHOT_CACHE``, else ``decoded`` in the user's cache directory."""
     chosen = os.environ.get("FEWSHOT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
+    return without_tilde(chosen) if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
 
 
 def path_of(key: str) -> Path:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
 
 PICKLES = "cifar-100-python"  # torchvision's folder
 COLUMNS = ("img.bytes", "fine_label", "coarse_label")
+MOST_MISSING = 10  # shards that are named where a file's name promises more of them
 # Both label sets are numbered in alphabetical order.
 FINE_NAMES = sorted(sum(CIFAR_FS.values(), ()))
 COARSE_NAMES = sorted(sum(FC100.values(), ()))
@@ -119,14 +121,15 @@ def _shards(folder: Path, part: str) -> tuple[list[Path], list[str]]:
     """The shards ``part-N-of-M.parquet`` in order, and the names of those of the M that are missing."""
     found = {}
     for path in folder.glob(f"{part}-*-of-*.parquet"):
-        if match := re.fullmatch(rf"{part}-(\d+)-of-(\d+)\.parquet", path.name):
+        match = re.fullmatch(rf"{part}-(\d+)-of-(\d+)\.parquet", path.name)
+        if match and path.is_file():
             found[int(match[1]), int(match[2])] = path
     if not found:
         return [], [f"{part}-*-of-*.parquet"]
     total = max(total for _, total in found)  # shards left over from a coarser set are not read
-    present = [found[i, total] for i in range(total) if (i, total) in found]
-    missing = [f"{part}-{i:05d}-of-{total:05d}.parquet" for i in range(total) if (i, total) not in found]
-    return present, missing
+    present = [found[place] for place in sorted(found) if place[0] < place[1] == total]
+    absent = (f"{part}-{i:05d}-of-{total:05d}.parquet" for i in range(total) if (i, total) not in found)
+    return present, list(islice(absent, MOST_MISSING))
 
 
 def locate(root: Path, origin: str, offline: bool) -> Files:
@@ -171,6 +174,8 @@ def decode(files: Files, progress: Progress | None = None) -> ImageSet:
             wrong = f"{len(part.damaged)} damaged images in {path}, the first in row {row} ({reason})"
             raise UserError("--dataset", "cifar100", f"{wrong}; `data verify` names all")
         parts.append(part)
+    if not any(len(part.fine) for part in parts):
+        raise UserError("--dataset", "cifar100", f"{files.folder} holds no image")
     data = assemble(parts, held_out=[path in files.test for path in paths])
     if data.fingerprint != FINGERPRINT:
         print(

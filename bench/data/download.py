@@ -121,7 +121,7 @@ def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None
     Raises:
         RuntimeError: it cannot be had, or is not the published one.
     """
-    from torchvision.datasets.utils import check_integrity, extract_archive
+    from torchvision.datasets.utils import check_integrity
 
     urls, md5 = archive.address()
     file = root / archive.path
@@ -131,10 +131,25 @@ def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None
         file = temporary / file.name
         _from_first(urls, archive.what, file, md5, root)
     if archive.holds != archive.path:
-        extract_archive(file, temporary)
+        _unpack(file, temporary)
     target = root / archive.holds
     target.parent.mkdir(parents=True, exist_ok=True)
     (temporary / target.name).rename(target)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Unpack an archive; nothing of it lands outside the folder.
+
+    Raises:
+        tarfile.TarError: it would, by an absolute path, ``..`` or a link.
+    """
+    from torchvision.datasets.utils import extract_archive
+
+    if tarfile.is_tarfile(file):  # whose members older versions of torchvision put where they like
+        with tarfile.open(file) as archive:
+            archive.extractall(folder, filter="data")
+    else:
+        extract_archive(file, folder)
 
 
 def _from_first(urls: Sequence[str], what: str, file: Path, md5: str | None, root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
+from bench.files import is_file, is_folder
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 PARTS = ("train", "test")
@@ -42,8 +44,8 @@ class Listing:
         stats = []
         for file in self.files:
             try:
-                stat = (self.path / file).stat()
-                stats.append((file, stat.st_size, stat.st_mtime_ns))
+                found = (self.path / file).stat()
+                stats.append((file, found.st_size, found.st_mtime_ns))
             except OSError:  # a dead link
                 stats.append((file, 0, 0))
         return f"folder {DECODING} {self.path.resolve()} {size} {self.held_out is None} {stats}"
@@ -55,9 +57,9 @@ def scan(path: Path) -> Listing:
     Raises:
         UserError: there is no such folder, or fewer than two classes in it.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         raise UserError(
-            "--dataset", f"folder:{path}", f"{'a file' if path.exists() else 'no such folder'}; {LAYOUT}"
+            "--dataset", f"folder:{path}", f"{'a file' if is_file(path) else 'no such folder'}; {LAYOUT}"
         )
     try:
         classes = {folder.name: _images_in(folder) for folder in _folders_in(path)}
@@ -104,8 +106,26 @@ def _images_in(folder: Path) -> list[str]:
             for entry in entries
             if not entry.name.startswith(".")
             and Path(entry.name).suffix.lower() in SUFFIXES
-            and not entry.is_dir()
+            and not _is_folder(entry)
         )
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _regular(path: Path) -> Path:
+    """The path of a file that ends: a pipe would be waited for without end.
+
+    Raises:
+        OSError: there is none. ValueError: it is a pipe or a device.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("no regular file")
+    return path
 
 
 def read(listing: Listing, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
@@ -117,7 +137,7 @@ def read(listing: Listing, size: int, progress: Callable[[str, int, int], None] 
         progress: called with (what, done, total).
     """
     images, unreadable = decode_photos(
-        lambda index: listing.path / listing.files[index],
+        lambda index: _regular(listing.path / listing.files[index]),
         len(listing.files),
         size,
         progress and partial(progress, f"decoding {listing.path}"),

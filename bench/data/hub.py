@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
+from bench.files import is_folder, without_tilde
 
 LABEL_COLUMNS = ("fine_label", "label")
 SUPERCLASS_COLUMN = "coarse_label"
@@ -60,8 +61,8 @@ def find(name: str, offline: bool = False) -> Found:
         import datasets
     except ModuleNotFoundError:
         raise _refused(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
-    local = Path(name).expanduser()
-    if not local.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    local = without_tilde(name)
+    if not is_folder(local) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise _refused(name, "no such folder")
     # Scripts of data sets are not run, nor is the user asked whether they may (before version 4 one was).
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False

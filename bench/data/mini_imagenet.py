@@ -118,6 +118,8 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     shape = (SIZE, SIZE, 3)
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape):
         raise ValueError(f"its image_data are not uint8 [N, {SIZE}, {SIZE}, 3]")
+    if not len(images):
+        raise ValueError("it holds no image")
     labels = np.full(len(images), -1)
     for label, (name, index) in enumerate(zip(classes, indices, strict=True)):
         if not (isinstance(name, str) and name.isprintable()):

@@ -69,13 +69,14 @@ def read(files: list[Path]) -> tuple[ImageSet | None, list[str]]:
             problems.append(f"{path} cannot be read: {reason}")
     if problems:
         return None, problems
-    for images, labels, path in zip(content[::2], content[1::2], files[::2], strict=True):
+    parts = zip(content[::2], content[1::2], files[::2], files[1::2], strict=True)
+    for images, labels, path, path_of_labels in parts:
         if images.shape[1:] != (SIZE, SIZE):
             problems.append(f"{path} holds no images of {SIZE}x{SIZE} pixels")
         if len(labels) != len(images):
             problems.append(f"{path} holds {len(images)} images, for which there are {len(labels)} labels")
         if len(labels) and labels.max() > 9:
-            problems.append(f"{path} has labels beyond 9")
+            problems.append(f"{path_of_labels} has labels beyond 9")
     if problems:
         return None, problems
     grey = np.concatenate(content[::2])

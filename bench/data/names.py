@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from bench.errors import UserError, one_of
+from bench.files import is_file
 
 TENS = range(10, 91, 10)
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
@@ -46,7 +47,7 @@ def check_split(split: str, flag: str = "--split") -> None:
         UserError: with the nearest name.
     """
     if split.endswith(".csv"):
-        if not Path(split).is_file():
+        if not is_file(Path(split)):
             raise UserError(flag, split, "no such file; a CSV with the columns class,part")
     elif split not in PUBLISHED:
         parse_ratio(split, flag)

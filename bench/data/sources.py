@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.data.names import check_dataset
 from bench.errors import UserError
+from bench.files import is_file, without_tilde
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
     from bench.data.images import ImageSet
@@ -110,7 +111,7 @@ def locate(
     if kind == "mnist":
         return _mnist(root, offline)
     if kind == "folder":
-        return _folder(Path(place).expanduser(), size, progress)
+        return _folder(without_tilde(place), size, progress)
     return _hub(place, size, offline, progress)
 
 
@@ -120,10 +121,12 @@ def data_root(root: Path | None) -> Path:
 
 
 def _data_root(root: Path | None) -> tuple[Path, str]:
-    if root is not None:
-        return Path(root).expanduser(), "--data-root"
-    if chosen := os.environ.get("FEWSHOT_DATA"):
-        return Path(chosen).expanduser(), "$FEWSHOT_DATA"
+    for chosen, origin in ((root, "--data-root"), (os.environ.get("FEWSHOT_DATA"), "$FEWSHOT_DATA")):
+        if chosen:
+            folder = without_tilde(str(chosen))
+            if is_file(folder):
+                raise UserError(origin, folder, "a file; must be the folder that data sets lie in")
+            return folder, origin
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("fewshot-bench")), "the default data root"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from bench.config import RunConfig
+from bench.config import METHOD_FILE, RunConfig
 from bench.episode_files import EPISODE_SEED
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.errors import UserError
@@ -43,7 +43,9 @@ class Trained:
             config = RunConfig.model_validate(record.config)
         except ValidationError:
             raise UserError("--results", record.run_id, "has a configuration of another version") from None
-        # The configuration may name a file of code: it is not run unless it is the one that made the record.
+        # Whoever wrote the record chose that file: its code runs for `--method` only.
+        if METHOD_FILE.fullmatch(config.method):
+            raise UserError("--results", record.run_id, f"is of code that is not run here, {config.method}")
         if config.run_id(record.fingerprint, record.weights) != record.run_id:
             raise UserError("--results", record.run_id, "was made by another version or other code")
         self.prepared: Prepared = prepare(

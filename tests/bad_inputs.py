@@ -1,0 +1,35 @@
+"""What the tests of bad input share: a folder of very small images, and the one line that answers."""
+
+from pathlib import Path
+
+import numpy as np
+from command_line import bench, files_in
+from PIL import Image
+
+CLASSES, EACH = 8, 6
+TOO_LONG = "a" * 300
+"""No file has so long a name."""
+
+
+def write_tiny(folder: Path, classes: int = CLASSES, each: int = EACH) -> Path:
+    """Classes ``c0``, ``c1``, ... of images ``00.png``, ``01.png``, ... of 8 x 8 random pixels."""
+    rng = np.random.default_rng(0)
+    for number in range(classes):
+        place = folder / f"c{number}"
+        place.mkdir(parents=True)
+        for image in range(each):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{image:02}.png")
+    return folder
+
+
+def refusal(*arguments: object) -> str:
+    """As `complaint`, of commands that may have looked at images: they say so on a line of its own."""
+    before = files_in(Path())
+    answer = bench(*arguments)
+    assert answer.code == 2 and answer.out == "", answer
+    *looked_at, said = answer.err.splitlines()
+    assert all(line.startswith(("decoding ", "reading ")) for line in looked_at), answer.err
+    assert said.startswith("error: ") and answer.err.endswith("\n"), answer.err
+    assert files_in(Path()) == before
+    return said.removeprefix("error: ")

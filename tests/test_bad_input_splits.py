@@ -1,0 +1,105 @@
+"""Splits that do not fit the data, files of classes that are no split, and settings with too little data."""
+
+import pytest
+from bad_inputs import write_tiny
+from command_line import bench, complaint
+
+RUN = [
+    "run",
+    "--method",
+    "siamese_triplet",
+    "--preset",
+    "smoke",
+    "--device",
+    "cpu",
+    "--dataset",
+    "folder:images",
+]
+BASE = "".join(f"c{i},base\n" for i in range(4))
+NOVEL = "".join(f"c{i},novel\n" for i in range(4, 8))
+GOOD = f"class,part\n{BASE}{NOVEL}"
+HEADER = "needs a header line `class,part` and a line for each class"
+UNKNOWN = "folder:images has no class"
+
+FILES = {
+    "empty": ("", HEADER),
+    "only a header": ("class,part\n", HEADER),
+    "no header": ("c0,base\nc1,base\n", HEADER),
+    "one column": ("class\nc0\nc1\n", HEADER),
+    "other capitals in the header": (GOOD.replace("class,part", "Class,Part"), HEADER),
+    "semicolons": (GOOD.replace(",", ";"), HEADER),
+    "tabs": (GOOD.replace(",", "\t"), HEADER),
+    "columns in the other order": ("part,class\nc0,base\n", f"line 2: {UNKNOWN} 'base'"),
+    "an unknown class": (f"{GOOD}zebra,base\n", f"line 10: {UNKNOWN} 'zebra'; allowed: c0, c1"),
+    "other capitals": (GOOD.replace("c0", "C0"), f"line 2: {UNKNOWN} 'C0'; did you mean c0?"),
+    "no class": ("class,part\n,base\n", f"line 2: {UNKNOWN} ''"),
+    "a class above the folder": ("class,part\n../c0,base\n", f"line 2: {UNKNOWN} '../c0'; did you mean c0?"),
+    "an escape sequence": ("class,part\n\x1b[2J,base\n", f"line 2: {UNKNOWN} '\\x1b[2J'"),
+    "a NUL": ("class,part\nc0\0,base\n", f"line 2: {UNKNOWN} 'c0\\x00'; did you mean c0?"),
+    "an open quote": ('class,part\n"c0,base\n', f"line 2: {UNKNOWN} 'c0,base'"),
+    "an unknown part": (GOOD.replace("novel", "test"), "line 6: part 'test'; allowed: base, validation, nov"),
+    "a part misspelt": (GOOD.replace("novel", "nvoel"), "line 6: part 'nvoel'; did you mean novel?"),
+    "no part": ("class,part\nc0\n", "line 2: part ''; allowed: base, validation, novel"),
+    "a class twice": (f"{GOOD}c0,novel\n", "line 10: class 'c0' is listed twice"),
+    "one base class": ("class,part\nc0,base\nc1,novel\nc2,novel\n", "needs at least 2 base classes"),
+    "no base class": (GOOD.replace("base", "novel"), "needs at least 2 base classes"),
+    "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
+    "one validation class": (GOOD.replace("c3,base", "c3,validation"), "needs no validation class, or at le"),
+    "no novel class and no pairs": (f"class,part\n{BASE}", "leaves nothing to measure: no pairs and triplet"),
+    "a field of 200,000 letters": (f"class,part\n{'a' * 200_000},base\n", "is no CSV file: field larger tha"),
+    "UTF-16": (GOOD.encode("utf-16"), "cannot be read as UTF-8 text: "),
+    "Latin 1": ("class,part\né,base\n".encode("latin1"), "cannot be read as UTF-8 text: "),
+    "a picture": (bytes(range(256)), "cannot be read as UTF-8 text: "),
+}  # fmt: skip
+
+FLAGS = [
+    ("--split folder.csv", "--split folder.csv: no such file; a CSV"),
+    ("--split ../link.csv", "--split ../link.csv: no such file; a CSV"),
+    ("--split 99-1", "--split 99-1: leaves fewer than 2 base or novel classes of the 8"),
+    ("--split 1-99", "--split 1-99: leaves fewer than 2 base or novel classes of the 8"),
+    ("--split 100-0", "--split 100-0: leaves nothing to measure"),
+    ("--split mini-imagenet", "--split mini-imagenet: is of --dataset mini-imagenet alone, not of folder:"),
+    ("--split omniglot", "--split omniglot: is of --dataset omniglot alone"),
+    ("--split fc100", "--split fc100: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
+    ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
+    (f"--way {10**17} --shot 1", f"--way {10**17}: at most 4, the number of novel classes"),
+    ("--way 2 --shot 6", "--shot 6 + --query 15: at most 6 together, the images of the smallest novel class"),
+    (f"--way 2 --shot {10**17}", f"--shot {10**17} + --query 15: at most 6 together"),
+    ("--way 2 --shot 4 --query 3", "--shot 4 + --query 3: at most 6 together"),
+    (f"--way 2 --shot 1 --query {10**17}", f"--shot 1 + --query {10**17}: at most 6 together"),
+    ("--set images=1", "--method siamese_triplet: classes and images must be at least 2"),
+    ("--set classes=1", "--method siamese_triplet: classes and images must be at least 2"),
+    (f"--set images={10**17}", f"--method siamese_triplet: needs {10**17 + 1} training images a class; the"),
+    ("--backbone timm:..", "--backbone timm:..: no backbone 'timm:..'"),
+    ("--backbone timm:resnet81", "--backbone timm:resnet81: no backbone 'timm:resnet81'; did you mean"),
+    ("--backbone timm:resnet18.nope", "--backbone timm:resnet18.nope: no backbone 'timm:resnet18.nope': Inv"),
+]  # fmt: skip
+
+CASES = [*FILES.items(), *FLAGS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workspace(tmp_path_factory):
+    """A working directory with decoded images and things that are no CSV file."""
+    folder = tmp_path_factory.mktemp("splits") / "here"
+    write_tiny(folder / "images")
+    (folder / "folder.csv").mkdir()
+    (folder.parent / "link.csv").symlink_to("nowhere.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        yield folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_split(workspace, name):
+    content, expected = FILES[name]
+    (workspace / "mine.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert complaint(*RUN, "--split", "mine.csv").startswith(f"--split mine.csv: {expected}")
+
+
+@pytest.mark.parametrize(("flags", "expected"), FLAGS, ids=[flags for flags, _ in FLAGS])
+def test_what_the_data_cannot_give(flags, expected):
+    given = [] if "--split" in flags else ["--split", "50-50"]
+    assert complaint(*RUN, *given, *flags.split()).startswith(expected)
