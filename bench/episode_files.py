@@ -74,7 +74,10 @@ def read_arrays(
         return {}
     path, content = _content(record, directory, record.episode_file)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        file = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is one array")
+        with file:
             arrays = {name: file[name] for name in file.files if wanted(name)}
         for name, array in arrays.items():
             # Of what numpy does not know it gives the bytes.

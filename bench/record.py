@@ -47,7 +47,7 @@ def _utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("has no time in UTC") from None
+        raise ValueError("not in the years 1 to 9999 of UTC") from None
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -99,7 +99,7 @@ def test_damaged_records_are_named_and_the_others_compared(folder):
     write(answers(0.6), method="matching"), write(answers(0.5))
     (folder / "results" / "bad.json").write_text("{")
     answer = bench("compare", "protonet", "matching")
-    assert answer.code == 0 and "is better than" in answer.out
+    assert answer.code == 1 and "is better than" in answer.out
     assert answer.err.count("\n") == 1 and "bad.json" in answer.err.removeprefix("warning: ")
 
 
