@@ -11,9 +11,24 @@ INTERRUPTED = (
     "the same command goes on from its last checkpoint"
 )
 
+INTERRUPT = 130
+"""Exit code of an interrupted command; what the parser makes of Ctrl-C."""
+
 
 def main() -> NoReturn:
     """Run the command line, with mistakes as one line on stderr and the exit codes of the documentation."""
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        code = _run()
+    except KeyboardInterrupt:
+        code = INTERRUPT
+    if code == INTERRUPT:
+        _fail(INTERRUPTED, code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command line; Ctrl-C may come while it is being imported."""
     import typer
 
     from bench.cli import app
@@ -21,20 +36,16 @@ def main() -> NoReturn:
 
     # A terminal that has no ± should not cost the user the table.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
+        return app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
     except UserError as error:
         _fail(str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
+    except typer.Abort:
+        return INTERRUPT
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a mistake in the command line
             raise
         _fail(_usage(error), 2)
-    if code == 130:  # what the parser makes of Ctrl-C
-        _fail(INTERRUPTED, 130)
-    sys.exit(code)
 
 
 def _stop(*signal_and_frame: Any) -> NoReturn:

@@ -253,10 +253,13 @@ def saved_step(path: Path, stamp: str) -> int:
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes each checkpoint under another name first: a killed run leaves no half file."""
+    """Writes each checkpoint under another name first: no half file takes the place of a whole one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write, then rename."""
         temporary = Path(f"{path}.tmp")
-        super().save_checkpoint(checkpoint, temporary, storage_options)
-        temporary.replace(path)
+        try:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

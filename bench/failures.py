@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +12,11 @@ BATCH_SIZES = (
     "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
 )  # fmt: skip
 """Hyperparameters that batches grow with, in whatever methods have them."""
+
+UNWRITABLE = {
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""What the system says where checkpoints and logs cannot be written: a full disk, a quota, no right to."""
 
 
 class Failed(Exception):

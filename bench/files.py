@@ -6,10 +6,14 @@ import contextlib
 import glob
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import UserError
+
+ABANDONED_S = 3600.0
+"""Age of a half-written file by which its writer was surely killed."""
 
 
 def is_file(path: Path) -> bool:
@@ -43,41 +47,64 @@ def check_writable(folder: Path, flag: str) -> None:
         raise UserError(flag, folder, f"must be a folder that can be written to ({there} cannot)")
 
 
-def write_files(files: Mapping[Path, bytes], flag: str) -> None:
+def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> None:
     """Write several files, all or none, each at once: no reader ever sees half a file.
 
     Args:
         files: path to content; missing folders are made.
         flag: what the error message blames.
+        alone: no other process writes these files now, so that what a killed one left of them can go.
 
     Raises:
-        UserError: if one cannot be written.
+        UserError: if one cannot be written; what was there before is there still.
     """
     new: list[Path] = []
     staged: list[tuple[Path, Path]] = []
+    kept: list[tuple[Path, Path]] = []
     path = next(iter(files))
     try:
         new.extend(path for path in files if not path.exists())
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a killed run
-                left_over.unlink(missing_ok=True)
-            # In the same folder, so that it is a rename and not a copy.
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            _tidy(path, alone)
+            temporary = _beside(path)
             staged.append((temporary, path))
             with temporary.open("xb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
         for temporary, path in staged:
+            if path not in new and path != staged[-1][1]:
+                old = _beside(path)
+                with contextlib.suppress(OSError):  # a file system without hard links
+                    old.hardlink_to(path)
+                    kept.append((old, path))
             temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         for written in new:
             with contextlib.suppress(OSError):
                 written.unlink(missing_ok=True)
-        reason = error.strerror or type(error).__name__
-        raise UserError(flag, path, f"a place that can be written to ({reason})") from error
+        for old, replaced in kept:
+            with contextlib.suppress(OSError):
+                old.replace(replaced)
+        if isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__
+            raise UserError(flag, path, f"a place that can be written to ({reason})") from error
+        raise
     finally:
-        for temporary, _ in staged:
+        for temporary, _ in (*staged, *kept):
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new name in the same folder, so that renaming is no copying."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _tidy(path: Path, alone: bool) -> None:
+    """Remove what killed writers of `path` left, but not what another one is writing."""
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if alone or time.time() - left_over.stat().st_mtime > ABANDONED_S:
+                left_over.unlink()

@@ -24,6 +24,7 @@ from bench.record import (
     Record,
     SplitCounts,
     Timings,
+    parse,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ __all__ = [
 
 def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:
     """Write ``<run_id>.json``, and ``<run_id>.npz`` before it, each whole or not at all.
+
+    Only one process may write a record at a time.
 
     Args:
         record: `episode_file` and its hash are filled in here.
@@ -76,7 +79,7 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
     # A path or an argument that is not UTF-8 must not cost the run: its odd bytes become "?".
     files[path] = f"{text}\n".encode("utf-8", "replace")
-    write_files(files, "--results")
+    write_files(files, "--results", alone=True)
     if record.episode_file is None:  # an overwritten record may have had one
         with contextlib.suppress(OSError):
             npz.unlink(missing_ok=True)
@@ -84,13 +87,13 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
 
 
 def read(path: Path) -> Record:
-    """Read and check one record.
+    """Read and check one record; one of an older schema version is migrated, in memory alone.
 
     Raises:
         UserError: naming the file and the first thing wrong with it, in one line.
     """
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        record = parse(path.read_bytes())
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     except ValidationError as error:

@@ -104,7 +104,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     config = prepared.config
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
-    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs")
+    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", alone=True)
     method, device = prepared.method, prepared.device
     # What a method draws at random must not depend on what was prepared before it.
     pl.seed_everything(config.seed, verbose=False)
@@ -148,8 +148,8 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         arrays[f"curve/{name}"] = curve
     imprinted = run_dir / "imprinted"
     shutil.rmtree(imprinted, ignore_errors=True)  # of an earlier run of the same configuration
-    if evaluation.networks:
-        write_files({imprinted / n: content for n, content in evaluation.networks.items()}, "--runs")
+    if networks := {imprinted / name: content for name, content in evaluation.networks.items()}:
+        write_files(networks, "--runs", alone=True)
     path = records.write(record, options.results, arrays)
     (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
     return path, record
@@ -183,6 +183,10 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
         )
     except Diverged as error:
         raise Failed(str(error), error.step, best) from None
+    except OSError as error:
+        if error.errno not in failures.UNWRITABLE:
+            raise
+        raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
     if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
         raise Failed("its weights are not finite", config.hyperparameters["steps"], best)
     return trained

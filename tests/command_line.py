@@ -1,10 +1,14 @@
 """The command line as a user has it, but in this process: importing torch once is slow enough."""
 
 import io
+import json
+import os
+import subprocess
+import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -54,13 +58,29 @@ def complaint(*arguments: object) -> str:
     return answer.err.removeprefix("error: ").rstrip("\n")
 
 
+def carried_out(plan: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What became of the runs of a plan of `forked_runs`, in `folder`."""
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan))
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("forked_runs.py"), path],
+        cwd=folder,
+        env=os.environ | {"FEWSHOT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def files_in(folder: Path) -> dict[str, int]:
     """Every path below a folder, with the time of its last change."""
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def write_images(folder: Path, classes: int, each: int) -> None:
-    """An image folder of classes that differ in colour and stripes."""
+def write_images(folder: Path, classes: int, each: int, tint: float = 0) -> None:
+    """An image folder of classes that differ in colour and stripes; `tint` hides it by colours at random."""
     rng = np.random.default_rng(0)
     for number in range(classes):
         place = folder / f"class{number}"
@@ -68,4 +88,6 @@ def write_images(folder: Path, classes: int, each: int) -> None:
         pattern = rng.uniform(80, 170, 3) + 25 * np.sign(rng.normal(size=(1, 32, 1)))
         for image in range(each):
             pixels = pattern + rng.normal(0, 45, (32, 32, 3))
+            if tint:
+                pixels += rng.normal(0, tint, 3) + rng.normal(0, tint, (32, 1, 1))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{image:02}.png")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -93,26 +94,40 @@ def download(archives: Sequence[Archive], root: Path, offline: bool) -> str:
     if offline and not all((root / archive.path).is_file() for archive in needed):
         return "--offline forbids it"
     created: list[Path] = []
-    lock = root / f".{Path(archives[0].holds).parts[0]}.lock"
+    name = Path(archives[0].holds).parts[0]
+    lock, prefix = root / f".{name}.lock", f".{name}-download-"
     timeout = socket.getdefaulttimeout()
     try:
         created += [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock), tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
-            # torchvision sets no timeout of its own: a silent host would hang the run for ever.
-            socket.setdefaulttimeout(TIMEOUT)
-            for archive in needed:
-                if not (root / archive.holds).exists():  # another process may have been faster
-                    _fetch(archive, root, Path(temporary), offline)
+        with _alone(lock):
+            for left_over in root.glob(f"{prefix}*"):  # by a killed download
+                shutil.rmtree(left_over, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=prefix) as temporary:
+                # torchvision sets no timeout of its own: a silent host would hang the run for ever.
+                socket.setdefaulttimeout(TIMEOUT)
+                for archive in needed:
+                    if not (root / archive.holds).exists():  # another process may have been faster
+                        _fetch(archive, root, Path(temporary), offline)
             return ""
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
         return _one_line(error)
     finally:
         socket.setdefaulttimeout(timeout)
         with suppress(OSError):
-            lock.unlink()
             for folder in created:  # stops at the first one that is not empty
                 folder.rmdir()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock, and remove its file afterwards: only who holds it may."""
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
 
 
 def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None:

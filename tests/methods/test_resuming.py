@@ -1,0 +1,75 @@
+"""Every method, interrupted twice, ends bit for bit where it ends when nothing happens."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from bench import callbacks
+from bench.batches import Normaliser
+from bench.callbacks import Resumable
+from bench.progress import Progress
+from bench.training import Trained, train
+from methods import registry
+from methods.backbones import build
+from methods.method import Method
+
+NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
+KILLS = (3, 9)
+"""Steps of 12; where there is a pretraining, one in it and one after it."""
+
+
+class Killed(Exception):
+    """What happens to the process, as far as the training can tell."""
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
+    monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 2)
+
+
+def fit(name, data, split, folder) -> tuple[Method, Trained]:
+    """Train as preset `smoke` says; what was drawn before must not matter."""
+    method_class = registry.load(registry.available()[name])
+    changes = {key: value for key, value in method_class.presets["smoke"].items() if key != "backbone"}
+    torch.manual_seed(0)
+    method = method_class(build("conv4", 16), method_class.Hyperparameters(**changes), len(split.base))
+    trained = train(
+        method,
+        data,
+        split,
+        Normaliser(data.images, split.train),
+        seed=0,
+        precision="32-true",
+        device=torch.device("cpu"),
+        run_dir=folder,
+        progress=Progress(io.StringIO()),
+    )
+    return method, trained
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(name, tiny, tiny_split, tmp_path, monkeypatch):
+    expected, whole = fit(name, tiny, tiny_split, tmp_path / "whole")
+    save = Resumable.on_train_batch_end
+    for kill in KILLS:
+
+        def saved_and_killed(self, trainer, *batch, kill=kill):
+            save(self, trainer, *batch)
+            if trainer.global_step == kill:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
+            with pytest.raises(Killed):
+                fit(name, tiny, tiny_split, tmp_path / "killed")
+    method, trained = fit(name, tiny, tiny_split, tmp_path / "killed")
+    assert (tmp_path / "killed" / "logs" / f"from-{KILLS[-1]}").is_dir()
+    for parameter, value in expected.state_dict().items():
+        assert torch.equal(method.state_dict()[parameter], value), parameter
+    assert trained.curves.keys() == whole.curves.keys()
+    for curve, points in whole.curves.items():
+        np.testing.assert_array_equal(trained.curves[curve], points, err_msg=curve)

@@ -1,0 +1,76 @@
+"""Several at once on one folder of records and one cache: nothing is lost, and nothing done twice."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from command_line import bench, carried_out, write_images
+
+from bench import records
+from bench.data import cache
+from bench.errors import UserError
+from bench.files import write_files
+
+RUNS = int(os.environ.get("FEWSHOT_RUNS_AT_ONCE", 10))
+SEEDS = 4
+COMMAND = [
+    "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",
+    "--steps", "3", "--set", "train_way=3", "--device", "cpu",
+]  # fmt: skip
+
+
+def test_ten_runs_of_four_configurations_train_four_times(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 8, 40)
+    seeds = [number % SEEDS for number in range(RUNS)]
+    ends = carried_out({"together": [[*COMMAND, "--seed", str(seed)] for seed in seeds]}, tmp_path)
+    assert [end["status"] for end in ends] == [0] * RUNS, ends
+    monkeypatch.chdir(tmp_path)
+
+    found, problems = records.read_all(Path("results"))
+    assert problems == [] and [record.seed for record in found] == list(range(SEEDS))
+    for seed, end in zip(seeds, ends, strict=True):  # each was told its record
+        assert end["said"].splitlines()[-1] == f"results/{found[seed].run_id}.json"
+    assert len({str(record.metrics) for record in found}) == SEEDS
+    said = "".join(end["said"] for end in ends)
+    assert said.count("training: 3/3 steps") == SEEDS
+    assert said.count("is recorded already") == RUNS - SEEDS
+    assert bench("validate").code == 0
+
+    assert said.count("decoding images: 320/320") == 1 and "warning" not in said
+    (decoded,) = Path("cache").glob("*.safetensors")
+    assert len(cache.read(decoded)) == 320
+    assert not list(Path().rglob("*.tmp"))
+
+
+def test_writers_of_one_file_leave_each_other_alone(tmp_path):
+    """Such as several `leaderboard` commands: the file is at all times one that one of them wrote."""
+    path, problems = tmp_path / "board.md", []
+
+    def write(letter: bytes) -> None:
+        try:
+            for _ in range(30):
+                write_files({path: letter * 5000}, "--output")
+                assert len(set(path.read_bytes())) == 1
+        except (AssertionError, UserError) as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write, args=(bytes([65 + number]),)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert [found.name for found in tmp_path.iterdir()] == ["board.md"]
+
+
+@pytest.mark.parametrize("hours", [0, 2])
+def test_half_a_file_goes_when_its_writer_is_surely_gone(tmp_path, hours):
+    left = tmp_path / ".board.md.12345678.tmp"
+    left.write_text("half")
+    then = left.stat().st_mtime - 3600 * hours
+    os.utime(left, (then, then))
+    write_files({tmp_path / "board.md": b"whole"}, "--output")
+    assert left.exists() == (hours == 0)
+    write_files({tmp_path / "board.md": b"whole"}, "--output", alone=True)
+    assert not left.exists()
