@@ -36,7 +36,9 @@ def test_the_first_record_is_read_by_every_command(results):
     for command in ("leaderboard", "validate", "report", ["list", "runs"], ["show", FIRST.stem]):
         answer = bench(*([command] if isinstance(command, str) else command))
         assert answer.code == 0, answer
-    assert f"{100 * value:.2f} ± " in Path("leaderboard.md").read_text(encoding="utf-8")
+    assert f"{100 * value:.2f} ± " in Path("leaderboard.md").read_text(encoding="utf-8").replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     assert {path.name: path.read_bytes() for path in results.iterdir()} == before
 
 
@@ -77,7 +79,7 @@ def test_what_a_migration_stumbles_over_is_named_and_skipped(results, monkeypatc
     assert (
         answer.code == 1 and f"{path.name}: schema_version: this bench reads version 1, not 0" in answer.err
     )
-    assert "protonet" in Path("leaderboard.md").read_text(encoding="utf-8")
+    assert "protonet" in Path("leaderboard.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_newer_version_is_one_clear_line(results):
