@@ -29,16 +29,21 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+OF_THE_MOMENT: dict = dict.fromkeys(("created", "timings"), True)
+# Somebody may commit while this runs.
+OF_THE_MOMENT["environment"] = {"git_commit", "git_dirty"}
+
+
 def runs(folder: Path, kills: list[tuple[int, float]]) -> list[dict]:
     """What became of the runs that are killed as said, and of one more that is not."""
     return carried_out({"arguments": ARGUMENTS, "kills": kills}, folder)
 
 
 def numbers(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """All of the one record that does not depend on the time, and the arrays beside it."""
+    """All of the one record that does not depend on the moment, and the arrays beside it."""
     (path,) = (folder / "results").glob("*.json")
     record = records.read(path)
-    content = record.model_dump(exclude={"created", "timings", "episode_file_sha256"})
+    content = record.model_dump(exclude=OF_THE_MOMENT)
     with np.load(path.with_suffix(".npz")) as arrays:
         return content, dict(arrays)
 
