@@ -1,0 +1,20 @@
+"""What an installed bench needs is installed with it."""
+
+from configparser import ConfigParser
+from fnmatch import fnmatch
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_files_that_are_no_code_are_packaged():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = setup["options.package_data"]["bench"].split()
+    others = [
+        path.relative_to(ROOT / "bench").as_posix()
+        for path in (ROOT / "bench").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+    assert "report_page/page.html" in others
+    assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []
