@@ -6,7 +6,8 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,6 +96,16 @@ ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
 Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
 Results = Annotated[Path, flag("--results", "DIR", "Folder of records.")]
 Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddings and episodes.")]
+
+
+@contextmanager
+def warned_of(problems: Sequence[str]) -> Iterator[None]:
+    """Name files that are left out, then show the rest, then exit 1 if there were any."""
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    yield
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -220,11 +231,8 @@ def list_(
         raise UserError("list", what, one_of(what, LISTINGS))
     if method is None:
         rows, problems = show.runs(results) if what == "runs" else (show.listing(what), [])
-        for problem in problems:
-            print(f"warning: {problem}", file=sys.stderr)
-        print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
-        if problems:
-            raise typer.Exit(1)
+        with warned_of(problems):
+            print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
         return
     if what != "methods":
         raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")
@@ -234,118 +242,6 @@ def list_(
 
     info = method_info(method)
     print(json.dumps(asdict(info), indent=1) if as_json else show.method_page(info))
-
-
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, its beginning, or a path.")],
-    results: Results = Path("results"),
-    runs: Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints and logs.")] = Path("runs"),
-    as_json: Annotated[bool, flag("--json", "", "Print the record as JSON.")] = False,
-) -> None:
-    """Show one run: what it was, how it was made, its numbers, class by class, and where its files are."""
-    from bench import records, run_page
-
-    path = run_page.find_run(results, run)
-    record = records.read(path)
-    print(record.model_dump_json() if as_json else run_page.page(record, path, runs))
-
-
-@app.command()
-def leaderboard(
-    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if the file is stale.")] = False,
-    show: Annotated[bool, flag("--show", "", "Write nothing; show it here.")] = False,
-    results: Results = Path("results"),
-    output: Annotated[Path, flag("--output", "FILE", "The file to write.")] = Path("leaderboard.md"),
-) -> None:
-    """Write leaderboard.md from the records, or show it."""
-    from bench import leaderboard as board
-
-    if check and show:
-        raise UserError("--check", "", "goes not with --show")
-    if not results.exists():
-        raise UserError(
-            "--results", results, "no such folder; `python -m bench run` makes it, with a record in it"
-        )
-    if check:
-        if board.is_stale(results, output):
-            print(f"{output} is stale: run `python -m bench leaderboard`", file=sys.stderr)
-            raise typer.Exit(1)
-        print(f"{output} is up to date")
-        return
-    problems = board.show(results) if show else board.write(results, output)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    if not show:
-        print(output)
-    if problems:
-        raise typer.Exit(1)
-
-
-@app.command()
-def docs(
-    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if a page is stale.")] = False,
-    results: Results = Path("results"),
-    output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("docs/methods"),
-) -> None:
-    """Write a page about each method, from its source and the records."""
-    from bench import method_docs
-
-    if check:
-        if pages := method_docs.stale(results, output):
-            print(f"{output} is stale ({', '.join(pages)}): run `python -m bench docs`", file=sys.stderr)
-            raise typer.Exit(1)
-        print(f"{output} is up to date")
-        return
-    problems = method_docs.write(results, output)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    print(output)
-    if problems:
-        raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    results: Results = Path("results"),
-    output: Annotated[Path, flag("--output", "FILE", "The page to write.")] = Path("report.html"),
-    runs: Runs = Path("runs"),
-    data_root: DataRoot = None,
-) -> None:
-    """Write an HTML page of the records: tables to sort and filter, and pictures. It needs no network."""
-    from bench import figures, report
-    from bench.progress import shown
-
-    with shown() as progress:
-        problems = report.write(output, figures.Options(results, runs, data_root), progress)
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    print(output)
-    if problems:
-        raise typer.Exit(1)
-
-
-@app.command("figures")
-def figures_(
-    results: Results = Path("results"),
-    output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("figures"),
-    runs: Runs = Path("runs"),
-    data_root: DataRoot = None,
-) -> None:
-    """Write the report's pictures as PNG and SVG files."""
-    from bench import figures
-    from bench.progress import shown
-
-    with shown() as progress:
-        drawing = figures.write(output, figures.Options(results, runs, data_root), progress)
-    for gap in drawing.gaps:
-        print(f"not drawn: {gap.section}: {gap.title}: {gap.why}", file=sys.stderr)
-    for problem in drawing.problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    for path in drawing.paths:
-        print(path)
-    if drawing.problems:
-        raise typer.Exit(1)
 
 
 @data_app.command("info")
