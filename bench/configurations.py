@@ -47,7 +47,7 @@ def run(record: Record) -> str:
 
 def seeds(records: Iterable[Record]) -> list[Record]:
     """One record for each seed, in the order of the seeds; of two with the same seed the later one."""
-    newest = {record.seed: record for record in sorted(records, key=lambda record: record.created)}
+    newest = {record.seed: record for record in sorted(records, key=lambda r: (r.created, r.run_id))}
     return [newest[seed] for seed in sorted(newest)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.configurations import seeds
 from bench.errors import UserError
 from bench.records import Record
 
@@ -82,10 +83,7 @@ def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str
 
 def rows_of(records: Iterable[Record]) -> list[Row]:
     """Rows of the records of one table; of two with the same seed the later one counts."""
-    rows = []
-    for key, group in grouped(records, row_key).items():
-        newest = {record.seed: record for record in sorted(group, key=lambda r: (r.created, r.run_id))}
-        rows.append(Row(key, [newest[seed] for seed in sorted(newest)]))
+    rows = [Row(key, seeds(group)) for key, group in grouped(records, row_key).items()]
     return sorted(rows, key=lambda row: row.key)
 
 

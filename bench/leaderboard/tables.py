@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 HIDDEN_PRESET = "smoke"
 """A preset that only tests the plumbing; its numbers mean nothing."""
-
-READERS = 4
 
 
 @dataclass
@@ -61,8 +58,7 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
         (r for r in records if r.preset != HIDDEN_PRESET and r.failure is None), key=lambda r: r.run_id
     )
     groups = sorted(grouped(shown, _table_key).values(), key=lambda group: _order(group[0]))
-    with ThreadPoolExecutor(READERS) as pool:
-        return [_table(rows_of(group), directory, pool) for group in groups]
+    return [_table(rows_of(group), directory) for group in groups]
 
 
 def section_key(record: Record) -> str:
@@ -80,21 +76,19 @@ def _order(record: Record) -> tuple:
     return record.dataset, split, record.fingerprint, section_key(record), -record.protocol_version
 
 
-def _table(rows: list[Row], directory: Path | None, pool: ThreadPoolExecutor) -> Table:
+def _table(rows: list[Row], directory: Path | None) -> Table:
     counts: dict[str, list[int]] = {
         setting: sorted({row.first.episodes[setting].count for row in rows if setting in row.first.episodes})
         for setting in SETTINGS.values()
     }
     compared = sum(not row.apart for row in rows) > 1
 
-    def read(row: Row) -> None:
+    for row in rows:
         if len(row.records) > 1 or (compared and not row.apart):
             take_in_answers(row, directory, counts)
         fill_in_intervals(row)
         for setting, own in row.answers.items():  # a long table's would not fit into memory otherwise
             row.answers[setting] = own._replace(means=own.means.astype("float32"))
-
-    list(pool.map(read, rows))
     table = Table(rows)
     measured = [name for name in SETTINGS.values() if any(f"fewshot/{name}" in row.intervals for row in rows)]
     table.ranked_by = next(iter(measured), table.ranked_by)
