@@ -41,9 +41,11 @@ __all__ = [
     "Timings",
     "collection_paused",
     "find",
+    "paths_in",
     "read",
     "read_all",
     "read_each",
+    "read_or_say",
     "write",
 ]
 
@@ -125,16 +127,28 @@ def read_each(directory: Path) -> Iterator[Record | str]:
     Raises:
         UserError: if there is no such folder.
     """
+    return map(read_or_say, paths_in(directory))
+
+
+def paths_in(directory: Path) -> list[Path]:
+    """The files of a folder that ought to be records, by name.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
     try:
         files = (path for path in directory.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-        paths = sorted(files, key=lambda path: path.name)
+        return sorted(files, key=lambda path: path.name)
     except OSError as error:
         raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
-    for path in paths:
-        try:
-            yield read(path)
-        except UserError as error:
-            yield str(error)
+
+
+def read_or_say(path: Path) -> Record | str:
+    """The record in a file, or a line that says why there is none."""
+    try:
+        return read(path)
+    except UserError as error:
+        return str(error)
 
 
 @contextlib.contextmanager

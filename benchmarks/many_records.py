@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.memory import peak_gib
+from benchmarks.memory import peak_of_all_gib
 
 ROOT = Path(__file__).parents[1]
 SPLITS = [f"{90 - i}-{10 + i}" for i in range(10)]
@@ -60,12 +61,17 @@ def write(folder: Path, records: int, episodes: int) -> None:
         (folder / f"{run_id}.json").write_text(json.dumps(fields, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def measured(folder: Path, output: Path) -> tuple[float, float]:
-    """Wall-clock seconds and peak MiB of the command."""
-    command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(folder)]
+def command(folder: Path, output: Path) -> tuple[list[str], dict[str, str]]:
+    """The command to measure, and its environment."""
+    arguments = ["leaderboard", "--results", str(folder), "--output", str(output)]
+    return [sys.executable, "-m", "bench", *arguments], os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def seconds(arguments: list[str], environment: dict[str, str]) -> float:
+    """Wall-clock seconds of a command."""
     started = time.perf_counter()
-    peak = peak_gib([*command, "--output", str(output)], os.environ | {"PYTHONPATH": str(ROOT)})
-    return time.perf_counter() - started, peak * 1024
+    subprocess.run(arguments, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -81,11 +87,13 @@ def main() -> None:
         write(folder, arguments.records, arguments.episodes)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
         print(f"{arguments.records:,} records of {arguments.episodes:,} episodes a setting, {size:,.0f} MiB")
-        found = [measured(folder, Path(name) / "leaderboard.md") for _ in range(arguments.repeats)]
-    seconds, peak = min(one[0] for one in found), max(one[1] for one in found)
-    listed = ", ".join(f"{one[0]:.2f}" for one in found)
-    print(f"{listed} s; goal {MOST_SECONDS:g} s: {'met' if seconds < MOST_SECONDS else 'missed'} at the best")
-    print(f"{peak:.0f} MiB; goal {MOST_MIB:g} MiB: {'met' if peak < MOST_MIB else 'missed'}")
+        made = command(folder, Path(name) / "leaderboard.md")
+        taken = [seconds(*made) for _ in range(arguments.repeats)]
+        peak = peak_of_all_gib(*made) * 1024
+    listed = ", ".join(f"{one:.2f}" for one in taken)
+    met = {True: "met", False: "missed"}
+    print(f"{listed} s; goal {MOST_SECONDS:g} s: {met[min(taken) < MOST_SECONDS]} at the best")
+    print(f"{peak:.0f} MiB in all processes; goal {MOST_MIB:g} MiB: {met[peak < MOST_MIB]}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from bench.leaderboard.failures import failures
 from bench.leaderboard.markdown import code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
 from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
-from bench.records import Record, collection_paused, read_each
+from bench.processes import PAYS_FROM, shared_out
+from bench.records import Record, collection_paused, paths_in, read_or_say
 
 __all__ = [
     "COLUMNS",
@@ -54,13 +55,21 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
     """
     records, problems = [], []
     with collection_paused():
-        for found in read_each(directory):
+        paths = paths_in(directory)
+        for found in shared_out(_read, paths, pays=len(paths) >= PAYS_FROM):
             if isinstance(found, Record):
-                # What is told of single classes is most of a record, and not shown here.
-                records.append(found.model_copy(update={"per_class": {}}))
+                records.append(found)
             else:
                 problems.append(found)
         return [*document(tables_of(records, directory)), *failures(records)], problems
+
+
+def _read(path: Path) -> Record | str:
+    found = read_or_say(path)
+    if isinstance(found, Record):
+        # What is told of single classes is most of a record, and not shown here.
+        found = found.model_copy(update={"per_class": {}})
+    return found
 
 
 def write(directory: Path, output: Path) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.leaderboard.rows import SETTINGS, Row, fill_in_intervals, grouped, rows_of, take_in_answers
+from bench.leaderboard.reading import Found, Job, read_rows
+from bench.leaderboard.rows import SETTINGS, Row, grouped, rows_of
 from bench.records import Record
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
         (r for r in records if r.preset != HIDDEN_PRESET and r.failure is None), key=lambda r: r.run_id
     )
     groups = sorted(grouped(shown, _table_key).values(), key=lambda group: _order(group[0]))
-    return [_table(rows_of(group), directory) for group in groups]
+    tables = [rows_of(group) for group in groups]
+    with closing(read_rows([job for rows in tables for job in _jobs(rows, directory)])) as found:
+        return [_table(rows, found) for rows in tables]
 
 
 def section_key(record: Record) -> str:
@@ -76,19 +80,18 @@ def _order(record: Record) -> tuple:
     return record.dataset, split, record.fingerprint, section_key(record), -record.protocol_version
 
 
-def _table(rows: list[Row], directory: Path | None) -> Table:
+def _jobs(rows: list[Row], directory: Path | None) -> list[Job]:
     counts: dict[str, list[int]] = {
         setting: sorted({row.first.episodes[setting].count for row in rows if setting in row.first.episodes})
         for setting in SETTINGS.values()
     }
     compared = sum(not row.apart for row in rows) > 1
+    return [Job(row, directory, counts, len(row.records) > 1 or (compared and not row.apart)) for row in rows]
 
-    for row in rows:
-        if len(row.records) > 1 or (compared and not row.apart):
-            take_in_answers(row, directory, counts)
-        fill_in_intervals(row)
-        for setting, own in row.answers.items():  # a long table's would not fit into memory otherwise
-            row.answers[setting] = own._replace(means=own.means.astype("float32"))
+
+def _table(rows: list[Row], found: Iterator[Found]) -> Table:
+    for row, own in zip(rows, found, strict=False):  # what the other tables get stays there
+        row.answers, row.whole, row.intervals = own
     table = Table(rows)
     measured = [name for name in SETTINGS.values() if any(f"fewshot/{name}" in row.intervals for row in rows)]
     table.ranked_by = next(iter(measured), table.ranked_by)
