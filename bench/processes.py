@@ -19,14 +19,14 @@ Result = TypeVar("Result")
 PAYS_FROM = 500
 """Records. Threads would not pay: most of the work on a record holds Python's lock."""
 
-MOST_PROCESSES = 8
+MOST_PROCESSES = 2  # each adds some 50 MiB, and the process that puts the results together is the limit soon
 MOST_AT_ONCE = 50  # items that a process gets at a time
 
 
 def shared_out(
     function: Callable[[Item], Result], items: Sequence[Item], pays: bool
 ) -> Generator[Result, None, None]:
-    """``map(function, items)``, in that order, by as many processes as there are cores if it `pays`.
+    """``map(function, items)``, in that order, by two processes if that `pays`.
 
     Until it is closed, BLAS runs without threads of its own: they would compete with the processes.
 
