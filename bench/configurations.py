@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bench.errors import UserError, one_of
 from bench.records import Record, find, read, read_all
@@ -43,6 +44,26 @@ def run(record: Record) -> str:
     """Equal for two records of one run, which should not be there twice."""
     own = [record.config.get(key) for key in OWN_SETTING]
     return json.dumps([configuration(record), record.seed, own])
+
+
+def overrides(record: Record) -> dict[str, Any]:
+    """What was changed from the preset, but for the seed; by key."""
+    changed = record.config.get("overrides")
+    if not isinstance(changed, dict):
+        return {}
+    return {key: value for key, value in sorted(changed.items()) if key != "seed"}
+
+
+def as_set(values: Mapping[str, Any]) -> list[str]:
+    """``key=value`` of each, as ``--set`` takes them."""
+    return [f"{key}={value_as_set(value)}" for key, value in values.items()]
+
+
+def value_as_set(value: Any) -> str:
+    """As ``--set`` takes it."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def seeds(records: Iterable[Record]) -> list[Record]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import method_info
+from bench.configurations import as_set, overrides, value_as_set
 from bench.errors import UserError
 from bench.files import write_files
 from bench.leaderboard import COLUMNS, HIDDEN_PRESET, code, duration
@@ -124,14 +125,12 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         else "learns from the support images of each episode",
         "marks": ", ".join(marks(info)) or "–",
     }
-    presets = [
-        {"preset": _code(name), "sets": _settings(values.items())} for name, values in info.presets.items()
-    ]
+    presets = [{"preset": _code(name), "sets": _settings(values)} for name, values in info.presets.items()]
     hyperparameters = [
         {
             "name": _code(p.name),
             "type": _cell(choices(p.annotation)),
-            "default": _code(_value(p.default)),
+            "default": _code(value_as_set(p.default)),
             "what it is": _cell(p.help),
         }
         for p in info.parameters.values()
@@ -167,7 +166,7 @@ def _results(records: Sequence[Record]) -> list[str]:
             "data set": _code(record.dataset),
             "split": _code(record.split),
             "preset": _code(record.preset),
-            "changed": _settings(_overrides(record)),
+            "changed": _settings(overrides(record)),
             "backbone": _code(record.backbone),
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
@@ -186,18 +185,8 @@ def _training(record: Record) -> str:
     return duration(record.timings.train_s) if record.trained else "untrained"
 
 
-def _overrides(record: Record) -> list[tuple[str, Any]]:
-    overrides = record.config.get("overrides")
-    return sorted(overrides.items()) if isinstance(overrides, dict) else []
-
-
-def _settings(values: Iterable[tuple[str, Any]]) -> str:
-    return ", ".join(_code(f"{key}={_value(value)}") for key, value in values) or "–"
-
-
-def _value(value: Any) -> str:
-    """As `--set` takes it."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(map(_code, as_set(values))) or "–"
 
 
 def _prose(text: str) -> str:

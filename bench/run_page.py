@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.configurations import as_set, overrides
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line
 from bench.files import is_file, is_folder
@@ -95,7 +95,7 @@ def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
 
 def _what(record: Record) -> Iterator[tuple[str, str]]:
     counts = record.classes
-    changed = record.config.get("overrides")
+    changed = overrides(record)
     yield "method", one_line(f"{record.method} ({record.family})")
     yield "paper", one_line(record.paper)
     yield "backbone", one_line(f"{record.backbone}, {record.parameters:,} parameters")
@@ -110,7 +110,7 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
     )
     yield "seed", str(record.seed)
     yield "preset", one_line(record.preset)
-    if isinstance(changed, dict) and changed:
+    if changed:
         yield "changed", _settings(changed)
     yield "hyperparameters", _settings(record.hyperparameters) or "none"
     marks = {
@@ -196,7 +196,4 @@ def _files(record: Record, path: Path, runs: Path) -> Iterator[tuple[str, str]]:
 
 
 def _settings(values: dict) -> str:
-    return " ".join(
-        one_line(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-        for key, value in sorted(values.items())
-    )
+    return one_line(" ".join(as_set(values)))

@@ -8,7 +8,6 @@ the FC100 split, on the CPU. Both sides have the same images, ready in memory, a
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from benchmarks import command
 from benchmarks.measure import Comparison, Row, Side, compare, interleave, table
 
 if TYPE_CHECKING:
@@ -41,28 +40,10 @@ QUICK = Counts(steps=2, episodes=4, heads=8)
 
 def main() -> int:
     """Measure everything and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.adaptation", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--data-root", type=Path, help="where CIFAR-100 lies (default: as for `bench run`)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each side (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works")
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
-    args = parser.parse_args()
-    if args.repeats < 1:
-        parser.error("argument --repeats: at least 1")
-    try:
-        text = report(args.data_root, args.repeats, QUICK if args.quick else Counts())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    if args.output:
-        args.output.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return command.run("benchmarks.adaptation", __doc__ or "", report)
 
 
-def report(data_root: Path | None, repeats: int, counts: Counts) -> str:
+def report(data_root: Path | None, repeats: int, quick: bool) -> str:
     """The whole benchmark as Markdown.
 
     Raises:
@@ -77,13 +58,13 @@ def report(data_root: Path | None, repeats: int, counts: Counts) -> str:
     environment.keep_freed_memory()
     material = Material.of(sources.load("cifar100", data_root))
     precision = environment.pick_precision("auto", CPU)
-    rows = timings(material, repeats, counts, precision)
+    rows = timings(material, repeats, QUICK if quick else Counts(), precision)
     return f"{table(rows)}\n\n{conditions(repeats, load)}"
 
 
 def timings(material: Material, repeats: int, counts: Counts, precision: str) -> list[Row]:
     """Every line of the table."""
-    measured = interleave(sides(material, counts, precision), repeats, _say)
+    measured = interleave(sides(material, counts, precision), repeats, command.say)
     return [compare(line, measured) for line in lines(precision)]
 
 
@@ -288,10 +269,6 @@ def _heads(count: int) -> tuple[Side, Side]:
                 clone(asked)
 
     return lambda: seconds(work) / count, lambda: seconds(theirs) / count
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Images are decoded, and libraries imported, before any clock starts.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from benchmarks import command
 from benchmarks.measure import Row, compare, interleave, table
 
 if TYPE_CHECKING:
@@ -29,25 +28,7 @@ MEMORY_GOAL_GIB = 2.0
 
 def main() -> int:
     """Measure everything and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--data-root", type=Path, help="where CIFAR-100 lies (default: as for `bench run`)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each side (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="little of everything: shows that it works")
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
-    args = parser.parse_args()
-    if args.repeats < 1:
-        parser.error("argument --repeats: at least 1")
-    try:
-        text = report(args.data_root, args.repeats, args.quick)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    if args.output:
-        args.output.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return command.run("benchmarks.speed", __doc__ or "", report)
 
 
 def report(data_root: Path | None, repeats: int, quick: bool) -> str:
@@ -63,8 +44,8 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
     from benchmarks.ours import Material
     from benchmarks.sides import QUICK, Counts
 
-    rows = timings(Material.of(data), repeats, QUICK if quick else Counts(), _say)
-    rows.append(memory(data_root, _say))
+    rows = timings(Material.of(data), repeats, QUICK if quick else Counts(), command.say)
+    rows.append(memory(data_root, command.say))
     return f"{table(rows)}\n\n{conditions(repeats, load)}"
 
 
@@ -93,13 +74,13 @@ def memory(data_root: Path | None, say: Callable[[str], None]) -> Row:
     from benchmarks.memory import peak_gib
 
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bench", "run", "--method", "siamese_triplet", "--split", "90-10"]
-        command += ["--preset", "smoke", "--device", "cpu", "--overwrite"]
-        command += ["--results", f"{folder}/results", "--runs", f"{folder}/runs"]
-        command += ["--data-root", str(data_root)] if data_root else []
+        arguments = [sys.executable, "-m", "bench", "run", "--method", "siamese_triplet", "--split", "90-10"]
+        arguments += ["--preset", "smoke", "--device", "cpu", "--overwrite"]
+        arguments += ["--results", f"{folder}/results", "--runs", f"{folder}/runs"]
+        arguments += ["--data-root", str(data_root)] if data_root else []
         peaks = []
         for state in ("empty", "filled"):
-            peaks.append(peak_gib(command, {**os.environ, "FEWSHOT_CACHE": f"{folder}/cache"}))
+            peaks.append(peak_gib(arguments, {**os.environ, "FEWSHOT_CACHE": f"{folder}/cache"}))
             say(f"peak memory, cache {state}: {peaks[-1]:.2f} GiB")
     met = "met" if max(peaks) < MEMORY_GOAL_GIB else "missed"
     return Row(
@@ -143,10 +124,6 @@ def _versions() -> dict[str, str]:
     wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning", "learn2learn")
     found = library_versions()
     return {name: found[name] for name in wanted} | {"easyfsl": version("easyfsl")}
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

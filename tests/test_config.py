@@ -5,6 +5,7 @@ import yaml
 
 from bench import config
 from bench.config import RunConfig, method_info, read_sets, read_yaml, resolve
+from bench.configurations import as_set
 from bench.errors import UserError
 from methods.registry import available
 
@@ -342,3 +343,11 @@ def test_every_preset_of_every_method_resolves():
             found = resolve({"method": name, "preset": preset}, {}, {})
             assert found.overrides == {} and found.hyperparameters.keys() == info.parameters.keys()
     assert config.PRESETS.keys() == {"smoke", "quick", "standard", "paper"}
+
+
+@pytest.mark.parametrize("method", available())
+def test_hyperparameters_as_pages_show_them_can_be_given_back(method):
+    for preset in method_info(method).presets:
+        known = resolved(method=method, preset=preset).hyperparameters
+        given = resolved(read_sets(as_set(known)), method=method, preset="smoke")
+        assert given.hyperparameters == known

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
+from bench.configurations import overrides
 from bench.figures.lines import TOGETHER, Horizontal, Line, one_panel, told
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Row, Section, grouped
-from bench.leaderboard.rows import overrides
 
 METRICS = {
     "fewshot/5w1s": "5-way 1-shot, novel classes",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from bench.configurations import as_set, overrides
 from bench.leaderboard.blocks import NOTHING, Cell, Code
-from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS, Row, overrides
+from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS, Row
 from bench.records import Record
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def method(row: Row) -> Cell:
 def name(row: Row) -> Cell:
     """A row's name where the rest of its line is not to be seen."""
     changed = overrides(row.first)
-    return (*method(row), *((", ", Code(settings(changed))) if changed else ()))
+    return (*method(row), *((", ", Code(" ".join(as_set(changed)))) if changed else ()))
 
 
 def number(interval: Interval | None, digits: int) -> Cell:
@@ -75,21 +75,13 @@ def _marks(row: Row, ranked_by: str, most_episodes: int) -> Cell:
     if info and info.count < most_episodes:
         marks.append((f"first {info.count:,} episodes",))
     if changed := overrides(first):
-        marks.append(("changed ", Code(settings(changed))))
+        marks.append(("changed ", Code(" ".join(as_set(changed)))))
     return joined(marks) or NOTHING
 
 
 def joined(parts: list[Cell]) -> Cell:
     """Cells one after the other, with commas between them."""
     return tuple(piece for i, part in enumerate(parts) for piece in ((", ", *part) if i else part))
-
-
-def settings(changed: dict) -> str:
-    """What was changed from a preset, as ``key=value``."""
-    return " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in sorted(changed.items())
-    )
 
 
 def duration(seconds: float) -> str:

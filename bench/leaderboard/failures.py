@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench.configurations import as_set, overrides
 from bench.leaderboard.blocks import NOTHING, Block, Cell, Code, Grid, Heading, Prose
-from bench.leaderboard.cells import settings
-from bench.leaderboard.rows import overrides
 from bench.leaderboard.tables import HIDDEN_PRESET
 from bench.records import Record
 
@@ -21,7 +20,7 @@ def failures(records: Iterable[Record]) -> list[Block]:
             (Code(record.backbone),),
             (Code(record.dataset), " ", Code(record.split)),
             (str(record.seed),),
-            (Code(settings(changed)),) if (changed := overrides(record)) else NOTHING,
+            (Code(" ".join(as_set(changed))),) if (changed := overrides(record)) else NOTHING,
             (record.failure,),
             (f"{record.created:%Y-%m-%d}",),
         ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.configurations import seeds
+from bench.configurations import overrides, seeds
 from bench.errors import UserError
 from bench.records import Record
 
@@ -105,14 +105,6 @@ def row_key(record: Record) -> str:
         ],
         sort_keys=True,
     )
-
-
-def overrides(record: Record) -> dict:
-    """What was changed from the preset."""
-    changed = record.config.get("overrides")
-    if not isinstance(changed, dict):
-        return {}
-    return {key: value for key, value in changed.items() if key != "seed"}
 
 
 def take_in_answers(row: Row, directory: Path | None, counts: Mapping[str, Collection[int]]) -> None:

@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.leaderboard.rows import SETTINGS, Row, overrides
+from bench.configurations import overrides
+from bench.leaderboard.rows import SETTINGS, Row
 from bench.leaderboard.tables import Table, section_key
 
 AGGREGATED = ("5w1s", "5w5s")
