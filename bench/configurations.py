@@ -54,6 +54,11 @@ def overrides(record: Record) -> dict[str, Any]:
     return {key: value for key, value in sorted(changed.items()) if key != "seed"}
 
 
+def changes(record: Record) -> str:
+    """What was changed from the preset, as ``--set`` takes it; empty if nothing was."""
+    return " ".join(as_set(overrides(record)))
+
+
 def as_set(values: Mapping[str, Any]) -> list[str]:
     """``key=value`` of each, as ``--set`` takes them."""
     return [f"{key}={value_as_set(value)}" for key, value in values.items()]

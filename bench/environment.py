@@ -91,7 +91,7 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def library_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of the libraries that numbers depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:

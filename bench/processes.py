@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from bench.environment import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,31 +31,29 @@ def shared_out(
         items: are not to change before it is closed.
         pays: whether the work is worth the tenth of a second that processes take to start.
     """
-    processes = min(MOST_PROCESSES, _cores(), len(items))
+    processes = min(MOST_PROCESSES, available_cores(), len(items))
     # Elsewhere a new process would have to import everything anew.
     if not pays or processes < 2 or sys.platform != "linux":
         yield from map(function, items)
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from threadpoolctl import threadpool_limits
+
     context = multiprocessing.get_context("fork")
     chunk = max(1, min(MOST_AT_ONCE, len(items) // (8 * processes)))
-    done = 0
+    pool, done = ProcessPoolExecutor(processes, context, _begin, (function, items)), 0
     try:
-        with (
-            threadpool_limits(1, "blas"),
-            ProcessPoolExecutor(processes, context, _begin, (function, items)) as pool,
-        ):
-            try:
-                for result in pool.map(_nth, range(len(items)), chunksize=chunk):
-                    yield result
-                    done += 1
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with threadpool_limits(1, "blas"):
+            for result in pool.map(_nth, range(len(items)), chunksize=chunk):
+                yield result
+                done += 1
     except BrokenProcessPool:  # one was killed, most likely for its memory: this one does the rest
         yield from map(function, items[done:])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _work: list[Any] = []

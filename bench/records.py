@@ -7,7 +7,7 @@ import gc
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ __all__ = [
     "paths_in",
     "read",
     "read_all",
-    "read_each",
     "read_or_say",
+    "told_apart",
     "write",
 ]
 
@@ -111,23 +111,20 @@ def read_all(directory: Path) -> tuple[list[Record], list[str]]:
     Raises:
         UserError: if there is no such folder.
     """
-    records, problems = [], []
     with collection_paused():
-        for found in read_each(directory):
-            if isinstance(found, Record):
-                records.append(found)
-            else:
-                problems.append(found)
+        records, problems = told_apart(map(read_or_say, paths_in(directory)))
     return sorted(records, key=lambda record: record.run_id), problems
 
 
-def read_each(directory: Path) -> Iterator[Record | str]:
-    """The records of a folder one by one, and for each file that is not a valid one a line that says why.
-
-    Raises:
-        UserError: if there is no such folder.
-    """
-    return map(read_or_say, paths_in(directory))
+def told_apart(found: Iterable[Record | str]) -> tuple[list[Record], list[str]]:
+    """What `read_or_say` gave: the records, and the lines."""
+    records, problems = [], []
+    for one in found:
+        if isinstance(one, Record):
+            records.append(one)
+        else:
+            problems.append(one)
+    return records, problems
 
 
 def paths_in(directory: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.configurations import as_set, overrides
+from bench.configurations import as_set, changes
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line
 from bench.files import is_file, is_folder
@@ -95,7 +95,6 @@ def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
 
 def _what(record: Record) -> Iterator[tuple[str, str]]:
     counts = record.classes
-    changed = overrides(record)
     yield "method", one_line(f"{record.method} ({record.family})")
     yield "paper", one_line(record.paper)
     yield "backbone", one_line(f"{record.backbone}, {record.parameters:,} parameters")
@@ -110,9 +109,9 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
     )
     yield "seed", str(record.seed)
     yield "preset", one_line(record.preset)
-    if changed:
-        yield "changed", _settings(changed)
-    yield "hyperparameters", _settings(record.hyperparameters) or "none"
+    if changed := changes(record):
+        yield "changed", one_line(changed)
+    yield "hyperparameters", one_line(" ".join(as_set(record.hyperparameters))) or "none"
     marks = {
         "external data": record.external_data,
         "transductive": record.transductive,
@@ -193,7 +192,3 @@ def _files(record: Record, path: Path, runs: Path) -> Iterator[tuple[str, str]]:
             yield "answers", f"cannot be used: {error}"
     folder = runs / record.run_id
     yield "training", one_line(folder) if folder.is_dir() else f"no checkpoints or logs in {one_line(folder)}"
-
-
-def _settings(values: dict) -> str:
-    return one_line(" ".join(as_set(values)))

@@ -166,7 +166,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
 
     config, method = prepared.config, prepared.method
     best = run_dir / "checkpoints" / "best.ckpt"
-    made_by = (__version__, prepared.git, environment.library_versions(), prepared.precision)
+    made_by = (__version__, prepared.git, environment.package_versions(), prepared.precision)
     stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()}"
     try:
         trained = train(
@@ -282,7 +282,7 @@ def make_record(
         failure=failure,
         timings=timings,
         environment=records.Environment(
-            libraries=environment.library_versions(),
+            libraries=environment.package_versions(),
             platform=sys.platform,
             cpu=environment.cpu_name(),
             device=environment.device_name(prepared.device),

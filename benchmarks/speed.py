@@ -119,10 +119,10 @@ def conditions(repeats: int, load: float) -> str:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    from bench.environment import library_versions
+    from bench.environment import package_versions
 
     wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning", "learn2learn")
-    found = library_versions()
+    found = package_versions()
     return {name: found[name] for name in wanted} | {"easyfsl": version("easyfsl")}
 
 

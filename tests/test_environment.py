@@ -53,7 +53,7 @@ def test_precision_is_bf16_where_the_processor_computes_in_it(monkeypatch):
 
 
 def test_versions_are_those_that_are_installed():
-    versions = environment.library_versions()
+    versions = environment.package_versions()
     assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert {"python", "numpy", "pytorch-lightning"} <= versions.keys()
 

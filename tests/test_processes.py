@@ -20,7 +20,7 @@ HERE = os.getpid()
 
 @pytest.fixture
 def cores(monkeypatch):
-    monkeypatch.setattr(processes, "_cores", lambda: 2)
+    monkeypatch.setattr(processes, "available_cores", lambda: 2)
 
 
 def blas_threads() -> set[int]:
@@ -38,7 +38,7 @@ def test_results_come_in_the_order_of_the_items(cores, count):
 @pytest.mark.parametrize("why", ["too little work", "one core", "another system"])
 def test_where_it_does_not_pay_this_process_does_it(cores, monkeypatch, why):
     if why == "one core":
-        monkeypatch.setattr(processes, "_cores", lambda: 1)
+        monkeypatch.setattr(processes, "available_cores", lambda: 1)
     if why == "another system":
         monkeypatch.setattr(sys, "platform", "darwin")
     assert set(shared_out(lambda _: os.getpid(), range(9), pays=why != "too little work")) == {HERE}

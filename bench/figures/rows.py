@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from bench.configurations import as_set, overrides
+from bench.configurations import changes
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.tables import Table, tables_of
 from bench.records import Record
@@ -108,7 +108,7 @@ def _name(rows: Sequence[Row]) -> None:
     more: list[Callable[[Record], str]] = [
         lambda record: record.preset,
         lambda record: record.backbone,
-        lambda record: " ".join(as_set(overrides(record))),
+        changes,
         lambda record: f"weights {record.weights[:8]}" if record.weights else "",
         lambda record: "" if record.trained else "untrained",
     ]

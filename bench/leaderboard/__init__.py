@@ -16,7 +16,7 @@ from bench.leaderboard.markdown import code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
 from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
 from bench.processes import PAYS_FROM, shared_out
-from bench.records import Record, collection_paused, paths_in, read_or_say
+from bench.records import Record, collection_paused, paths_in, read_or_say, told_apart
 
 __all__ = [
     "COLUMNS",
@@ -53,14 +53,9 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
     Raises:
         UserError: if the folder cannot be read.
     """
-    records, problems = [], []
     with collection_paused():
         paths = paths_in(directory)
-        for found in shared_out(_read, paths, pays=len(paths) >= PAYS_FROM):
-            if isinstance(found, Record):
-                records.append(found)
-            else:
-                problems.append(found)
+        records, problems = told_apart(shared_out(_read, paths, pays=len(paths) >= PAYS_FROM))
         return [*document(tables_of(records, directory)), *failures(records)], problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.configurations import as_set, overrides
+from bench.configurations import changes
 from bench.leaderboard.blocks import NOTHING, Cell, Code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS, Row
 from bench.records import Record
@@ -43,8 +43,8 @@ def method(row: Row) -> Cell:
 
 def name(row: Row) -> Cell:
     """A row's name where the rest of its line is not to be seen."""
-    changed = overrides(row.first)
-    return (*method(row), *((", ", Code(" ".join(as_set(changed)))) if changed else ()))
+    changed = changes(row.first)
+    return (*method(row), *((", ", Code(changed)) if changed else ()))
 
 
 def number(interval: Interval | None, digits: int) -> Cell:
@@ -74,8 +74,8 @@ def _marks(row: Row, ranked_by: str, most_episodes: int) -> Cell:
     info = first.episodes.get(ranked_by)
     if info and info.count < most_episodes:
         marks.append((f"first {info.count:,} episodes",))
-    if changed := overrides(first):
-        marks.append(("changed ", Code(" ".join(as_set(changed)))))
+    if changed := changes(first):
+        marks.append(("changed ", Code(changed)))
     return joined(marks) or NOTHING
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.configurations import as_set, overrides
+from bench.configurations import changes
 from bench.leaderboard.blocks import NOTHING, Block, Cell, Code, Grid, Heading, Prose
 from bench.leaderboard.tables import HIDDEN_PRESET
 from bench.records import Record
@@ -20,7 +20,7 @@ def failures(records: Iterable[Record]) -> list[Block]:
             (Code(record.backbone),),
             (Code(record.dataset), " ", Code(record.split)),
             (str(record.seed),),
-            (Code(" ".join(as_set(changed))),) if (changed := overrides(record)) else NOTHING,
+            (Code(changed),) if (changed := changes(record)) else NOTHING,
             (record.failure,),
             (f"{record.created:%Y-%m-%d}",),
         ]

@@ -40,12 +40,12 @@ class Found(NamedTuple):
 
 def read_rows(jobs: Sequence[Job]) -> Generator[Found, None, None]:
     """What the rows get, in their order."""
-    # Imported here, lest each forked process does it anew.
-    import bench.episode_files
-    import bench.statistics.all_pairs  # noqa: F401
+    pays = sum(len(job.row.records) for job in jobs if job.needed) >= PAYS_FROM
+    if pays:  # lest each forked process imports them anew
+        import bench.episode_files
+        import bench.statistics.all_pairs  # noqa: F401
 
-    records = sum(len(job.row.records) for job in jobs if job.needed)
-    return shared_out(_read, jobs, pays=records >= PAYS_FROM)
+    return shared_out(_read, jobs, pays)
 
 
 def _read(job: Job) -> Found:
