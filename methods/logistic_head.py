@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from methods.classification import classifier, configure_pretraining
+from methods.classification import classifier, configure_pretraining, mirror_averaged
 from methods.distances import Cosine, full_precision
 from methods.logistic_regression import fit
 from methods.method import BatchSpec, LabelledBatch, Method, Shuffled, Stages
@@ -30,12 +30,15 @@ class LogisticHead(Method):
     in the second a student, from the teacher's own initial weights, that also matches the teacher's
     answers (a born-again network; section 3.3, eq. 5). The teacher's weights are not kept.
 
+    `mirror` represents an image by the mean of its features and its mirror image's; each image by itself,
+    so that prediction stays inductive.
+
     Use it when there are several support images of a class: the regression uses how they spread, of which
     a mean keeps nothing.
 
     It costs a classifier's training, one forward and backward pass an image, with `distillation` and a
     forward pass of the teacher for half of them; and in each episode a convex fit on features that are
-    computed once.
+    computed once. With `mirror`, each image of the test is embedded twice.
     """
 
     family = "transfer"
@@ -65,6 +68,7 @@ class LogisticHead(Method):
         head: Literal["linear", "cosine"] = "cosine"  # classifier of the base classes
         scale: float = 16.0  # what head=cosine multiplies cosines by
         distillation: float = 0.0  # weight of the teacher's answers against the labels'; 0: none
+        mirror: bool = False  # at the test, average the features of an image and its mirror image
         normalise: bool = True  # divide features by their length
         c: float = 1.0  # inverse strength of the regression's penalty, scikit-learn's C
         schedule: Literal["one_cycle", "tenths", "constant"] = "one_cycle"  # tenths: at 1/2, 2/3, 5/6
@@ -143,8 +147,8 @@ class LogisticHead(Method):
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 with `normalise`."""
-        features = self.backbone(images).float()
-        return F.normalize(features, dim=1) if self.hp.normalise else features
+        features = mirror_averaged(self.backbone, images) if self.hp.mirror else self.backbone(images)
+        return F.normalize(features.float(), dim=1) if self.hp.normalise else features.float()
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits of the regression fitted to each support set: ``[E, Q, way]``."""

@@ -133,6 +133,20 @@ def test_features_of_length_one(normalise):
     torch.testing.assert_close(made.double(), features.double() / (lengths if normalise else 1))
 
 
+def test_a_mirrored_image_is_the_same_image():
+    """With `mirror` an image, its mirror image, and their mean feature all point one way; without, not."""
+    images = torch.randn(4, 3, 16, 16)
+    mirrored = torch.from_numpy(images.numpy()[..., ::-1].copy())
+    with torch.no_grad():
+        ours = method(mirror=True).eval()
+        assert torch.equal(ours.embed(images), ours.embed(mirrored))
+        plain = method(normalise=False).eval()
+        each = torch.stack([plain.embed(images), plain.embed(mirrored)]).double()
+    assert not torch.allclose(each[0], each[1], rtol=0.01)
+    expected = nn.functional.normalize(each.mean(0), dim=1)
+    torch.testing.assert_close(ours.embed(images).double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_bad_values():
     for changes, message in (
         ({"c": 0.0}, "c must be above 0"),
