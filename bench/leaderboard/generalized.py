@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bench.leaderboard.blocks import NOTHING, Block, Cell, Heading, Prose, without_empty_columns
-from bench.leaderboard.cells import method, number
+from bench.leaderboard.cells import name, number
 from bench.leaderboard.others import percent
 from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import Table
@@ -52,10 +52,10 @@ def joins_of(row: Row) -> list[tuple[int, int, int]]:
 def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
     for base, new, shots in joins_of(row):
         classes = f"{base}+{new}"
-        found = [row.intervals.get(f"generalized/{classes}/{shots}s/{name}") for name in MEASURES]
+        found = [row.intervals.get(f"generalized/{classes}/{shots}s/{measure}") for measure in MEASURES]
         before = row.intervals.get(f"generalized/{classes}/0s/base")
         last = found[-1]
-        line = [(str(shots),), method(row), *(number(one, DIGITS) for one in (*found, before))]
+        line = [(str(shots),), name(row), *(number(one, DIGITS) for one in (*found, before))]
         # By shots; ours before published ones, and from the best.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = [
