@@ -5,7 +5,7 @@ The classifiers map features ``[N, D]`` to logits ``[N, classes]``, in float32 i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -71,11 +71,6 @@ class CosineHead(nn.Module):
 def classifier(head: Head, dim: int, classes: int, scale: float) -> LinearHead | CosineHead:
     """The head of that name; `scale` is the cosine's, and fixed."""
     return LinearHead(dim, classes) if head == "linear" else CosineHead(dim, classes, scale)
-
-
-def mirror_averaged(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Mean of the features of each image and of its mirror image, ``[N, 3, H, W] -> [N, D]``, float32."""
-    return (features(images).float() + features(images.flip(-1)).float()) / 2
 
 
 def configure_pretraining(

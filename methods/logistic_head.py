@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from methods.classification import classifier, configure_pretraining, mirror_averaged
+from methods.classification import classifier, configure_pretraining
 from methods.distances import Cosine, full_precision
 from methods.logistic_regression import fit
-from methods.method import BatchSpec, LabelledBatch, Method, Shuffled, Stages
+from methods.method import BatchSpec, LabelledBatch, Method, Shuffled, Stages, mirror_averaged
 
 TENTH_AT = (45 / 90, 60 / 90, 75 / 90)  # of the paper's epochs
 TEMPERATURE = 4.0  # of both networks' answers where one learns from the other, as in the paper's code

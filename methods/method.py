@@ -268,3 +268,8 @@ def class_means(support: Tensor) -> Tensor:
 def flatten_images(support: Tensor, query: Tensor) -> Tensor:
     """All images of a batch of episodes in one ``[E * (way * shot + Q), 3, H, W]`` tensor."""
     return torch.cat([support.flatten(0, 2), query.flatten(0, 1)])
+
+
+def mirror_averaged(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean of the features of each image and of its mirror image, ``[N, 3, H, W] -> [N, D]``, float32."""
+    return (features(images).float() + features(images.flip(-1)).float()) / 2

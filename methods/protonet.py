@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.distances import Cosine, Dot, SquaredEuclidean
-from methods.method import BatchSpec, EpisodeBatch, Episodes, Method, class_means, flatten_images
+from methods.method import (
+    BatchSpec,
+    EpisodeBatch,
+    Episodes,
+    Method,
+    class_means,
+    flatten_images,
+    mirror_averaged,
+)
 from methods.optimizers import configure
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
@@ -25,14 +33,15 @@ class ProtoNet(Method):
 
     Trained on episodes that look like the test: softmax over negative distances from each query to the
     prototypes, cross-entropy on the true class (Snell et al. 2017, eq. 2). More classes in a training
-    episode than in a test episode make the task harder and the embedding better (section 3.2).
+    episode than in a test episode make the task harder and the embedding better (section 3.2). `mirror`
+    embeds an image of the test as the mean of its embedding and its mirror image's.
 
     Use it when each new class comes with one to a few labelled images and the answer is one of these
     classes: that is the very question it is trained on, and nothing is left to tune at the test.
 
     It costs one forward and backward pass an image of a training episode (by default 30 classes of 5
     images), and base classes enough to make episodes wider than the test's. Nothing is learnt at the
-    test: each image is embedded once, a new class is one mean.
+    test: each image is embedded once (twice with `mirror`), a new class is one mean.
     """
 
     family = "metric learning"
@@ -66,6 +75,7 @@ class ProtoNet(Method):
         episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
         scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
+        mirror: bool = False  # at the test, average the embeddings of an image and its mirror image
         optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
         learning_rate: float = 0.05  # peak learning rate
@@ -96,6 +106,11 @@ class ProtoNet(Method):
         return configure(
             self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
         )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> ``[N, D]``; the mean over mirror images is for the test alone."""
+        averaged = self.hp.mirror and not self.training
+        return mirror_averaged(self.backbone, images) if averaged else self.backbone(images)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Negative distance of each query to each prototype: ``[E, Q, way]``."""

@@ -69,6 +69,7 @@ class ProtoNetHallucination(ProtoNet):
         episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
         scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
+        mirror: bool = False  # at the test, average the embeddings of an image and its mirror image
         optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
         learning_rate: float = 0.05  # peak learning rate

@@ -44,6 +44,21 @@ def test_equals_learn2learn(episode):
         assert (logits[e].argmax(1) == theirs.argmax(1)).all()
 
 
+def test_mirror_images_count_at_the_test_alone():
+    torch.manual_seed(0)
+    backbone, images = build("conv4", image_size=16), torch.randn(6, 3, 16, 16)
+    mirrored = torch.from_numpy(images.numpy()[..., ::-1].copy())
+    with torch.no_grad():
+        for training in (False, True):
+            ours = protonet(backbone, mirror=True).train(training)
+            plain = protonet(backbone).train(training)
+            expected = plain.embed(images)
+            if not training:
+                expected = (expected.double() + plain.embed(mirrored).double()) / 2
+            torch.testing.assert_close(ours.embed(images).double(), expected.double(), rtol=1e-5, atol=1e-6)
+            assert torch.allclose(ours.embed(images), ours.embed(mirrored)) is not training
+
+
 def test_cosine_equals_learn2learn(episode):
     support, query = episode
     logits = protonet(distance="cosine").episode_logits(support, query)
