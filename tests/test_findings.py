@@ -1,0 +1,71 @@
+"""docs/findings.md says what the records say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.published import published
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "findings.md"
+KEYS = {
+    **{f"{shots} shot{'s' * (shots > 1)}": f"generalized/40+1/{shots}s/novel" for shots in (1, 5, 10, 20)},
+    **{f"after {shots}": f"generalized/40+1/{shots}s/base" for shots in (5, 10, 20)},
+    "before": "generalized/40+1/0s/base",
+    "after 1 shot": "generalized/40+1/1s/base",
+    **{setting: f"fewshot/{setting}" for setting in ("5w1s", "5w5s", "5w10s")},
+    "novel pairs": "novel/pair_accuracy",
+    "novel triplets": "novel/triplet_accuracy",
+    "unbalanced pairs": "novel/unbalanced_pair_accuracy",
+}
+"""Heading -> metric."""
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def rows() -> list[dict[str, str]]:
+    """Lines of the page's tables of records, by heading; the first column's heading is "what"."""
+    found, headings = [], []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            headings = []
+        elif not headings:
+            headings = ["what", *cells(line)[1:]]
+        elif not line.startswith("| ---"):
+            found.append(dict(zip(headings, cells(line), strict=True)))
+    return found
+
+
+def said(row: dict[str, str]) -> dict[str, str]:
+    """Metric -> its number on the page."""
+    return {KEYS[heading]: text for heading, text in row.items() if heading not in ("what", "record")}
+
+
+def from_record(name: str, key: str, written: str) -> str:
+    """A record's number, with as many digits as the page writes."""
+    metric = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))["metrics"][key]
+    digits = len(written.split(" ")[0].partition(".")[2])
+    half = (metric["high"] - metric["low"]) / 2
+    return f"{100 * metric['value']:.{digits}f} ± {100 * half:.{digits}f}"
+
+
+def from_source(method: str, key: str) -> str:
+    [value] = [row.values[key] for row in published() if row.method == method and key in row.values]
+    return " ± ".join(filter(None, value))
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["what"])
+def test_each_number_is_the_record_s(row):
+    link = re.fullmatch(r"\[.+\]\(\.\./results/(.+\.json)\)", row["record"])
+    for key, text in said(row).items():
+        assert text == (from_record(link[1], key, text) if link else from_source(row["record"], key)), key
+    assert said(row)
+
+
+def test_the_page_has_all_its_tables():
+    assert len(rows()) >= 13
+    assert sum("as published" in row["record"] for row in rows()) >= 2
