@@ -127,7 +127,10 @@ class EpisodeInfo(_Part):
 
 
 class Timings(_Part):
-    """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory."""
+    """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
+
+    The training before an interruption counts in `train_s` and `total_s`.
+    """
 
     data_s: Seconds
     train_s: Seconds

@@ -136,7 +136,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         data_s=prepared.data_s,
         train_s=trained.seconds if trained else 0.0,
         evaluate_s=evaluate_s,
-        total_s=time.perf_counter() - started,
+        total_s=time.perf_counter() - started + (trained.earlier if trained else 0.0),
         steps=config.hyperparameters["steps"] if trained else 0,
         train_images_per_s=trained.images_per_s if trained else None,
         episodes_per_s=evaluation.episodes / evaluate_s if evaluation.episodes else None,

@@ -32,12 +32,13 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        seconds: it took. images_per_s: it saw.
+        seconds: it took. earlier: those of them that were before an interruption. images_per_s: it saw.
         best_validation: accuracy of the checkpoint that was kept; None without validation images.
         curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
     """
 
     seconds: float
+    earlier: float
     images_per_s: float
     best_validation: float | None
     curves: dict[str, np.ndarray]
@@ -127,6 +128,7 @@ def train(
     score = best.best_model_score
     return Trained(
         seconds=seconds,
+        earlier=resumable.seconds,
         images_per_s=training_images(method) / seconds,
         best_validation=None if score is None else float(score),
         curves={name.removeprefix("validation/"): np.array(points) for name, points in curves.points.items()},

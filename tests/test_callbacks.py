@@ -143,7 +143,7 @@ def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeyp
     checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0
     torch.save(checkpoint, path)
     _, result = fit(Siamese, tiny, tiny_split, tmp_path)
-    assert 1000 < result.seconds < 2000
+    assert 1000 < result.seconds < 2000 and result.earlier == 1000
 
 
 @pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text"])

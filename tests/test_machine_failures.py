@@ -92,10 +92,17 @@ def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, mon
         line = last_line(bench(*RUN, "--seed", 2))
     assert line.endswith(": a place that can be written to (No space left on device)")
     (last,) = Path("runs").glob("siamese-triplet*_s2_*/checkpoints/*")
-    assert torch.load(last, weights_only=True)["global_step"] == 3
-    assert bench(*RUN, "--seed", 2).code == 0
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["global_step"] == 3
+    checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0  # as if the first three steps had taken long
+    torch.save(checkpoint, last)
+    assert bench(*RUN, "--seed", 2, "--results", "gone-on").code == 0
     (logs,) = Path("runs").glob("siamese-triplet*_s2_*/logs")
     assert [path.name for path in logs.glob("from-*")] == ["from-3"]
+    (path,) = Path("gone-on").glob("*.json")
+    timings = records.read(path).timings
+    assert timings.total_s > timings.train_s > 1000
+    assert bench("validate", "--results", "gone-on").code == 0
 
 
 def test_no_room_for_logs(workspace, monkeypatch):
