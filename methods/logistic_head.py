@@ -147,8 +147,8 @@ class LogisticHead(Method):
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 with `normalise`."""
-        features = mirror_averaged(self.backbone, images) if self.hp.mirror else self.backbone(images)
-        return F.normalize(features.float(), dim=1) if self.hp.normalise else features.float()
+        features = mirror_averaged(self.backbone, images) if self.hp.mirror else self.backbone(images).float()
+        return F.normalize(features, dim=1) if self.hp.normalise else features
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits of the regression fitted to each support set: ``[E, Q, way]``."""
