@@ -136,8 +136,9 @@ def git_state() -> tuple[str | None, bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
 
     try:
-        # Records and the leaderboard change with every run and decide no number.
-        changed = git("status", "--porcelain", "--", ".", ":!results", ":!leaderboard.md")
+        # What runs and tuning trials write decides no number.
+        written = [f":!{path}" for path in ("results", "leaderboard.md", "benchmarks/tuning")]
+        changed = git("status", "--porcelain", "--", ".", *written)
         return git("rev-parse", "HEAD").strip(), bool(changed.strip())
     except (OSError, subprocess.SubprocessError):
         return None, None

@@ -89,6 +89,8 @@ def test_a_record_knows_the_commit_and_whether_the_code_differs_from_it(checkout
     (checkout / "leaderboard.md").write_text("a new row")
     (checkout / "results").mkdir()
     (checkout / "results" / "a.json").write_text("{}")
+    (checkout / "benchmarks" / "tuning").mkdir(parents=True)
+    (checkout / "benchmarks" / "tuning" / "protonet.csv").write_text("a trial")
     assert environment.git_state() == (head, False)  # what a run makes decides no number
 
     (checkout / "bench" / "environment.py").write_text("changed")
