@@ -34,11 +34,12 @@ class Diverged(Exception):
 
     Attributes:
         step: after which this was seen.
+        seconds: training took. earlier: those of them that were before an interruption.
     """
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, seconds: float, earlier: float) -> None:
         super().__init__(f"the loss is not finite at step {step}")
-        self.step = step
+        self.step, self.seconds, self.earlier = step, seconds, earlier
 
 
 class Curves(Callback):
@@ -69,9 +70,15 @@ class Curves(Callback):
 class Divergence(Callback):
     """Stops training as soon as the loss is not finite.
 
+    Args:
+        clock: that knows how long training took.
+
     Raises:
         Diverged: out of ``Trainer.fit``.
     """
+
+    def __init__(self, clock: Resumable) -> None:
+        self.clock = clock
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Look at the loss."""
@@ -79,7 +86,7 @@ class Divergence(Callback):
             return
         loss = trainer.callback_metrics.get(LOSS)
         if loss is not None and not torch.isfinite(loss):
-            raise Diverged(trainer.global_step)
+            raise Diverged(trainer.global_step, self.clock.elapsed(), self.clock.seconds)
 
 
 class Validation(Callback):

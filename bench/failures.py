@@ -26,12 +26,13 @@ class Failed(Exception):
         problem: what was seen.
         steps: after how many.
         best: where the best checkpoint would lie.
+        seconds: training took. earlier: those of them that were before an interruption.
     """
 
-    def __init__(self, problem: str, steps: int, best: Path) -> None:
+    def __init__(self, problem: str, steps: int, best: Path, seconds: float, earlier: float) -> None:
         kept = f"the best weights until then are in {best}; " if best.is_file() else ""
         super().__init__(f"diverged in training: {problem}; {kept}a smaller learning rate may help")
-        self.steps = steps
+        self.steps, self.seconds, self.earlier = steps, seconds, earlier
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -110,15 +110,14 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     pl.seed_everything(config.seed, verbose=False)
     trained = None
     if config.train:
-        training_started = time.perf_counter()
         try:
             trained = _train(prepared, run_dir, progress)
         except Failed as failure:
             timings = records.Timings(
                 data_s=prepared.data_s,
-                train_s=time.perf_counter() - training_started,
+                train_s=failure.seconds,
                 evaluate_s=0.0,
-                total_s=time.perf_counter() - started,
+                total_s=time.perf_counter() - started + failure.earlier,
                 steps=failure.steps,
             )
             record = make_record(prepared, options, Evaluation(), timings, str(failure))
@@ -182,13 +181,14 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
             stamp=stamp,
         )
     except Diverged as error:
-        raise Failed(str(error), error.step, best) from None
+        raise Failed(str(error), error.step, best, error.seconds, error.earlier) from None
     except OSError as error:
         if error.errno not in failures.UNWRITABLE:
             raise
         raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
     if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
-        raise Failed("its weights are not finite", config.hyperparameters["steps"], best)
+        steps = config.hyperparameters["steps"]
+        raise Failed("its weights are not finite", steps, best, trained.seconds, trained.earlier)
     return trained
 
 

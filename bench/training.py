@@ -105,7 +105,7 @@ def train(
                 TensorBoardLogger(run_dir, name="", version=version),
             ],
             callbacks=[
-                Divergence(),
+                Divergence(resumable),
                 curves,
                 Meter(progress, steps, start),
                 *([validation, best] if validation.possible else []),

@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,13 +136,17 @@ def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
     assert whole.curves["loss"][0, 0] == 2
 
 
+def spend(path: Path, seconds: float) -> None:
+    """As if the training that left this checkpoint had taken so long."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["callbacks"]["Resumable"]["seconds"] = seconds
+    torch.save(checkpoint, path)
+
+
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(Siamese, tiny, tiny_split, tmp_path, 5)
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0
-    torch.save(checkpoint, path)
+    spend(tmp_path / "checkpoints" / "last.ckpt", 1000.0)
     _, result = fit(Siamese, tiny, tiny_split, tmp_path)
     assert 1000 < result.seconds < 2000 and result.earlier == 1000
 
@@ -181,9 +186,15 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(tiny, tiny_split, t
             return self.log_loss(loss * (torch.nan if self.global_step == 7 else 1))
 
     KINDS[Bad] = KINDS[Siamese]
-    with pytest.raises(Diverged, match="at step 8"):
+    with pytest.raises(Diverged, match="at step 8") as first:
         fit(Bad, tiny, tiny_split, tmp_path)
-    assert saved_step(tmp_path / "checkpoints" / "last.ckpt", "made by") == 7  # the last good one
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    assert saved_step(path, "made by") == 7  # the last good one
+    assert first.value.seconds > 0 == first.value.earlier
+    spend(path, 1000.0)
+    with pytest.raises(Diverged, match="at step 8") as again:
+        fit(Bad, tiny, tiny_split, tmp_path)
+    assert again.value.seconds > 1000 == again.value.earlier
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
