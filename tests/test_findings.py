@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from markdown_reader import plain, tables
 
 from bench.published import published
 
@@ -25,21 +26,14 @@ KEYS = {
 """Heading -> metric."""
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
 def rows() -> list[dict[str, str]]:
-    """Lines of the page's tables of records, by heading; the first column's heading is "what"."""
-    found, headings = [], []
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("|"):
-            headings = []
-        elif not headings:
-            headings = ["what", *cells(line)[1:]]
-        elif not line.startswith("| ---"):
-            found.append(dict(zip(headings, cells(line), strict=True)))
-    return found
+    """Lines of the page's tables, by heading; the first column's heading is "what"."""
+    return [
+        {"what": plain(what), **dict(others)}
+        for table in tables(PAGE.read_text(encoding="utf-8"))
+        for row in table
+        for (_, what), *others in [row.items()]
+    ]
 
 
 def said(row: dict[str, str]) -> dict[str, str]:
@@ -62,7 +56,7 @@ def from_source(method: str, key: str) -> str:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row["what"])
 def test_each_number_is_the_record_s(row):
-    link = re.fullmatch(r"\[.+\]\(\.\./results/(.+\.json)\)", row["record"])
+    link = re.fullmatch(r'<a href="\.\./results/(.+\.json)">.+</a>', row["record"])
     for key, text in said(row).items():
         assert text == (from_record(link[1], key, text) if link else from_source(row["record"], key)), key
     assert said(row)

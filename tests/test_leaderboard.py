@@ -6,7 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from board_reader import as_html, boards, column, plain, with_metrics
+from board_reader import as_html, boards, column, with_metrics
+from markdown_reader import plain
 from record_factory import make_episodes, make_record, metric, record_fields
 
 from bench import leaderboard, records

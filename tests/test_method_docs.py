@@ -1,6 +1,5 @@
 """Pages of the methods: nothing is lost, nothing is markup that was text, and a stale page is noticed."""
 
-import html
 import re
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
-from markdown_it import MarkdownIt
+from markdown_reader import as_html, plain
 from record_factory import make_record, metric
 
 from bench import method_docs, records
@@ -47,21 +46,12 @@ def page(method: MethodInfo | None = None, found=()) -> str:
     return method_docs.render([method or info()], list(found))["mine.md"]
 
 
-def rendered(markdown: str) -> str:
-    """HTML by an independent reader of Markdown."""
-    return MarkdownIt("commonmark").enable("table").render(markdown)
-
-
-def text_of(markup: str) -> str:
-    return html.unescape(re.sub(r"<[^>]*>", "", markup))
-
-
 def tables(markdown: str) -> list[list[list[str]]]:
     """Rows of cells, as a reader sees them, of each table."""
-    found = re.findall(r"<table>(.*?)</table>", rendered(markdown), re.DOTALL)
+    found = re.findall(r"<table>(.*?)</table>", as_html(markdown), re.DOTALL)
     rows = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL) for table in found]
     return [
-        [[text_of(c) for c in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL)] for row in table]
+        [[plain(c) for c in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL)] for row in table]
         for table in rows
     ]
 
@@ -83,7 +73,7 @@ def test_every_built_in_method_says_when_to_use_it_and_what_it_costs(name):
 @pytest.mark.parametrize("own", method_docs.built_in(), ids=lambda own: own.name)
 def test_a_page_has_all_that_the_source_says(own):
     made = method_docs.render([own], [])[f"{own.name}.md"]
-    shown = " ".join(text_of(rendered(made)).split())
+    shown = " ".join(plain(as_html(made)).split())
     for text in [*method_docs.described(own.description).what, own.paper, own.family, own.trains_on]:
         assert " ".join(text.replace("`", "").split()) in shown
     presets, hyperparameters = tables(made)
@@ -98,11 +88,11 @@ def test_a_page_has_all_that_the_source_says(own):
 
 def test_text_stays_text():
     made = page()
-    shown = rendered(made)
+    shown = as_html(made)
     assert not {"<b>", "<br>", "<em>", "<you>", "<a "} & set(re.findall(r"<\w+[ >]", shown))
-    assert "Its *stars* cost 3 * 4, see a_b * c and [N, D] in <b>." in text_of(shown)
+    assert "Its *stars* cost 3 * 4, see a_b * c and [N, D] in <b>." in plain(shown)
     assert "<code>a_b * c</code>" in shown
-    assert "paper: Me & <you>, 2025" in text_of(shown) and "family: none | other" in text_of(shown)
+    assert "paper: Me & <you>, 2025" in plain(shown) and "family: none | other" in plain(shown)
     presets, hyperparameters = tables(made)
     assert presets[1:] == [["quick", "kind=a|b, nesterov=false"], ["standard", "–"]]
     assert hyperparameters[1:] == [
@@ -113,10 +103,10 @@ def test_text_stays_text():
 
 
 def test_paragraphs_have_their_headings():
-    headings = re.findall(r"<h2>(.*?)</h2>", rendered(page()))
+    headings = re.findall(r"<h2>(.*?)</h2>", as_html(page()))
     assert headings == ["When to use it", "What it costs", "Run it", "Hyperparameters", "Results"]
     assert "Use it when there is\nnothing else." in page().partition("## What it costs")[0]
-    silent = re.findall(r"<h2>(.*?)</h2>", rendered(page(info(description="Mine."))))
+    silent = re.findall(r"<h2>(.*?)</h2>", as_html(page(info(description="Mine."))))
     assert silent == ["Run it", "Hyperparameters", "Results"]
 
 
@@ -141,7 +131,7 @@ def test_the_index_leads_to_every_page():
     assert heads == ["method", "what it is", "family", "trains on", "marks", "paper"]
     assert first == ["mine", "Mine: a method.", "none | other", "pairs", "–", "Me & <you>, 2025"]
     assert second[4] == "transductive"
-    assert '<a href="mine.md"><code>mine</code></a>' in rendered(made)
+    assert '<a href="mine.md"><code>mine</code></a>' in as_html(made)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import csv
 from importlib.resources import files
 
-from board_reader import as_html, boards, column, plain, tables, with_columns, with_metrics
+from board_reader import as_html, boards, column, tables, with_columns, with_metrics
+from markdown_reader import plain
 from record_factory import make_record, metric
 
 from bench.leaderboard import render

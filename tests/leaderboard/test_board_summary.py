@@ -1,7 +1,8 @@
 """The best of each table with its ties, and ranks over the tables that have the same methods."""
 
 import numpy as np
-from board_reader import column, plain, with_columns, with_metrics
+from board_reader import column, with_columns, with_metrics
+from markdown_reader import plain
 from record_factory import EPISODES, make_record, metric, record_fields
 
 from bench import records
