@@ -70,7 +70,6 @@ class MAML(MetaLearner):
             "feature_length": 10.0,
             "optimizer": "sgd",
             "schedule": "linear",
-            "learning_rate": 0.01,
             "weight_decay": 5e-4,
         },
         "standard": {
@@ -82,7 +81,6 @@ class MAML(MetaLearner):
             "feature_length": 10.0,
             "optimizer": "sgd",
             "schedule": "linear",
-            "learning_rate": 0.01,
             "weight_decay": 5e-4,
         },
         "paper": {"backbone": "conv4", "head": "learned"},
