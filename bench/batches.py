@@ -42,7 +42,7 @@ DRAWN_AT_ONCE = 256  # batches whose indices are drawn in one go
 class Normaliser:
     """Subtracts the base training images' channel means and divides by their standard deviations.
 
-    They come from base training images and no others; `of_weights` takes given ones.
+    They come from base training images and no others; `of_weights` and `of_pixels` take given ones.
 
     Args:
         images: uint8 ``[N, 3, H, W]`` of the whole data set.
@@ -63,8 +63,13 @@ class Normaliser:
     @classmethod
     def of_weights(cls, mean: Sequence[float], std: Sequence[float]) -> Normaliser:
         """The constants that a backbone's weights were trained with, for pixels in [0, 1]."""
+        return cls.of_pixels(*((255 * torch.tensor(tuple(values))).tolist() for values in (mean, std)))
+
+    @classmethod
+    def of_pixels(cls, mean: Sequence[float], std: Sequence[float]) -> Normaliser:
+        """The same for pixels from 0 to 255."""
         made = cls.__new__(cls)
-        made.mean, made.std = (255 * torch.tensor(tuple(values)).view(3, 1, 1) for values in (mean, std))
+        made.mean, made.std = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (mean, std))
         return made
 
     def __call__(self, images: Tensor) -> Tensor:

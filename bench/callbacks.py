@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.plugins.io import CheckpointIO
 
 from bench.batches import Normaliser
 from bench.data.images import ImageSet
@@ -30,12 +33,15 @@ LOSS = "train/loss"
 
 
 class Diverged(Exception):
-    """The loss is no finite number any more.
+    """The loss became NaN or infinite.
 
     Attributes:
         step: after which this was seen.
         seconds: training took. earlier: those of them that were before an interruption.
+        kept: whether the best weights until then are in the method.
     """
+
+    kept = False
 
     def __init__(self, step: int, seconds: float, earlier: float) -> None:
         super().__init__(f"the loss is not finite at step {step}")
@@ -94,6 +100,7 @@ class Validation(Callback):
 
     Where the split has no validation classes of its own, the images are unseen ones of base classes.
     Holds a copy of the validation images alone: a method can reach its trainer's callbacks.
+    Keeps the weights of the first step with the highest accuracy; they are part of every checkpoint.
 
     Args:
         data, split, normalise, precision: as for the evaluation.
@@ -119,6 +126,7 @@ class Validation(Callback):
         self.index = torch.arange(len(self.images))
         self.pool = ClassPool(data.labels[split.validation_images].numpy())
         self.normalise, self.precision, self.every, self.curves = normalise, precision, every, curves
+        self.best: dict[str, Any] | None = None
         self.lists: dict[str, EpisodeList] = {}
         count = VALIDATION_EPISODES if fixed_embedding else ADAPTED_VALIDATION_EPISODES
         for way, shot, query in VALIDATION_SETTINGS:
@@ -145,7 +153,18 @@ class Validation(Callback):
             logger.log_metrics(curve, step=step)
         for name, accuracy in curve.items():
             self.curves.add(name, step, accuracy)
-        pl_module.log(METRIC, mean, logger=False)  # for the checkpoint and the progress bar
+        pl_module.log(METRIC, mean, logger=False)  # for the progress bar
+        if self.best is None or mean > self.best["accuracy"]:
+            weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+            self.best = {"accuracy": mean, "step": step, "weights": weights}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best weights so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.best = state_dict["best"]
 
     def scores(self, method: Method) -> dict[str, float]:
         """Mean accuracy in each validation setting."""
@@ -199,7 +218,7 @@ class Resumable(Checkpoint):
 
     Args:
         path: of the checkpoint.
-        stamp: what made it; a checkpoint with another stamp is not gone on with.
+        stamp: what made it; a checkpoint with another stamp is ignored.
     """
 
     def __init__(self, path: Path, stamp: str) -> None:
@@ -249,9 +268,9 @@ class Resumable(Checkpoint):
 
 
 def saved_step(path: Path, stamp: str) -> int:
-    """The step that the checkpoint at `path` can be gone on from; 0 if there is none, or another's."""
+    """The step that the checkpoint at `path` resumes from; 0 if there is none, or it has another stamp."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = CheckedFiles().load_checkpoint(path)
         return int(checkpoint["global_step"]) if checkpoint["stamp"] == stamp else 0
     except FileNotFoundError:
         return 0
@@ -259,14 +278,40 @@ def saved_step(path: Path, stamp: str) -> int:
         return 0
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Writes each checkpoint under another name first: no half file takes the place of a whole one."""
+class CheckedFiles(CheckpointIO):
+    """Checkpoints that begin with the SHA-256 of the rest, and are written whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write, then rename."""
+        """Write under another name, then rename."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getbuffer()
         temporary = Path(f"{path}.tmp")
         try:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read it back.
+
+        Raises:
+            ValueError: it is not what was written.
+        """
+        content = memoryview(Path(path).read_bytes())
+        size = hashlib.sha256().digest_size
+        if hashlib.sha256(content[size:]).digest() != bytes(content[:size]):
+            raise ValueError(f"{path} is damaged")
+        return torch.load(io.BytesIO(content[size:]), map_location=map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove the file."""
+        Path(path).unlink(missing_ok=True)

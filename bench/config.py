@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -12,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench import PROTOCOL_VERSION
 from bench.errors import UserError, one_of
 from bench.files import is_file
 from bench.hyperparameters import checked, what_is_allowed
@@ -66,25 +63,6 @@ class RunConfig(BaseModel):
     episodes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
-    def run_id(self, fingerprint: str, weights_sha256: str | None) -> str:
-        """A readable name that is the same for the same configuration and different for another.
-
-        Args:
-            fingerprint: of the data set; the same name may stand for other images.
-            weights_sha256: of the file of starting weights, if there is one.
-        """
-        info = method_info(self.method)
-        content = self.model_dump(exclude={"weights", "overrides"}) | {
-            "weights": weights_sha256,
-            "fingerprint": fingerprint,
-            "protocol": PROTOCOL_VERSION,
-        }
-        if info.source.endswith(".py"):  # a file that its author may be changing between two runs
-            content["method"] = hashlib.sha256(Path(info.source).read_bytes()).hexdigest() + info.class_name
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        words = [info.name, self.dataset, self.split, self.preset, f"s{self.seed}", digest]
-        return "_".join(_slug(word) for word in words)
-
     def to_yaml(self) -> str:
         """As `--config` reads it."""
         import yaml
@@ -97,11 +75,6 @@ KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
 
 FILE_KEYS = (*KEYS, "runs")
 """What a YAML file may hold."""
-
-
-def _slug(text: str) -> str:
-    """A word that is safe in file names; long ones are cut in front, where paths begin."""
-    return re.sub(r"[^A-Za-z0-9.@+-]+", "-", text).strip("-.")[-48:]
 
 
 @cache

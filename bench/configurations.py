@@ -43,7 +43,8 @@ def configuration(record: Record) -> str:
 def run(record: Record) -> str:
     """Equal for two records of one run, which should not be there twice."""
     own = [record.config.get(key) for key in OWN_SETTING]
-    return json.dumps([configuration(record), record.seed, own])
+    code = record.sources.model_dump() if record.sources else None
+    return json.dumps([configuration(record), record.seed, own, code])
 
 
 def overrides(record: Record) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,21 +129,32 @@ def device_name(device: torch.device) -> str:
 
 def git_state() -> tuple[str | None, bool | None]:
     """Commit of the checkout this code runs from, and whether it has changes; None outside a checkout."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None, None
 
+    # Variables such as GIT_DIR, which git sets for its hooks, would name another repository. A checkout of
+    # another user is read too: its code is running already.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+        command = ["git", "-C", str(root), "-c", f"safe.directory={root}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=variables)
+        return done.stdout
 
     try:
         # What runs and tuning trials write decides no number.
         written = [f":!{path}" for path in ("results", "leaderboard.md", "benchmarks/tuning")]
         changed = git("status", "--porcelain", "--", ".", *written)
         return git("rev-parse", "HEAD").strip(), bool(changed.strip())
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        _warn(f"the commit is not recorded: git cannot read {root} ({type(error).__name__})")
         return None, None
+
+
+@cache
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def peak_memory_mib() -> float | None:

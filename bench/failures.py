@@ -25,12 +25,12 @@ class Failed(Exception):
     Args:
         problem: what was seen.
         steps: after how many.
-        best: where the best checkpoint would lie.
+        best: folder in which the best model until then is kept; None if there is none.
         seconds: training took. earlier: those of them that were before an interruption.
     """
 
-    def __init__(self, problem: str, steps: int, best: Path, seconds: float, earlier: float) -> None:
-        kept = f"the best weights until then are in {best}; " if best.is_file() else ""
+    def __init__(self, problem: str, steps: int, best: Path | None, seconds: float, earlier: float) -> None:
+        kept = f"the best weights until then are in {best}; " if best else ""
         super().__init__(f"diverged in training: {problem}; {kept}a smaller learning rate may help")
         self.steps, self.seconds, self.earlier = steps, seconds, earlier
 

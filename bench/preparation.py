@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.evaluation import generalized
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
 from bench.files import check_writable
+from bench.identity import Identity, identify
 from bench.progress import shown
 from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
@@ -54,7 +55,7 @@ class Prepared:
     """A run that has passed every check that needs no training."""
 
     config: RunConfig
-    run_id: str
+    identity: Identity
     data: ImageSet
     split: Split
     method: Method
@@ -67,6 +68,11 @@ class Prepared:
     data_s: float
     weights_sha256: str | None
     git: tuple[str | None, bool | None]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.identity.run_id
 
 
 def prepare(config: RunConfig, options: Options) -> Prepared:
@@ -116,10 +122,9 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         normalise = Normaliser.of_weights(*wanted)
     settings, measured, left_out = _measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
-    run_id = config.run_id(data.fingerprint, weights_sha256)
     return Prepared(
         config=config,
-        run_id=run_id,
+        identity=identify(config, info, data, split, weights_sha256),
         data=data,
         split=split,
         method=method,

@@ -31,6 +31,9 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 """What a run may be called: a safe file name on every system."""
 
+MODEL_FILE = "model.safetensors"
+"""The weights of a run, in its folder under ``--runs``; a card lies beside them (`bench.models`)."""
+
 FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
 """Metrics under these names lie between 0 and 1."""
 
@@ -126,6 +129,22 @@ class EpisodeInfo(_Part):
     sha256: Sha256
 
 
+class Sources(_Part):
+    """SHA-256 of what else decides the numbers, beside the configuration and the images (`bench.identity`).
+
+    Attributes:
+        split: of the classes and images of each part.
+        method: of the code of the method and of all it imports that is not a library.
+        bench: of the code that trains and measures.
+        plugin: name and version of the package that a plug-in method is from; the empty string for others.
+    """
+
+    split: Sha256
+    method: Sha256
+    bench: Sha256
+    plugin: str = ""
+
+
 class Timings(_Part):
     """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
 
@@ -180,6 +199,8 @@ class Record(_Part):
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
         failure: why there are no numbers: how training failed. Such a run is never ranked.
+        sources: digests of classes and code; None in records from before they were kept.
+        model: SHA-256 of the file of the weights that answered, `MODEL_FILE`.
         episode_file: the npz file with what the metrics were computed from, answer by answer.
     """
 
@@ -213,6 +234,8 @@ class Record(_Part):
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     failure: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    sources: Sources | None = None
+    model: Sha256 | None = None
     episode_file: str | None = None
     episode_file_sha256: Sha256 | None = None
     timings: Timings

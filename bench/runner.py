@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
-from bench import PROTOCOL_VERSION, __version__, environment, failures, records
+from bench import PROTOCOL_VERSION, __version__, environment, failures, models, records
 from bench.config import RunConfig, method_info
 from bench.errors import UserError
 from bench.evaluation.generalized import Spread
@@ -26,6 +27,7 @@ from bench.failures import Failed
 from bench.files import write_files
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
+from bench.record import MODEL_FILE
 from bench.records import EpisodeInfo, Metric, Record, SplitCounts
 from bench.statistics import Interval
 from methods import backbones
@@ -72,6 +74,7 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
         if recorded and not options.overwrite:
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, records.read(recorded)
+        _name_relatives(prepared, options.results)
         try:
             return _run(prepared, options, progress, started)
         except (MemoryError, RuntimeError) as error:
@@ -79,6 +82,15 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
                 raise
             lower = failures.what_to_lower(config.hyperparameters)
             raise UserError("--device", environment.device_name(prepared.device), lower) from None
+
+
+def _name_relatives(prepared: Prepared, results: Path) -> None:
+    """Say which records have the same configuration, but were made by other code or of other images."""
+    for path in sorted(results.glob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
+        other = records.read_or_say(path)
+        with suppress(ValidationError):
+            if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
+                _say(f"{path} has this configuration, but other code or other images; it is not used")
 
 
 @contextmanager
@@ -121,7 +133,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
                 steps=failure.steps,
             )
             record = make_record(prepared, options, Evaluation(), timings, str(failure))
-            (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+            shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
             return records.write(record, options.results), record
         pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     method.to(device).eval()
@@ -141,7 +153,8 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         episodes_per_s=evaluation.episodes / evaluate_s if evaluation.episodes else None,
         peak_memory_mib=environment.peak_memory_mib(),
     )
-    record = make_record(prepared, options, evaluation, timings)
+    model = models.save(prepared, run_dir, evaluation.thresholds)
+    record = make_record(prepared, options, evaluation, timings, model=model)
     arrays = episode_arrays(evaluation)
     for name, curve in (trained.curves if trained else {}).items():
         arrays[f"curve/{name}"] = curve
@@ -150,7 +163,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     if networks := {imprinted / name: content for name, content in evaluation.networks.items()}:
         write_files(networks, "--runs", alone=True)
     path = records.write(record, options.results, arrays)
-    (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # nothing is left to resume
     return path, record
 
 
@@ -164,8 +177,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
     from bench.training import train
 
     config, method = prepared.config, prepared.method
-    best = run_dir / "checkpoints" / "best.ckpt"
-    made_by = (__version__, prepared.git, environment.package_versions(), prepared.precision)
+    made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
     stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()}"
     try:
         trained = train(
@@ -181,6 +193,9 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
             stamp=stamp,
         )
     except Diverged as error:
+        if error.kept:
+            models.save(prepared, run_dir, {})
+        best = run_dir / MODEL_FILE if error.kept else None
         raise Failed(str(error), error.step, best, error.seconds, error.earlier) from None
     except OSError as error:
         if error.errno not in failures.UNWRITABLE:
@@ -188,7 +203,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
         raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
     if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
         steps = config.hyperparameters["steps"]
-        raise Failed("its weights are not finite", steps, best, trained.seconds, trained.earlier)
+        raise Failed("its weights are not finite", steps, None, trained.seconds, trained.earlier)
     return trained
 
 
@@ -232,6 +247,7 @@ def make_record(
     evaluation: Evaluation,
     timings: records.Timings,
     failure: str | None = None,
+    model: str | None = None,
 ) -> Record:
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
@@ -280,6 +296,10 @@ def make_record(
         },
         pools=evaluation.pools,
         failure=failure,
+        sources=records.Sources(
+            **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}
+        ),
+        model=model,
         timings=timings,
         environment=records.Environment(
             libraries=environment.package_versions(),

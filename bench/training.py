@@ -11,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from bench.batches import Normaliser, TrainingBatches
-from bench.callbacks import METRIC, Curves, Divergence, Meter, Resumable, Validation, WholeFiles, saved_step
+from bench.callbacks import (
+    CheckedFiles,
+    Curves,
+    Diverged,
+    Divergence,
+    Meter,
+    Resumable,
+    Validation,
+    saved_step,
+)
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.progress import Progress
@@ -33,7 +41,8 @@ class Trained:
 
     Attributes:
         seconds: it took. earlier: those of them that were before an interruption. images_per_s: it saw.
-        best_validation: accuracy of the checkpoint that was kept; None without validation images.
+        best_validation: accuracy of the weights that were kept; None without validation images.
+        kept_step: the step that they are from.
         curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
     """
 
@@ -41,6 +50,7 @@ class Trained:
     earlier: float
     images_per_s: float
     best_validation: float | None
+    kept_step: int
     curves: dict[str, np.ndarray]
 
 
@@ -59,7 +69,7 @@ def train(
 ) -> Trained:
     """Train for ``method.hp.steps`` steps, and leave the best weights by validation in `method`.
 
-    An interrupted training goes on from its last checkpoint under `run_dir` if `stamp` is the same.
+    An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
 
     The method is handed base training images through `TrainingBatches`; validation images are embedded
     by the harness. Novel images are not reachable from here by the method.
@@ -82,15 +92,6 @@ def train(
     validation = Validation(
         data, split, normalise, precision, every, curves, method.fixed_embedding, pretraining
     )
-    best = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor=METRIC,
-        mode="max",
-        save_weights_only=True,
-        every_n_train_steps=every,
-        enable_version_counter=False,
-    )
     resumable = Resumable(last, stamp)
     version = f"logs/from-{start}" if start else "logs"
     with _quiet():
@@ -99,7 +100,7 @@ def train(
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision=precision,  # type: ignore[arg-type]
-            plugins=[WholeFiles()],
+            plugins=[CheckedFiles()],
             logger=[
                 CSVLogger(run_dir, name="", version=version),
                 TensorBoardLogger(run_dir, name="", version=version),
@@ -108,7 +109,7 @@ def train(
                 Divergence(resumable),
                 curves,
                 Meter(progress, steps, start),
-                *([validation, best] if validation.possible else []),
+                *([validation] if validation.possible else []),
                 resumable,
             ],
             enable_progress_bar=False,
@@ -121,16 +122,19 @@ def train(
             trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
+        except Diverged as error:
+            error.kept = validation.best is not None
+            raise
+        finally:
+            if validation.best:
+                method.load_state_dict(validation.best["weights"])
     seconds = resumable.elapsed()
-    if best.best_model_path:
-        kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        method.load_state_dict(kept["state_dict"])
-    score = best.best_model_score
     return Trained(
         seconds=seconds,
         earlier=resumable.seconds,
         images_per_s=training_images(method) / seconds,
-        best_validation=None if score is None else float(score),
+        best_validation=validation.best["accuracy"] if validation.best else None,
+        kept_step=validation.best["step"] if validation.best else steps,
         curves={name.removeprefix("validation/"): np.array(points) for name, points in curves.points.items()},
     )
 

@@ -58,6 +58,7 @@ class MethodInfo:
         name: as in ``--method``.
         source: module name, or path of the file.
         class_name: the `Method` subclass.
+        plugin: name and version of the package that it is a plug-in of; the empty string for others.
         description: its docstring.
         marked_when: mark of its rows -> the hyperparameter that brings it.
         parameters: hyperparameters by name.
@@ -69,6 +70,7 @@ class MethodInfo:
     name: str
     source: str
     class_name: str = ""
+    plugin: str = ""
     description: str = ""
     family: str = ""
     paper: str = ""
@@ -94,7 +96,9 @@ def available() -> dict[str, MethodInfo]:
             found[path.stem] = _described(path.stem, f"methods.{path.stem}", path)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name not in found:
-            found[entry.name] = _described(entry.name, entry.module, _file_of(entry.module), entry.attr)
+            info = _described(entry.name, entry.module, _file_of(entry.module), entry.attr)
+            plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
+            found[entry.name] = dataclasses.replace(info, plugin=plugin)
     return found
 
 
@@ -202,10 +206,15 @@ class _Uncached(SourceFileLoader):
         """Would write the bytecode."""
 
 
+def module_name(info: MethodInfo) -> str:
+    """What the method's module is called once it is imported."""
+    return f"fewshot_method_{info.name}" if info.source.endswith(".py") else info.source
+
+
 def _module(info: MethodInfo) -> Any:
+    name = module_name(info)
     if not info.source.endswith(".py"):
-        return importlib.import_module(info.source)
-    name = f"fewshot_method_{info.name}"
+        return importlib.import_module(name)
     spec = importlib.util.spec_from_file_location(name, info.source, loader=_Uncached(name, info.source))
     if spec is None or spec.loader is None:
         raise ImportError(f"{info.source} is no module")

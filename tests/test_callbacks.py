@@ -138,9 +138,10 @@ def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
 
 def spend(path: Path, seconds: float) -> None:
     """As if the training that left this checkpoint had taken so long."""
-    checkpoint = torch.load(path, weights_only=True)
+    files = callbacks.CheckedFiles()
+    checkpoint = files.load_checkpoint(path)
     checkpoint["callbacks"]["Resumable"]["seconds"] = seconds
-    torch.save(checkpoint, path)
+    files.save_checkpoint(checkpoint, path)
 
 
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):
@@ -151,15 +152,20 @@ def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeyp
     assert 1000 < result.seconds < 2000 and result.earlier == 1000
 
 
-@pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text"])
-def test_what_cannot_be_gone_on_with_is_begun_again(damage, uninterrupted, tiny, tiny_split, tmp_path):
+@pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text", "a flipped bit"])
+def test_a_checkpoint_that_does_not_fit_is_ignored(damage, uninterrupted, tiny, tiny_split, tmp_path):
     with pytest.raises(Killed):
         fit(Siamese, tiny, tiny_split, tmp_path, 9)
     path = tmp_path / "checkpoints" / "last.ckpt"
     if damage != "stamp":
         content = path.read_bytes()
         path.write_bytes(
-            {"cut": content[: len(content) // 2], "empty": b"", "text": b"no checkpoint"}[damage]
+            {
+                "cut": content[: len(content) // 2],
+                "empty": b"",
+                "text": b"no checkpoint",
+                "a flipped bit": content[:-2000] + bytes([content[-2000] ^ 1]) + content[-1999:],
+            }[damage]
         )
     method, result = fit(
         Siamese, tiny, tiny_split, tmp_path, stamp="another" if damage == "stamp" else "made by"
@@ -174,7 +180,8 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
         def __reduce__(self):
             return (tmp_path.joinpath("sprung").touch, ())
 
-    torch.save({"global_step": 5, "stamp": "made by", "trap": Trap()}, tmp_path / "last.ckpt")
+    trap = {"global_step": 5, "stamp": "made by", "trap": Trap()}
+    callbacks.CheckedFiles().save_checkpoint(trap, tmp_path / "last.ckpt")
     assert saved_step(tmp_path / "last.ckpt", "made by") == 0
     assert not (tmp_path / "sprung").exists()
 
@@ -199,13 +206,25 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(tiny, tiny_split, t
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    callbacks.WholeFiles().save_checkpoint({"global_step": 1}, path)
+    files = callbacks.CheckedFiles()
+    files.save_checkpoint({"global_step": 1}, path)
 
-    def full(self, checkpoint, path, storage_options=None):
-        path.write_bytes(b"half")
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(callbacks.TorchCheckpointIO, "save_checkpoint", full)
+    monkeypatch.setattr(callbacks.os, "fsync", full)
     with pytest.raises(OSError):
-        callbacks.WholeFiles().save_checkpoint({"global_step": 2}, path)
-    assert torch.load(path, weights_only=True) == {"global_step": 1}
+        files.save_checkpoint({"global_step": 2}, path)
+    assert files.load_checkpoint(path) == {"global_step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_training_resumes_in_another_folder(uninterrupted, tiny, tiny_split, tmp_path):
+    """The best weights so far move with the checkpoint: nothing in it names a place."""
+    with pytest.raises(Killed):
+        fit(Siamese, tiny, tiny_split, tmp_path / "old", 14)
+    (tmp_path / "old").rename(tmp_path / "new")
+    method, result = fit(Siamese, tiny, tiny_split, tmp_path / "new")
+    expected, whole = uninterrupted[Siamese]
+    assert (result.best_validation, result.kept_step) == (whole.best_validation, whole.kept_step)
+    assert all(torch.equal(method.state_dict()[name], v) for name, v in expected.state_dict().items())

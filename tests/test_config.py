@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -9,7 +7,6 @@ from bench.configurations import as_set
 from bench.errors import UserError
 from methods.registry import available
 
-FINGERPRINT = "ab" * 32
 METHOD = '''
 from dataclasses import dataclass
 from typing import Literal
@@ -249,42 +246,6 @@ def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
     path.write_text(first.to_yaml())
     again = resolve(read_yaml(path), {}, {})
     assert again == first
-    assert again.run_id(FINGERPRINT, None) == first.run_id(FINGERPRINT, None)
-
-
-def test_the_run_id_is_readable_and_another_for_whatever_changes_a_number():
-    def run_id(fingerprint=FINGERPRINT, weights=None, **given):
-        return resolved(**given).run_id(fingerprint, weights)
-
-    plain = run_id()
-    assert plain.startswith("siamese-triplet_cifar100_90-10_standard_s0_")
-    others = [
-        run_id(seed=1), run_id(split="90-10@1"), run_id(preset="quick"), run_id(backbone="conv4"),
-        run_id(dataset="glyphs"), run_id(hyperparameters={"margin": 0.5}), run_id(train=False),
-        run_id(precision="fp32"), run_id(way=3, shot=1), run_id(way=3, shot=2), run_id(weights="00" * 32),
-        run_id(fingerprint="cd" * 32), run_id(method="protonet"),
-    ]  # fmt: skip
-    assert len({plain, *others}) == len(others) + 1
-    # Where the weights lie does not matter, only what they are.
-    assert run_id(weights="00" * 32) == resolved(weights="a.pt").run_id(FINGERPRINT, "00" * 32)
-
-
-def test_the_run_id_of_a_folder_is_a_file_name():
-    name = resolved(dataset="folder:/a b/ü?*/" + "x" * 300).run_id(FINGERPRINT, None)
-    assert len(name) < 200 and set(name) <= set(
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.@+-_"
-    )
-
-
-def test_a_method_file_that_changes_is_another_run(mine):
-    first = resolved(method=mine).run_id(FINGERPRINT, None)
-    path = Path(mine.removesuffix(":Mine"))
-    path.write_text(METHOD + "\n# a change\n")
-    assert resolved(method=mine).run_id(FINGERPRINT, None) != first
-    elsewhere = path.with_name("elsewhere")
-    elsewhere.mkdir()
-    path.rename(elsewhere / path.name).write_text(METHOD)
-    assert resolved(method=f"{elsewhere / path.name}:Mine").run_id(FINGERPRINT, None) == first
 
 
 def test_a_method_can_be_given_as_a_file_with_or_without_its_class(mine):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -358,7 +359,7 @@ def test_a_trained_method_answers_as_it_did_in_its_run(ran):
     from bench.figures.trained import Trained
 
     (record,), _ = records.read_all(ran / "results")
-    trained = Trained(record, ran / "results", ran / "runs", None)
+    trained = Trained(record, ran / "runs", None)
     episodes = trained.episodes(Setting(5, 1, 15, 40))
     assert episodes.sha256() == record.episodes["5w1s"].sha256
     right = trained.answers(episodes) == episodes.labels
@@ -400,29 +401,27 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        ("checkpoint", "is no checkpoint of this run"),
+        ("weights", "not the weights that model.json describes"),
+        ("another model", "not the model of this record"),
         ("images", "has other images than the record"),
-        ("configuration", "was made by another version or other code"),
+        ("configuration", "has a configuration of another version"),
     ],
 )
 def test_what_is_not_the_record_s_own_is_not_drawn(ran, tmp_path, damage, why):
     (path,) = (ran / "results").glob("*.json")
     record = json.loads(path.read_text())
-    checkpoint = ran / "runs" / record["run_id"] / "checkpoints" / "best.ckpt"
     if damage == "images":
-        record["fingerprint"] = "0" * 64
-        config = records.read(path).config
-        from bench.config import RunConfig
-
-        record["run_id"] = RunConfig.model_validate(config).run_id(record["fingerprint"], None)
-        record |= {"episode_file": None, "episode_file_sha256": None}
+        record |= {"fingerprint": "0" * 64, "episode_file": None, "episode_file_sha256": None}
     elif damage == "configuration":
-        record["config"]["seed"] = 5
+        record["config"]["speed"] = 5
+    elif damage == "another model":
+        record["model"] = "0" * 64
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / f"{record['run_id']}.json").write_text(json.dumps(record))
-    kept = tmp_path / "runs" / record["run_id"] / "checkpoints" / "best.ckpt"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"nothing" if damage == "checkpoint" else checkpoint.read_bytes())
+    (tmp_path / "results" / path.name).write_text(json.dumps(record))
+    kept = tmp_path / "runs" / record["run_id"]
+    shutil.copytree(ran / "runs" / record["run_id"], kept)
+    if damage == "weights":
+        (kept / "model.safetensors").write_bytes(b"nothing")
     gaps = {
         item.title: item.why for item in everything(tmp_path / "results", "../runs") if isinstance(item, Gap)
     }

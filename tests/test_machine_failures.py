@@ -13,7 +13,6 @@ from pathlib import Path
 
 import figure_records
 import pytest
-import torch
 from command_line import Answer, bench, complaint, write_images
 from record_factory import make_episodes, make_record
 
@@ -79,23 +78,22 @@ def test_no_room_for_a_checkpoint(workspace, often):
 
 def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, monkeypatch):
     """The last whole checkpoint stays, and the same command goes on from it."""
-    save = callbacks.TorchCheckpointIO.save_checkpoint
+    save = callbacks.CheckedFiles.save_checkpoint
 
     def fills_up(self, checkpoint, path, storage_options=None):
         if checkpoint["global_step"] == 4:
-            Path(path).write_bytes(b"half")
             raise FULL
         save(self, checkpoint, path, storage_options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.TorchCheckpointIO, "save_checkpoint", fills_up)
+        patch.setattr(callbacks.CheckedFiles, "save_checkpoint", fills_up)
         line = last_line(bench(*RUN, "--seed", 2))
     assert line.endswith(": a place that can be written to (No space left on device)")
     (last,) = Path("runs").glob("siamese-triplet*_s2_*/checkpoints/*")
-    checkpoint = torch.load(last, weights_only=True)
+    checkpoint = callbacks.CheckedFiles().load_checkpoint(last)
     assert checkpoint["global_step"] == 3
     checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0  # as if the first three steps had taken long
-    torch.save(checkpoint, last)
+    callbacks.CheckedFiles().save_checkpoint(checkpoint, last)
     assert bench(*RUN, "--seed", 2, "--results", "gone-on").code == 0
     (logs,) = Path("runs").glob("siamese-triplet*_s2_*/logs")
     assert [path.name for path in logs.glob("from-*")] == ["from-3"]

@@ -85,17 +85,9 @@ def test_a_resolved_configuration_written_down_is_the_same_one(fields, own, hype
         path = Path(folder, "run.yaml")
         path.write_text(made.to_yaml())
         again = resolve(read_yaml(path), {}, {})
-    assert again == made and again.run_id("ab" * 32, None) == made.run_id("ab" * 32, None)
+    assert again == made
     assert RunConfig.model_validate(made.model_dump()) == made
     assert all(getattr(made, name) == value for name, value in fields.items())
-
-
-@few
-@given(some(FIELDS), some(FIELDS))
-def test_other_fields_are_another_run(first, second):
-    one, other = (resolve({"method": "siamese_triplet"} | fields, {}, {}) for fields in (first, second))
-    same = one.model_dump(exclude={"overrides"}) == other.model_dump(exclude={"overrides"})
-    assert (one.run_id("ab" * 32, None) == other.run_id("ab" * 32, None)) == same
 
 
 @few

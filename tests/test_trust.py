@@ -102,16 +102,20 @@ def test_the_last_checkpoint_of_a_run(harmful, workspace):
     assert json.loads(record.read_text())["metrics"] == before and not last.exists()
 
 
-def test_the_best_checkpoint_of_a_run(harmful, workspace, tmp_path):
+def test_the_model_of_a_run(harmful, workspace, tmp_path):
     from bench.figures.trained import Trained
 
     (path,) = (workspace / "results").glob("*.json")
     record = records.read(path)
-    best = tmp_path / record.run_id / "checkpoints" / "best.ckpt"
-    best.parent.mkdir(parents=True)
-    best.write_bytes(harmful)
-    with pytest.raises(UserError, match="is no checkpoint of this run"):
-        Trained(record, path.parent, tmp_path, None)
+    folder = tmp_path / record.run_id
+    shutil.copytree(workspace / "runs" / record.run_id, folder)
+    (folder / "model.safetensors").write_bytes(harmful)
+    # Whoever writes the one file writes the others, with its SHA-256.
+    sha256 = hashlib.sha256(harmful).hexdigest()
+    card = json.loads((folder / "model.json").read_text()) | {"weights_sha256": sha256}
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match="not a safetensors file"):
+        Trained(record.model_copy(update={"model": sha256}), tmp_path, None)
 
 
 def test_the_cache_of_decoded_images(harmful, workspace):

@@ -12,7 +12,7 @@ from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 
 from bench import records
-from bench.config import RunConfig, method_info, resolve
+from bench.config import method_info, resolve
 from bench.data import download
 from bench.errors import UserError
 
@@ -69,15 +69,15 @@ def test_code_that_a_record_names_is_not_run(workspace):
 
     config = resolve({"method": "mine.py", "dataset": "folder:images", "split": "50-50"}, {}, {})
     fields = {"dataset": config.dataset, "split": config.split, "method": "mine", "preset": config.preset}
-    run_id = RunConfig.run_id(config, "ab" * 32, None)
+    run_id = "mine_folder-images_50-50_standard_s0_01234567"
     record = make_record(run_id=run_id, config=config.model_dump(), **fields)
     records.write(record, Path("results"), make_episodes())
-    (Path("runs") / run_id / "checkpoints").mkdir(parents=True)
-    (Path("runs") / run_id / "checkpoints" / "best.ckpt").touch()
+    (Path("runs") / run_id).mkdir(parents=True)
+    (Path("runs") / run_id / "model.safetensors").touch()
     for command in (["leaderboard"], ["validate"], ["show", run_id], ["list", "runs"]):
         assert bench(*command).code in (0, 1)
     with pytest.raises(UserError, match=r"is of code that is not run here, mine\.py"):
-        Trained(record, Path("results"), Path("runs"), None)
+        Trained(record, Path("runs"), None)
     assert not Path("made").exists()
 
 

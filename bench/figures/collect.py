@@ -15,6 +15,7 @@ from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section, sections
 from bench.figures.style import LOOK, entitle, png, svg
 from bench.files import check_writable, write_files
+from bench.record import MODEL_FILE
 from bench.records import read_all
 
 if TYPE_CHECKING:
@@ -53,21 +54,17 @@ def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap
 
 
 def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
-    """What takes images: only if a checkpoint is there or it is said where data lie, for it takes a while."""
-    kept = (
-        options.runs / record.run_id / "checkpoints" / "best.ckpt"
-        for row in section.rows
-        for record in row.records
-    )
+    """What takes images: only if a model is there or it is said where data lie, for it takes a while."""
+    kept = (options.runs / record.run_id / MODEL_FILE for row in section.rows for record in row.records)
     if options.data_root is None and not any(path.is_file() for path in kept):
-        why = "takes the checkpoint of a run, in the folder that --runs names, and its data set"
+        why = "takes the model of a run, in the folder that --runs names, and its data set"
         title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
         return [Gap(section.title, title, why)]
     from bench.figures import of_trained, samples
 
     return [
         *samples.pictures(section, options.data_root),
-        *of_trained.pictures(section, options.results, options.runs, options.data_root),
+        *of_trained.pictures(section, options.runs, options.data_root),
     ]
 
 

@@ -27,8 +27,8 @@ from bench.figures.per_class import ends, ranked
 from bench.figures.picture import Gap, Picture
 from bench.figures.rows import Row, Section
 from bench.figures.style import plain
-from bench.figures.trained import Trained, checkpoint
-from bench.records import Record
+from bench.figures.trained import Trained
+from bench.record import MODEL_FILE, Record
 
 TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
 GENERATED = "Real and generated features"
@@ -38,28 +38,28 @@ DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
 LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is taken; queries of it that are shown
 
 
-def pictures(section: Section, directory: Path, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
-    """Pictures of the best row whose checkpoint is there, and generated features where a row has them."""
+def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
+    """Pictures of the best row whose model is there, and generated features where a row has them."""
     found: list[Picture | Gap] = []
-    record = _with_checkpoint(section.best(), runs)
+    record = _with_model(section.best(), runs)
     if record is None:
-        why = "no checkpoint of these runs (RUN/checkpoints/best.ckpt) in the folder that --runs names"
+        why = "no model of these runs (RUN/model.safetensors) in the folder that --runs names"
         return [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
     try:
-        trained = Trained(record, directory, runs, data_root)
+        trained = Trained(record, runs, data_root)
         found += [_embeddings(trained, section), *_confusions(trained, section), *_episode(trained, section)]
     except UserError as error:
         why = f"{error.flag} {error.value}: {error.allowed}"
         found += [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
     generating = [row for row in section.best() if row.first.method == HALLUCINATES]
     if generating:
-        found.append(_of_generator(section, generating, directory, runs, data_root))
+        found.append(_of_generator(section, generating, runs, data_root))
     return found
 
 
-def _with_checkpoint(rows: Iterable[Row], runs: Path) -> Record | None:
+def _with_model(rows: Iterable[Row], runs: Path) -> Record | None:
     records = (record for row in rows for record in row.records)
-    return next((record for record in records if checkpoint(record, runs).is_file()), None)
+    return next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
 
 
 def _who(trained: Trained) -> str:
@@ -164,16 +164,12 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
     ]
 
 
-def _of_generator(
-    section: Section, rows: Iterable[Row], directory: Path, runs: Path, data_root: Path | None
-) -> Picture | Gap:
-    record = _with_checkpoint(rows, runs)
+def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: Path | None) -> Picture | Gap:
+    record = _with_model(rows, runs)
     if record is None:
-        return Gap(
-            section.title, GENERATED, f"no checkpoint of {HALLUCINATES} in the folder that --runs names"
-        )
+        return Gap(section.title, GENERATED, f"no model of {HALLUCINATES} in the folder that --runs names")
     try:
-        trained = Trained(record, directory, runs, data_root)
+        trained = Trained(record, runs, data_root)
     except UserError as error:
         return Gap(section.title, GENERATED, f"{error.flag} {error.value}: {error.allowed}")
     setting = Setting(min(5, len(trained.names)), 1, min(QUERIES, trained.pool.smallest - 1), 1)

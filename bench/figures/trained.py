@@ -8,37 +8,35 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from bench import models
 from bench.config import METHOD_FILE, RunConfig
+from bench.data import sources
+from bench.data.splits import resolve
 from bench.episode_files import EPISODE_SEED
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.errors import UserError
 from bench.evaluation.embedding import autocast, embed_images
-from bench.preparation import Options, Prepared, prepare
+from bench.identity import split_digest
+from bench.progress import shown
 from bench.records import Record
 
 IMAGES_AT_ONCE = 512
 
 
-def checkpoint(record: Record, runs: Path) -> Path:
-    """Where the weights of a run are kept."""
-    return runs / record.run_id / "checkpoints" / "best.ckpt"
-
-
 class Trained:
-    """A method as a run left it.
+    """A method as a run left it, with the novel images of its data set.
 
     Args:
         record: of the run.
-        directory: where records lie. runs: where checkpoints lie.
+        runs: where models lie.
         data_root: where data sets lie, as of ``--data-root``.
 
     Raises:
-        UserError: the checkpoint or the data is not at hand, or not that of the record.
+        UserError: the model or the data is not at hand, or not that of the record.
     """
 
-    def __init__(self, record: Record, directory: Path, runs: Path, data_root: Path | None) -> None:
+    def __init__(self, record: Record, runs: Path, data_root: Path | None) -> None:
         self.record = record
-        path = checkpoint(record, runs)
         try:
             config = RunConfig.model_validate(record.config)
         except ValidationError:
@@ -46,43 +44,43 @@ class Trained:
         # Whoever wrote the record chose that file: its code runs for `--method` only.
         if METHOD_FILE.fullmatch(config.method):
             raise UserError("--results", record.run_id, f"is of code that is not run here, {config.method}")
-        if config.run_id(record.fingerprint, record.weights) != record.run_id:
-            raise UserError("--results", record.run_id, "was made by another version or other code")
-        self.prepared: Prepared = prepare(
-            config, Options(directory, runs, "", data_root, "cpu", offline=True)
-        )
-        if self.prepared.data.fingerprint != record.fingerprint:
+        model = models.load(runs / record.run_id)
+        self.method, self.normalise, card = model
+        if card.weights_sha256 != record.model:
+            raise UserError("--runs", runs / record.run_id, "not the model of this record")
+        self.precision = card.precision
+        with shown() as progress:
+            self.data = sources.load(
+                config.dataset, data_root, image_size=config.image_size, offline=True, progress=progress
+            )
+        if self.data.fingerprint != record.fingerprint:
             raise UserError("--data-root", record.dataset, "has other images than the record")
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-            self.prepared.method.load_state_dict(kept["state_dict"])
-        except Exception as error:  # whatever torch's unpickler stumbles over
+        self.split = resolve(self.data, config.split)
+        if record.sources and split_digest(self.split) != record.sources.split:
             raise UserError(
-                "--runs", path, f"is no checkpoint of this run ({type(error).__name__})"
-            ) from None
-        self.method = self.prepared.method.eval()
-        index = self.prepared.split.novel_images
-        self.pool = ClassPool(self.prepared.data.labels[index].numpy())
-        self.names = [self.prepared.data.class_names[c] for c in self.pool.classes]
+                "--data-root", record.dataset, "has other training or test images than the record"
+            )
+        self.pool = ClassPool(self.data.labels[self.split.novel_images].numpy())
+        self.names = [self.data.class_names[c] for c in self.pool.classes]
 
     def pixels(self, chosen: np.ndarray) -> np.ndarray:
         """Images of the novel pool at `chosen`, uint8 ``[..., H, W, 3]``."""
-        index = self.prepared.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
-        images = self.prepared.data.images[index].permute(0, 2, 3, 1)
+        index = self.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
+        images = self.data.images[index].permute(0, 2, 3, 1)
         return images.numpy().reshape(*chosen.shape, *images.shape[1:])
 
     def embeddings(self, chosen: np.ndarray) -> torch.Tensor:
         """Embeddings ``[..., D]`` of the images of the novel pool at `chosen`."""
         images, back = np.unique(chosen, return_inverse=True)
-        index = self.prepared.split.novel_images[torch.from_numpy(images)]
-        where = self.prepared.data.images, index, self.prepared.normalise, self.prepared.precision
+        index = self.split.novel_images[torch.from_numpy(images)]
+        where = self.data.images, index, self.normalise, self.precision
         return embed_images(self.method, *where)[torch.from_numpy(back.reshape(-1))].unflatten(
             0, chosen.shape
         )
 
     def episodes(self, setting: Setting) -> EpisodeList:
         """The first episodes of a setting's list, as the run had them."""
-        split = self.prepared.split.name
+        split = self.split.name
         return draw(self.pool, episode_key(self.record.fingerprint, split, setting, EPISODE_SEED), setting)
 
     def answers(self, episodes: EpisodeList) -> np.ndarray:
@@ -103,7 +101,7 @@ class Trained:
             return np.concatenate([self.method.episode_logits(s, q).argmax(dim=2).numpy() for s, q in each])
 
     def _adapted(self, support: np.ndarray, query: np.ndarray) -> np.ndarray:
-        precision = self.prepared.precision
+        precision = self.precision
         with autocast(self.method.device, precision), torch.enable_grad():
             answer = self.method.adapt(self._images(support)[None])
         size = len(query) if self.method.transductive else IMAGES_AT_ONCE
@@ -115,5 +113,5 @@ class Trained:
         return np.concatenate(found)
 
     def _images(self, chosen: np.ndarray) -> torch.Tensor:
-        index = self.prepared.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
-        return self.prepared.normalise(self.prepared.data.images[index]).unflatten(0, chosen.shape)
+        index = self.split.novel_images[torch.from_numpy(chosen.reshape(-1))]
+        return self.normalise(self.data.images[index]).unflatten(0, chosen.shape)

@@ -1,0 +1,186 @@
+"""Two runs have one name exactly if the same things decide their numbers."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+from command_line import bench, write_images
+
+from bench import identity, records, source_code
+from bench.config import method_info, resolve
+from bench.data.splits import resolve as split_of
+from bench.identity import identify
+from methods import registry
+
+RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:images", "--precision", "fp32"]
+
+
+@pytest.fixture
+def named(tiny, tiny_split):
+    """A function from what may differ between two runs to the name of the run."""
+
+    def name(data=tiny, parts=tiny_split, weights=None, **given) -> str:
+        config = resolve({"method": "siamese_triplet"} | given, {}, {})
+        info = method_info(config.method)
+        registry.load(info)
+        return identify(config, info, data, parts, weights).run_id
+
+    return name
+
+
+def test_the_name_is_readable_and_another_for_whatever_changes_a_number(named, tiny, tiny_split):
+    plain = named()
+    assert plain.startswith("siamese-triplet_tiny_") and "_standard_s0_" in plain
+    fewer = dataclasses.replace(tiny_split, train=tiny_split.train[1:])
+    swapped = dataclasses.replace(tiny_split, base=tiny_split.novel, novel=tiny_split.base)
+    others = [
+        named(seed=1), named(preset="quick"), named(backbone="conv4"), named(method="protonet"),
+        named(hyperparameters={"margin": 0.5}), named(train=False), named(precision="fp32"),
+        named(way=3, shot=1), named(way=3, shot=2), named(weights="00" * 32),
+        named(data=dataclasses.replace(tiny, fingerprint="cd" * 32)),
+        named(data=dataclasses.replace(tiny, name="omniglot")),  # its images are not flipped
+        named(parts=fewer), named(parts=swapped), named(parts=split_of(tiny, "50-50")),
+    ]  # fmt: skip
+    assert len({plain, *others}) == len(others) + 1
+
+
+def test_spelling_does_not_count(named, tiny):
+    one, other = (dataclasses.replace(tiny, name=f"folder:{path}") for path in ("a", "/elsewhere/a"))
+    assert named(data=one) == named(data=other)
+    assert named(weights="00" * 32) == named(dataset="glyphs", split="cifar-fs", weights="00" * 32)
+
+
+def test_the_name_is_a_file_name(named, tiny):
+    name = named(data=dataclasses.replace(tiny, name="folder:/a b/ü?*/" + "x" * 300))
+    assert len(name) < 200 and set(name) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.@+-_"
+    )
+
+
+def test_the_code_that_measures_counts(named, monkeypatch):
+    before = named()
+    real = source_code.stripped
+
+    def edited(source: str) -> str:
+        return real(source).replace("logits.argmax(dim=2)", "logits.argmin(dim=2)")
+
+    source_code._stripped.cache_clear()
+    monkeypatch.setattr(source_code, "stripped", edited)
+    assert named() != before
+    source_code._stripped.cache_clear()
+
+
+def test_what_only_shows_results_does_not_count():
+    measuring = source_code.own_files(*identity.MEASURING, without=identity.NUMBERLESS)
+    assert {"bench.batches", "bench.training", "bench.episodes", "methods.backbones"} <= measuring.keys()
+    assert not [
+        name for name in measuring if name.startswith(("bench.leaderboard", "bench.cli", "bench.show"))
+    ]
+
+
+# From the command line
+
+HELPER = "SIGN = {sign}\n"
+METHOD = '''
+from dataclasses import dataclass
+
+from helper import SIGN
+from methods.siamese_triplet import SiameseTriplet
+
+
+class Mine(SiameseTriplet):
+    """Answers with the sign that a helper says."""
+
+    presets = {"smoke": {"backbone": "conv4", "steps": 2, "classes": 2}}
+
+    @dataclass(frozen=True)
+    class Hyperparameters(SiameseTriplet.Hyperparameters):
+        steps: int = 2
+        classes: int = 2
+
+    def episode_logits(self, support, query):
+        return SIGN * super().episode_logits(support, query)
+'''
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    write_images(Path("images"), 8, 40)
+    return tmp_path
+
+
+def accuracies() -> dict[str, float]:
+    found = (records.read(path) for path in Path("results").glob("*.json"))
+    return {record.run_id: record.metrics["fewshot/5w1s"].value for record in found}
+
+
+def test_a_helper_of_a_method_that_changes_is_another_run(workspace, monkeypatch):
+    monkeypatch.syspath_prepend(workspace)
+    Path("mine.py").write_text(METHOD)
+    arguments = [*RUN, "--method", "mine.py:Mine", "--split", "25-75"]
+    values = []
+    for sign in (1, -1):
+        Path("helper.py").write_text(HELPER.format(sign=sign))
+        importlib.invalidate_caches()
+        monkeypatch.delitem(importlib.sys.modules, "helper", raising=False)
+        method_info.cache_clear()
+        answer = bench(*arguments)
+        assert answer.code == 0, answer.err
+        values.append(records.read(Path(answer.out.split()[-1])).metrics["fewshot/5w1s"].value)
+    assert len(accuracies()) == 2
+    # The most similar class, and the least similar one.
+    assert values[0] > 0.3 and values[1] < 0.2
+
+
+def test_the_content_of_a_split_file_counts(workspace):
+    """Base and novel classes are swapped in the file: the old record is not the answer."""
+    classes = [f"class{number}" for number in range(8)]
+    sides = [["base"] * 3 + ["novel"] * 5, ["novel"] * 5 + ["base"] * 3]
+    for parts in sides:
+        lines = [f"{name},{part}" for name, part in zip(classes, parts, strict=True)]
+        Path("own.csv").write_text("\n".join(["class,part", *lines]))
+        answer = bench(*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "own.csv")
+        assert answer.code == 0, answer.err
+    assert len(accuracies()) == 2
+
+
+def test_which_images_are_held_out_counts(workspace):
+    """The same images with other ones moved from train to test: trained again."""
+    for place in sorted(Path("images").iterdir()):
+        for number, image in enumerate(sorted(place.iterdir())):
+            side = Path("parts", "test" if number < 12 else "train", place.name)
+            side.mkdir(parents=True, exist_ok=True)
+            image.rename(side / image.name)
+    arguments = [*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "25-75"]
+    arguments[arguments.index("folder:images")] = "folder:parts"
+    assert bench(*arguments).code == 0
+    for place in sorted(Path("parts", "test").iterdir()):
+        held_out = sorted(place.iterdir())[:12]
+        training = sorted(Path("parts", "train", place.name).iterdir())[:12]
+        for one, other in zip(held_out, training, strict=True):
+            one.rename(Path("parts", "train", place.name, one.name))
+            other.rename(Path("parts", "test", place.name, other.name))
+    assert bench(*arguments).code == 0
+    paths = sorted(Path("results").glob("*.json"))
+    first, second = (records.read(path) for path in paths)
+    assert first.fingerprint == second.fingerprint and first.sources.split != second.sources.split
+    assert bench("validate").code == 0
+
+
+def test_another_way_to_write_the_folder_is_the_same_run(workspace):
+    arguments = [*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "25-75"]
+    for spelling in ("folder:images", "folder:images/", "folder:./images"):
+        arguments[arguments.index("--dataset") + 1] = spelling
+        answer = bench(*arguments)
+        assert answer.code == 0, answer.err
+    assert len(accuracies()) == 1 and "is recorded already" in answer.err
+
+
+def test_a_record_names_its_code_and_its_model(workspace):
+    answer = bench(*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "25-75")
+    record = records.read(Path(answer.out.split()[-1]))
+    assert record.sources.method == source_code.digest("methods.siamese_triplet")
+    assert record.sources.plugin == "" and len(record.model) == 64
