@@ -9,7 +9,6 @@ import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import figure_records
 import numpy as np
@@ -68,7 +67,7 @@ def test_everything_is_drawn_that_records_alone_can_tell(folder, found):
     }
     gaps = [item for item in everything(folder) if isinstance(item, Gap)]
     assert {gap.section for gap in gaps} == {"cifar100 90-10", "cifar100 50-50"}
-    assert all("checkpoint" in gap.why for gap in gaps)
+    assert all("model" in gap.why for gap in gaps)
 
 
 def test_every_axis_has_its_unit_and_every_picture_says_what_it_shows(found):
@@ -322,7 +321,7 @@ def test_torch_is_not_imported_for_records_alone():
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Path:
-    """A folder with a run: its record, called one of `quick`, its checkpoint and its data."""
+    """A folder with a run: its record, called one of `quick`, its model and its data."""
     place = tmp_path_factory.mktemp("run")
     write_images(place / "images", classes=16, each=24)
     parts = ["base"] * 5 + ["validation"] * 5 + ["novel"] * 6
@@ -391,7 +390,7 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
     normalise = Normaliser(tiny.images, tiny_split.train)
     trained = Trained.__new__(Trained)
     trained.method = Learner(nn.Identity(), None, 8).eval()
-    trained.prepared = SimpleNamespace(data=tiny, split=tiny_split, normalise=normalise, precision="32-true")
+    trained.data, trained.split, trained.normalise, trained.precision = tiny, tiny_split, normalise, "32-true"
     right = trained.answers(episodes) == episodes.labels
     where = tiny.images, tiny_split.novel_images, normalise, "32-true"
     expected = adapted.evaluate(trained.method, *where, pool, episodes)
