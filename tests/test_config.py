@@ -170,7 +170,7 @@ def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
         ({"seed": 2**32}, "--seed 4294967296: must be at most 4294967295"),
         ({"seed": "0"}, "--seed 0: must be a whole number"),
         ({"image_size": 7}, "--image-size 7: must be at least 8"),
-        ({"image_size": 513}, "--image-size 513: must be at most 512"),
+        ({"image_size": 1025}, "--image-size 1025: must be at most 1024"),
         ({"way": 1, "shot": 1}, "--way 1: must be at least 2"),
         ({"way": 5, "shot": 0}, "--shot 0: must be at least 1"),
         ({"way": 5, "shot": 1, "query": 0}, "--query 0: must be at least 1"),
@@ -187,6 +187,18 @@ def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
 )
 def test_what_is_refused_and_what_is_said(given, expected):
     assert expected in problem(**given)
+
+
+def test_untrained_weights_are_not_evaluated():
+    """They would be ranked as if something had been learned."""
+    nothing = {"train": False, "sources": {"train": "--no-train"}}
+    assert problem(**nothing) == "--no-train: needs trained weights: --weights FILE"
+    either = "--no-train: needs trained weights: --weights FILE or --set pretrained=true"
+    assert problem(method="finetune", **nothing) == either
+    assert problem({"pretrained": "false"}, method="finetune", preset="paper", **nothing) == either
+    assert not resolved(method="finetune", preset="paper", train=False).train  # it begins with timm's weights
+    assert not resolved({"pretrained": "true"}, method="finetune", train=False).train
+    assert not resolved(weights="trained.pt", train=False).train
 
 
 def test_the_message_names_where_the_value_came_from():
@@ -243,7 +255,7 @@ def test_a_standard_setting_that_is_measured_otherwise_is_marked():
 
 def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
     first = resolved(
-        {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, train=False
+        {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, precision="fp32"
     )
     path = tmp_path / "config.yaml"
     path.write_text(first.to_yaml())
@@ -260,11 +272,13 @@ def test_the_run_id_is_readable_and_another_for_whatever_changes_a_number():
     assert plain.startswith("siamese-triplet_cifar100_90-10_standard_s0_")
     others = [
         run_id(seed=1), run_id(split="90-10@1"), run_id(preset="quick"), run_id(backbone="conv4"),
-        run_id(dataset="glyphs"), run_id(hyperparameters={"margin": 0.5}), run_id(train=False),
+        run_id(dataset="glyphs"), run_id(hyperparameters={"margin": 0.5}),
         run_id(precision="fp32"), run_id(way=3, shot=1), run_id(way=3, shot=2), run_id(weights="00" * 32),
         run_id(fingerprint="cd" * 32), run_id(method="protonet"),
     ]  # fmt: skip
     assert len({plain, *others}) == len(others) + 1
+    untrained = resolved(weights="a.pt", train=False).run_id(FINGERPRINT, "00" * 32)
+    assert untrained not in others
     # Where the weights lie does not matter, only what they are.
     assert run_id(weights="00" * 32) == resolved(weights="a.pt").run_id(FINGERPRINT, "00" * 32)
 

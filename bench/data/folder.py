@@ -128,19 +128,26 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def read(listing: Listing, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+def read(
+    listing: Listing,
+    size: int,
+    progress: Callable[[str, int, int], None] | None = None,
+    interpolation: str = "bilinear",
+) -> Photos:
     """Decode the images.
 
     Args:
         listing: which files.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
+        interpolation: ``bilinear`` or ``bicubic``.
     """
     images, unreadable = decode_photos(
         lambda index: _regular(listing.path / listing.files[index]),
         len(listing.files),
         size,
         progress and partial(progress, f"decoding {listing.path}"),
+        interpolation,
     )
     return Photos(
         f"folder:{listing.path}",

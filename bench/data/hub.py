@@ -93,13 +93,19 @@ def find(name: str, offline: bool = False) -> Found:
     return Found(name, where, splits, images[0], label, superclass)
 
 
-def read(found: Found, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+def read(
+    found: Found,
+    size: int,
+    progress: Callable[[str, int, int], None] | None = None,
+    interpolation: str = "bilinear",
+) -> Photos:
     """Decode the images; those without a label do not count.
 
     Args:
         found: which images.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
+        interpolation: ``bilinear`` or ``bicubic``.
     """
     import datasets
 
@@ -115,6 +121,7 @@ def read(found: Found, size: int, progress: Callable[[str, int, int], None] | No
         len(rows),
         size,
         progress and partial(progress, f"decoding hf:{found.name}"),
+        interpolation,
     )
     class_names, superclass = _names(found)
     return Photos(
