@@ -181,7 +181,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
 
 
 def _pretrained(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
-    """Whether the method comes with weights that were trained elsewhere, as what it says of its rows tells."""
+    """Whether the method comes with weights of a training elsewhere, as its marks say."""
     name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
     return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
 

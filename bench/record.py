@@ -172,6 +172,7 @@ class Record(_Part):
         trained: False if the weights were evaluated as they came.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
+        left_out_images: those that could not be read.
         metrics: key to metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name to metric key to metric.
         constant_answer: metric key to what always giving the same answer would score.
@@ -203,6 +204,7 @@ class Record(_Part):
     weights: Sha256 | None = None
     dataset: str
     fingerprint: Sha256
+    left_out_images: Count = 0
     split: str
     seed: Count
     classes: SplitCounts

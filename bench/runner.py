@@ -256,6 +256,7 @@ def make_record(
         weights=prepared.weights_sha256,
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
+        left_out_images=prepared.data.left_out,
         split=split.name,
         seed=config.seed,
         classes=SplitCounts(

@@ -21,7 +21,7 @@ SIZE, EACH = 160, 24  # test_resnet's size; images per class
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """Photos of fine stripes or dots, the same noise when seen at 32 pixels; and weights of two small networks."""
+    """Photos of fine stripes or dots, noise when seen at 32 pixels; and weights of two small networks."""
     place = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     lines = np.arange(SIZE) % 2

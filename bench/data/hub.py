@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from bench.data.cache import stamps
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
 from bench.files import is_folder, without_tilde
@@ -42,9 +43,10 @@ class Found:
     superclass: str | None
 
     def key(self, size: int) -> str:
-        """What the decoded images depend on: `datasets`' own fingerprint of each split, and the size."""
+        """What the decoded images depend on: `datasets`' own fingerprint of each split, files, the size."""
         prints = {split: data._fingerprint for split, data in self.splits.items()}
-        return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints}"
+        files = stamps(sorted(Path(self.where).rglob("*"))) if is_folder(Path(self.where)) else []
+        return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints} {files}"
 
 
 def find(name: str, offline: bool = False) -> Found:
@@ -106,6 +108,9 @@ def read(
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
         interpolation: ``bilinear`` or ``bicubic``.
+
+    Raises:
+        UserError: an image cannot be read for a reason that may pass.
     """
     import datasets
 
@@ -117,6 +122,8 @@ def read(
         if label is not None and label >= 0  # hidden test labels are -1
     ]
     images, unreadable = decode_photos(
+        f"hf:{found.name}",
+        lambda index: f"{rows[index][1]} row {rows[index][2]}",
         lambda index: _file(rows[index][0][rows[index][2]][found.image]),
         len(rows),
         size,
@@ -130,7 +137,7 @@ def read(
         np.array([label for *_, label in rows], dtype=np.int64),
         np.array([split == "test" for _, split, _, _ in rows]) if "test" in found.splits else None,
         class_names,
-        {index: f"{rows[index][1]} row {rows[index][2]} ({reason})" for index, reason in unreadable.items()},
+        unreadable,
         superclass,
     )
 

@@ -27,6 +27,8 @@ class ImageSet:
         part: one per class, base, validation or novel, as the source divides its classes; the empty
             string where it does not.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
+        left_out: how many of the source's images are not here because they cannot be read.
+        left_out_first: the first of these, file and reason.
     """
 
     name: str
@@ -38,6 +40,8 @@ class ImageSet:
     superclass: tuple[str, ...]
     part: tuple[str, ...]
     fingerprint: str
+    left_out: int = 0
+    left_out_first: tuple[str, ...] = ()
 
     @classmethod
     def build(

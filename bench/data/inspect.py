@@ -29,10 +29,10 @@ def info(
     Returns:
         Plain values: ``name``, ``where``, ``cache_file``, ``images``, ``held_out``, ``classes``,
         ``superclasses``, ``image_shape`` (``[3, H, W]``), ``images_per_class`` (``min``, ``max``),
-        ``fingerprint`` and ``duplicates`` (see `duplicates`).
+        ``left_out`` (images that cannot be read), ``fingerprint`` and ``duplicates`` (see `duplicates`).
     """
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
-    data = cache.open_or_build(source.key, source.decode)
+    data = sources.open_source(source, dataset)
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
     return {
         "name": dataset,
@@ -44,6 +44,7 @@ def info(
         "superclasses": len(set(data.superclass) - {""}),
         "image_shape": list(data.images.shape[1:]),
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
+        "left_out": data.left_out,
         "fingerprint": data.fingerprint,
         "duplicates": duplicates(data),
     }
@@ -163,7 +164,7 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
     if fresh is None:
         return []
     differ = [name for name in cache.TENSORS if not torch.equal(getattr(cached, name), getattr(fresh, name))]
-    for name in ("class_names", "superclass", "part", "fingerprint"):
+    for name in ("class_names", "superclass", "part", "fingerprint", "left_out", "left_out_first"):
         if getattr(cached, name) != getattr(fresh, name):
             differ.append(name)
     return [f"{path}: differs from the images it was made of in {', '.join(differ)}"] if differ else []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -22,9 +22,19 @@ DECODING = 1
 # Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CHUNK = 32  # images a thread takes at a time
+MOST_NAMED = 3  # of the images that cannot be read
+
+PASSING = {
+    errno.EACCES, errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV,
+    errno.ENOMEM, errno.ENOTCONN, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
+"""Reasons of the system not to read a file that say nothing of its content."""
 
 
 def decode_photos(
+    dataset: str,
+    name_of: Callable[[int], str],
     open_file: Callable[[int], Path | IO[bytes]],
     count: int,
     size: int,
@@ -34,6 +44,8 @@ def decode_photos(
     """Decode `count` images in all cores' threads.
 
     Args:
+        dataset: its name, for messages.
+        name_of: index -> what the image is called.
         open_file: index -> the encoded image; may raise.
         count: N.
         size: height and width of the result, in pixels.
@@ -41,7 +53,10 @@ def decode_photos(
         interpolation: ``bilinear`` or ``bicubic``.
 
     Returns:
-        uint8 ``[N, 3, size, size]``, zeros where an image cannot be read, and index -> reason for these.
+        uint8 ``[N, 3, size, size]``, zeros where an image is damaged, and index -> name and reason for these.
+
+    Raises:
+        UserError: an image cannot be read for a reason that may pass, so that leaving it out would be wrong.
     """
     images = np.zeros((count, 3, size, size), dtype=np.uint8)
     unreadable: dict[int, str] = {}
@@ -52,7 +67,13 @@ def decode_photos(
                 images[index] = to_square(open_file(index), size, interpolation)
             # Pillow lets through whatever a damaged file makes its parsers raise.
             except Exception as error:
-                unreadable[index] = " ".join(str(error).split()) or type(error).__name__
+                reason = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, MemoryError):
+                    raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
+                if isinstance(error, OSError) and error.errno in PASSING:
+                    problem = f"{name_of(index)} cannot be read now ({error.strerror}); nothing was left out"
+                    raise UserError("--dataset", dataset, problem) from None
+                unreadable[index] = f"{name_of(index)} ({reason})"
         return min(start + CHUNK, count)
 
     # Pillow warns about oddities in files that it reads all the same.
@@ -118,7 +139,7 @@ class Photos:
 
 
 def image_set(photos: Photos) -> ImageSet:
-    """Leave out the unreadable images, and say so on stderr.
+    """Leave out the unreadable images, and count them.
 
     Where nothing is held out, a sixth of each class is: the images with the lowest pixel digests.
 
@@ -126,14 +147,10 @@ def image_set(photos: Photos) -> ImageSet:
         UserError: more than half of the images cannot be read, or a class keeps fewer than two.
     """
     images, labels, held_out, names = photos.images, photos.labels, photos.held_out, photos.class_names
-    summary = ""
-    if photos.unreadable:
-        first = "; ".join(list(photos.unreadable.values())[:3]) + (
-            "; ..." if len(photos.unreadable) > 3 else ""
-        )
-        summary = f"{len(photos.unreadable)} of {len(images)} images cannot be read: {first}"
-        if 2 * len(photos.unreadable) > len(images):
-            raise UserError("--dataset", photos.name, summary)
+    left_out, first = len(photos.unreadable), tuple(photos.unreadable.values())[:MOST_NAMED]
+    if left_out:
+        if 2 * left_out > len(images):
+            raise UserError("--dataset", photos.name, left_out_line(left_out, len(images), first))
         kept = np.delete(np.arange(len(images)), list(photos.unreadable))
         images, labels = images[kept], labels[kept]
         held_out = None if held_out is None else held_out[kept]
@@ -143,9 +160,14 @@ def image_set(photos: Photos) -> ImageSet:
         raise UserError("--dataset", photos.name, f"classes with fewer than 2 readable images: {listed}")
     if held_out is None:
         held_out = lowest_sixth(images, labels)
-    if summary:
-        print(f"warning: {photos.name}: left out {summary}", file=sys.stderr)
-    return ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
+    data = ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
+    return replace(data, left_out=left_out, left_out_first=first)
+
+
+def left_out_line(count: int, of: int, first: Sequence[str]) -> str:
+    """How many images cannot be read, and which are the first of them."""
+    named = "; ".join(first) + ("; ..." if count > len(first) else "")
+    return f"{count} of {of} images cannot be read: {named}"
 
 
 def lowest_sixth(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data.names import check_dataset
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.files import is_file, without_tilde
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
@@ -31,7 +31,7 @@ DATASETS = {
 IMAGE_SIZES = range(8, 1025)
 DEFAULT_IMAGE_SIZE = 32
 RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
-"""Kinds of data sets that come in any size, and the largest size that may hold more detail: Omniglot's own."""
+"""Kinds of data sets that are resized when loaded, and the largest useful size: Omniglot's is its own."""
 
 Progress = Callable[[str, int, int], None]
 Examined = tuple["ImageSet | None", list[str]]
@@ -79,8 +79,6 @@ def load(
     Raises:
         UserError: no such data set, or it cannot be had or read.
     """
-    from bench.data import cache
-
     source = locate(
         dataset,
         root,
@@ -89,8 +87,24 @@ def load(
         offline=offline,
         progress=progress,
     )
+    return open_source(source, dataset)
+
+
+def open_source(source: Source, dataset: str) -> ImageSet:
+    """The images of a data set that was found; those that had to be left out are counted on stderr."""
+    from bench.data import cache
+    from bench.data.photos import left_out_line
+
+    try:
+        data = cache.open_or_build(source.key, source.decode)
+    except MemoryError:
+        lower = ", or lower --image-size" if dataset.partition(":")[0] in RESIZED else ""
+        raise UserError("--dataset", dataset, f"out of memory; free some{lower}") from None
+    if data.left_out:
+        summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
+        print(f"warning: {one_line(dataset)}: left out {one_line(summary)}", file=sys.stderr)
     # The cache may have been filled under another name for the same files.
-    return replace(cache.open_or_build(source.key, source.decode), name=dataset)
+    return replace(data, name=dataset)
 
 
 def locate(

@@ -1,5 +1,6 @@
 """Folders of images: layouts, formats, damage."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -259,8 +260,74 @@ def test_unreadable_images_are_left_out_and_named(pictures, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "left out 4 of 10 images" in message
     assert all(f"a/00{i}.png (" in message for i in range(3)) and "a/003.png" not in message
-    load(pictures)
-    assert capsys.readouterr().err == ""
+    assert data.left_out == 4 and len(data.left_out_first) == 3
+    # The cache serves the images now, and those that are not there are still counted.
+    assert load(pictures).left_out == 4
+    assert capsys.readouterr().err == message
+
+
+def test_a_file_replaced_by_another_of_its_name_size_and_time(pictures):
+    """As tools that copy and unpack make them: the old pixels are not served."""
+    fill(pictures / "a", 2, suffix=".bmp")
+    fill(pictures / "b", 2, first=10, suffix=".bmp")
+    first = load(pictures)
+    replaced, times = pictures / "a" / "000.bmp", (pictures / "a" / "000.bmp").stat()
+    Image.fromarray(random_pixels(99)).save(pictures / "new.bmp")
+    (pictures / "new.bmp").replace(replaced)
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert replaced.stat().st_size == times.st_size and replaced.stat().st_mtime_ns == times.st_mtime_ns
+    second = load(pictures)
+    assert second.fingerprint != first.fingerprint
+    replaced.write_bytes((pictures / "a" / "001.bmp").read_bytes())  # the same inode, written in place
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert load(pictures).fingerprint not in (first.fingerprint, second.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        *((OSError(code, os.strerror(code)), f"cannot be read now ({os.strerror(code)})") for code in (
+            errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM
+        )),
+        (MemoryError(), "out of memory at "),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_not_damage(pictures, monkeypatch, error, said):
+    """Such a run stops and leaves nothing in the cache, so that the next one has all images."""
+    fill(pictures / "a", 8)
+    fill(pictures / "b", 2, first=10)
+
+    def fails(file, **options):
+        if Path(file).name == "005.png":
+            raise error
+        return opened(file, **options)
+
+    opened = Image.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fails)
+        message = refused(pictures)
+    assert said in message and "a/005.png" in message
+    data = load(pictures)
+    assert len(data) == 10 and data.left_out == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux")
+def test_an_input_output_error_of_the_system(pictures):
+    fill(pictures / "a", 8)
+    fill(pictures / "b", 2, first=10)
+    (pictures / "a" / "100.png").symlink_to("/proc/self/mem")  # nothing is mapped where it begins
+    assert "a/100.png cannot be read now (Input/output error)" in refused(pictures)
+
+
+def test_no_memory_for_all_images(pictures, monkeypatch):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageSet, "build", fails)
+    assert "out of memory; free some, or lower --image-size" in refused(pictures)
 
 
 def test_mostly_unreadable_is_refused(pictures):
