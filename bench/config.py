@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bench import PROTOCOL_VERSION
+from bench.data.names import canonical
 from bench.errors import UserError, one_of
 from bench.files import is_file
 from bench.hyperparameters import checked, what_is_allowed
@@ -52,7 +53,7 @@ class RunConfig(BaseModel):
 
     method: str
     preset: str = "standard"
-    dataset: str = "cifar100"
+    dataset: Annotated[str, AfterValidator(canonical)] = "cifar100"
     split: str = "90-10"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     backbone: str = ""

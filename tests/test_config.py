@@ -283,6 +283,16 @@ def test_the_run_id_is_readable_and_another_for_whatever_changes_a_number():
     assert run_id(weights="00" * 32) == resolved(weights="a.pt").run_id(FINGERPRINT, "00" * 32)
 
 
+def test_the_run_id_of_a_folder_does_not_depend_on_its_spelling():
+    found = [
+        resolved(dataset=f"folder:{place}")
+        for place in ("T", "T/", "./T", "T/.", "../T", "~/T", "./~T", "~T")
+    ]
+    assert [one.dataset for one in found[:4]] == ["folder:T"] * 4
+    assert len({one.run_id(FINGERPRINT, None) for one in found[:4]}) == 1
+    assert len({one.dataset for one in found[3:]}) == 5
+
+
 def test_the_run_id_of_a_folder_is_a_file_name():
     name = resolved(dataset="folder:/a b/ü?*/" + "x" * 300).run_id(FINGERPRINT, None)
     assert len(name) < 200 and set(name) <= set(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.cache import stamp
+from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
 from bench.files import is_file, is_folder
@@ -73,6 +74,7 @@ def scan(path: Path) -> Listing:
         names = sorted(classes)
     if garbled := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
         raise UserError("--dataset", f"folder:{path}", f"class name {garbled[0]!r} is not UTF-8")
+    check_classes(names, f"folder:{path}")
     if len(names) < 2:
         raise UserError(
             "--dataset", f"folder:{path}", f"{len(names)} classes in it, at least 2 needed; {LAYOUT}"

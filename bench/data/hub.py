@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from bench.data.cache import stamps
+from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
 from bench.files import is_folder, without_tilde
@@ -90,6 +91,7 @@ def find(name: str, offline: bool = False) -> Found:
         columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
         raise _refused(name, f"needs a column of type Image and one of type ClassLabel; it has {columns}")
     label = next((column for column in LABEL_COLUMNS if column in labels), labels[0])
+    check_classes(features[label].names, f"hf:{name}")
     superclass = SUPERCLASS_COLUMN if SUPERCLASS_COLUMN in labels and label != SUPERCLASS_COLUMN else None
     where = str(local) if local.is_dir() else f"the Hugging Face hub, {name}"
     return Found(name, where, splits, images[0], label, superclass)

@@ -35,7 +35,7 @@ def info(
     data = sources.open_source(source, dataset)
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
     return {
-        "name": dataset,
+        "name": data.name,
         "where": source.where,
         "cache_file": str(cache.path_of(source.key)),
         "images": len(data),

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.names import check_dataset
+from bench.data.names import canonical, check_dataset
 from bench.errors import UserError, one_line
 from bench.files import is_file, without_tilde
 
@@ -104,7 +104,7 @@ def open_source(source: Source, dataset: str) -> ImageSet:
         summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
         print(f"warning: {one_line(dataset)}: left out {one_line(summary)}", file=sys.stderr)
     # The cache may have been filled under another name for the same files.
-    return replace(data, name=dataset)
+    return replace(data, name=canonical(dataset))
 
 
 def locate(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.data.images import ImageSet
-from bench.data.names import OWN, PUBLISHED, parse_ratio
+from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, told_apart
 from bench.data.published_splits import CIFAR_FS, FC100
 from bench.errors import UserError, one_of
 
@@ -114,23 +114,29 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise UserError(flag, path, f"is no CSV file: {error}") from None
-    if not rows or not {"class", "part"} <= set(rows[0][1]):
+    header = list(reader.fieldnames or ())
+    if not rows or not {"class", "part"} <= set(header):
         raise UserError(flag, path, "needs a header line `class,part` and a line for each class")
-    ids = {name: i for i, name in enumerate(data.class_names)}
+    for column in ("class", "part"):
+        if header.count(column) > 1:
+            raise UserError(flag, path, f"has {header.count(column)} columns {column}; must have one")
+    ids = {class_key(name): i for i, name in enumerate(data.class_names)}
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for line, row in rows:
         name, part = (row["class"] or "").strip(), (row["part"] or "").strip()
-        if name not in ids:
-            raise UserError(
-                flag, path, f"line {line}: {data.name} has no class {name!r}; {one_of(name, ids)}"
-            )
+        key = class_key(name)
+        if key not in ids:
+            known = one_of(name, data.class_names)
+            raise UserError(flag, path, f"line {line}: {data.name} has no class {name!r}; {known}")
         if part not in PARTS:
             raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
-        if name in seen:
-            raise UserError(flag, path, f"line {line}: class {name!r} is listed twice")
-        seen.add(name)
-        parts[part].append(ids[name])
+        if key in seen:
+            again, first = told_apart(name, seen[key])
+            as_well = "" if again == first else f", first as {first}"
+            raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
+        seen[key] = name
+        parts[part].append(ids[key])
     if len(parts["base"]) < 2:
         raise UserError(flag, path, "needs at least 2 base classes")
     for part in ("validation", "novel"):

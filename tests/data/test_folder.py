@@ -337,6 +337,36 @@ def test_mostly_unreadable_is_refused(pictures):
     assert "4 of 6 images cannot be read: a/000.png" in refused(pictures)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("Cat", "cat"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("\u00e9", "e\u0301")],
+)
+@pytest.mark.parametrize("places", [("train", "test"), ("", "")])
+def test_two_names_of_one_class_are_refused(pictures, names, places):
+    """They would be two classes, of which one may be base and the other novel."""
+    for first, (place, name) in enumerate(zip(places, names, strict=True)):
+        fill(pictures / place / name, 2, first=10 * first)
+        fill(pictures / place / "dog", 2, first=10 * first + 5)
+    message = refused(pictures)
+    assert all(ascii(name) in message or repr(name) in message for name in names)
+
+
+def test_characters_may_differ_in_case_alone(pictures):
+    for first, name in enumerate(("a", "A", "x2", "x\u00b2")):
+        fill(pictures / name, 2, first=10 * first)
+    assert load(pictures).class_names == ("A", "a", "x2", "x\u00b2")
+
+
+def test_one_folder_has_one_name(pictures, monkeypatch):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    monkeypatch.chdir(pictures.parent)
+    names = {sources.load(f"folder:{place}", image_size=SIZE).name for place in (
+        "pictures", "pictures/", "./pictures", ".//pictures/."
+    )}  # fmt: skip
+    assert names == {"folder:pictures"}
+
+
 def test_a_class_without_enough_readable_images_is_refused(pictures):
     fill(pictures / "a", 4)
     fill(pictures / "b", 9, first=10)

@@ -264,6 +264,13 @@ def test_a_csv_without_validation_classes(folder, tmp_path):
     assert re.fullmatch(r"mine\.csv@[0-9a-f]{8}", split.name)
 
 
+def test_a_csv_in_another_case_or_unicode_form(tmp_path):
+    data = random_set(4, 6)
+    data = dataclasses.replace(data, class_names=("Cat", "caf\u00e9", "dog", "owl"))
+    split = resolve(data, csv(tmp_path, "class,part\ncat,base\nCAFE\u0301,base\ndog,novel\nowl,novel\n"))
+    assert (split.base, split.novel) == ((0, 1), (2, 3))
+
+
 def test_a_csv_with_validation_classes(folder, tmp_path):
     path = csv(tmp_path, GOOD + "c4,validation\nc5,validation\n")
     split = resolve(folder, path)
@@ -290,6 +297,9 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         (GOOD + "c3,nowel\n", "line 7: part 'nowel'; did you mean novel? allowed: base, validation, novel"),
         (GOOD + "c3\n", "line 7: part ''; allowed: base, validation, novel"),
         (GOOD + "c0,novel\n", "line 7: class 'c0' is listed twice"),
+        (GOOD + "C0,novel\n", "line 7: class 'C0' is listed twice, first as 'c0'"),
+        ("class,part,class\nc0,base,c1\n", "has 2 columns class; must have one"),
+        ("part,class,part\nbase,c0,novel\n", "has 2 columns part; must have one"),
         (GOOD.replace("class,part\n", ""), "needs a header line `class,part` and a line for each class"),
         ("class,part\n", "needs a header line `class,part` and a line for each class"),
         ("", "needs a header line `class,part` and a line for each class"),
@@ -305,6 +315,9 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         "unknown part",
         "no part",
         "twice",
+        "twice, in another case",
+        "two columns of classes",
+        "two columns of parts",
         "no header",
         "header only",
         "empty",
