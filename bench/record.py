@@ -108,6 +108,7 @@ class SplitCounts(_Part):
     base_test_images: Count
     novel_images: Count
     novel_dropped_duplicates: Count
+    dropped_copies: Count = 0
 
 
 class EpisodeInfo(_Part):

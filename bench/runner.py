@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from bench import PROTOCOL_VERSION, __version__, environment, failures, records
 from bench.config import RunConfig, method_info
+from bench.data.inspect import remarks
 from bench.errors import UserError
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
@@ -202,6 +203,7 @@ def describe(prepared: Prepared) -> str:
         f"{len(split.novel)} novel classes",
     ]
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
+    dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
     size = backbones.parameter_count(method.backbone)
     training = f"{config.hyperparameters['steps']:,} steps" if config.train else "none (--no-train)"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
@@ -209,6 +211,7 @@ def describe(prepared: Prepared) -> str:
     lines = {
         "run": prepared.run_id,
         "data": f"{prepared.data.name}, {len(prepared.data):,} images",
+        "has": remarks(prepared.data),
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
         "code": f"of {info.source} is run, with all that you may do" if info.source.endswith(".py") else "",
@@ -268,6 +271,7 @@ def make_record(
             base_test_images=len(split.base_test),
             novel_images=len(split.novel_images),
             novel_dropped_duplicates=split.dropped,
+            dropped_copies=split.copies,
         ),
         metrics=_metrics(evaluation.metrics),
         per_class={name: _metrics(own) for name, own in evaluation.per_class.items()},

@@ -163,14 +163,18 @@ def test_one_image_among_many_is_left_out_and_named(workspace, name):
 def test_every_run_says_how_many_and_the_record_holds_it(workspace):
     write_images(Path("photos"), 8, 20)
     Path("photos", "class1", "bad.png").write_bytes(b"spoilt")
+    Path("photos", "class7", "copy.png").write_bytes(Path("photos", "class7", "00.png").read_bytes())
     save_file(build("conv4").state_dict(), "weights.safetensors")
     command = ["run", "--method", "nearest_centroid", "--dataset", "folder:photos", "--split", "50-50"]
     command += ["--preset", "smoke", "--weights", "weights.safetensors", "--no-train", "--device", "cpu"]
     for _ in range(2):
         answer = bench(*command, "--overwrite")
         assert answer.code == 0, answer.err
-        assert "warning: folder:photos: left out 1 of 161 images cannot be read: class1/bad.png" in answer.err
-        assert records.read(Path(answer.out.splitlines()[-1])).left_out_images == 1
+        assert "warning: folder:photos: left out 1 of 162 images cannot be read: class1/bad.png" in answer.err
+        assert "has       1 copies within a class\n" in answer.err
+        record = records.read(Path(answer.out.splitlines()[-1]))
+        assert record.left_out_images == record.classes.dropped_copies == 1
+        assert record.pools["novel"]["class7"] == 20
 
 
 def test_many_are_counted_and_verify_names_each(workspace):

@@ -124,6 +124,7 @@ def read(path: Path) -> ImageSet:
         superclass=tuple(json.loads(about["superclass"])),
         part=tuple(json.loads(about["part"])),
         fingerprint=about["fingerprint"],
+        one_colour=int(about["one_colour"]),
         left_out=int(about["left_out"]),
         left_out_first=tuple(json.loads(about["left_out_first"])),
     )
@@ -138,6 +139,7 @@ def _write(path: Path, data: ImageSet) -> None:
         "superclass": json.dumps(data.superclass),
         "part": json.dumps(data.part),
         "fingerprint": data.fingerprint,
+        "one_colour": str(data.one_colour),
         "left_out": str(data.left_out),
         "left_out_first": json.dumps(data.left_out_first),
     }

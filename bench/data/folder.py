@@ -161,4 +161,5 @@ def read(
         None if listing.held_out is None else np.array(listing.held_out, dtype=bool),
         listing.class_names,
         unreadable,
+        listing.files.__getitem__,
     )

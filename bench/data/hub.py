@@ -123,9 +123,13 @@ def read(
         for row, label in enumerate(table[found.label])
         if label is not None and label >= 0  # hidden test labels are -1
     ]
+
+    def name_of(index: int) -> str:
+        return f"{rows[index][1]} row {rows[index][2]}"
+
     images, unreadable = decode_photos(
         f"hf:{found.name}",
-        lambda index: f"{rows[index][1]} row {rows[index][2]}",
+        name_of,
         lambda index: _file(rows[index][0][rows[index][2]][found.image]),
         len(rows),
         size,
@@ -140,6 +144,7 @@ def read(
         np.array([split == "test" for _, split, _, _ in rows]) if "test" in found.splits else None,
         class_names,
         unreadable,
+        name_of,
         superclass,
     )
 

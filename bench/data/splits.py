@@ -31,6 +31,8 @@ class Split:
         base_test: int64 held-out images of base classes; empty where all of them train.
         novel_images: int64, the novel pool.
         dropped: novel images left out because their pixels also occur among the training images.
+        copies: images left out of the parts that are measured on, because their class has the same pixels
+            there already: a copy would answer for its original.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Split:
     base_test: torch.Tensor
     novel_images: torch.Tensor
     dropped: int
+    copies: int
 
 
 def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
@@ -151,29 +154,40 @@ def _with_images(
     data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], flag: str, *, all_base_train: bool
 ) -> Split:
     labels, held_out = data.labels.numpy(), data.held_out.numpy()
+    digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
+    copies = 0
+
+    def distinct(index: np.ndarray) -> np.ndarray:
+        """One of each set of identical images of a class; in canonical order they are neighbours."""
+        nonlocal copies
+        again = (labels[index[1:]] == labels[index[:-1]]) & (digests[index[1:]] == digests[index[:-1]])
+        copies += int(again.sum())
+        return np.delete(index, 1 + np.flatnonzero(again))
+
     in_base = np.isin(labels, parts["base"])
     novel = np.flatnonzero(np.isin(labels, parts["novel"]))
     empty = np.empty(0, dtype=np.int64)
     if all_base_train:
         train, base_test = np.flatnonzero(in_base), empty
-        validation = np.flatnonzero(np.isin(labels, parts["validation"]))
+        validation = distinct(np.flatnonzero(np.isin(labels, parts["validation"])))
     else:
         train = np.flatnonzero(in_base & ~held_out)
-        halves = [np.flatnonzero((labels == c) & held_out) for c in parts["base"]]
+        halves = [distinct(np.flatnonzero((labels == c) & held_out)) for c in parts["base"]]
         # Images of a class are in digest order, so the first half has the lowest digests.
         validation = np.concatenate([half[: len(half) // 2] for half in halves])
         base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
     counts = np.bincount(labels[train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
         raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no image to train on")
-    digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
     keep = ~np.isin(digests[novel], digests[train])
+    dropped = int((~keep).sum())
     return Split(
         name=name,
         **parts,
         train=torch.from_numpy(train),
         validation_images=torch.from_numpy(validation),
         base_test=torch.from_numpy(base_test),
-        novel_images=torch.from_numpy(novel[keep]),
-        dropped=int((~keep).sum()),
+        novel_images=torch.from_numpy(distinct(novel[keep])),
+        dropped=dropped,
+        copies=copies,
     )

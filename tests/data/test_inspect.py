@@ -1,6 +1,7 @@
 """What `data info` and `data verify` find."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from bench.data import cache, cifar100, glyphs, inspect, sources
 from bench.data.images import ImageSet
+from bench.data.inspect import remarks
 from bench.errors import UserError
 
 
@@ -30,6 +32,13 @@ def published(monkeypatch) -> Content:
     prints = ImageSet.build("x", images, content.fine, content.fine > 9, cifar100.FINE_NAMES).fingerprint
     monkeypatch.setattr(cifar100, "FINGERPRINT", prints)
     return content
+
+
+def of_colours(*colours: int) -> Image.Image:
+    """Two halves, so that it is of no single colour."""
+    made = Image.new("RGB", (9, 9), (*colours, 0))
+    made.paste((*colours, 200), (0, 0, 4, 9))
+    return made
 
 
 def build(pixels: list[int], labels: list[int], held_out: list[int]) -> ImageSet:
@@ -102,6 +111,7 @@ def test_info_of_cifar100(tmp_path):
         "image_shape": [3, 32, 32],
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
         "left_out": 0,
+        "one_colour": 0,
         "fingerprint": data.fingerprint,
         "duplicates": {**inspect.duplicates(data), "within_class": {"groups": 1, "images": 2}},
     }
@@ -226,7 +236,7 @@ def test_unreadable_files_of_a_folder_are_all_named(tmp_path):
     for name in ("a", "b"):
         (own / name).mkdir(parents=True)
         for i in range(8):
-            Image.new("RGB", (9, 9), (i, ord(name), 0)).save(own / name / f"{i}.png")
+            of_colours(i, ord(name)).save(own / name / f"{i}.png")
     dataset = f"folder:{own}"
     assert inspect.verify(dataset) == []
     for i in range(4):
@@ -238,6 +248,28 @@ def test_unreadable_files_of_a_folder_are_all_named(tmp_path):
     lines = inspect.verify(dataset)
     assert len(lines) == 9
     assert lines[8] == f"--dataset {dataset}: classes with fewer than 2 readable images: b (0)"
+
+
+def test_images_that_show_nothing_and_copies_are_named(tmp_path, capsys):
+    own = tmp_path / "own"
+    for number, name in enumerate(("a", "b")):
+        (own / name).mkdir(parents=True)
+        for i in range(6):
+            of_colours(i, number).save(own / name / f"{i}.png")
+    dataset = f"folder:{own}"
+    assert remarks(sources.load(dataset)) == "" and inspect.info(dataset)["one_colour"] == 0
+    Image.new("RGB", (9, 9), "red").save(own / "a" / "red.png")
+    shutil.copy(own / "a" / "1.png", own / "a" / "again.png")
+    shutil.copy(own / "a" / "2.png", own / "b" / "other.png")
+    assert inspect.verify(dataset) == [
+        f"{dataset}: a/again.png has the pixels of a/1.png",
+        f"{dataset}: a/red.png is of one colour",
+        f"{dataset}: b/other.png has the pixels of a/2.png, of another class",
+    ]
+    found = "1 images of one colour, 2 images shared by classes, 1 copies within a class"
+    assert remarks(sources.load(dataset)) == found == remarks(sources.load(dataset))  # cached too
+    facts = inspect.info(dataset)
+    assert facts["one_colour"] == 1 and facts["duplicates"]["within_class"] == {"groups": 1, "images": 2}
 
 
 def test_cached_glyphs_are_compared_with_new_ones(monkeypatch):

@@ -221,6 +221,32 @@ def test_duplicates_of_training_images_leave_the_novel_pool(folder):
     assert_pool(data, split, images=24, copies=1)
 
 
+def test_copies_within_a_class_stand_on_no_two_sides_of_an_episode(tmp_path):
+    """Three copies of each image of noise: a copy in the support set would answer for a query."""
+    rng = np.random.default_rng(0)
+    one_each = rng.integers(0, 256, (10, 6, 3, 8, 8), dtype=np.uint8)
+    images = np.repeat(one_each, 3, axis=1).reshape(-1, 3, 8, 8)
+    labels, held_out = np.repeat(np.arange(10), 18), np.tile(np.repeat([False, True], [6, 12]), 10)
+    data = ImageSet.build("copies", images, labels, held_out, [f"c{c}" for c in range(10)])
+    split = resolve(data, "50-50")
+    measured = torch.cat([split.validation_images, split.base_test, split.novel_images])
+    pixels = [data.images[i].numpy().tobytes() for i in measured]
+    assert len(set(pixels)) == len(pixels) == 5 * 4 + 5 * 6
+    assert len(split.validation_images) == len(split.base_test) == 5 * 2
+    assert len(split.train) == 5 * 6 and (split.copies, split.dropped) == (5 * 8 + 5 * 12, 0)
+    lines = ["class,part", *(f"c{c},{('base', 'validation', 'novel')[c // 4]}" for c in range(10))]
+    own = resolve(data, csv(tmp_path, "\n".join(lines)))
+    assert len(own.validation_images) == 4 * 6 and len(own.novel_images) == 2 * 6
+
+
+@pytest.mark.parametrize(
+    "spec", [*(f"{base}-{100 - base}" for base in range(10, 100, 10)), "cifar-fs", "fc100"]
+)
+def test_cifar100_s_pools_hold_no_copies_within_a_class(cifar100, spec):
+    """So that leaving copies out has changed no record."""
+    assert resolve(cifar100, spec).copies == 0
+
+
 def test_published_splits_go_by_position_elsewhere(hundred):
     split = resolve(hundred, "fc100")
     assert_sound(hundred, split)
