@@ -89,7 +89,10 @@ WHAT, OWN, WHERE, HOW = (
 
 Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
 DATA_ROOT = "Where data sets lie; else $FEWSHOT_DATA, else the user's cache folder."
-IMAGE_SIZE = "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized."
+IMAGE_SIZE = (
+    "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized; pretrained models"
+    " of timm get images of their own size."
+)
 NO_DOWNLOAD = "Never download."
 DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
 ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from bench.data.names import canonical
 from bench.errors import UserError, one_of
 from bench.files import is_file
 from bench.hyperparameters import checked, what_is_allowed
@@ -26,6 +27,7 @@ PRESETS = {
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # of a setting whose flags leave them out
+EXTERNAL = "external data"  # the mark of rows whose weights have seen other images
 STANDARD_SETTINGS = ((5, 1), (5, 5), (5, 10))  # way and shot that runs measure anyway
 
 Positive = Annotated[int, Field(ge=1)]
@@ -41,14 +43,14 @@ class RunConfig(BaseModel):
             that was measured otherwise.
         weights: file of starting weights; train: False to evaluate them as they are.
         way, shot, query, episodes: one setting more, of the user's own; all None for none.
-        image_size: for image folders.
+        image_size: of images that are resized when they are loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     method: str
     preset: str = "standard"
-    dataset: str = "cifar100"
+    dataset: Annotated[str, AfterValidator(canonical)] = "cifar100"
     split: str = "90-10"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     backbone: str = ""
@@ -56,7 +58,7 @@ class RunConfig(BaseModel):
     train: bool = True
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=8, le=512)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     way: Annotated[int, Field(ge=2)] | None = None
     shot: Positive | None = None
     query: Positive | None = None
@@ -141,11 +143,21 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
+    if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
+        setting = info.marked_when.get(EXTERNAL)
+        ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
+        raise UserError(flag("train"), "", f"needs trained weights: {ways}")
     try:
         return RunConfig(**(values | own), overrides=overrides | _changed_standard(values | own))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None
+
+
+def _pretrained(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
+    """Whether the method comes with weights of a training elsewhere, as its marks say."""
+    name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
+    return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
 
 
 def check_keys(given: Iterable[str], allowed: Iterable[str], flag: Callable[[str], str]) -> None:

@@ -29,6 +29,8 @@ from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
 from methods.timm_backbone import hub
 
+SOME_CLASSES = 64  # for a method that is only asked what it wants
+
 
 @dataclass(frozen=True)
 class Options:
@@ -92,12 +94,14 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     except ValueError as error:
         raise UserError("--method", config.method, str(error)) from None
 
+    config = _at_own_size(config, method_class, options.offline)
     started = time.perf_counter()
     with shown() as progress:
         data = sources.load(
             config.dataset,
             options.data_root,
             image_size=config.image_size,
+            interpolation=backbones.interpolation(config.backbone, config.image_size),
             offline=options.offline,
             progress=progress,
         )
@@ -108,16 +112,14 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     data_s = time.perf_counter() - started
 
     torch.manual_seed(config.seed)
-    backbone = _backbone(config, data)
-    try:
-        with hub(offline=True) if options.offline else nullcontext():
-            method = method_class(
-                backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
-            )
-        if config.train:
+    backbone = _backbone(config, data.images.shape[-1])
+    _check_takes(backbone, data, config)
+    method = _method(method_class, config, backbone, len(split.base), options.offline)
+    if config.train:
+        try:
             _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
-    except ValueError as error:
-        raise UserError("--method", config.method, str(error)) from None
+        except ValueError as error:
+            raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
     settings, measured, left_out = _measured(config, split, data, method)
@@ -140,10 +142,36 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     )
 
 
-def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
-    """Build it, load its weights, and see that it takes the data set's images."""
+def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:
+    """The configuration with the image size that the backbone wants, where the user has chosen none.
+
+    What the method makes of its backbone (timm's own weights, another stem) decides that size, so both are
+    built to be asked; the run's own follow when the number of base classes is known.
+    """
+    largest = sources.RESIZED.get(config.dataset.partition(":")[0])
+    if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
+        return config
+    backbone = _backbone(config)
+    _method(method_class, config, backbone, SOME_CLASSES, offline)
+    if not (size := getattr(backbone, "size", None)):
+        return config
+    return config.model_copy(update={"image_size": min(max(size), largest)})
+
+
+def _method(
+    method_class: type[Method], config: RunConfig, backbone: torch.nn.Module, classes: int, offline: bool
+) -> Method:
     try:
-        backbone = backbones.build(config.backbone, data.images.shape[-1])
+        with hub(offline=True) if offline else nullcontext():
+            return method_class(backbone, method_class.Hyperparameters(**config.hyperparameters), classes)
+    except ValueError as error:
+        raise UserError("--method", config.method, str(error)) from None
+
+
+def _backbone(config: RunConfig, image_size: int = sources.DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
+    """Build it and load its weights."""
+    try:
+        backbone = backbones.build(config.backbone, image_size)
     except (ValueError, RuntimeError) as error:
         raise UserError("--backbone", config.backbone, str(error)) from None
     if config.weights is not None:
@@ -153,13 +181,18 @@ def _backbone(config: RunConfig, data: ImageSet) -> torch.nn.Module:
                 backbones.load_weights(backbone, config.weights)
         except ValueError as error:
             raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
+    return backbone
+
+
+def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -> None:
+    """Refuse a backbone that cannot take the data set's images; leaves it in training mode."""
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, *data.images.shape[1:]))
     except (RuntimeError, AssertionError) as error:
         size = "x".join(map(str, data.images.shape[2:]))
         raise UserError("--backbone", config.backbone, f"takes no images of {size}: {error}") from None
-    return backbone.train()
+    backbone.train()
 
 
 def _measured(

@@ -111,6 +111,7 @@ class SplitCounts(_Part):
     base_test_images: Count
     novel_images: Count
     novel_dropped_duplicates: Count
+    dropped_copies: Count = 0
 
 
 class EpisodeInfo(_Part):
@@ -191,6 +192,7 @@ class Record(_Part):
         trained: False if the weights were evaluated as they came.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
+        left_out_images: those that could not be read.
         metrics: key to metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name to metric key to metric.
         constant_answer: metric key to what always giving the same answer would score.
@@ -224,6 +226,7 @@ class Record(_Part):
     weights: Sha256 | None = None
     dataset: str
     fingerprint: Sha256
+    left_out_images: Count = 0
     split: str
     seed: Count
     classes: SplitCounts

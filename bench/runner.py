@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from bench import PROTOCOL_VERSION, __version__, environment, failures, models, records
 from bench.config import RunConfig, method_info
+from bench.data.inspect import remarks
 from bench.errors import UserError
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
@@ -217,6 +218,7 @@ def describe(prepared: Prepared) -> str:
         f"{len(split.novel)} novel classes",
     ]
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
+    dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
     size = backbones.parameter_count(method.backbone)
     training = f"{config.hyperparameters['steps']:,} steps" if config.train else "none (--no-train)"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
@@ -224,6 +226,7 @@ def describe(prepared: Prepared) -> str:
     lines = {
         "run": prepared.run_id,
         "data": f"{prepared.data.name}, {len(prepared.data):,} images",
+        "has": remarks(prepared.data),
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
         "code": f"of {info.source} is run, with all that you may do" if info.source.endswith(".py") else "",
@@ -272,6 +275,7 @@ def make_record(
         weights=prepared.weights_sha256,
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
+        left_out_images=prepared.data.left_out,
         split=split.name,
         seed=config.seed,
         classes=SplitCounts(
@@ -283,6 +287,7 @@ def make_record(
             base_test_images=len(split.base_test),
             novel_images=len(split.novel_images),
             novel_dropped_duplicates=split.dropped,
+            dropped_copies=split.copies,
         ),
         metrics=_metrics(evaluation.metrics),
         per_class={name: _metrics(own) for name, own in evaluation.per_class.items()},

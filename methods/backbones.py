@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import timm_backbone
 from methods.timm_backbone import TimmBackbone
 
 
@@ -38,6 +39,16 @@ def build(name: str, image_size: int = 32) -> nn.Module:
     if name.startswith("timm:"):
         return TimmBackbone(name.removeprefix("timm:"))
     raise ValueError(f"no backbone {name!r}")
+
+
+def interpolation(name: str, image_size: int | None) -> str:
+    """How images are resized to `image_size` for a backbone: ``bilinear`` or ``bicubic``.
+
+    A function of these two alone, so that a recorded configuration gives the same pixels again.
+    """
+    if name.startswith("timm:"):
+        return timm_backbone.interpolation(name.removeprefix("timm:"), image_size)
+    return "bilinear"
 
 
 class Conv4(nn.Sequential):

@@ -18,9 +18,9 @@ class TimmBackbone(nn.Module):
     """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, dim]``.
 
     It takes images as they come while its weights are its own. Weights trained elsewhere want their
-    images as in that training: the backbone then resizes them to the size that timm names, and states the
-    `normalisation` for whoever makes the images. Models with a position for each patch have one size
-    only, and resize to it always.
+    images as in that training: the backbone then states the `size` and the `normalisation` for whoever
+    makes the images, and resizes those of another size. Models with a position for each patch have one
+    size only, and resize to it always.
 
     Args:
         name: of the model, as timm knows it, with or without the tag of its weights.
@@ -57,7 +57,7 @@ class TimmBackbone(nn.Module):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that images are resized to; None where they stay as they are."""
+        """Height and width of the images that the weights want; None if any will do."""
         needed = self.external and not self.small_stem
         return tuple(self._wants["input_size"][1:]) if needed or self._wants.get("fixed_input_size") else None
 
@@ -70,10 +70,7 @@ class TimmBackbone(nn.Module):
         """``[N, 3, H, W]`` -> ``[N, dim]``."""
         size = self.size
         if size is not None and images.shape[2:] != size:
-            mode = self._wants["interpolation"]
-            images = F.interpolate(
-                images, size, mode=mode if mode in ("bilinear", "bicubic") else "bicubic", antialias=True
-            )
+            images = F.interpolate(images, size, mode=_mode(self._wants), antialias=True)
         return self.model(images)
 
     def load_pretrained(self) -> None:
@@ -157,6 +154,26 @@ class TimmBackbone(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Take over `external`; a stem is made before weights are loaded into it."""
         self.external = bool(state[0])
+
+
+def interpolation(name: str, size: int | None) -> str:
+    """How images are brought to `size`: ``bilinear``, or ``bicubic`` where timm resizes them so for a model.
+
+    Args:
+        name: of the model, as timm knows it.
+        size: height and width in pixels; another size than the model's own is none of timm's business.
+    """
+    import timm
+
+    try:
+        wants = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such tag, which `TimmBackbone` says
+        return "bilinear"
+    return _mode(wants.to_dict()) if wants and size == max(wants.input_size[1:]) else "bilinear"
+
+
+def _mode(wants: dict) -> str:
+    return "bilinear" if wants["interpolation"] == "bilinear" else "bicubic"
 
 
 @contextmanager

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_inputs import CLASSES, EACH, refusal, write_tiny
-from command_line import bench
+from command_line import bench, write_images
 from PIL import Image
+from safetensors.torch import save_file
+
+from bench import records
+from methods.backbones import build
 
 LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,test}/<class>/<image>"
 FEW = "classes with fewer than 2 readable images:"
@@ -154,6 +158,23 @@ def test_one_image_among_many_is_left_out_and_named(workspace, name):
     assert (
         found.code == 1 and found.out.startswith("folder:images: c1/bad.png (") and found.out.count("\n") == 1
     )
+
+
+def test_every_run_says_how_many_and_the_record_holds_it(workspace):
+    write_images(Path("photos"), 8, 20)
+    Path("photos", "class1", "bad.png").write_bytes(b"spoilt")
+    Path("photos", "class7", "copy.png").write_bytes(Path("photos", "class7", "00.png").read_bytes())
+    save_file(build("conv4").state_dict(), "weights.safetensors")
+    command = ["run", "--method", "nearest_centroid", "--dataset", "folder:photos", "--split", "50-50"]
+    command += ["--preset", "smoke", "--weights", "weights.safetensors", "--no-train", "--device", "cpu"]
+    for _ in range(2):
+        answer = bench(*command, "--overwrite")
+        assert answer.code == 0, answer.err
+        assert "warning: folder:photos: left out 1 of 162 images cannot be read: class1/bad.png" in answer.err
+        assert "has       1 copies within a class\n" in answer.err
+        record = records.read(Path(answer.out.splitlines()[-1]))
+        assert record.left_out_images == record.classes.dropped_copies == 1
+        assert record.pools["novel"]["class7"] == 20
 
 
 def test_many_are_counted_and_verify_names_each(workspace):

@@ -167,7 +167,7 @@ def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
         ({"seed": 2**32}, "--seed 4294967296: must be at most 4294967295"),
         ({"seed": "0"}, "--seed 0: must be a whole number"),
         ({"image_size": 7}, "--image-size 7: must be at least 8"),
-        ({"image_size": 513}, "--image-size 513: must be at most 512"),
+        ({"image_size": 1025}, "--image-size 1025: must be at most 1024"),
         ({"way": 1, "shot": 1}, "--way 1: must be at least 2"),
         ({"way": 5, "shot": 0}, "--shot 0: must be at least 1"),
         ({"way": 5, "shot": 1, "query": 0}, "--query 0: must be at least 1"),
@@ -184,6 +184,18 @@ def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
 )
 def test_what_is_refused_and_what_is_said(given, expected):
     assert expected in problem(**given)
+
+
+def test_untrained_weights_are_not_evaluated():
+    """They would be ranked as if something had been learned."""
+    nothing = {"train": False, "sources": {"train": "--no-train"}}
+    assert problem(**nothing) == "--no-train: needs trained weights: --weights FILE"
+    either = "--no-train: needs trained weights: --weights FILE or --set pretrained=true"
+    assert problem(method="finetune", **nothing) == either
+    assert problem({"pretrained": "false"}, method="finetune", preset="paper", **nothing) == either
+    assert not resolved(method="finetune", preset="paper", train=False).train  # it begins with timm's weights
+    assert not resolved({"pretrained": "true"}, method="finetune", train=False).train
+    assert not resolved(weights="trained.pt", train=False).train
 
 
 def test_the_message_names_where_the_value_came_from():
@@ -240,12 +252,21 @@ def test_a_standard_setting_that_is_measured_otherwise_is_marked():
 
 def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
     first = resolved(
-        {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, train=False
+        {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, precision="fp32"
     )
     path = tmp_path / "config.yaml"
     path.write_text(first.to_yaml())
     again = resolve(read_yaml(path), {}, {})
     assert again == first
+
+
+def test_a_folder_has_one_name_however_it_is_spelled():
+    found = [
+        resolved(dataset=f"folder:{place}")
+        for place in ("T", "T/", "./T", "T/.", "../T", "~/T", "./~T", "~T")
+    ]
+    assert [one.dataset for one in found[:4]] == ["folder:T"] * 4
+    assert len({one.dataset for one in found[3:]}) == 5
 
 
 def test_a_method_can_be_given_as_a_file_with_or_without_its_class(mine):

@@ -101,7 +101,7 @@ def test_a_run_s_hyperparameter_wins_over_the_shared_one_and_flags_over_both(fil
 
 def test_flags_win_in_every_run(file):
     path = file("method: protonet\nruns: [{seed: 1, preset: smoke}, {seed: 2, backbone: resnet20}]")
-    grid = build(path, {"preset": "quick", "backbone": "conv4", "train": False}, {})
+    grid = build(path, {"preset": "quick", "backbone": "conv4", "weights": "trained.pt", "train": False}, {})
     assert cells(grid) == [("protonet", "90-10", 1), ("protonet", "90-10", 2)]
     assert {(one.preset, one.backbone, one.train) for one in grid} == {("quick", "conv4", False)}
 

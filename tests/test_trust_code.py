@@ -10,11 +10,13 @@ import pytest
 from bad_inputs import write_tiny
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record
+from safetensors.torch import save_file
 
 from bench import records
 from bench.config import method_info, resolve
 from bench.data import download
 from bench.errors import UserError
+from methods import backbones
 
 CODE = '''
 import os
@@ -55,11 +57,13 @@ def test_reading_about_a_method_does_not_run_it(workspace):
 
 
 def test_a_run_says_that_it_runs_the_file(workspace):
+    save_file(backbones.build("conv4").state_dict(), "weights.safetensors")
     images = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu"]
-    answer = bench("run", "--method", "mine.py", *images, "--no-train")
+    images += ["--no-train", "--weights", "weights.safetensors"]
+    answer = bench("run", "--method", "mine.py", *images)
     assert answer.code == 0 and Path("made").exists()
     assert "code      of mine.py is run, with all that you may do" in answer.err
-    plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images, "--no-train")
+    plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
     assert plain.code == 0 and "is run, with" not in plain.err
 
 

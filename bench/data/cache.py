@@ -20,7 +20,7 @@ from bench.data.images import ImageSet
 from bench.files import without_tilde
 
 # Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
-FORMAT = 2
+FORMAT = 3
 TENSORS = {"images": torch.uint8, "labels": torch.int64, "held_out": torch.bool, "digests": torch.uint8}
 
 
@@ -42,9 +42,21 @@ def path_of(key: str) -> Path:
     return directory() / f"{word}-{digest[:20]}.safetensors"
 
 
-def stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of files, by which a key tells that they are the same ones."""
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells that a file is the same one: size, times of change and inode; zeros for a dead link.
+
+    Tools that copy or unpack files set the time of modification, but not the inode's (ctime).
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0, 0)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def stamps(paths: Iterable[Path]) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and stamps of files, by which a key tells that they are the same ones."""
+    return [(path.name, stamp(path)) for path in paths]
 
 
 def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
@@ -112,6 +124,9 @@ def read(path: Path) -> ImageSet:
         superclass=tuple(json.loads(about["superclass"])),
         part=tuple(json.loads(about["part"])),
         fingerprint=about["fingerprint"],
+        one_colour=int(about["one_colour"]),
+        left_out=int(about["left_out"]),
+        left_out_first=tuple(json.loads(about["left_out_first"])),
     )
 
 
@@ -124,6 +139,9 @@ def _write(path: Path, data: ImageSet) -> None:
         "superclass": json.dumps(data.superclass),
         "part": json.dumps(data.part),
         "fingerprint": data.fingerprint,
+        "one_colour": str(data.one_colour),
+        "left_out": str(data.left_out),
+        "left_out_first": json.dumps(data.left_out_first),
     }
     temporary = path.with_suffix(".tmp")
     try:

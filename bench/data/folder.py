@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.cache import stamp
+from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
 from bench.files import is_file, is_folder
@@ -40,15 +42,9 @@ class Listing:
     held_out: list[bool] | None
 
     def key(self, size: int) -> str:
-        """What the decoded images depend on: place, size, every file's name, length and time of change."""
-        stats = []
-        for file in self.files:
-            try:
-                found = (self.path / file).stat()
-                stats.append((file, found.st_size, found.st_mtime_ns))
-            except OSError:  # a dead link
-                stats.append((file, 0, 0))
-        return f"folder {DECODING} {self.path.resolve()} {size} {self.held_out is None} {stats}"
+        """What the decoded images depend on: place, size, every file's name and stamp."""
+        stamps = [(file, stamp(self.path / file)) for file in self.files]
+        return f"folder {DECODING} {self.path.resolve()} {size} {self.held_out is None} {stamps}"
 
 
 def scan(path: Path) -> Listing:
@@ -78,6 +74,7 @@ def scan(path: Path) -> Listing:
         names = sorted(classes)
     if garbled := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
         raise UserError("--dataset", f"folder:{path}", f"class name {garbled[0]!r} is not UTF-8")
+    check_classes(names, f"folder:{path}")
     if len(names) < 2:
         raise UserError(
             "--dataset", f"folder:{path}", f"{len(names)} classes in it, at least 2 needed; {LAYOUT}"
@@ -128,25 +125,41 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def read(listing: Listing, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+def read(
+    listing: Listing,
+    size: int,
+    progress: Callable[[str, int, int], None] | None = None,
+    interpolation: str = "bilinear",
+    dataset: str | None = None,
+) -> Photos:
     """Decode the images.
 
     Args:
         listing: which files.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
+        interpolation: ``bilinear`` or ``bicubic``.
+        dataset: as the user calls it, by default ``folder:PATH``.
+
+    Raises:
+        UserError: an image cannot be read for a reason that may pass.
     """
+    dataset = dataset or f"folder:{listing.path}"
     images, unreadable = decode_photos(
+        dataset,
+        listing.files.__getitem__,
         lambda index: _regular(listing.path / listing.files[index]),
         len(listing.files),
         size,
         progress and partial(progress, f"decoding {listing.path}"),
+        interpolation,
     )
     return Photos(
-        f"folder:{listing.path}",
+        dataset,
         images,
         np.array(listing.labels, dtype=np.int64),
         None if listing.held_out is None else np.array(listing.held_out, dtype=bool),
         listing.class_names,
-        {index: f"{listing.files[index]} ({reason})" for index, reason in unreadable.items()},
+        unreadable,
+        listing.files.__getitem__,
     )

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from bench.data.cache import stamps
+from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
 from bench.errors import UserError
 from bench.files import is_folder, without_tilde
@@ -42,9 +44,10 @@ class Found:
     superclass: str | None
 
     def key(self, size: int) -> str:
-        """What the decoded images depend on: `datasets`' own fingerprint of each split, and the size."""
+        """What the decoded images depend on: `datasets`' own fingerprint of each split, files, the size."""
         prints = {split: data._fingerprint for split, data in self.splits.items()}
-        return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints}"
+        files = stamps(sorted(Path(self.where).rglob("*"))) if is_folder(Path(self.where)) else []
+        return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints} {files}"
 
 
 def find(name: str, offline: bool = False) -> Found:
@@ -88,18 +91,28 @@ def find(name: str, offline: bool = False) -> Found:
         columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
         raise _refused(name, f"needs a column of type Image and one of type ClassLabel; it has {columns}")
     label = next((column for column in LABEL_COLUMNS if column in labels), labels[0])
+    check_classes(features[label].names, f"hf:{name}")
     superclass = SUPERCLASS_COLUMN if SUPERCLASS_COLUMN in labels and label != SUPERCLASS_COLUMN else None
     where = str(local) if local.is_dir() else f"the Hugging Face hub, {name}"
     return Found(name, where, splits, images[0], label, superclass)
 
 
-def read(found: Found, size: int, progress: Callable[[str, int, int], None] | None = None) -> Photos:
+def read(
+    found: Found,
+    size: int,
+    progress: Callable[[str, int, int], None] | None = None,
+    interpolation: str = "bilinear",
+) -> Photos:
     """Decode the images; those without a label do not count.
 
     Args:
         found: which images.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
+        interpolation: ``bilinear`` or ``bicubic``.
+
+    Raises:
+        UserError: an image cannot be read for a reason that may pass.
     """
     import datasets
 
@@ -110,11 +123,18 @@ def read(found: Found, size: int, progress: Callable[[str, int, int], None] | No
         for row, label in enumerate(table[found.label])
         if label is not None and label >= 0  # hidden test labels are -1
     ]
+
+    def name_of(index: int) -> str:
+        return f"{rows[index][1]} row {rows[index][2]}"
+
     images, unreadable = decode_photos(
+        f"hf:{found.name}",
+        name_of,
         lambda index: _file(rows[index][0][rows[index][2]][found.image]),
         len(rows),
         size,
         progress and partial(progress, f"decoding hf:{found.name}"),
+        interpolation,
     )
     class_names, superclass = _names(found)
     return Photos(
@@ -123,7 +143,8 @@ def read(found: Found, size: int, progress: Callable[[str, int, int], None] | No
         np.array([label for *_, label in rows], dtype=np.int64),
         np.array([split == "test" for _, split, _, _ in rows]) if "test" in found.splits else None,
         class_names,
-        {index: f"{rows[index][1]} row {rows[index][2]} ({reason})" for index, reason in unreadable.items()},
+        unreadable,
+        name_of,
         superclass,
     )
 

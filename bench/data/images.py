@@ -27,6 +27,9 @@ class ImageSet:
         part: one per class, base, validation or novel, as the source divides its classes; the empty
             string where it does not.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
+        one_colour: how many images are of one colour.
+        left_out: how many of the source's images are not here because they cannot be read.
+        left_out_first: the first of these, file and reason.
     """
 
     name: str
@@ -38,6 +41,9 @@ class ImageSet:
     superclass: tuple[str, ...]
     part: tuple[str, ...]
     fingerprint: str
+    one_colour: int = 0
+    left_out: int = 0
+    left_out_first: tuple[str, ...] = ()
 
     @classmethod
     def build(
@@ -84,10 +90,16 @@ class ImageSet:
             superclass=tuple(superclasses),
             part=tuple(parts),
             fingerprint=fingerprint(names, labels, digests),
+            one_colour=int(of_one_colour(images).sum()),
         )
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def of_one_colour(images: np.ndarray) -> np.ndarray:
+    """Which of uint8 ``[N, 3, H, W]`` are of one colour, and so show nothing: bool ``[N]``."""
+    return np.array([bool((image == image[:, :1, :1]).all()) for image in images], dtype=bool)
 
 
 def pixel_digests(images: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from bench.data import cache, cifar100, sources
-from bench.data.images import ImageSet
-from bench.data.photos import image_set
+from bench.data.images import ImageSet, of_one_colour, pixel_digests
+from bench.data.photos import Photos, image_set
 from bench.errors import UserError
 
 CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
@@ -29,13 +29,14 @@ def info(
     Returns:
         Plain values: ``name``, ``where``, ``cache_file``, ``images``, ``held_out``, ``classes``,
         ``superclasses``, ``image_shape`` (``[3, H, W]``), ``images_per_class`` (``min``, ``max``),
+        ``left_out`` (images that cannot be read), ``one_colour`` (images that show nothing),
         ``fingerprint`` and ``duplicates`` (see `duplicates`).
     """
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
-    data = cache.open_or_build(source.key, source.decode)
+    data = sources.open_source(source, dataset)
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
     return {
-        "name": dataset,
+        "name": data.name,
         "where": source.where,
         "cache_file": str(cache.path_of(source.key)),
         "images": len(data),
@@ -44,6 +45,8 @@ def info(
         "superclasses": len(set(data.superclass) - {""}),
         "image_shape": list(data.images.shape[1:]),
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
+        "left_out": data.left_out,
+        "one_colour": data.one_colour,
         "fingerprint": data.fingerprint,
         "duplicates": duplicates(data),
     }
@@ -100,11 +103,43 @@ def verify(
     if source.photos is None:
         return _verify_cache(source.key, source.decode())
     photos = source.photos()
-    problems = [f"{photos.name}: {reason}" for reason in photos.unreadable.values()]
+    problems = [f"{photos.name}: {reason}" for reason in photos.unreadable.values()] + _empty_and_copied(
+        photos
+    )
     try:
         return problems + _verify_cache(source.key, image_set(photos))
     except UserError as error:
         return [*problems, str(error)]
+
+
+def remarks(data: ImageSet) -> str:
+    """What makes images worthless as data, in one line; the empty string where there is nothing."""
+    found = duplicates(data)
+    within, across = found["within_class"], found["across_classes"]
+    counts = {
+        f"{data.one_colour:,} images of one colour": data.one_colour,
+        f"{across['images']:,} images shared by classes": across["images"],
+        f"{within['images'] - within['groups']:,} copies within a class": within["images"],
+    }
+    return ", ".join(text for text, count in counts.items() if count)
+
+
+def _empty_and_copied(photos: Photos) -> list[str]:
+    """The same, each image by its name."""
+    seen: dict[bytes, int] = {}
+    problems = []
+    blank = of_one_colour(photos.images)
+    for index, digest in enumerate(pixel_digests(photos.images)):
+        if index in photos.unreadable:
+            continue
+        name = f"{photos.name}: {photos.name_of(index)}"
+        if blank[index]:
+            problems.append(f"{name} is of one colour")
+        first = seen.setdefault(digest.tobytes(), index)
+        if first != index:
+            where = "" if photos.labels[first] == photos.labels[index] else ", of another class"
+            problems.append(f"{name} has the pixels of {photos.name_of(first)}{where}")
+    return problems
 
 
 def _verify_cifar100(
@@ -163,7 +198,15 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
     if fresh is None:
         return []
     differ = [name for name in cache.TENSORS if not torch.equal(getattr(cached, name), getattr(fresh, name))]
-    for name in ("class_names", "superclass", "part", "fingerprint"):
+    for name in (
+        "class_names",
+        "superclass",
+        "part",
+        "fingerprint",
+        "one_colour",
+        "left_out",
+        "left_out_first",
+    ):
         if getattr(cached, name) != getattr(fresh, name):
             differ.append(name)
     return [f"{path}: differs from the images it was made of in {', '.join(differ)}"] if differ else []

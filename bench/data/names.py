@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UserError, one_of
@@ -24,6 +26,47 @@ SPLITS = {
     "omniglot": "883 base, 81 validation, 659 novel characters of omniglot, by alphabet (Lake et al. 2015)",
     "FILE.csv": "your own: a CSV with the columns class,part (part: base, validation or novel)",
 }
+
+
+def canonical(dataset: str) -> str:
+    """One spelling of a data set's name: ``folder:./T/`` is ``folder:T``."""
+    kind, _, place = dataset.partition(":")
+    if kind != "folder" or not place:
+        return dataset
+    path = str(Path(place))
+    # Without its ./ this would be somebody's home.
+    return dataset if path.startswith("~") and not place.startswith("~") else f"folder:{path}"
+
+
+def class_key(name: str) -> str:
+    """What two class names share that stand for one class: their text in any case and any encoding.
+
+    Normalised by NFC, whose equivalents are the same text; NFKC would also join x2 and x with a raised 2,
+    which may be two classes of characters. For the same reason single characters keep their case.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    return composed if len(composed) == 1 else unicodedata.normalize("NFC", composed.casefold())
+
+
+def check_classes(names: Iterable[str], dataset: str) -> None:
+    """Refuse class names that stand for one class, which would be split as two.
+
+    Raises:
+        UserError: with both names.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(class_key(name), name)
+        if other != name:
+            both = " and ".join(told_apart(other, name))
+            problem = f"classes {both} are the same but for case or Unicode form; rename one, or merge them"
+            raise UserError("--dataset", dataset, problem)
+
+
+def told_apart(*names: str) -> list[str]:
+    """Names in quotes; in escapes where they would look alike."""
+    same = len({unicodedata.normalize("NFC", name) for name in names}) < len(set(names))
+    return [ascii(name) if same else repr(name) for name in names]
 
 
 def check_dataset(dataset: str, flag: str = "--dataset") -> None:

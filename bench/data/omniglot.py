@@ -20,7 +20,7 @@ from bench.data.images import ImageSet
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION, differences
 from bench.errors import UserError
 
-SIZE = 28  # of the published results since Vinyals et al. 2016; the drawings have 105x105 pixels
+SIZE = 28  # of the published results since Vinyals et al. 2016
 FOLDER = "omniglot-py"
 BACKGROUND, EVALUATION = "images_background", "images_evaluation"
 MEGABYTES = {BACKGROUND: 9, EVALUATION: 6}
@@ -80,7 +80,10 @@ def _class_of(file: str) -> str:
 
 
 def read(
-    listing: Listing, size: int = SIZE, progress: Callable[[str, int, int], None] | None = None
+    listing: Listing,
+    size: int = SIZE,
+    progress: Callable[[str, int, int], None] | None = None,
+    interpolation: str = "bilinear",
 ) -> tuple[ImageSet | None, list[str]]:
     """Decode everything.
 
@@ -88,11 +91,12 @@ def read(
         listing: as `locate` gives it.
         size: height and width of the result, in pixels.
         progress: called with (what, images done, images in all).
+        interpolation: ``bilinear`` or ``bicubic``.
 
     Returns:
         The images, None if some cannot be read; and every problem, one line each.
     """
-    photos = folder.read(listing, size, progress)
+    photos = folder.read(listing, size, progress, interpolation, "omniglot")
     if photos.unreadable:
         return None, [f"{listing.path}: cannot read {which}" for which in photos.unreadable.values()]
     alphabets = [name.partition("/")[0] for name in listing.class_names]

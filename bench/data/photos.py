@@ -2,95 +2,107 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from bench.data.images import ImageSet, pixel_digests
-from bench.errors import UserError
+from bench.data.pixels import Span, span_of, to_square
+from bench.errors import UserError, one_line
 
 # Goes up when the same files come out as other pixels or other held-out images; part of cache keys.
-DECODING = 1
-# Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-CHUNK = 32  # images a thread takes at a time
+DECODING = 2
+CHUNK = 32  # images that a thread takes at a time
+MOST_NAMED = 3  # of the images that cannot be read
+
+PASSING = {
+    errno.EACCES, errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV,
+    errno.ENOMEM, errno.ENOTCONN, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
+"""Reasons of the system not to read a file that say nothing of its content."""
 
 
 def decode_photos(
+    dataset: str,
+    name_of: Callable[[int], str],
     open_file: Callable[[int], Path | IO[bytes]],
     count: int,
     size: int,
     progress: Callable[[int, int], None] | None = None,
+    interpolation: str = "bilinear",
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode `count` images in all cores' threads.
 
     Args:
+        dataset: its name, for messages.
+        name_of: index -> what the image is called.
         open_file: index -> the encoded image; may raise.
         count: N.
         size: height and width of the result, in pixels.
         progress: called with (done, N).
+        interpolation: ``bilinear`` or ``bicubic``.
 
     Returns:
-        uint8 ``[N, 3, size, size]``, zeros where an image cannot be read, and index -> reason for these.
+        uint8 ``[N, 3, size, size]``, zeros where an image is damaged, and index -> name and reason for these.
+
+    Raises:
+        UserError: an image cannot be read for a reason that may pass, so that leaving it out would be wrong.
     """
     images = np.zeros((count, 3, size, size), dtype=np.uint8)
     unreadable: dict[int, str] = {}
 
-    def decode(start: int) -> int:
-        for index in range(start, min(start + CHUNK, count)):
+    deep: dict[int, Span] = {}  # these need all their values before any is scaled
+
+    def decode(index: int, span: Span | None) -> None:
+        opened = partial(open_file, index)
+        own = None if span else span_of(opened)
+        if own:
+            deep[index] = own
+        else:
+            images[index] = to_square(opened, size, interpolation, span)
+
+    def decode_all(indices: Sequence[int], span: Span | None = None) -> int:
+        for index in indices:
             try:
-                images[index] = to_square(open_file(index), size)
+                decode(index, span)
             # Pillow lets through whatever a damaged file makes its parsers raise.
             except Exception as error:
-                unreadable[index] = " ".join(str(error).split()) or type(error).__name__
-        return min(start + CHUNK, count)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, MemoryError):
+                    raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
+                if isinstance(error, OSError) and error.errno in PASSING:
+                    problem = f"{name_of(index)} cannot be read now ({error.strerror}); nothing was left out"
+                    raise UserError("--dataset", dataset, problem) from None
+                unreadable[index] = f"{name_of(index)} ({reason})"
+        return indices[-1] + 1
 
     # Pillow warns about oddities in files that it reads all the same.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for done in threads.map(decode, range(0, count, CHUNK)):
+        for done in threads.map(decode_all, _chunks(range(count))):
             if progress:
                 progress(done, count)
+        if deep:
+            span = min(low for low, _ in deep.values()), max(high for _, high in deep.values())
+            told = f"{len(deep)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
+            print(f"note: {one_line(dataset)}: {told}", file=sys.stderr)
+            for _ in threads.map(partial(decode_all, span=span), _chunks(sorted(deep))):
+                pass
     return images, dict(sorted(unreadable.items()))
 
 
-def to_square(file: Path | IO[bytes], size: int) -> np.ndarray:
-    """The shorter side resized to `size`, then the centre: uint8 ``[3, size, size]``.
-
-    The orientation in the EXIF data is honoured, transparency is laid over white, 16 bits a channel
-    become 8, and of an animation the first frame counts.  An image of that size keeps its pixels.
-    """
-    with Image.open(file, formats=FORMATS) as image:
-        # Lets JPEGs decode at a half, a quarter or an eighth of the size, but no smaller than this.
-        image.draft("RGB", (2 * size, 2 * size))
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(ImageOps.fit(to_rgb(upright), (size, size), Image.Resampling.BILINEAR)).transpose(
-            2, 0, 1
-        )
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow's to 8-bit RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey, for which "I" leaves more room than it needs
-        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode == "F":  # by custom 0 to 1; Pillow itself expects 0 to 255
-        grey = np.nan_to_num(np.asarray(image))
-        grey = grey * 255 if grey.max() <= 1 else grey
-        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        return white.convert("RGB")
-    return image.convert("RGB")
+def _chunks(indices: Sequence[int]) -> list[Sequence[int]]:
+    return [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,7 @@ class Photos:
         held_out: bool ``[N]``; None where the source sets nothing aside.
         class_names: in label order.
         unreadable: index -> file and reason, of the images that could not be decoded.
+        name_of: index -> what an image is called.
         superclass: one a class, or None.
     """
 
@@ -113,11 +126,12 @@ class Photos:
     held_out: np.ndarray | None
     class_names: list[str]
     unreadable: dict[int, str]
+    name_of: Callable[[int], str]
     superclass: list[str] | None = None
 
 
 def image_set(photos: Photos) -> ImageSet:
-    """Leave out the unreadable images, and say so on stderr.
+    """Leave out the unreadable images, and count them.
 
     Where nothing is held out, a sixth of each class is: the images with the lowest pixel digests.
 
@@ -125,14 +139,10 @@ def image_set(photos: Photos) -> ImageSet:
         UserError: more than half of the images cannot be read, or a class keeps fewer than two.
     """
     images, labels, held_out, names = photos.images, photos.labels, photos.held_out, photos.class_names
-    summary = ""
-    if photos.unreadable:
-        first = "; ".join(list(photos.unreadable.values())[:3]) + (
-            "; ..." if len(photos.unreadable) > 3 else ""
-        )
-        summary = f"{len(photos.unreadable)} of {len(images)} images cannot be read: {first}"
-        if 2 * len(photos.unreadable) > len(images):
-            raise UserError("--dataset", photos.name, summary)
+    left_out, first = len(photos.unreadable), tuple(photos.unreadable.values())[:MOST_NAMED]
+    if left_out:
+        if 2 * left_out > len(images):
+            raise UserError("--dataset", photos.name, left_out_line(left_out, len(images), first))
         kept = np.delete(np.arange(len(images)), list(photos.unreadable))
         images, labels = images[kept], labels[kept]
         held_out = None if held_out is None else held_out[kept]
@@ -142,9 +152,14 @@ def image_set(photos: Photos) -> ImageSet:
         raise UserError("--dataset", photos.name, f"classes with fewer than 2 readable images: {listed}")
     if held_out is None:
         held_out = lowest_sixth(images, labels)
-    if summary:
-        print(f"warning: {photos.name}: left out {summary}", file=sys.stderr)
-    return ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
+    data = ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
+    return replace(data, left_out=left_out, left_out_first=first)
+
+
+def left_out_line(count: int, of: int, first: Sequence[str]) -> str:
+    """How many images cannot be read, and which are the first of them."""
+    named = "; ".join(first) + ("; ..." if count > len(first) else "")
+    return f"{count} of {of} images cannot be read: {named}"
 
 
 def lowest_sixth(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

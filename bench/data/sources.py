@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.names import check_dataset
-from bench.errors import UserError
+from bench.data.names import canonical, check_dataset
+from bench.errors import UserError, one_line
 from bench.files import is_file, without_tilde
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
@@ -28,9 +28,10 @@ DATASETS = {
     "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
 }
 
-IMAGE_SIZES = range(8, 513)
+IMAGE_SIZES = range(8, 1025)
 DEFAULT_IMAGE_SIZE = 32
-RESIZED = ("folder", "hf", "omniglot")
+RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
+"""Kinds of data sets that are resized when loaded, and the largest useful size: Omniglot's is its own."""
 
 Progress = Callable[[str, int, int], None]
 Examined = tuple["ImageSet | None", list[str]]
@@ -60,6 +61,7 @@ def load(
     root: Path | None = None,
     *,
     image_size: int | None = None,
+    interpolation: str = "bilinear",
     offline: bool = False,
     progress: Progress | None = None,
 ) -> ImageSet:
@@ -70,17 +72,39 @@ def load(
         root: the value of ``--data-root``, if given.
         image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32,
             and for ``omniglot``, where it defaults to 28.
+        interpolation: how images are resized to it, ``bilinear`` or ``bicubic``.
         offline: download nothing.
         progress: called with (what, done, total).
 
     Raises:
         UserError: no such data set, or it cannot be had or read.
     """
-    from bench.data import cache
+    source = locate(
+        dataset,
+        root,
+        image_size=image_size,
+        interpolation=interpolation,
+        offline=offline,
+        progress=progress,
+    )
+    return open_source(source, dataset)
 
-    source = locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
+
+def open_source(source: Source, dataset: str) -> ImageSet:
+    """The images of a data set that was found; those that had to be left out are counted on stderr."""
+    from bench.data import cache
+    from bench.data.photos import left_out_line
+
+    try:
+        data = cache.open_or_build(source.key, source.decode)
+    except MemoryError:
+        lower = ", or lower --image-size" if dataset.partition(":")[0] in RESIZED else ""
+        raise UserError("--dataset", dataset, f"out of memory; free some{lower}") from None
+    if data.left_out:
+        summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
+        print(f"warning: {one_line(dataset)}: left out {one_line(summary)}", file=sys.stderr)
     # The cache may have been filled under another name for the same files.
-    return replace(cache.open_or_build(source.key, source.decode), name=dataset)
+    return replace(data, name=canonical(dataset))
 
 
 def locate(
@@ -88,6 +112,7 @@ def locate(
     root: Path | None = None,
     *,
     image_size: int | None = None,
+    interpolation: str = "bilinear",
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Source:
@@ -107,12 +132,12 @@ def locate(
     if kind == "mini-imagenet":
         return _mini_imagenet(root, offline, progress)
     if kind == "omniglot":
-        return _omniglot(root, image_size, offline, progress)
+        return _omniglot(root, image_size, interpolation, offline, progress)
     if kind == "mnist":
         return _mnist(root, offline)
     if kind == "folder":
-        return _folder(without_tilde(place), size, progress)
-    return _hub(place, size, offline, progress)
+        return _folder(without_tilde(place), size, interpolation, progress)
+    return _hub(place, size, interpolation, offline, progress)
 
 
 def data_root(root: Path | None) -> Path:
@@ -159,13 +184,21 @@ def _mini_imagenet(root: Path | None, offline: bool, progress: Progress | None) 
     return _published("mini-imagenet", where, key, lambda: mini_imagenet.read(files, progress))
 
 
-def _omniglot(root: Path | None, image_size: int | None, offline: bool, progress: Progress | None) -> Source:
+def _omniglot(
+    root: Path | None,
+    image_size: int | None,
+    interpolation: str,
+    offline: bool,
+    progress: Progress | None,
+) -> Source:
     from bench.data import omniglot
 
     listing = omniglot.locate(*_data_root(root), offline)
     size = image_size or omniglot.SIZE
-    key = f"omniglot {listing.key(size)}"
-    return _published("omniglot", listing.path, key, lambda: omniglot.read(listing, size, progress))
+    key = f"omniglot {listing.key(size)} {interpolation}"
+    return _published(
+        "omniglot", listing.path, key, lambda: omniglot.read(listing, size, progress, interpolation)
+    )
 
 
 def _mnist(root: Path | None, offline: bool) -> Source:
@@ -196,18 +229,20 @@ def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examin
     return Source(str(where), key, decode, examine=examine)
 
 
-def _folder(path: Path, size: int, progress: Progress | None) -> Source:
+def _folder(path: Path, size: int, interpolation: str, progress: Progress | None) -> Source:
     from bench.data import folder
 
     listing = folder.scan(path)
-    return _own_photos(str(path), listing.key(size), lambda: folder.read(listing, size, progress))
+    key = f"{listing.key(size)} {interpolation}"
+    return _own_photos(str(path), key, lambda: folder.read(listing, size, progress, interpolation))
 
 
-def _hub(name: str, size: int, offline: bool, progress: Progress | None) -> Source:
+def _hub(name: str, size: int, interpolation: str, offline: bool, progress: Progress | None) -> Source:
     from bench.data import hub
 
     found = hub.find(name, offline)
-    return _own_photos(found.where, found.key(size), lambda: hub.read(found, size, progress))
+    key = f"{found.key(size)} {interpolation}"
+    return _own_photos(found.where, key, lambda: hub.read(found, size, progress, interpolation))
 
 
 def _own_photos(where: str, key: str, read: Callable[[], Photos]) -> Source:

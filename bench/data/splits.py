@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.data.images import ImageSet
-from bench.data.names import OWN, PUBLISHED, parse_ratio
+from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, told_apart
 from bench.data.published_splits import CIFAR_FS, FC100
 from bench.errors import UserError, one_of
 
@@ -31,6 +31,8 @@ class Split:
         base_test: int64 held-out images of base classes; empty where all of them train.
         novel_images: int64, the novel pool.
         dropped: novel images left out because their pixels also occur among the training images.
+        copies: images left out of the parts that are measured on, because their class has the same pixels
+            there already: a copy would answer for its original.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Split:
     base_test: torch.Tensor
     novel_images: torch.Tensor
     dropped: int
+    copies: int
 
 
 def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
@@ -114,23 +117,29 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise UserError(flag, path, f"is no CSV file: {error}") from None
-    if not rows or not {"class", "part"} <= set(rows[0][1]):
+    header = list(reader.fieldnames or ())
+    if not rows or not {"class", "part"} <= set(header):
         raise UserError(flag, path, "needs a header line `class,part` and a line for each class")
-    ids = {name: i for i, name in enumerate(data.class_names)}
+    for column in ("class", "part"):
+        if header.count(column) > 1:
+            raise UserError(flag, path, f"has {header.count(column)} columns {column}; must have one")
+    ids = {class_key(name): i for i, name in enumerate(data.class_names)}
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for line, row in rows:
         name, part = (row["class"] or "").strip(), (row["part"] or "").strip()
-        if name not in ids:
-            raise UserError(
-                flag, path, f"line {line}: {data.name} has no class {name!r}; {one_of(name, ids)}"
-            )
+        key = class_key(name)
+        if key not in ids:
+            known = one_of(name, data.class_names)
+            raise UserError(flag, path, f"line {line}: {data.name} has no class {name!r}; {known}")
         if part not in PARTS:
             raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
-        if name in seen:
-            raise UserError(flag, path, f"line {line}: class {name!r} is listed twice")
-        seen.add(name)
-        parts[part].append(ids[name])
+        if key in seen:
+            again, first = told_apart(name, seen[key])
+            as_well = "" if again == first else f", first as {first}"
+            raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
+        seen[key] = name
+        parts[part].append(ids[key])
     if len(parts["base"]) < 2:
         raise UserError(flag, path, "needs at least 2 base classes")
     for part in ("validation", "novel"):
@@ -145,29 +154,40 @@ def _with_images(
     data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], flag: str, *, all_base_train: bool
 ) -> Split:
     labels, held_out = data.labels.numpy(), data.held_out.numpy()
+    digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
+    copies = 0
+
+    def distinct(index: np.ndarray) -> np.ndarray:
+        """One of each set of identical images of a class; in canonical order they are neighbours."""
+        nonlocal copies
+        again = (labels[index[1:]] == labels[index[:-1]]) & (digests[index[1:]] == digests[index[:-1]])
+        copies += int(again.sum())
+        return np.delete(index, 1 + np.flatnonzero(again))
+
     in_base = np.isin(labels, parts["base"])
     novel = np.flatnonzero(np.isin(labels, parts["novel"]))
     empty = np.empty(0, dtype=np.int64)
     if all_base_train:
         train, base_test = np.flatnonzero(in_base), empty
-        validation = np.flatnonzero(np.isin(labels, parts["validation"]))
+        validation = distinct(np.flatnonzero(np.isin(labels, parts["validation"])))
     else:
         train = np.flatnonzero(in_base & ~held_out)
-        halves = [np.flatnonzero((labels == c) & held_out) for c in parts["base"]]
+        halves = [distinct(np.flatnonzero((labels == c) & held_out)) for c in parts["base"]]
         # Images of a class are in digest order, so the first half has the lowest digests.
         validation = np.concatenate([half[: len(half) // 2] for half in halves])
         base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
     counts = np.bincount(labels[train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
         raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no image to train on")
-    digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
     keep = ~np.isin(digests[novel], digests[train])
+    dropped = int((~keep).sum())
     return Split(
         name=name,
         **parts,
         train=torch.from_numpy(train),
         validation_images=torch.from_numpy(validation),
         base_test=torch.from_numpy(base_test),
-        novel_images=torch.from_numpy(novel[keep]),
-        dropped=int((~keep).sum()),
+        novel_images=torch.from_numpy(distinct(novel[keep])),
+        dropped=dropped,
+        copies=copies,
     )

@@ -54,10 +54,12 @@ def load(record: Record, data_root: Path | None) -> ImageSet:
         UserError: they are not at hand, or are others.
     """
     from bench.data import sources
+    from methods.backbones import interpolation
 
     size = record.config.get("image_size")
     size = size if isinstance(size, int) else None
-    data = sources.load(record.dataset, data_root, image_size=size, offline=True)
+    how = interpolation(record.backbone, size)
+    data = sources.load(record.dataset, data_root, image_size=size, interpolation=how, offline=True)
     if data.fingerprint != record.fingerprint:
         raise UserError("--data-root", record.dataset, "has other images than the record")
     return data

@@ -1,5 +1,6 @@
 """The decoded cache: right, atomic, shared and never in the way."""
 
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -23,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 def small_set(seed: int = 0, count: int = 40) -> ImageSet:
     rng = np.random.default_rng(seed)
-    return ImageSet.build(
+    made = ImageSet.build(
         "small",
         rng.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8),
         rng.integers(0, 3, count),
@@ -32,13 +33,14 @@ def small_set(seed: int = 0, count: int = 40) -> ImageSet:
         ["y", "x", ""],
         ["novel", "base", ""],
     )
+    return dataclasses.replace(made, left_out=7, left_out_first=("b/\udce9.png (damaged)", "b/2.png"))
 
 
 def assert_same(a: ImageSet, b: ImageSet) -> None:
     for name in cache.TENSORS:
         left, right = getattr(a, name), getattr(b, name)
         assert left.dtype == right.dtype and torch.equal(left, right), name
-    for name in ("name", "class_names", "superclass", "part", "fingerprint"):
+    for name in ("name", "class_names", "superclass", "part", "fingerprint", "left_out", "left_out_first"):
         assert getattr(a, name) == getattr(b, name)
 
 

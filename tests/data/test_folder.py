@@ -1,7 +1,10 @@
 """Folders of images: layouts, formats, damage."""
 
+import errno
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from bench.data import folder, photos, sources
 from bench.data.images import ImageSet, pixel_digests
+from bench.data.pixels import to_square
 from bench.errors import UserError
 
 SIZE = 8
@@ -139,7 +143,7 @@ def test_lossy_formats_come_close(tmp_path, suffix):
     smooth = np.stack([rows * 20, columns * 20, rows + columns + 100], axis=-1).astype(np.uint8)
     options = {} if suffix == ".gif" else {"quality": 95}
     Image.fromarray(smooth).save(tmp_path / f"x{suffix}", **options)
-    difference = photos.to_square(tmp_path / f"x{suffix}", SIZE).transpose(1, 2, 0).astype(int) - smooth
+    difference = to_square(lambda: tmp_path / f"x{suffix}", SIZE).transpose(1, 2, 0).astype(int) - smooth
     assert abs(difference).mean() < 12
 
 
@@ -147,7 +151,7 @@ def square_of(
     image: Image.Image, tmp_path: Path, name: str = "x.png", size: int = SIZE, **options
 ) -> np.ndarray:
     image.save(tmp_path / name, **options)
-    return photos.to_square(tmp_path / name, size).transpose(1, 2, 0)
+    return to_square(lambda: tmp_path / name, size).transpose(1, 2, 0)
 
 
 def test_grey_and_bilevel(tmp_path):
@@ -183,6 +187,73 @@ def test_transparency_is_laid_over_white(tmp_path):
     palette = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8), 8).reshape(8, 8), "L").convert("P")
     found = square_of(palette, tmp_path, transparency=3)
     assert (found[3] == 255).all() and (found[4] != 255).any()
+
+
+def test_a_white_pictogram_stays_visible(tmp_path):
+    """It would vanish on white."""
+    pixels = np.full((8, 8, 4), 255, dtype=np.uint8)
+    pixels[:4, :, 3] = 0
+    found = square_of(Image.fromarray(pixels), tmp_path)
+    assert (found[:4] == 0).all() and (found[4:] == 255).all()
+
+
+def png16(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits per channel, which Pillow can read but not write."""
+    height, width, channels = values.shape
+    header = struct.pack(">II5B", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def write_deep(path: Path, kind: str, values: np.ndarray) -> None:
+    """Grey `values` in a file with more than 8 bits."""
+    if kind.startswith("PNG"):
+        channels = int(kind[-1])
+        stacked = np.repeat(values[..., None], channels, axis=2).astype(np.uint16)
+        stacked[..., 3:] = 65535
+        path.with_suffix(".png").write_bytes(png16(stacked))
+    else:
+        Image.fromarray(values.astype(kind)).save(path.with_suffix(".tif"))
+
+
+UNSIGNED = [(0, 1), (0, 16), (3, 200)]
+DEEP = [
+    *((kind, *way) for kind in ("PNG 1", "PNG 3", "PNG 4", "uint16", "int32", "float32") for way in UNSIGNED),
+    ("int32", -4e5, 3e3),
+    ("float32", -4e5, 3e3),
+    ("float32", 0, 1e-3),
+]
+
+
+@pytest.mark.parametrize(("kind", "offset", "scale"), DEEP)
+def test_deep_images_are_scaled_by_the_range_of_all(pictures, capsys, kind, offset, scale):
+    """8-bit values in a deeper file, sensors of 12 bits, heights, shares: each would be one colour."""
+    levels = {}
+    for name, first in (("a", 0), ("b", 10)):
+        (pictures / name).mkdir(parents=True)
+        for seed in range(first, first + 3):
+            grey = random_pixels(seed)[..., 0] // 2 + (127 if name == "b" else 0)
+            grey[0, 0] = {0: 0, 10: 254}.get(seed, grey[0, 0])  # the extremes are in two of the images
+            write_deep(pictures / name / str(seed), kind, offset + scale * grey.astype(np.float64))
+            levels[seed] = grey * 255.0 / 254
+    data = load(pictures)
+    nearest = [
+        min(levels, key=lambda seed: abs(image - levels[seed]).max())
+        for image in data.images.numpy().astype(float)
+    ]
+    assert sorted(nearest) == sorted(levels)
+    for image, seed in zip(data.images.numpy().astype(float), nearest, strict=True):
+        assert abs(image - levels[seed]).max() <= 1.01
+    assert capsys.readouterr().err.startswith(f"note: folder:{pictures}: 6 images have more than 8 bits; ")
+
+
+def test_numbers_that_are_none_in_a_deep_image(tmp_path):
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    values[0, 1], values[0, 2], values[0, 3] = np.nan, np.inf, -np.inf
+    found = square_of(Image.fromarray(values), tmp_path, "x.tif")[..., 0]
+    assert found[0, :4].tolist() == [0, 0, 255, 0] and found[7, 7] == 255
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -237,7 +308,7 @@ def test_other_formats_are_not_opened_whatever_their_name(tmp_path):
     image.save(tmp_path / "x.eps")
     shutil.move(tmp_path / "x.eps", tmp_path / "x.png")
     with pytest.raises(OSError):
-        photos.to_square(tmp_path / "x.png", SIZE)
+        to_square(lambda: tmp_path / "x.png", SIZE)
 
 
 def damage(path: Path) -> None:
@@ -259,8 +330,74 @@ def test_unreadable_images_are_left_out_and_named(pictures, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "left out 4 of 10 images" in message
     assert all(f"a/00{i}.png (" in message for i in range(3)) and "a/003.png" not in message
-    load(pictures)
-    assert capsys.readouterr().err == ""
+    assert data.left_out == 4 and len(data.left_out_first) == 3
+    # The cache serves the images now, and those that are not there are still counted.
+    assert load(pictures).left_out == 4
+    assert capsys.readouterr().err == message
+
+
+def test_a_file_replaced_by_another_of_its_name_size_and_time(pictures):
+    """As tools that copy and unpack make them: the old pixels are not served."""
+    fill(pictures / "a", 2, suffix=".bmp")
+    fill(pictures / "b", 2, first=10, suffix=".bmp")
+    first = load(pictures)
+    replaced, times = pictures / "a" / "000.bmp", (pictures / "a" / "000.bmp").stat()
+    Image.fromarray(random_pixels(99)).save(pictures / "new.bmp")
+    (pictures / "new.bmp").replace(replaced)
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert replaced.stat().st_size == times.st_size and replaced.stat().st_mtime_ns == times.st_mtime_ns
+    second = load(pictures)
+    assert second.fingerprint != first.fingerprint
+    replaced.write_bytes((pictures / "a" / "001.bmp").read_bytes())  # the same inode, written in place
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert load(pictures).fingerprint not in (first.fingerprint, second.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        *((OSError(code, os.strerror(code)), f"cannot be read now ({os.strerror(code)})") for code in (
+            errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM
+        )),
+        (MemoryError(), "out of memory at "),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_not_damage(pictures, monkeypatch, error, said):
+    """Such a run stops and leaves nothing in the cache, so that the next one has all images."""
+    fill(pictures / "a", 8)
+    fill(pictures / "b", 2, first=10)
+
+    def fails(file, **options):
+        if Path(file).name == "005.png":
+            raise error
+        return opened(file, **options)
+
+    opened = Image.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fails)
+        message = refused(pictures)
+    assert said in message and "a/005.png" in message
+    data = load(pictures)
+    assert len(data) == 10 and data.left_out == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux")
+def test_an_input_output_error_of_the_system(pictures):
+    fill(pictures / "a", 8)
+    fill(pictures / "b", 2, first=10)
+    (pictures / "a" / "100.png").symlink_to("/proc/self/mem")  # nothing is mapped where it begins
+    assert "a/100.png cannot be read now (Input/output error)" in refused(pictures)
+
+
+def test_no_memory_for_all_images(pictures, monkeypatch):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageSet, "build", fails)
+    assert "out of memory; free some, or lower --image-size" in refused(pictures)
 
 
 def test_mostly_unreadable_is_refused(pictures):
@@ -268,6 +405,36 @@ def test_mostly_unreadable_is_refused(pictures):
     fill(pictures / "b", 2, first=10)
     damage(pictures / "a")
     assert "4 of 6 images cannot be read: a/000.png" in refused(pictures)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Cat", "cat"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("\u00e9", "e\u0301")],
+)
+@pytest.mark.parametrize("places", [("train", "test"), ("", "")])
+def test_two_names_of_one_class_are_refused(pictures, names, places):
+    """They would be two classes, of which one may be base and the other novel."""
+    for first, (place, name) in enumerate(zip(places, names, strict=True)):
+        fill(pictures / place / name, 2, first=10 * first)
+        fill(pictures / place / "dog", 2, first=10 * first + 5)
+    message = refused(pictures)
+    assert all(ascii(name) in message or repr(name) in message for name in names)
+
+
+def test_characters_may_differ_in_case_alone(pictures):
+    for first, name in enumerate(("a", "A", "x2", "x\u00b2")):
+        fill(pictures / name, 2, first=10 * first)
+    assert load(pictures).class_names == ("A", "a", "x2", "x\u00b2")
+
+
+def test_one_folder_has_one_name(pictures, monkeypatch):
+    fill(pictures / "a", 2)
+    fill(pictures / "b", 2, first=10)
+    monkeypatch.chdir(pictures.parent)
+    names = {sources.load(f"folder:{place}", image_size=SIZE).name for place in (
+        "pictures", "pictures/", "./pictures", ".//pictures/."
+    )}  # fmt: skip
+    assert names == {"folder:pictures"}
 
 
 def test_a_class_without_enough_readable_images_is_refused(pictures):

@@ -182,6 +182,13 @@ def test_damaged_and_missing_images_are_left_out_and_named(tmp_path, capsys):
     )
 
 
+def test_two_names_of_one_class_are_refused(tmp_path):
+    columns = {"image": cells(8), "label": [0, 1] * 4}
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["Cat", "cat"])}
+    save(tmp_path / "saved", columns, features, train=slice(0, 8))
+    assert "classes 'Cat' and 'cat' are the same" in refused(str(tmp_path / "saved"))
+
+
 def test_no_labelled_images(tmp_path):
     save(
         tmp_path / "saved",

@@ -1,15 +1,17 @@
 """What `data info` and `data verify` find."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar100_files import TEST, TRAIN, Content, png, table, write_parquet, write_pickles, write_shard
+from cifar100_files import TEST, TRAIN, Content, png, write_parquet, write_pickles
 from PIL import Image
 
-from bench.data import cifar100, glyphs, inspect, sources
+from bench.data import cache, cifar100, glyphs, inspect, sources
 from bench.data.images import ImageSet
+from bench.data.inspect import remarks
 from bench.errors import UserError
 
 
@@ -30,6 +32,13 @@ def published(monkeypatch) -> Content:
     prints = ImageSet.build("x", images, content.fine, content.fine > 9, cifar100.FINE_NAMES).fingerprint
     monkeypatch.setattr(cifar100, "FINGERPRINT", prints)
     return content
+
+
+def of_colours(*colours: int) -> Image.Image:
+    """Two halves, so that it is of no single colour."""
+    made = Image.new("RGB", (9, 9), (*colours, 0))
+    made.paste((*colours, 200), (0, 0, 4, 9))
+    return made
 
 
 def build(pixels: list[int], labels: list[int], held_out: list[int]) -> ImageSet:
@@ -101,6 +110,8 @@ def test_info_of_cifar100(tmp_path):
         "superclasses": len(set(content.coarse.tolist())),
         "image_shape": [3, 32, 32],
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
+        "left_out": 0,
+        "one_colour": 0,
         "fingerprint": data.fingerprint,
         "duplicates": {**inspect.duplicates(data), "within_class": {"groups": 1, "images": 2}},
     }
@@ -198,17 +209,13 @@ def test_cached_copy_is_compared(tmp_path, published):
     flip(path, path.stat().st_size - 1000)
     [line] = inspect.verify("cifar100", tmp_path)
     assert line == f"{path}: its checksum does not match (the next run rebuilds it)"
-    # A sound file that holds something else: the shards were changed and given their old times back.
-    published.images[3] += 1
-    shard = tmp_path / "cifar100" / "train-00000-of-00002.parquet"
-    before = shard.stat()
+    # A sound file that holds something else.
+    images = published.images.transpose(0, 3, 1, 2).copy()
+    images[3] += 1
     path.unlink()
-    write_shard(table(published, slice(0, TRAIN // 2)), shard)
-    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
-    sources.load("cifar100", tmp_path)
-    published.images[3] -= 1
-    write_shard(table(published, slice(0, TRAIN // 2)), shard)
-    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = ImageSet.build("cifar100", images, published.fine, published.fine > 9, cifar100.FINE_NAMES)
+    cache.open_or_build(cifar100.find(tmp_path).key, lambda: other)
+    assert path.is_file()
     [line] = inspect.verify("cifar100", tmp_path)
     assert (
         line.startswith(f"{path}: differs from the images it was made of in images, ")
@@ -229,7 +236,7 @@ def test_unreadable_files_of_a_folder_are_all_named(tmp_path):
     for name in ("a", "b"):
         (own / name).mkdir(parents=True)
         for i in range(8):
-            Image.new("RGB", (9, 9), (i, ord(name), 0)).save(own / name / f"{i}.png")
+            of_colours(i, ord(name)).save(own / name / f"{i}.png")
     dataset = f"folder:{own}"
     assert inspect.verify(dataset) == []
     for i in range(4):
@@ -241,6 +248,28 @@ def test_unreadable_files_of_a_folder_are_all_named(tmp_path):
     lines = inspect.verify(dataset)
     assert len(lines) == 9
     assert lines[8] == f"--dataset {dataset}: classes with fewer than 2 readable images: b (0)"
+
+
+def test_images_that_show_nothing_and_copies_are_named(tmp_path, capsys):
+    own = tmp_path / "own"
+    for number, name in enumerate(("a", "b")):
+        (own / name).mkdir(parents=True)
+        for i in range(6):
+            of_colours(i, number).save(own / name / f"{i}.png")
+    dataset = f"folder:{own}"
+    assert remarks(sources.load(dataset)) == "" and inspect.info(dataset)["one_colour"] == 0
+    Image.new("RGB", (9, 9), "red").save(own / "a" / "red.png")
+    shutil.copy(own / "a" / "1.png", own / "a" / "again.png")
+    shutil.copy(own / "a" / "2.png", own / "b" / "other.png")
+    assert inspect.verify(dataset) == [
+        f"{dataset}: a/again.png has the pixels of a/1.png",
+        f"{dataset}: a/red.png is of one colour",
+        f"{dataset}: b/other.png has the pixels of a/2.png, of another class",
+    ]
+    found = "1 images of one colour, 2 images shared by classes, 1 copies within a class"
+    assert remarks(sources.load(dataset)) == found == remarks(sources.load(dataset))  # cached too
+    facts = inspect.info(dataset)
+    assert facts["one_colour"] == 1 and facts["duplicates"]["within_class"] == {"groups": 1, "images": 2}
 
 
 def test_cached_glyphs_are_compared_with_new_ones(monkeypatch):

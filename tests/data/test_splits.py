@@ -221,6 +221,32 @@ def test_duplicates_of_training_images_leave_the_novel_pool(folder):
     assert_pool(data, split, images=24, copies=1)
 
 
+def test_copies_within_a_class_stand_on_no_two_sides_of_an_episode(tmp_path):
+    """Three copies of each image of noise: a copy in the support set would answer for a query."""
+    rng = np.random.default_rng(0)
+    one_each = rng.integers(0, 256, (10, 6, 3, 8, 8), dtype=np.uint8)
+    images = np.repeat(one_each, 3, axis=1).reshape(-1, 3, 8, 8)
+    labels, held_out = np.repeat(np.arange(10), 18), np.tile(np.repeat([False, True], [6, 12]), 10)
+    data = ImageSet.build("copies", images, labels, held_out, [f"c{c}" for c in range(10)])
+    split = resolve(data, "50-50")
+    measured = torch.cat([split.validation_images, split.base_test, split.novel_images])
+    pixels = [data.images[i].numpy().tobytes() for i in measured]
+    assert len(set(pixels)) == len(pixels) == 5 * 4 + 5 * 6
+    assert len(split.validation_images) == len(split.base_test) == 5 * 2
+    assert len(split.train) == 5 * 6 and (split.copies, split.dropped) == (5 * 8 + 5 * 12, 0)
+    lines = ["class,part", *(f"c{c},{('base', 'validation', 'novel')[c // 4]}" for c in range(10))]
+    own = resolve(data, csv(tmp_path, "\n".join(lines)))
+    assert len(own.validation_images) == 4 * 6 and len(own.novel_images) == 2 * 6
+
+
+@pytest.mark.parametrize(
+    "spec", [*(f"{base}-{100 - base}" for base in range(10, 100, 10)), "cifar-fs", "fc100"]
+)
+def test_cifar100_s_pools_hold_no_copies_within_a_class(cifar100, spec):
+    """So that leaving copies out has changed no record."""
+    assert resolve(cifar100, spec).copies == 0
+
+
 def test_published_splits_go_by_position_elsewhere(hundred):
     split = resolve(hundred, "fc100")
     assert_sound(hundred, split)
@@ -264,6 +290,13 @@ def test_a_csv_without_validation_classes(folder, tmp_path):
     assert re.fullmatch(r"mine\.csv@[0-9a-f]{8}", split.name)
 
 
+def test_a_csv_in_another_case_or_unicode_form(tmp_path):
+    data = random_set(4, 6)
+    data = dataclasses.replace(data, class_names=("Cat", "caf\u00e9", "dog", "owl"))
+    split = resolve(data, csv(tmp_path, "class,part\ncat,base\nCAFE\u0301,base\ndog,novel\nowl,novel\n"))
+    assert (split.base, split.novel) == ((0, 1), (2, 3))
+
+
 def test_a_csv_with_validation_classes(folder, tmp_path):
     path = csv(tmp_path, GOOD + "c4,validation\nc5,validation\n")
     split = resolve(folder, path)
@@ -290,6 +323,9 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         (GOOD + "c3,nowel\n", "line 7: part 'nowel'; did you mean novel? allowed: base, validation, novel"),
         (GOOD + "c3\n", "line 7: part ''; allowed: base, validation, novel"),
         (GOOD + "c0,novel\n", "line 7: class 'c0' is listed twice"),
+        (GOOD + "C0,novel\n", "line 7: class 'C0' is listed twice, first as 'c0'"),
+        ("class,part,class\nc0,base,c1\n", "has 2 columns class; must have one"),
+        ("part,class,part\nbase,c0,novel\n", "has 2 columns part; must have one"),
         (GOOD.replace("class,part\n", ""), "needs a header line `class,part` and a line for each class"),
         ("class,part\n", "needs a header line `class,part` and a line for each class"),
         ("", "needs a header line `class,part` and a line for each class"),
@@ -305,6 +341,9 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         "unknown part",
         "no part",
         "twice",
+        "twice, in another case",
+        "two columns of classes",
+        "two columns of parts",
         "no header",
         "header only",
         "empty",

@@ -1,0 +1,119 @@
+"""One image file of any kind to square RGB pixels of 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FAINTEST = 16  # levels that a picture must differ from its ground by, somewhere
+
+Open = Callable[[], Path | IO[bytes]]
+Span = tuple[float, float]
+
+
+def span_of(open_file: Open) -> Span | None:
+    """Smallest and largest value of an image with more than 8 bits per channel; None for 8 bits."""
+    with Image.open(open_file(), formats=FORMATS) as image:
+        if not _is_deep(image):
+            return None
+        values = _deep_values(image, open_file)
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def to_square(
+    open_file: Open, size: int, interpolation: str = "bilinear", span: Span | None = None
+) -> np.ndarray:
+    """The shorter side resized to `size`, then the centre: uint8 ``[3, size, size]``.
+
+    The orientation in the EXIF data is honoured, transparency is laid over white, or over black if nothing
+    shows on white, and of an animation the first frame counts.  An image of that size keeps its pixels.
+
+    Args:
+        open_file: gives the encoded image, each time from its beginning.
+        size: height and width of the result, in pixels.
+        interpolation: ``bilinear`` or ``bicubic``.
+        span: values of more than 8 bits that become 0 and 255; by default the image's own extremes.
+    """
+    with Image.open(open_file(), formats=FORMATS) as image:
+        if _is_deep(image):
+            rgb = _to_8_bits(image, open_file, span or span_of(open_file) or (0.0, 0.0))
+        else:
+            # Lets JPEGs decode at a half, a quarter or an eighth of the size, but no smaller than this.
+            image.draft("RGB", (2 * size, 2 * size))
+            rgb = _to_rgb(ImageOps.exif_transpose(image))
+    square = ImageOps.fit(rgb, (size, size), Image.Resampling[interpolation.upper()])
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of 8 bits or fewer to RGB."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white, black = (_over(layer, ground) for ground in ("white", "black"))
+    return white if _contrast(white) >= min(FAINTEST, _contrast(black)) else black
+
+
+def _over(layer: Image.Image, ground: str) -> Image.Image:
+    made = Image.new("RGBA", layer.size, ground)
+    made.alpha_composite(layer)
+    return made.convert("RGB")
+
+
+def _contrast(image: Image.Image) -> int:
+    return max(high - low for low, high in image.getextrema())
+
+
+def _rawmode(image: Image.Image) -> str:
+    """How the file stores a pixel, in Pillow's words."""
+    args = image.tile[0].args if image.tile else ""
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits per channel, which RGB images of Pillow have lost when loaded."""
+    return image.mode[0] in "IF" or (image.mode in ("RGB", "RGBA") and ";16" in _rawmode(image))
+
+
+def _deep_values(image: Image.Image, open_file: Open) -> np.ndarray:
+    """All bits of an image's channels but alpha, upright: ``[H, W]`` or ``[H, W, 3]``."""
+    rawmode = _rawmode(image)
+    upright = np.asarray(ImageOps.exif_transpose(image))
+    if image.mode[0] in "IF":
+        return upright
+    with Image.open(open_file(), formats=FORMATS) as again:
+        # Pillow keeps the high byte of each value; with the other byte order it takes the low one for it.
+        swapped = rawmode[:-1] + ("B" if rawmode.endswith(("L", "N")) else "L")
+        again.tile = [tile._replace(args=_renamed(tile.args, swapped)) for tile in again.tile]
+        try:
+            low = np.asarray(ImageOps.exif_transpose(again))
+        except ValueError:  # a way to store pixels that Pillow reads in one byte order only
+            low = np.zeros_like(upright)
+    return upright[..., :3].astype(np.int64) * 256 + low[..., :3]
+
+
+def _renamed(args: tuple | str, rawmode: str) -> tuple | str:
+    return (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
+
+
+def _to_8_bits(image: Image.Image, open_file: Open, span: Span) -> Image.Image:
+    """Scaled so that `span` becomes 0 to 255; what is no number becomes 0."""
+    values, (low, high) = _deep_values(image, open_file), span
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+        levels = (255 * (finite - low) / max(high - low, 1e-30)).round()
+    else:
+        levels = (values.astype(np.int64) - int(low)) * 256 // (int(high - low) + 1)
+    made = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGBA":
+        made.putalpha(ImageOps.exif_transpose(image).getchannel("A"))
+        return _to_rgb(made)
+    return made
