@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.comparable import why_not
-from bench.configurations import Table, named
+from bench.configurations import Table, name_of, named
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line, one_of
 from bench.records import Record
@@ -84,11 +84,10 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
 
 
 def _names(sides: Sequence[list[Record]]) -> list[str]:
-    """The shortest names that tell the sides apart."""
+    """Names of the sides; with seeds, or as run ids, where they are the same otherwise."""
     ways: list[Callable[[list[Record]], str]] = [
-        lambda of: of[0].method,
-        lambda of: f"{of[0].method} ({of[0].preset})",
-        lambda of: f"{of[0].method} ({of[0].preset}, seed {' '.join(str(record.seed) for record in of)})",
+        lambda of: name_of(of[0]),
+        lambda of: f"{name_of(of[0])}, seed {' '.join(str(record.seed) for record in of)}",
     ]
     for way in ways:
         names = [one_line(way(of)) for of in sides]

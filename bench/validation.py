@@ -115,8 +115,12 @@ def _wrong_sizes(record: Record) -> Iterator[str]:
 
 def _impossible(record: Record) -> Iterator[str]:
     """Values that contradict each other, or that no run can have."""
+    from bench.episode_files import setting_of
+
     classes, timings = record.classes, record.timings
     for name, info in record.episodes.items():
+        if (called := setting_of(record, name).name) != name:
+            yield f"episodes.{name}: way, shot and query say {called}"
         if info.way > classes.novel:
             yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"
         metric = record.metrics.get(f"fewshot/{name}")
