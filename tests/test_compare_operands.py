@@ -34,7 +34,7 @@ def test_runs_by_id_by_path_and_as_lists_of_seeds(folder):
     assert [side["runs"] for side in found["sides"]] == [theirs[:1], ours]
     found = compared(ours[0], ours[1])
     assert [side["name"] for side in found["sides"]] == [
-        "protonet (quick, seed 0)", "protonet (quick, seed 1)"
+        "protonet (quick), seed 0", "protonet (quick), seed 1"
     ]  # fmt: skip
 
 
