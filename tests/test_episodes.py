@@ -206,12 +206,3 @@ def test_an_empty_pool_has_no_episodes():
     assert empty.smallest == 0
     with pytest.raises(ValueError, match="5 classes asked for, 0 there"):
         draw(empty, KEY, FIVE_ONE)
-
-
-def test_names():
-    assert [s.name for s in (FIVE_ONE, FIVE_FIVE, ALL_ONE, Setting(20, 10, 1, 1))] == [
-        "5w1s",
-        "5w5s",
-        "allw1s",
-        "20w10s",
-    ]
