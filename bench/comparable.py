@@ -56,10 +56,12 @@ def begin_alike(first: Record, second: Record, setting: str, pool: Mapping[str, 
     """
     import numpy as np
 
-    from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+    from bench.episode_files import setting_of
+    from bench.episodes import ClassPool, EpisodeList, draw, episode_key
 
-    short, long = sorted((one.episodes[setting] for one in (first, second)), key=lambda info: info.count)
-    drawn = Setting(0 if setting.startswith("all") else long.way, long.shot, long.query, long.count)
+    ordered = sorted((first, second), key=lambda record: record.episodes[setting].count)
+    short, long = (record.episodes[setting] for record in ordered)
+    drawn = setting_of(ordered[1], setting)
     sizes = ClassPool(np.repeat(np.arange(len(pool)), list(pool.values())))
     try:
         every = draw(sizes, episode_key(first.fingerprint, first.split, drawn, long.seed), drawn)

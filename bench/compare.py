@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.comparable import why_not
-from bench.configurations import Table, named
+from bench.configurations import Table, name_of, named
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line, one_of
 from bench.records import Record
@@ -75,20 +75,22 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
         Side(name, [record for record, _ in of], _accuracies(of, setting))
         for name, of in zip(names, found, strict=True)
     ]
-    _check_different(sides)
-    for other, side in itertools.combinations(sides, 2):
-        if reason := why_not(other.records[0], side.records[0], setting):
-            raise UserError("compare", f"{other.name} {side.name}", reason)
+    pairs = list(zip(itertools.combinations(operands, 2), itertools.combinations(sides, 2), strict=True))
+    for given, (one, other) in pairs:
+        if shared := {record.run_id for record in one.records} & {record.run_id for record in other.records}:
+            raise UserError("compare", " ".join(given), f"{min(shared)} is in both")
+    for given, (one, other) in pairs:
+        if reason := why_not(one.records[0], other.records[0], setting):
+            raise UserError("compare", " ".join(given), reason)
     comparisons = compare_all({side.name: side.accuracies for side in sides})
     return Compared(setting, sides, comparisons)
 
 
 def _names(sides: Sequence[list[Record]]) -> list[str]:
-    """The shortest names that tell the sides apart."""
+    """Names of the sides; with seeds, or as run ids, where they are the same otherwise."""
     ways: list[Callable[[list[Record]], str]] = [
-        lambda of: of[0].method,
-        lambda of: f"{of[0].method} ({of[0].preset})",
-        lambda of: f"{of[0].method} ({of[0].preset}, seed {' '.join(str(record.seed) for record in of)})",
+        lambda of: name_of(of[0]),
+        lambda of: f"{name_of(of[0])}, seed {' '.join(str(record.seed) for record in of)}",
     ]
     for way in ways:
         names = [one_line(way(of)) for of in sides]
@@ -105,13 +107,6 @@ def _check_setting(operand: str, records: Iterable[Record], setting: str) -> Non
             raise UserError(
                 "--setting", setting, f"{operand} has no such setting; {one_of(setting, record.episodes)}"
             )
-
-
-def _check_different(sides: Sequence[Side]) -> None:
-    for side, other in itertools.combinations(sides, 2):
-        shared = {record.run_id for record in side.records} & {record.run_id for record in other.records}
-        if shared:
-            raise UserError("compare", f"{side.name} {other.name}", f"{min(shared)} is in both")
 
 
 def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarray:

@@ -55,9 +55,20 @@ def overrides(record: Record) -> dict[str, Any]:
     return {key: value for key, value in sorted(changed.items()) if key != "seed"}
 
 
-def changes(record: Record) -> str:
-    """What was changed from the preset, as ``--set`` takes it; empty if nothing was."""
-    return " ".join(as_set(overrides(record)))
+def name_of(record: Record) -> str:
+    """What a record's row is called everywhere: ``siamese_triplet (quick, steps=300)``.
+
+    It says the method, the preset, and what was changed from that, but for the seed.
+    """
+    weights = [f"weights={record.weights[:8]}"] if record.weights else []
+    training = [] if record.trained else ["no training"]
+    words = [record.preset, *as_set(overrides(record)), *weights, *training]
+    return f"{record.method} ({', '.join(words)})"
+
+
+def untrained(record: Record) -> bool:
+    """Whether its embedding is random: neither trained by the run nor pretrained on other images."""
+    return not (record.trained or record.weights or record.external_data)
 
 
 def as_set(values: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.episodes import ClassPool
+from bench.episodes import ClassPool, Setting
 from bench.errors import UserError
 from bench.pairs import draw_pairs
 from bench.record import Record
@@ -119,6 +119,12 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
         raise ValueError("not version 1.0 of the npy format")
     shape, _, dtype = npy.read_array_header_1_0(stream)
     return shape, dtype
+
+
+def setting_of(record: Record, name: str) -> Setting:
+    """The setting that the episodes called `name` are of; its own name is another if they are misnamed."""
+    info = record.episodes[name]
+    return Setting(0 if name.startswith("all") else info.way, info.shot, info.query, info.count)
 
 
 def pool_of(record: Record, part: str) -> ClassPool | None:

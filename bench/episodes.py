@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CHUNK = 256  # episodes drawn at a time: the shuffled rows stay in the processor's cache
+QUERIES = 15  # query images per class of the standard settings
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,13 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As in metric keys: ``5w1s``, or ``allw1s`` for all classes."""
-        return f"{self.way or 'all'}w{self.shot}s"
+        """As in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class.
+
+        The standard number of queries is left out: 15, or every other image where all classes take part.
+        """
+        usual = QUERIES if self.way else 0
+        query = "" if self.query == usual else f"{self.query or 'all'}q"
+        return f"{self.way or 'all'}w{self.shot}s{query}"
 
 
 class ClassPool:

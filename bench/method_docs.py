@@ -11,7 +11,8 @@ from bench.config import method_info
 from bench.configurations import as_set, overrides, value_as_set
 from bench.errors import UserError
 from bench.files import write_files
-from bench.leaderboard import COLUMNS, HIDDEN_PRESET, code, duration
+from bench.leaderboard import HIDDEN_PRESET, code, duration
+from bench.leaderboard.rows import columns, rightly_named
 from bench.records import Record, read_all
 from bench.show import choices, marks, percent
 from methods.registry import MethodInfo, available
@@ -156,11 +157,12 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
 
 def _results(records: Sequence[Record]) -> list[str]:
     shown = sorted(
-        (record for record in records if record.preset != HIDDEN_PRESET),
+        (rightly_named(record) for record in records if record.preset != HIDDEN_PRESET),
         key=lambda r: (r.dataset, r.split, -r.protocol_version, r.preset, r.seed, r.run_id),
     )
     if not shown:
         return ["None is recorded."]
+    headings = columns(shown)
     rows = [
         {
             "data set": _code(record.dataset),
@@ -170,7 +172,7 @@ def _results(records: Sequence[Record]) -> list[str]:
             "backbone": _code(record.backbone),
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
-            **{heading: percent(record.metrics.get(key)) for heading, (key, _) in COLUMNS.items()},
+            **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
             "training time": _training(record),
         }
         for record in shown

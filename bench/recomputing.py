@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.episode_files import setting_of
 from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.pairs import draw_pairs, draw_triplets
 from bench.records import Record
@@ -121,9 +122,8 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
-    every = name.startswith("all")
-    setting = Setting(0 if every else info.way, info.shot, info.query, info.count)
     record = source.record
+    setting = setting_of(record, name)
     try:
         classes, sha256 = _drawn(
             tuple(pool.counts.tolist()),

@@ -14,6 +14,7 @@ from bench.figures.picture import Gap, Picture
 from bench.figures.rows import Section, grouped, sections
 from bench.figures.style import inline_svg, style_sheet
 from bench.files import check_writable, write_files
+from bench.leaderboard.hidden import hidden
 from bench.records import read_all
 from bench.report_tables import (
     best_lines,
@@ -40,13 +41,16 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     check_writable(output.parent, "--output")
     records, problems = read_all(options.results)
     found = sections(records, options.results)
-    text = render(found, collect(found, options), progress)
+    said = hidden(records, [section.table for section in found])
+    text = render(found, collect(found, options), progress, said)
     write_files({output: text.encode()}, "--output")
     return problems
 
 
-def render(found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Progress) -> str:
-    """The page: tables of the sections, and the pictures drawn into it."""
+def render(
+    found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Progress, said: str = ""
+) -> str:
+    """The page: tables of the sections, pictures drawn into it, and what is `said` to be left out."""
     page = files("bench") / "report_page"
     template, style, script = (
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
@@ -71,7 +75,7 @@ def render(found: Sequence[Section], pictures: Sequence[Picture | Gap], progress
         variables=style_sheet(),
         style=style,
         script=script,
-        facts=_facts(found),
+        facts=escape(f"{_facts(found)} {said}".rstrip()),
         datasets=_choices(section.first.dataset for section in found),
         splits=_choices(section.first.split for section in found),
         contents="".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title in contents.items()),

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from bench.configurations import name_of
 from bench.figures.rows import Section
 from bench.leaderboard.blocks import NOTHING, Cell, Code
 from bench.leaderboard.cells import cells, name, number
@@ -13,7 +14,7 @@ from bench.leaderboard.generalized import MEASURES, joins_of
 from bench.leaderboard.markdown import printable
 from bench.leaderboard.others import HEADINGS as PUBLISHED_HEADINGS
 from bench.leaderboard.others import percent
-from bench.leaderboard.rows import COLUMNS, SETTINGS
+from bench.leaderboard.rows import SETTINGS
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.summary import best, newest
 from bench.leaderboard.tables import Table
@@ -133,25 +134,26 @@ def result_lines(tables: Sequence[Table]) -> list[Line]:
     """Every row of every table."""
     lines = []
     for one in tables:
-        counts = [row.first.episodes[one.ranked_by].count for row in one.ranked if row.ranks]
         for row in one.rows:
             first = row.first
-            found = cells(row, one.ranked_by, max(counts, default=0))
+            found = cells(row, one)
             values = {"method": of_cell(found["method"]), **_where(first.dataset, first.split)}
             if len({table.first.protocol_version for table in tables}) > 1:
                 values["protocol"] = Value(str(first.protocol_version), str(first.protocol_version))
-            orders = _orders(row, one.ranked_by)
+            orders = _orders(row, one)
             values |= {h: of_cell(cell, orders.get(h)) for h, cell in found.items() if h != "method"}
             lines.append(Line(first.dataset, first.split, values))
     return lines
 
 
-def _orders(row: BoardRow, ranked_by: str) -> dict[str, float]:
+def _orders(row: BoardRow, table: Table) -> dict[str, float]:
     """Heading -> number that a column is sorted by."""
     orders: dict[str, float] = {
-        heading: row.intervals[key].value for heading, (key, _) in COLUMNS.items() if key in row.intervals
+        heading: row.intervals[key].value
+        for heading, (key, _) in table.columns.items()
+        if key in row.intervals
     }
-    if rank := row.ranks.get(ranked_by):
+    if rank := row.ranks.get(table.ranked_by):
         orders["rank"] = rank.first
     times = [record.timings.train_s for record in row.records if record.trained]
     if times:
@@ -209,12 +211,12 @@ def published_lines(sections: Sequence[Section]) -> list[Line]:
 def run_lines(tables: Iterable[Table]) -> list[Line]:
     """Every record that counts, with its exact command."""
     lines = []
-    for record in (record for one in tables for row in one.rows for record in row.records):
+    for record in (run for one in tables for row in one.rows for runs in row.runs for run in runs):
         accuracy = record.metrics.get("fewshot/5w1s")
         command = f"<pre><code>{escape_lines(record.command)}</code></pre>"
         values = {
             "run": text(record.run_id),
-            "method": text(record.method),
+            "method": text(name_of(record)),
             **_where(record.dataset, record.split),
             "seed": Value(str(record.seed), str(record.seed)),
             "5w1s": Value(f"{100 * accuracy.value:.2f}", str(accuracy.value)) if accuracy else NONE,

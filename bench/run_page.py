@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.configurations import as_set, changes
+from bench.configurations import as_set, name_of
 from bench.episode_files import read_episodes
 from bench.errors import UserError, one_line
 from bench.files import is_file, is_folder
@@ -95,7 +95,8 @@ def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
 
 def _what(record: Record) -> Iterator[tuple[str, str]]:
     counts = record.classes
-    yield "method", one_line(f"{record.method} ({record.family})")
+    yield "method", one_line(name_of(record))
+    yield "family", one_line(record.family)
     yield "paper", one_line(record.paper)
     yield "backbone", one_line(f"{record.backbone}, {record.parameters:,} parameters")
     yield "data set", one_line(f"{record.dataset}, fingerprint {record.fingerprint}")
@@ -108,9 +109,6 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
         f"({counts.novel_dropped_duplicates:,} duplicates left out)",
     )
     yield "seed", str(record.seed)
-    yield "preset", one_line(record.preset)
-    if changed := changes(record):
-        yield "changed", one_line(changed)
     yield "hyperparameters", one_line(" ".join(as_set(record.hyperparameters))) or "none"
     marks = {
         "external data": record.external_data,

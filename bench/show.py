@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.configurations import name_of
 from bench.errors import one_line
 from bench.records import Metric, Record, read_all
 from methods.registry import MethodInfo
@@ -74,6 +75,7 @@ def runs(results: Path) -> tuple[list[Row], list[str]]:
     rows = [
         {
             "run": record.run_id,
+            "method": one_line(name_of(record)),
             "5w1s": "failed" if record.failure else percent(record.metrics.get("fewshot/5w1s")),
             "5w5s": percent(record.metrics.get("fewshot/5w5s")),
             "created": f"{record.created:%Y-%m-%d %H:%M}",
@@ -126,7 +128,7 @@ def percent(metric: Metric | None) -> str:
 def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     parts = [
-        f"{record.method} on {record.dataset} {record.split}, seed {record.seed}",
+        f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}",
         plain_table(metric_rows(record, record.metrics)),
     ]
     if record.per_class:

@@ -115,10 +115,14 @@ def _wrong_sizes(record: Record) -> Iterator[str]:
 
 def _impossible(record: Record) -> Iterator[str]:
     """Values that contradict each other, or that no run can have."""
+    from bench.episode_files import setting_of
+
     classes, timings = record.classes, record.timings
     for name, info in record.episodes.items():
         if info.way > classes.novel:
             yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"
+        elif (called := setting_of(record, name).name) != name:
+            yield f"episodes.{name}: way, shot and query say {called}"
         metric = record.metrics.get(f"fewshot/{name}")
         if metric and metric.n != info.count:
             yield f"fewshot/{name} n: {metric.n}, but {info.count} episodes"

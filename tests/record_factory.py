@@ -9,11 +9,17 @@ import numpy as np
 from bench.records import Record
 
 QUERIES = {"5w1s": 75, "5w5s": 75, "allw1s": 5990}
+SETTINGS = {"5w1s": (5, 1, 15), "5w5s": (5, 5, 15), "allw1s": (10, 1, 0)}  # way, shot, queries per class
 EPISODES = 40
 
 
 def metric(value: float, half: float = 0.01, n: int = EPISODES) -> dict[str, float]:
     return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half), "n": n}
+
+
+def episode_info(way: int, shot: int, query: int, **changes: Any) -> dict[str, Any]:
+    info = {"way": way, "shot": shot, "query": query, "count": EPISODES, "seed": 0, "sha256": "0" * 64}
+    return info | changes
 
 
 def record_fields(**changes: Any) -> dict[str, Any]:
@@ -66,15 +72,8 @@ def record_fields(**changes: Any) -> dict[str, Any]:
         "constant_answer": {"novel/unbalanced_pair_accuracy": 0.9},
         "thresholds": {"pair": 0.31},
         "episodes": {
-            name: {
-                "way": 5,
-                "shot": 1,
-                "query": 15,
-                "count": EPISODES,
-                "seed": 0,
-                "sha256": f"{i}" * 64,
-            }
-            for i, name in enumerate(QUERIES)
+            name: episode_info(*setting, sha256=f"{i}" * 64)
+            for i, (name, setting) in enumerate(SETTINGS.items())
         },
         "timings": {
             "data_s": 1.0,

@@ -249,7 +249,7 @@ def test_the_leaderboard_is_written_checked_and_found_stale(folder):
     assert stale.err == "leaderboard.md is stale: run `python -m bench leaderboard`\n"
 
     assert bench("leaderboard") == (0, "leaderboard.md\n", "")
-    assert "`protonet` (`quick`)" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
     assert bench("leaderboard", "--check") == (0, "leaderboard.md is up to date\n", "")
 
     records.write(make_record(seed=1), folder / "results", make_episodes())
@@ -262,7 +262,7 @@ def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
     answer = bench("leaderboard")
     assert answer.code == 1 and answer.out == "leaderboard.md\n"
     assert answer.err.startswith("warning: --results results/broken.json: ")
-    assert "`protonet` (`quick`)" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_a_file_where_the_folder_of_records_should_be(folder):

@@ -31,8 +31,8 @@ def test_a_difference_between_two_trained_models():
     value = (ours.mean() - theirs.mean()) / QUERIES
     sentence, basis = said("matching", "protonet")
     assert sentence == (
-        f"As trained here, protonet is better than matching by {100 * value:.1f} ± {50 * (high - low):.1f} "
-        "points on novel classes of 90-10 (p < 0.001)."
+        f"As trained here, protonet (quick) is better than matching (quick) by {100 * value:.1f} ± "
+        f"{50 * (high - low):.1f} points on novel classes of 90-10 (p < 0.001)."
     )
     assert basis == (
         "It rests on 40 identical episodes and 1 training seed each, and speaks of these trained models "
@@ -43,8 +43,8 @@ def test_a_difference_between_two_trained_models():
         "5w1s", "cifar100", "90-10", 1
     )  # fmt: skip
     assert [(side["name"], side["runs"]) for side in found["sides"]] == [
-        ("matching", ["cifar100-matching-quick-0"]),
-        ("protonet", ["cifar100-protonet-quick-0"]),
+        ("matching (quick)", ["cifar100-matching-quick-0"]),
+        ("protonet (quick)", ["cifar100-protonet-quick-0"]),
     ]
     assert found["sides"][1]["accuracy"] == pytest.approx(ours.mean() / QUERIES)
     (one,) = found["comparisons"]
@@ -63,7 +63,7 @@ def test_no_difference_shown_by_one_seed_each():
     sentence, _ = said("protonet", "matching")
     low, high = test.confidence_interval(0.95)
     assert sentence == (
-        "protonet and matching: no difference shown on novel classes of 90-10 "
+        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         f"({100 * (ours.mean() - theirs.mean()) / QUERIES:.1f} ± {50 * (high - low):.1f} points, "
         f"p = {test.pvalue:.3f}); at least 2 more seeds of each would be needed to tell what training again "
         "does."
@@ -95,7 +95,7 @@ def test_no_difference_shown_over_training_and_how_many_seeds_would_show_a_point
     half, p, needed = expected_of_seeds(ours / QUERIES, theirs / QUERIES)
     sentence, basis = said("protonet", "matching")
     assert sentence == (
-        "protonet and matching: no difference shown on novel classes of 90-10 "
+        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         f"(-1.3 ± {100 * half:.1f} points, p = {p:.3f}); "
         f"{needed - 3} more seeds of each would be needed to show 1 point."
     )
@@ -113,8 +113,8 @@ def test_a_difference_over_training():
     half, p, _ = expected_of_seeds(ours / QUERIES, theirs / QUERIES)
     sentence, _ = said("protonet", "matching")
     assert sentence == (
-        f"matching is better than protonet by {100 * 11 / 75:.1f} ± {100 * half:.1f} points on novel classes "
-        f"of 90-10 (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
+        f"matching (quick) is better than protonet (quick) by {100 * 11 / 75:.1f} ± {100 * half:.1f} points "
+        f"on novel classes of 90-10 (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
     )
 
 
@@ -122,8 +122,8 @@ def test_three_equal_seeds_would_have_shown_a_point():
     write_seeds("protonet", [40, 40, 40]), write_seeds("matching", [40, 40, 40])
     sentence, _ = said("protonet", "matching")
     assert sentence == (
-        "protonet and matching: no difference shown on novel classes of 90-10 (0.00 ± 0.00 points, "
-        "p = 1.000); with these seeds 1 point would be shown four times in five."
+        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
+        "(0.00 ± 0.00 points, p = 1.000); with these seeds 1 point would be shown four times in five."
     )
 
 
@@ -154,7 +154,7 @@ def test_holm_s_correction_over_four_sides():
     pairs = list(itertools.combinations(range(4), 2))
     p = [stats.ttest_rel(tables[i], tables[j]).pvalue for i, j in pairs]
     assert [(c["first"], c["second"]) for c in found["comparisons"]] == [
-        (names[i], names[j]) for i, j in pairs
+        (f"{names[i]} (quick)", f"{names[j]} (quick)") for i, j in pairs
     ]
     assert [c["p"] for c in found["comparisons"]] == pytest.approx(p)
     # By hand: the smallest six times, the next five times, and so on, and none below the one before.
@@ -178,8 +178,8 @@ def test_the_table_is_ordered_and_ranked():
         ("1", "matching", "40", "1"), ("2", "protonet", "40", "1")
     ]  # fmt: skip
     low, high = stats.t.interval(0.95, 39, answers(0.7).mean(), stats.sem(answers(0.7)))
-    assert " ".join(rows[0][2:5]) == f"{100 * (low + high) / 2 / 75:.2f} ± {50 * (high - low) / 75:.2f}"
-    assert "protonet - matching" in pairs and "p (Holm)" in pairs
+    assert " ".join(rows[0][3:6]) == f"{100 * (low + high) / 2 / 75:.2f} ± {50 * (high - low) / 75:.2f}"
+    assert "protonet (quick) - matching (quick)" in pairs and "p (Holm)" in pairs
 
 
 # The beginning of a longer list

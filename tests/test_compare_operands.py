@@ -34,7 +34,7 @@ def test_runs_by_id_by_path_and_as_lists_of_seeds(folder):
     assert [side["runs"] for side in found["sides"]] == [theirs[:1], ours]
     found = compared(ours[0], ours[1])
     assert [side["name"] for side in found["sides"]] == [
-        "protonet (quick, seed 0)", "protonet (quick, seed 1)"
+        "protonet (quick), seed 0", "protonet (quick), seed 1"
     ]  # fmt: skip
 
 
@@ -110,9 +110,15 @@ def test_names_are_shown_as_text_and_a_terminal_obeys_none_of_them():
     answer = bench("compare", html, escape)
     assert answer.code == 0
     shown = "**x** | y\\x1b[2J\\u202e"
-    assert f"{html} is better than {shown} by" in answer.out and "of <b>\\x1b[31m (p" in answer.out
+    assert (
+        f"{html} (quick) is better than {shown} (quick) by" in answer.out
+        and "of <b>\\x1b[31m (p" in answer.out
+    )
     assert all(character.isprintable() for character in answer.out.replace("\n", ""))
-    assert [side["name"] for side in compared(html, escape)["sides"]] == [html, shown]
+    assert [side["name"] for side in compared(html, escape)["sides"]] == [
+        f"{html} (quick)",
+        f"{shown} (quick)",
+    ]
     assert "\x1b" not in bench("compare", escape, "nothing").err
 
 

@@ -243,13 +243,6 @@ def test_a_setting_of_ones_own_has_the_usual_queries_and_episodes_unless_told():
     assert own == resolved(way=3, shot=2, query=15, episodes=10_000)
 
 
-def test_a_standard_setting_that_is_measured_otherwise_is_marked():
-    assert resolved(way=5, shot=1).overrides == {}
-    assert resolved(way=5, shot=1, episodes=100).overrides == {"episodes": 100}
-    assert resolved(way=5, shot=5, query=5, episodes=10_000).overrides == {"query": 5}
-    assert resolved(way=4, shot=1, episodes=100).overrides == {}
-
-
 def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
     first = resolved(
         {"learning_rate": "1e-3"}, preset="smoke", split="cifar-fs", seed=3, way=3, shot=2, precision="fp32"

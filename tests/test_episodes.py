@@ -27,6 +27,21 @@ def uneven() -> ClassPool:
     return ClassPool(np.repeat(np.arange(3, 24, 3), np.arange(20, 57, 6)))
 
 
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ((5, 1, 15), "5w1s"),
+        ((5, 1, 5), "5w1s5q"),
+        ((10, 5, 15), "10w5s"),
+        ((0, 1, 0), "allw1s"),
+        ((0, 1, 15), "allw1s15q"),
+        ((5, 1, 0), "5w1sallq"),
+    ],
+)
+def test_a_setting_is_named_with_its_queries_unless_they_are_the_usual_ones(setting, name):
+    assert Setting(*setting, count=10).name == name
+
+
 def owners(pool: ClassPool) -> np.ndarray:
     """Class position of each image of the pool."""
     return np.repeat(np.arange(len(pool.classes)), pool.counts)
@@ -191,12 +206,3 @@ def test_an_empty_pool_has_no_episodes():
     assert empty.smallest == 0
     with pytest.raises(ValueError, match="5 classes asked for, 0 there"):
         draw(empty, KEY, FIVE_ONE)
-
-
-def test_names():
-    assert [s.name for s in (FIVE_ONE, FIVE_FIVE, ALL_ONE, Setting(20, 10, 1, 1))] == [
-        "5w1s",
-        "5w5s",
-        "allw1s",
-        "20w10s",
-    ]

@@ -19,6 +19,7 @@ from record_factory import make_record
 from sklearn import metrics as sklearn_metrics
 
 from bench import records
+from bench.configurations import name_of
 from bench.episode_files import Pairs, pairs
 from bench.figures import Gap, Options, Picture, collect, cost, novel, of_trained, per_class, scores, style
 from bench.figures.collect import drawn
@@ -116,22 +117,24 @@ def test_lines_pass_through_the_records_numbers(folder, found):
             text.get_text(): container.lines[0].get_data(orig=False)
             for text, container in zip(figure.legends[0].get_texts(), axes.containers, strict=True)
         }
-    x, y = lines["protonet"]
+    x, y = lines["protonet (quick)"]
     np.testing.assert_allclose(x, [50, 90], atol=4)
     np.testing.assert_allclose(y, [45, 50])
-    assert list(lines) == ["siamese_triplet", "protonet", "**x** | y", "<script>alert(1)</script>"]
-    assert len(lines["**x** | y"][0]) == 1
+    names = ["siamese_triplet", "protonet", "**x** | y", "<script>alert(1)</script>"]
+    assert list(lines) == [f"{name} (quick)" for name in names]
+    assert len(lines["**x** | y (quick)"][0]) == 1
 
 
 def test_many_methods_get_a_panel_each(tmp_path):
     for number in range(9):
-        figure_records.write(tmp_path, accuracy=0.4 + 0.03 * number, method=f"method{number}")
+        changed = {"overrides": {"steps": number, "distance": "cosine"}}
+        figure_records.write(tmp_path, accuracy=0.4 + 0.03 * number, method=f"method{number}", config=changed)
     found = {item.name: item for item in everything(tmp_path) if isinstance(item, Picture)}
     for name in ("shots", "validation", "roc", "scores", "loss"):
         with drawn(found[f"cifar100-90-10-{name}"]) as figure:
-            assert [axes.get_title(loc="left") for axes in figure.axes] == [
-                f"method{n}" for n in range(8, -1, -1)
-            ]
+            titles = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
+            named = [f"method{n} (quick, steps={n}, distance=cosine)" for n in range(8, -1, -1)]
+            assert len(titles) == 9 and all(map(str.startswith, titles, named))
             lowest = figure.axes[-2:]
             assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in lowest)
     with drawn(found["cifar100-90-10-generalized-90+10"]) as figure:
@@ -214,7 +217,7 @@ def test_hardest_and_easiest_classes(folder):
     section = next(s for s in sections(records.read_all(folder)[0], folder) if "50-50" in s.title)
     found = per_class.ranked(section)
     assert [name for name, _ in found.classes] == figure_records.CLASSES
-    assert found.row.label == "siamese_triplet" and len(found.others[0]) == 1
+    assert found.row.label == "siamese_triplet (quick)" and len(found.others[0]) == 1
     assert per_class.ends("abcdefg", 4) == ["a", "b", "f", "g"] and per_class.ends("abc", 4) == list("abc")
 
 
@@ -343,6 +346,11 @@ def test_pictures_of_a_trained_method(ran):
     found = everything(ran / "results", "../runs")
     made = {re.sub(r".*csv@[0-9a-f]+-", "", item.name): item for item in found if isinstance(item, Picture)}
     assert {"class-images", "embeddings", "confusions", "episode", "generated"} <= set(made)
+    (record,), _ = records.read_all(ran / "results")
+    model = f"{name_of(record)}, seed 0, 5w1s accuracy {100 * record.metrics['fewshot/5w1s'].value:.1f}%"
+    assert "protonet_hallucination (quick, steps=2)" in model
+    for name in ("class-images", "embeddings", "confusions", "episode", "generated", "per-class"):
+        assert made[name].title.endswith(f": {model}")
     with drawn(made["generated"]) as figure:
         (axes,) = figure.axes
         sizes = [len(points.get_offsets()) for points in axes.collections]

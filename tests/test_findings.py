@@ -1,12 +1,14 @@
-"""docs/findings.md says what the records say."""
+"""docs/findings.md and the presets' times say what the records say."""
 
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 from markdown_reader import plain, tables
 
+from bench.config import PRESETS
 from bench.published import published
 
 ROOT = Path(__file__).parents[1]
@@ -65,3 +67,20 @@ def test_each_number_is_the_record_s(row):
 def test_the_page_has_all_its_tables():
     assert len(rows()) == 26
     assert sum("as published" in row["record"] for row in rows()) >= 2
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_a_presets_time_is_that_of_its_records(preset):
+    pattern = r"median (\d+) minutes \((\d+) to (\d+)\) at (\d) thread"
+    said = re.search(pattern, PRESETS[preset])
+    assert said and said[0] in (ROOT / "README.md").read_text(encoding="utf-8")
+    middle, low, high, threads = map(int, said.groups())
+    minutes = [
+        record["timings"]["total_s"] / 60
+        for record in (json.loads(path.read_text()) for path in (ROOT / "results").glob("*.json"))
+        if record["preset"] == preset and record["environment"]["threads"] == threads
+        if not record["config"]["overrides"] and record["environment"]["device"] == "cpu"
+    ]
+    assert median(minutes) == pytest.approx(middle, rel=0.25)
+    inside = [low - 1 <= one <= high + 1 for one in minutes]
+    assert sum(inside) >= 0.8 * len(inside)

@@ -82,8 +82,9 @@ def test_rows_are_ordered_by_5w1s_and_rows_without_it_come_last():
 
 def test_smoke_runs_are_never_shown():
     text = render([make_record(preset="smoke")])
-    assert boards(text) == [] and "No results yet." in text and "smoke" not in text
-    assert render([make_record(preset="smoke"), make_record()]) == render([make_record()])
+    assert boards(text) == [] and "No results yet." in text and "Not in the tables: 1 smoke run." in text
+    [table] = boards(render([make_record(preset="smoke"), make_record()]))
+    assert column(table, "method") == ["protonet (quick)"]
 
 
 def test_one_section_for_each_split_and_one_table_for_each_protocol():
@@ -216,9 +217,9 @@ def test_marks():
         config={"overrides": {"steps": 200, "backbone": "conv4", "milestones": [1, 2]}},
     )
     [[row]] = boards(render([record]))
-    assert plain(row["marks"]) == (
-        "external data, transductive, no training, weights 12121212, "
-        "changed backbone=conv4 milestones=[1, 2] steps=200"
+    assert plain(row["marks"]) == ("external data, transductive")
+    assert plain(row["method"]) == (
+        "protonet (quick, backbone=conv4, milestones=[1, 2], steps=200, weights=12121212, no training)"
     )
     assert "training time" not in row
 
@@ -260,7 +261,7 @@ def test_no_text_of_a_record_becomes_markup(text):
 def test_text_is_shown_as_it_is(text):
     [[row]] = boards(render([make_record(method=text)]))
     escaped = text.strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert row["method"] == f"<code>{escaped}</code> (<code>quick</code>)"
+    assert row["method"] == f"<code>{escaped} (quick)</code>"
     assert re.sub(r"\s+", " ", plain(row["method"])) == f"{text.strip()} (quick)"
 
 

@@ -76,13 +76,12 @@ def test_the_page_has_everything(results):
     page = run_page.page(records.read(path), path, results.parent / "runs")
     words = " ".join(page.split())
     for text in (
-        "method protonet (metric)",
+        "method protonet (quick, steps=200, weights=12121212) family metric",
         "paper Snell et al. 2017",
         "backbone conv4, 112,832 parameters",
         f"cifar100, fingerprint {'ab' * 32}",
         "90 base, 0 validation, 10 novel",
         "5,990 novel (10 duplicates left out)",
-        "changed steps=200",
         "bias=false distance=l2 lr=0.05 milestones=[10, 20]",
         f"transductive, weights {'12' * 32}",
         f"command {record.command}",

@@ -25,7 +25,7 @@ def test_the_result_table_has_every_metric_once_and_says_what_needs_saying():
     )
     text = show.result_table(record)
     lines = {line.split()[0]: line for line in text.splitlines() if "/" in line}
-    assert text.startswith("protonet on cifar100 90-10, seed 0\n")
+    assert text.startswith("protonet (quick) on cifar100 90-10, seed 0\n")
     assert "73.21 ± 0.18" in lines["fewshot/5w1s"] and "10,000" in lines["fewshot/5w1s"]
     assert "validation's threshold" in lines["novel/pair_accuracy"]
     assert "diagnostic: own threshold" in lines["novel/pair_accuracy_oracle"]
@@ -101,7 +101,7 @@ def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
     records.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
     rows, problems = show.runs(tmp_path)
-    assert [row["run"] for row in rows] == [record.run_id]
+    assert [(row["run"], row["method"]) for row in rows] == [(record.run_id, "protonet (quick)")]
     assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
     assert [problem.startswith(f"--results {tmp_path / 'broken.json'}: ") for problem in problems] == [True]
     assert show.runs(tmp_path / "nowhere") == ([], [])

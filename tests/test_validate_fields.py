@@ -114,6 +114,10 @@ IMPOSSIBLE = {
         lambda r: r["episodes"]["5w1s"].update(way=9),
         "episodes.5w1s: way 9 with 6 novel classes",
     ),
+    "queries": (
+        lambda r: r["episodes"]["5w1s"].update(query=5),
+        "episodes.5w1s: way, shot and query say 5w1s5q",
+    ),
     "episodes": (
         lambda r: r["metrics"]["fewshot/5w5s"].update(n=10_000),
         "fewshot/5w5s n: 10000, but 300 episodes",

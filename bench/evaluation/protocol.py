@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.batches import Normaliser
 from bench.data.images import ImageSet
 from bench.data.splits import Split
-from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot, generalized, verification
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
@@ -38,7 +38,7 @@ def standard_settings(split: str, fixed_embedding: bool = True, transductive: bo
     episodes, draws = (
         (CACHED_EPISODES, SUPPORT_DRAWS) if fixed_embedding else (ADAPTED_EPISODES, ADAPTED_DRAWS)
     )
-    settings = [Setting(5, shot, 15, episodes) for shot in shots]
+    settings = [Setting(5, shot, QUERIES, episodes) for shot in shots]
     return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
 
 

@@ -58,7 +58,7 @@ def _picture(sections: Sequence[Section], key: str, palette: Palette) -> Picture
         for row in own:  # of several rows of one split the best
             by_base.setdefault(row.first.classes.base, row)
         points = sorted(by_base.items())
-        label = max((row.label for _, row in points), key=len)
+        label = points[0][1].label
         lines.append(Line(label, [x for x, _ in points], [row.intervals[key] for _, row in points]))
     ticks = sorted({x for line in lines for x in line.x})
     if all(len(line.x) < 2 for line in lines):

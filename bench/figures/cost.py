@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.figures.picture import Gap, Picture
 from bench.figures.rows import Section
-from bench.figures.style import GREY, PAPER, SERIES, axes, plain
+from bench.figures.style import GREY, LINE, PAPER, SERIES, axes, folded, row_name
 from bench.leaderboard import duration
 from bench.statistics import Interval
 
@@ -32,7 +32,7 @@ def pictures(section: Section) -> list[Picture | Gap]:
     if not points:
         return [Gap(section.title, TITLE, "no trained record has a 5-way 1-shot accuracy")]
     told = "; ".join(
-        f"{number} {plain(label).strip()} {100 * own.value:.1f}% in {duration(seconds)}"
+        f"{number} {row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
         for number, (label, seconds, own) in enumerate(points, start=1)
     )
     return [
@@ -61,7 +61,11 @@ def _draw(points: list[Point]) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure, (place,) = axes(3.0 + 0.18 * len(points))
+    names = [
+        folded(f"{number}  {label}: {100 * own.value:.1f} %, {duration(seconds)}", 58)
+        for number, (label, seconds, own) in enumerate(points, start=1)
+    ]
+    figure, (place,) = axes(3.0 + LINE * sum(name.count("\n") + 1 for name in names))
     front = pays(points)
     place.step(
         [seconds for _, seconds, _ in front], [100 * own.value for *_, own in front],
@@ -87,10 +91,6 @@ def _draw(points: list[Point]) -> Figure:
     place.set_xlabel("training time (seconds, logarithmic)")
     place.set_ylabel("5-way 1-shot accuracy (%)")
     place.yaxis.set_major_formatter("{x:g}")
-    names = [
-        f"{number}  {plain(label)}: {100 * own.value:.1f} %, {duration(seconds)}"
-        for number, (label, seconds, own) in enumerate(points, start=1)
-    ]
     blanks = [Line2D([], [], linestyle="")] * len(names)
     figure.legend(blanks, names, loc="outside lower left", handlelength=0, handletextpad=0)
     return figure

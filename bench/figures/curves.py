@@ -14,7 +14,17 @@ from bench.errors import UserError
 from bench.figures.lines import MOST, TOGETHER
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Row, Section
-from bench.figures.style import DASHES, GREY, SERIES, SMALL, axes, legend, plain, remove_unused
+from bench.figures.style import (
+    DASHES,
+    GREY,
+    SERIES,
+    SMALL,
+    axes,
+    legend,
+    panel_titles,
+    remove_unused,
+    row_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +69,7 @@ def _is_curve(own: np.ndarray) -> bool:
 
 def _loss(section: Section, curves: Curves) -> Picture:
     ends = "; ".join(
-        f"{plain(label).strip()} from {own[0][0, 1]:.3g} to {own[0][-1, 1]:.3g}"
-        for label, own in curves.items()
+        f"{row_name(label)} from {own[0][0, 1]:.3g} to {own[0][-1, 1]:.3g}" for label, own in curves.items()
     )
     return Picture(
         name="loss",
@@ -76,11 +85,12 @@ def _loss(section: Section, curves: Curves) -> Picture:
 def _loss_panels(curves: Curves) -> Figure:
     columns = 1 if len(curves) == 1 else 2
     rows = math.ceil(len(curves) / columns)
-    figure, places = axes((2.9 if rows == 1 else 1.6 * rows + 0.4), rows, columns)
-    for place, (label, seeds) in zip(places, curves.items(), strict=False):
+    titles, higher = panel_titles(curves)
+    figure, places = axes((2.9 if rows == 1 else 1.6 * rows + 0.4) + higher * rows, rows, columns)
+    for place, title, seeds in zip(places, titles, curves.values(), strict=False):
         for own in seeds:
             place.plot(*_thinned(own).T, color=SERIES[0].light, lw=1.1, alpha=0.8, marker=_dot(own))
-        place.set_title(plain(label, 30), fontsize=SMALL)
+        place.set_title(title, fontsize=SMALL)
         _few_steps(place)
     remove_unused(places, len(curves), columns)
     figure.supxlabel(STEP, fontsize=10)
@@ -90,7 +100,7 @@ def _loss_panels(curves: Curves) -> Figure:
 
 def _validation(section: Section, curves: Curves, palette: Palette) -> Picture:
     best = "; ".join(
-        f"{plain(label).strip()} {100 * max(float(own[:, 1].max()) for own in seeds):.1f}%"
+        f"{row_name(label)} {100 * max(float(own[:, 1].max()) for own in seeds):.1f}%"
         for label, seeds in curves.items()
     )
     return Picture(
@@ -125,8 +135,9 @@ def _validation_panels(curves: Curves, palette: Palette) -> Figure:
 
 def _validation_each(curves: Curves) -> Figure:
     rows = math.ceil(len(curves) / 2)
-    figure, places = axes(1.45 * rows + 0.5, rows, 2, sharey=True)
-    for place, (label, seeds) in zip(places, curves.items(), strict=False):
+    titles, higher = panel_titles(curves)
+    figure, places = axes((1.45 + higher) * rows + 0.5, rows, 2, sharey=True)
+    for place, title, seeds in zip(places, titles, curves.values(), strict=False):
         for other in curves.values():
             for own in other:
                 place.plot(own[:, 0] / own[-1, 0], 100 * own[:, 1], color=GREY.light, lw=0.6, alpha=0.4)
@@ -134,7 +145,7 @@ def _validation_each(curves: Curves) -> Figure:
             place.plot(
                 own[:, 0] / own[-1, 0], 100 * own[:, 1], color=SERIES[0].light, lw=1.4, marker=_dot(own)
             )
-        place.set_title(plain(label, 30), fontsize=SMALL)
+        place.set_title(title, fontsize=SMALL)
         place.set_xlim(0, 1.03)
     remove_unused(places, len(curves), 2)
     figure.supxlabel("training (share of the method's own steps)", fontsize=10)

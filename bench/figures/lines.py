@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.figures.picture import Palette
-from bench.figures.style import DASHES, GREY, MARKERS, SERIES, SMALL, axes, legend, plain, remove_unused
+from bench.figures.style import (
+    DASHES,
+    GREY,
+    MARKERS,
+    SERIES,
+    SMALL,
+    axes,
+    legend,
+    panel_titles,
+    remove_unused,
+    row_name,
+)
 from bench.statistics import Interval
 
 if TYPE_CHECKING:
@@ -74,13 +85,14 @@ def panels(
 
 def _a_panel_each(lines: Sequence[Line], horizontal: Horizontal, vertical: str) -> Figure:
     rows = math.ceil(len(lines) / 2)
-    figure, places = axes(1.45 * rows + 0.5, rows, 2, sharex=True, sharey=True)
-    for place, own in zip(places, lines, strict=False):
+    titles, higher = panel_titles(line.label for line in lines)
+    figure, places = axes((1.45 + higher) * rows + 0.5, rows, 2, sharex=True, sharey=True)
+    for place, own, title in zip(places, lines, titles, strict=False):
         for line in lines:
             if line is not own:
                 place.plot(line.x, [100 * y.value for y in line.y], color=GREY.light, lw=0.7, alpha=0.5)
         _draw(place, own, SERIES[0].light, 0, 0.0)
-        place.set_title(plain(own.label, 30), fontsize=SMALL)
+        place.set_title(title, fontsize=SMALL)
         place.set_xticks(list(horizontal.ticks))
         place.yaxis.set_major_formatter("{x:g}")
     remove_unused(places, len(lines), 2)
@@ -116,5 +128,5 @@ def told(lines: Sequence[Line], horizontal: str) -> str:
     for line in lines[:MOST]:
         ends = sorted({0, len(line.y) - 1})
         values = " and ".join(f"{100 * line.y[i].value:.1f}% at {line.x[i]:g}" for i in ends)
-        parts.append(f"{plain(line.label).strip()} {values}")
+        parts.append(f"{row_name(line.label)} {values}")
     return f"Lines with 95% intervals against {horizontal}: {'; '.join(parts)}."

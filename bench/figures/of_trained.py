@@ -25,7 +25,7 @@ from bench.figures.novel import (
 )
 from bench.figures.per_class import ends, ranked
 from bench.figures.picture import Gap, Picture
-from bench.figures.rows import Row, Section
+from bench.figures.rows import Row, Section, of_model
 from bench.figures.style import plain
 from bench.figures.trained import Trained
 from bench.record import MODEL_FILE, Record
@@ -62,10 +62,6 @@ def _with_model(rows: Iterable[Row], runs: Path) -> Record | None:
     return next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
 
 
-def _who(trained: Trained) -> str:
-    return f"{plain(trained.record.method).strip()}, seed {trained.record.seed}"
-
-
 def _embeddings(trained: Trained, section: Section) -> Picture:
     order = ranked(section)
     names = [name for name, _ in order.classes if name in trained.names] if order else trained.names
@@ -86,8 +82,8 @@ def _embeddings(trained: Trained, section: Section) -> Picture:
     return Picture(
         name="embeddings",
         section=section.title,
-        title=TSNE,
-        caption=f"{_who(trained)}. {some}, up to {TSNE_IMAGES} images of each; images near each other have "
+        title=of_model(TSNE, trained.record),
+        caption=f"{some}, up to {TSNE_IMAGES} images of each; images near each other have "
         "alike embeddings (t-SNE). Distances between far-off clouds mean little.",
         alt=f"Clouds of points, one for each of {', '.join(plain(name).strip() for name in names)}.",
         draw=partial(draw_points, points),
@@ -116,8 +112,8 @@ def _confusions(trained: Trained, section: Section) -> list[Picture | Gap]:
         Picture(
             name="confusions",
             section=section.title,
-            title=CONFUSIONS,
-            caption=f"{_who(trained)}. {ways} at once, one support image each, {setting.count} draws. A row "
+            title=of_model(CONFUSIONS, trained.record),
+            caption=f"{ways} at once, one support image each, {setting.count} draws. A row "
             f"is a class and adds up to 100%.{left_out}",
             alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is taken for "
             f"{plain(trained.names[answer]).strip()}, {100 * off.max():.0f}% of its images.",
@@ -146,8 +142,8 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
         Picture(
             name="episode",
             section=section.title,
-            title=EPISODE,
-            caption=f"{_who(trained)}. {way} classes, one support image each; of {setting.query} "
+            title=of_model(EPISODE, trained.record),
+            caption=f"{way} classes, one support image each; of {setting.query} "
             f"queries a class {queries} are shown. Accuracy {100 * accuracies[chosen]:.0f}%, as near to the "
             f"mean of {100 * mean:.1f}% as any of the first {LOOKED_AT} episodes. Blue and ✓: right; orange "
             "and dashed: the wrong answer.",
@@ -187,8 +183,8 @@ def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: 
     return Picture(
         name="generated",
         section=section.title,
-        title=GENERATED,
-        caption=f"{_who(trained)}. One episode of {way} classes with one support image each, and the "
+        title=of_model(GENERATED, trained.record),
+        caption=f"One episode of {way} classes with one support image each, and the "
         f"{made} features generated from each (t-SNE). Good ones lie among the real features of their class.",
         alt=f"Points of real, crosses of generated features: {', '.join(plain(n).strip() for n in names)}.",
         draw=partial(draw_generated, Points(t_sne(features), classes, names, kinds)),

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.figures.picture import Gap, Picture
-from bench.figures.rows import Row, Section
+from bench.figures.rows import Row, Section, of_model
 from bench.figures.style import GREY, INK, SERIES, SMALL, axes, plain
 from bench.records import Metric
 
@@ -74,10 +74,9 @@ def pictures(section: Section) -> list[Picture | Gap]:
         Picture(
             name="per-class",
             section=section.title,
-            title=TITLE,
-            caption=f"Bars: {plain(found.row.label).strip()}, seed {found.row.first.seed}, the best row "
-            "of this split, with 95% intervals; points: each other method."
-            + (f" {left_out} classes between are left out." if left_out else ""),
+            title=of_model(TITLE, found.row.first),
+            caption="Bars: this model, of the best row of this split, with 95% intervals; points: "
+            "each other row." + (f" {left_out} classes between are left out." if left_out else ""),
             alt=f"Accuracy of each novel class; hardest {' '.join(hardest)}, easiest {' '.join(easiest)}.",
             draw=partial(_draw, found),
         )

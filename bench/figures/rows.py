@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from bench.configurations import changes
+from bench.configurations import name_of
+from bench.figures.style import row_name
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.tables import Table, tables_of
 from bench.records import Record
 from bench.statistics import Interval
 
 T = TypeVar("T")
+
+ACCURACY = {
+    "fewshot/5w1s": "5w1s accuracy",
+    "novel/pair_accuracy": "pair accuracy",
+    "novel/triplet_accuracy": "triplet accuracy",
+}
+"""Metric key -> words: what says how good a model is, the first that it has."""
 
 
 class Row:
@@ -23,12 +32,12 @@ class Row:
         directory: where the records' files lie.
 
     Attributes:
-        label: its name among the rows of its section, given by `sections`.
+        label: its name; `sections` numbers those that are the same in a section.
     """
 
     def __init__(self, row: BoardRow, directory: Path) -> None:
         self.row, self.directory = row, directory
-        self.label = self.first.method
+        self.label = name_of(self.first)
 
     @property
     def records(self) -> list[Record]:
@@ -81,6 +90,13 @@ class Section:
         return sorted(self.rows, key=order)
 
 
+def of_model(title: str, record: Record) -> str:
+    """The title of a picture that is drawn from one model: with its name and accuracy."""
+    accuracies = (f"{words} {100 * record.metrics[key].value:.1f}%" for key, words in ACCURACY.items()
+                  if key in record.metrics)  # fmt: skip
+    return ", ".join([f"{title}: {row_name(name_of(record))}", f"seed {record.seed}", *islice(accuracies, 1)])
+
+
 def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
     """Items by key, in the order in which the keys come up."""
     groups: dict[str, list[T]] = {}
@@ -94,7 +110,7 @@ def sections(records: Iterable[Record], directory: Path) -> list[Section]:
     made = []
     for table in tables_of(records, directory):
         rows = [Row(row, directory) for row in table.rows]
-        _name(rows)
+        _number(rows)
         made.append(Section(table, rows))
     for alike in grouped(made, lambda section: section.title).values():
         if len(alike) > 1:
@@ -103,21 +119,7 @@ def sections(records: Iterable[Record], directory: Path) -> list[Section]:
     return made
 
 
-def _name(rows: Sequence[Row]) -> None:
-    """Label rows by method, and by as much more as it takes to tell them apart."""
-    more: list[Callable[[Record], str]] = [
-        lambda record: record.preset,
-        lambda record: record.backbone,
-        changes,
-        lambda record: f"weights {record.weights[:8]}" if record.weights else "",
-        lambda record: "" if record.trained else "untrained",
-    ]
-    for part in more:
-        for alike in grouped(rows, lambda row: row.label).values():
-            words = [part(row.first) for row in alike]
-            if len(set(words)) > 1:
-                for row, word in zip(alike, words, strict=True):
-                    row.label = f"{row.label} {word}".rstrip()
+def _number(rows: Sequence[Row]) -> None:
     for alike in grouped(rows, lambda row: row.label).values():
         for number, row in enumerate(alike[1:], start=2):
             row.label = f"{row.label} #{number}"

@@ -12,7 +12,7 @@ from bench.errors import UserError
 from bench.figures.novel import draw_images
 from bench.figures.per_class import ends, ranked
 from bench.figures.picture import Gap, Picture
-from bench.figures.rows import Section
+from bench.figures.rows import Section, of_model
 from bench.figures.style import plain
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def pictures(section: Section, data_root: Path | None) -> list[Picture | Gap]:
         Picture(
             name="class-images",
             section=section.title,
-            title=TITLE,
+            title=of_model(TITLE, found.row.first),
             caption="Above the gap the hardest, the hardest first; below it the easiest, the easiest last. "
-            f"Ranked by the numbers of {plain(found.row.label).strip()}.",
+            "Ranked by the accuracies of that model.",
             alt=f"{EACH} images of each of {', '.join(plain(name).strip() for name in names)}.",
             draw=partial(draw_images, pixels, names, len(names) // 2 if len(names) == CLASSES else None),
         )

@@ -14,7 +14,18 @@ from bench.errors import UserError
 from bench.figures.lines import MOST, TOGETHER
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section
-from bench.figures.style import DASHES, GREY, INK, SERIES, SMALL, axes, legend, plain, remove_unused
+from bench.figures.style import (
+    DASHES,
+    GREY,
+    INK,
+    SERIES,
+    SMALL,
+    axes,
+    legend,
+    panel_titles,
+    remove_unused,
+    row_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +38,8 @@ POINTS = 300  # of a curve
 FEW_POINTS = 30  # of one that only shows where the others are
 Scored = Mapping[str, tuple[Pairs, float | None]]
 """Label of a row -> the pairs of its first seed, and the threshold."""
+Names = Mapping[str, str]
+"""Label of a row -> what its panel or line is called: with the area under its ROC curve."""
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
@@ -44,9 +57,9 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     if not scored:
         why = "no record has kept the scores of its pairs (those of before do not)"
         return [*gaps, Gap(section.title, TITLE, why), Gap(section.title, ROC, why)]
-    areas = {row.label: row.first.metrics["novel/pair_auc"].value for row in section.rows
-             if row.label in scored and "novel/pair_auc" in row.first.metrics}  # fmt: skip
-    told = "; ".join(f"{plain(label).strip()} {100 * area:.1f}%" for label, area in areas.items())
+    areas = {row.label: row.first.metrics.get("novel/pair_auc") for row in section.rows}
+    names = {label: f"{label}, AUC {100 * area.value:.1f}%" if (area := areas[label]) else label
+             for label in scored}  # fmt: skip
     return [
         *gaps,
         Picture(
@@ -56,7 +69,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             caption="Pairs of images of novel classes. From the threshold on, found on validation pairs, a "
             "pair is called same. Each method has a scale of its own.",
             alt=f"Histograms of the similarity of same and different pairs for {len(scored)} methods.",
-            draw=partial(_distributions, scored),
+            draw=partial(_distributions, scored, names),
         ),
         Picture(
             name="roc",
@@ -64,8 +77,8 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             title=ROC,
             caption="Pairs of novel classes, for every threshold; the mark is the threshold found on "
             "validation pairs, the dashed line is chance.",
-            alt=f"ROC curves; area under each: {told}.",
-            draw=partial(_roc, scored, palette),
+            alt=f"ROC curves with the area under each: {'; '.join(map(row_name, names.values()))}.",
+            draw=partial(_roc, scored, names, palette),
         ),
     ]
 
@@ -82,14 +95,15 @@ def roc(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
     return rates[0], rates[1]
 
 
-def _distributions(scored: Scored) -> Figure:
+def _distributions(scored: Scored, names: Names) -> Figure:
     columns = 1 if len(scored) == 1 else 2
     rows = math.ceil(len(scored) / columns)
-    figure, places = axes((2.8 if rows == 1 else 1.6 * rows + 0.5), rows, columns)
+    titles, higher = panel_titles(names.values())
+    figure, places = axes((2.8 if rows == 1 else 1.6 * rows + 0.5) + higher * rows, rows, columns)
     handles: dict[str, object] = {}
-    for place, (label, (found, threshold)) in zip(places, scored.items(), strict=False):
+    for place, title, (found, threshold) in zip(places, titles, scored.values(), strict=False):
         handles |= _histograms(place, found, threshold)
-        place.set_title(plain(label, 30), fontsize=SMALL)
+        place.set_title(title, fontsize=SMALL)
     remove_unused(places, len(scored), columns)
     # Not one label of the whole figure: the legend would lie on it.
     for place in places[max(0, len(scored) - columns) : len(scored)]:
@@ -122,9 +136,9 @@ def _histograms(place: Axes, found: Pairs, threshold: float | None) -> dict[str,
     return handles
 
 
-def _roc(scored: Scored, palette: Palette) -> Figure:
+def _roc(scored: Scored, names: Names, palette: Palette) -> Figure:
     if len(scored) > TOGETHER:
-        return _roc_each(scored)
+        return _roc_each(scored, names)
     numbers = palette.numbers(list(scored))
     figure, (place,) = axes(4.4 + 0.2 * math.ceil(len(scored) / 2))
     handles = {
@@ -134,20 +148,21 @@ def _roc(scored: Scored, palette: Palette) -> Figure:
     _square(place)
     place.set_xlabel("false accept rate (%)")
     place.set_ylabel("true accept rate (%)")
-    legend(figure, list(handles.values()), list(handles))
+    legend(figure, list(handles.values()), list(names.values()))
     return figure
 
 
-def _roc_each(scored: Scored) -> Figure:
+def _roc_each(scored: Scored, names: Names) -> Figure:
     rows = math.ceil(len(scored) / 2)
-    figure, places = axes(2.2 * rows + 0.4, rows, 2, sharex=True, sharey=True)
+    titles, higher = panel_titles(names.values())
+    figure, places = axes((2.2 + higher) * rows + 0.4, rows, 2, sharex=True, sharey=True)
     thin = {label: _thin(*roc(found), FEW_POINTS) for label, (found, _) in scored.items()}
-    for place, (label, own) in zip(places, scored.items(), strict=False):
+    for place, title, own in zip(places, titles, scored.values(), strict=False):
         for rates in thin.values():
             place.plot(*rates, color=GREY.light, lw=0.5, alpha=0.5)
         _curve(place, *own, SERIES[0].light, "-")
         _square(place)
-        place.set_title(plain(label, 30), fontsize=SMALL)
+        place.set_title(title, fontsize=SMALL)
     remove_unused(places, len(scored), 2)
     figure.supxlabel("false accept rate (%)", fontsize=10)
     figure.supylabel("true accept rate (%)", fontsize=10)

@@ -7,8 +7,10 @@ so that one picture serves light and dark.
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ WIDTH = 4.8
 
 PIXELS_PER_INCH = 200  # of PNG files
 SMALL = 9.0  # points
+LINE = 0.18  # inches, of a line of small letters
 
 
 class Colour(NamedTuple):
@@ -106,10 +109,34 @@ def plain(text: str, longest: int = 34) -> str:
     return f" {line}" if line.startswith("_") else line  # matplotlib hides what starts with _
 
 
+def row_name(label: str) -> str:
+    """The name of a row in text: as `plain`, but long enough for what was changed."""
+    return plain(label, 140).strip()
+
+
+def folded(label: str, width: int) -> str:
+    """The name of a row as a label, in lines of at most `width` letters."""
+    return "\n".join(textwrap.wrap(plain(label, 140), width))
+
+
+def panel_titles(labels: Iterable[str]) -> tuple[list[str], float]:
+    """Titles of panels, two side by side, and how many inches higher than one line the highest is."""
+    titles = [folded(label, 29) for label in labels]
+    return titles, LINE * max(title.count("\n") for title in titles)
+
+
 def legend(figure: Figure, handles: list[Any], labels: list[str], columns: int = 2) -> None:
-    """A legend below the axes, where it hides nothing; in one column if a label is long."""
-    texts = [plain(label) for label in labels]
-    columns = columns if max(map(len, texts)) <= 22 else 1
+    """A legend below the axes, where it hides nothing; in one column if a label is long.
+
+    The figure, made for a legend of so many columns, becomes higher if that takes more lines.
+    """
+    texts = [folded(label, 55) for label in labels]
+    lines = math.ceil(len(texts) / columns)
+    if max(map(len, texts)) > 25:
+        columns = 1
+        width, height = figure.get_size_inches()
+        more = sum(text.count("\n") + 1 for text in texts) - lines
+        figure.set_size_inches(width, height + LINE * more)
     place: Any = "outside lower center"
     figure.legend(handles, texts, loc=place, ncols=columns, handlelength=2.6)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.errors import UserError
 from bench.files import write_files
 from bench.leaderboard import markdown
-from bench.leaderboard.blocks import Block
+from bench.leaderboard.blocks import Block, Paragraph
 from bench.leaderboard.cells import duration, parameter_count
 from bench.leaderboard.document import document
 from bench.leaderboard.failures import failures
+from bench.leaderboard.hidden import hidden
 from bench.leaderboard.markdown import code
 from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
 from bench.leaderboard.tables import HIDDEN_PRESET, tables_of
@@ -36,15 +37,21 @@ __all__ = [
 def render(records: Iterable[Record], directory: Path | None = None) -> str:
     """The leaderboard as Markdown.
 
-    Records that differ only in the seed make one row; of two with the same seed the later one counts.
+    Records that differ only in the seed make one row; of two with the same seed the later one counts. What is
+    not shown is counted at the end.
 
     Args:
         records: in any order.
         directory: where their episode files lie. Without it no row is compared with another, and the
             intervals over several seeds come from the records' own, which is a little wider; it is said.
     """
-    records = list(records)
-    return markdown.render([*document(tables_of(records, directory)), *failures(records)])
+    return markdown.render(_blocks(list(records), directory))
+
+
+def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
+    tables = tables_of(records, directory)
+    said = hidden(records, tables)
+    return [*document(tables), *failures(records), *([Paragraph((said,))] if said else [])]
 
 
 def read(directory: Path) -> tuple[list[Block], list[str]]:
@@ -56,7 +63,7 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
     with collection_paused():
         paths = paths_in(directory)
         records, problems = told_apart(shared_out(_read, paths, pays=len(paths) >= PAYS_FROM))
-        return [*document(tables_of(records, directory)), *failures(records)], problems
+        return _blocks(records, directory), problems
 
 
 def _read(path: Path) -> Record | str:

@@ -4,47 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.configurations import changes
+from bench import configurations
 from bench.leaderboard.blocks import NOTHING, Cell, Code
-from bench.leaderboard.rows import COLUMNS, ENOUGH_SEEDS, Row
+from bench.leaderboard.rows import ENOUGH_SEEDS, Row
+from bench.leaderboard.tables import Table
 from bench.records import Record
 
 if TYPE_CHECKING:
     from bench.statistics import Interval
 
 
-def cells(row: Row, ranked_by: str, most_episodes: int) -> dict[str, Cell]:
-    """Heading -> cell of a row's line in its table.
-
-    Args:
-        row: the row.
-        ranked_by: the setting whose ranks are shown.
-        most_episodes: how many episodes of that setting other rows answered.
-    """
-    first, rank = row.first, row.ranks.get(ranked_by)
+def cells(row: Row, table: Table) -> dict[str, Cell]:
+    """Heading -> cell of a row's line in its table."""
+    first, rank = row.first, row.ranks.get(table.ranked_by)
     notes = (" †" if len(row.records) < ENOUGH_SEEDS else "") + ("" if row.whole else " ‡")
     return {
         "rank": (str(rank),) if rank else NOTHING,
-        "method": method(row),
+        "method": name(row),
         "backbone": (Code(first.backbone),),
-        **{heading: number(row.intervals.get(key), digits) for heading, (key, digits) in COLUMNS.items()},
+        **{
+            heading: number(row.intervals.get(key), digits)
+            for heading, (key, digits) in table.columns.items()
+        },
         "seeds": (f"{len(row.records)}{notes}",),
         "parameters": (parameter_count(first.parameters),),
         "training time": training_time(row.records),
         "date": (f"{max(record.created for record in row.records):%Y-%m-%d}",),
-        "marks": _marks(row, ranked_by, most_episodes),
+        "marks": _marks(row, table),
     }
 
 
-def method(row: Row) -> Cell:
-    """A row's name: method and preset."""
-    return Code(row.first.method), " (", Code(row.first.preset), ")"
-
-
 def name(row: Row) -> Cell:
-    """A row's name where the rest of its line is not to be seen."""
-    changed = changes(row.first)
-    return (*method(row), *((", ", Code(changed)) if changed else ()))
+    """A row's name."""
+    return (Code(configurations.name_of(row.first)),)
 
 
 def number(interval: Interval | None, digits: int) -> Cell:
@@ -60,23 +52,18 @@ def training_time(records: list[Record]) -> Cell:
     return (duration(sum(times) / len(times)),) if times else NOTHING
 
 
-def _marks(row: Row, ranked_by: str, most_episodes: int) -> Cell:
-    first = row.first
-    marks: list[Cell] = []
-    if first.external_data:
-        marks.append(("external data",))
-    if first.transductive:
-        marks.append(("transductive",))
-    if not first.trained:
-        marks.append(("no training",))
-    if first.weights:
-        marks.append(("weights ", Code(first.weights[:8])))
-    info = first.episodes.get(ranked_by)
-    if info and info.count < most_episodes:
-        marks.append((f"first {info.count:,} episodes",))
-    if changed := changes(first):
-        marks.append(("changed ", Code(changed)))
-    return joined(marks) or NOTHING
+def _marks(row: Row, table: Table) -> Cell:
+    first, setting = row.first, table.ranked_by
+    count = first.episodes[setting].count if setting in first.episodes else table.most_episodes
+    measured = f"fewshot/{setting}" in row.intervals
+    marks = {
+        "external data": first.external_data,
+        "transductive": first.transductive,
+        "untrained": configurations.untrained(first),
+        "other episodes": measured and row.whole and not (row.apart or setting in row.ranks),
+        f"first {count:,} episodes": count < table.most_episodes,
+    }
+    return (", ".join(mark for mark, on in marks.items() if on),) if any(marks.values()) else NOTHING
 
 
 def joined(parts: list[Cell]) -> Cell:

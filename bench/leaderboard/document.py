@@ -15,7 +15,7 @@ from bench.leaderboard.blocks import (
     Prose,
     without_empty_columns,
 )
-from bench.leaderboard.cells import cells, joined, method
+from bench.leaderboard.cells import cells, joined, name
 from bench.leaderboard.generalized import generalized
 from bench.leaderboard.others import elsewhere, published_beside
 from bench.leaderboard.overview import overview
@@ -32,9 +32,10 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: this run
   identical episodes, with Holm's correction over the table; `2–4` means that one row is significantly better,
   and that the tests leave open whether this one is the second or the fourth. Rows whose ranks overlap are
   tied; the order between them means little. A method that learns anew in every episode answers the first
-  1,000 of the others' 10,000 and is compared on those.
-- **5w1s**, **5w5s**: accuracy over episodes of 5 novel classes with 1 or 5 support images and 15 queries a
-  class. **all-way 1-shot**: all novel classes at once, one support image each.
+  1,000 of the others' 10,000 and is compared on those. A row that was compared with no other has no rank.
+- **5w1s**, **5w5s**: accuracy over episodes of 5 novel classes with 1 or 5 support images and 15 queries per
+  class. **all-way 1-shot**: all novel classes at once, one support image each. Any other setting has a column
+  of its own: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class.
 - **pairs**: balanced accuracy of saying whether two images show the same class, at the threshold that was
   best on validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (less is better)
   of the same pairs, whatever the threshold. **triplets**: how often an anchor is more similar to an image of
@@ -48,9 +49,11 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: this run
 - **parameters** are the backbone's. **training time** is the mean over the seeds, each on its own machine.
   **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
-  queries of an episode are answered together. Such rows do not compare with the others: they stand below
-  them, without a rank. *no training*: evaluated as it came; *weights*: started from this file (SHA-256);
-  *changed*: what differs from the preset."""
+  queries of an episode are answered together; *untrained*: the weights are random, neither trained nor
+  pretrained. Such rows do not compare with the others: they stand below them, without a rank. *other
+  episodes*: the row was measured on other episodes than the ranked ones.
+- A **method** is named with its preset, and with what differs from that; *weights*: it started from this file
+  (SHA-256); *no training*: it was evaluated as it came."""
 
 FEW_SEEDS: Cell = (f"† episodes only: fewer than {ENOUGH_SEEDS} training seeds.",)
 NOT_WHOLE: Cell = (
@@ -100,8 +103,7 @@ def _title(record: Record) -> list[Block]:
 
 
 def _table(table: Table) -> list[Block]:
-    most = max((row.first.episodes[table.ranked_by].count for row in table.ranked if row.ranks), default=0)
-    lines = [cells(row, table.ranked_by, most) for row in table.rows]
+    lines = [cells(row, table) for row in table.rows]
     grid = without_empty_columns(list(lines[0]), [list(line.values()) for line in lines], leading=2)
     blocks: list[Block] = [grid]
     if any(len(row.records) < ENOUGH_SEEDS for row in table.rows):
@@ -111,6 +113,6 @@ def _table(table: Table) -> list[Block]:
     commands = []
     for row in table.rows:
         seeds = ", ".join(str(record.seed) for record in row.records)
-        title = joined([method(row), (Code(row.first.backbone),), (f"seed {seeds}",)])
-        commands.append((title, "\n".join(dict.fromkeys(record.command for record in row.records))))
+        title = joined([name(row), (Code(row.first.backbone),), (f"seed {seeds}",)])
+        commands.append((title, "\n".join(dict.fromkeys(run.command for runs in row.runs for run in runs))))
     return [*blocks, Commands(commands)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.configurations import changes
-from bench.leaderboard.blocks import NOTHING, Block, Cell, Code, Grid, Heading, Prose
+from bench.configurations import name_of
+from bench.leaderboard.blocks import Block, Cell, Code, Grid, Heading, Prose
 from bench.leaderboard.tables import HIDDEN_PRESET
 from bench.records import Record
 
@@ -16,16 +16,15 @@ def failures(records: Iterable[Record]) -> list[Block]:
     """A table of the runs that failed; nothing if none did."""
     rows: list[list[Cell]] = [
         [
-            (Code(record.method), " (", Code(record.preset), ")"),
+            (Code(name_of(record)),),
             (Code(record.backbone),),
             (Code(record.dataset), " ", Code(record.split)),
             (str(record.seed),),
-            (Code(changed),) if (changed := changes(record)) else NOTHING,
             (record.failure,),
             (f"{record.created:%Y-%m-%d}",),
         ]
         for record in sorted(records, key=lambda record: record.run_id)
         if record.failure is not None and record.preset != HIDDEN_PRESET
     ]
-    headings = ["method", "backbone", "data set, split", "seed", "changed", "what happened", "date"]
+    headings = ["method", "backbone", "data set, split", "seed", "what happened", "date"]
     return [Heading(2, ("Failed runs",)), NOTE, Grid(headings, rows, 1)] if rows else []

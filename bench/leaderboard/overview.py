@@ -14,10 +14,12 @@ MOST_NAMES = 4
 
 BEST = """\
 The highest accuracy of each table, and the methods tied with it: those that none is significantly better
-than. Rows with external data and transductive ones are not among them. *rows*: how many were compared."""
+than. Rows with external data, transductive and untrained ones are not among them. *rows*: how many were
+compared on the same episodes."""
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets what the
 tests leave open; overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked."""
+NONE_COMPARED = "No two rows of a table answered the same episodes."
 TOO_FEW = "None yet: it takes two methods of one preset that both have a row in the same two tables."
 
 
@@ -27,7 +29,8 @@ def overview(tables: Sequence[Table]) -> list[Block]:
         return [Paragraph(("No results yet.",))]
     current = newest(tables)
     blocks: list[Block] = [Heading(2, ("The best of each table",))]
-    blocks += [Prose(BEST), _best(best(current), current)]
+    best_rows = best(current)
+    blocks += [Prose(BEST), _best(best_rows, current)] if best_rows else [Paragraph((NONE_COMPARED,))]
     blocks += [Heading(2, ("Ranks over several tables",))]
     found = aggregates(current)
     blocks += [Prose(AGGREGATE)] if found else [Paragraph((TOO_FEW,))]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.leaderboard.reading import Found, Job, read_rows
-from bench.leaderboard.rows import SETTINGS, Row, grouped, rows_of
+from bench.leaderboard.rows import Row, columns, grouped, rightly_named, rows_of
 from bench.records import Record
 
 if TYPE_CHECKING:
@@ -45,8 +45,19 @@ class Table:
 
     @cached_property
     def ranked(self) -> list[Row]:
-        """The rows that are compared with each other."""
+        """The rows that may be compared with each other."""
         return [row for row in self.rows if not row.apart]
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[str, int]]:
+        """Heading to metric key and decimals (of percent)."""
+        return columns(record for row in self.rows for record in row.records)
+
+    @property
+    def most_episodes(self) -> int:
+        """How many episodes of the setting that orders them the ranked rows answered at most."""
+        ranked = (row for row in self.ranked if self.ranked_by in row.ranks)
+        return max((row.first.episodes[self.ranked_by].count for row in ranked), default=0)
 
 
 def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
@@ -56,13 +67,16 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
         records: in any order.
         directory: where their episode files lie; without it no row is compared with another.
     """
-    shown = sorted(
-        (r for r in records if r.preset != HIDDEN_PRESET and r.failure is None), key=lambda r: r.run_id
-    )
+    shown = sorted(map(rightly_named, filter(is_shown, records)), key=lambda r: r.run_id)
     groups = sorted(grouped(shown, _table_key).values(), key=lambda group: _order(group[0]))
     tables = [rows_of(group) for group in groups]
     with closing(read_rows([job for rows in tables for job in _jobs(rows, directory)])) as found:
         return [_table(rows, found) for rows in tables]
+
+
+def is_shown(record: Record) -> bool:
+    """Whether a record may have a row."""
+    return record.preset != HIDDEN_PRESET and record.failure is None
 
 
 def section_key(record: Record) -> str:
@@ -81,19 +95,23 @@ def _order(record: Record) -> tuple:
 
 
 def _jobs(rows: list[Row], directory: Path | None) -> list[Job]:
-    counts: dict[str, list[int]] = {
-        setting: sorted({row.first.episodes[setting].count for row in rows if setting in row.first.episodes})
-        for setting in SETTINGS.values()
-    }
+    counts: dict[str, set[int]] = {}
+    for record in (record for row in rows for record in row.records):
+        for setting, info in record.episodes.items():
+            counts.setdefault(setting, set()).add(info.count)
     compared = sum(not row.apart for row in rows) > 1
-    return [Job(row, directory, counts, len(row.records) > 1 or (compared and not row.apart)) for row in rows]
+    in_order = {setting: sorted(own) for setting, own in counts.items()}
+    return [
+        Job(row, directory, in_order, len(row.records) > 1 or (compared and not row.apart)) for row in rows
+    ]
 
 
 def _table(rows: list[Row], found: Iterator[Found]) -> Table:
     for row, own in zip(rows, found, strict=False):  # what the other tables get stays there
         row.answers, row.whole, row.intervals = own
     table = Table(rows)
-    measured = [name for name in SETTINGS.values() if any(f"fewshot/{name}" in row.intervals for row in rows)]
+    keys = [key for key, _ in table.columns.values() if any(key in row.intervals for row in rows)]
+    measured = [key.removeprefix("fewshot/") for key in keys if key.startswith("fewshot/")]
     table.ranked_by = next(iter(measured), table.ranked_by)
     rows.sort(key=lambda row: (row.apart, -row.value(table.ranked_by), row.first.method, row.key))
     for setting in measured:
@@ -104,16 +122,23 @@ def _table(rows: list[Row], found: Iterator[Found]) -> Table:
 
 
 def _rank(table: Table, setting: str) -> None:
-    """Fill in `better` and the rows' ranks in one setting."""
+    """Fill in `better` and the ranks in one setting of the rows that are compared in it.
+
+    Those are the rows that answered the same episodes as most others did; a row alone is the first of one.
+    """
     from bench.statistics.all_pairs import ranges, significantly_better
 
     ranked = table.ranked
     members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
-    families = [
-        {i: ranked[i].answers[setting] for i in family} for family in _families(ranked, members, setting)
-    ]
-    table.better[setting] = significantly_better(families, len(ranked))
-    for i, own in zip(members, ranges(table.better[setting], members), strict=True):
+    families = _families(ranked, members, setting)
+    compared = max(families, key=lambda family: (len(family), -min(family)), default=[])
+    if len(members) == 1:
+        compared = members
+    elif len(compared) == 1:
+        compared = []
+    answers = {i: ranked[i].answers[setting] for i in compared if setting in ranked[i].answers}
+    table.better[setting] = significantly_better([answers], len(ranked))
+    for i, own in zip(compared, ranges(table.better[setting], compared), strict=True):
         ranked[i].ranks[setting] = own
 
 
@@ -133,7 +158,8 @@ def _families(rows: list[Row], members: list[int], setting: str) -> list[list[in
         return info.count, info.sha256
 
     families = []
-    there = [i for i in members if setting in rows[i].answers]
+    answers = {i: rows[i].answers.get(setting) for i in members}
+    there = [i for i, own in answers.items() if own is not None and len(own.means) > 1]  # one tells no spread
     for _, alike in groupby(sorted(there, key=drawn), key=drawn):
         family = list(alike)
         lists = {identity(i) for i in family}

@@ -71,7 +71,7 @@ def test_a_changed_setting_is_named_with_the_method():
     text = render([record("m", joined(40, 1, {1: 0.2})), record("m", joined(40, 1, {1: 0.3}), **changed)])
     [table] = with_columns(text, "shots", "harmonic")
     ours = [(plain(row["method"]), row["novel"]) for row in table if "published" not in row["method"]]
-    assert ours == [("m (quick), finetune=true", "30.0 ± 1.0"), ("m (quick)", "20.0 ± 1.0")]
+    assert ours == [("m (quick, finetune=true)", "30.0 ± 1.0"), ("m (quick)", "20.0 ± 1.0")]
 
 
 def test_the_published_row_stands_beside_ours_after_40_classes():

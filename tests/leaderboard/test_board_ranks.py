@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column
-from record_factory import EPISODES, make_record, record_fields
+from board_reader import boards, column, with_columns
+from markdown_reader import plain
+from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
 
 from bench import records
 from bench.leaderboard import render
@@ -97,7 +98,54 @@ def test_methods_on_other_episodes_are_not_compared(tmp_path, change):
             tmp_path, "apart", [some_answers(EPISODES, 0.6, rng)], episodes=episodes_info(EPISODES, **change)
         ),
     ]
-    assert ranks(found, tmp_path) == {"high": "1–2", "apart": "1–3", "low": "2–3"}
+    assert ranks(found, tmp_path) == {"high": "1", "apart": "–", "low": "2"}
+    [table] = boards(render(found, tmp_path))
+    assert column(table, "marks") == ["–", "other episodes", "–"]
+
+
+def test_of_two_lists_of_episodes_those_that_most_rows_answered_are_ranked(tmp_path):
+    rng = np.random.default_rng(3)
+    found = [
+        record
+        for name, mean in (("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.6), ("e", 0.5))
+        for record in written(
+            tmp_path,
+            name,
+            [some_answers(EPISODES, mean, rng)],
+            episodes=episodes_info(EPISODES, ("1" if name in "ab" else "0") * 64),
+        )
+    ]
+    assert ranks(found, tmp_path) == {"a": "–", "b": "–", "c": "1", "d": "2", "e": "3"}
+    # No row is tied with one that it was not compared with: of a and c none is ranked.
+    assert ranks([found[0], found[2]], tmp_path) == {"a": "–", "c": "–"}
+    [best] = with_columns(render(found, tmp_path), "tied with it")
+    assert [(plain(row["best"]), row["rows"]) for row in best] == [("c (quick)", "3")]
+    assert "No two rows of a table answered the same episodes." in render([found[0], found[2]], tmp_path)
+
+
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_an_untrained_embedding_has_no_rank(tmp_path, trained_before):
+    rng = np.random.default_rng(6)
+    found = [
+        *written(tmp_path, "good", [some_answers(EPISODES, 0.7, rng)]),
+        *written(tmp_path, "bad", [some_answers(EPISODES, 0.4, rng)]),
+        *written(
+            tmp_path,
+            "random",
+            [some_answers(EPISODES, 0.9, rng)],
+            trained=False,
+            weights="12" * 32 if trained_before else None,
+        ),
+    ]
+    [table] = boards(render(found, tmp_path))
+    shown = list(zip(column(table, "method"), column(table, "rank"), strict=True))
+    if trained_before:
+        assert shown[0] == ("random (quick, weights=12121212, no training)", "1")
+    else:
+        assert shown[1:] == [("bad (quick)", "2"), ("random (quick, no training)", "–")]
+        assert column(table, "marks") == ["–", "–", "untrained"]
+        [best] = with_columns(render(found, tmp_path), "tied with it")
+        assert plain(best[0]["best"]) == "good (quick)"
 
 
 def test_rows_that_do_not_compare_stand_below_without_a_rank(tmp_path):
@@ -115,7 +163,7 @@ def test_rows_that_do_not_compare_stand_below_without_a_rank(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["no file", "damaged", "not kept"])
-def test_a_row_without_its_answers_may_have_any_rank(tmp_path, how):
+def test_a_row_without_its_answers_has_no_rank(tmp_path, how):
     rng = np.random.default_rng(5)
     found = [
         record
@@ -128,16 +176,19 @@ def test_a_row_without_its_answers_may_have_any_rank(tmp_path, how):
         (tmp_path / found[1].episode_file).write_bytes(b"no")
     if how == "no file":
         (tmp_path / found[1].episode_file).unlink()
-    assert ranks(found, tmp_path) == {"a": "1–2", "b": "1–3", "c": "2–3"}
+    assert ranks(found, tmp_path) == {"a": "1", "b": "–", "c": "2"}
     text = render(found, tmp_path)
     assert column(boards(text)[0], "seeds") == ["1 †", "1 † ‡", "1 †"]
     assert "‡ the per-episode accuracies are not all at hand: compared with no other row" in text
 
 
-def test_a_table_without_5w1s_is_ranked_by_what_it_has():
-    metrics = record_fields()["metrics"]
-    del metrics["fewshot/5w1s"]
-    better = metrics | {"fewshot/5w5s": {"value": 0.9, "low": 0.89, "high": 0.91, "n": 40}}
-    [table] = boards(render([make_record(metrics=metrics), make_record(method="better", metrics=better)]))
-    assert column(table, "method") == ["better (quick)", "protonet (quick)"]
-    assert column(table, "rank") == ["1–2", "1–2"]
+def test_a_table_without_5w1s_is_ranked_by_what_it_has(tmp_path):
+    found = []
+    for method, accuracy in (("worse", 0.6), ("better", 0.9)):
+        metrics = record_fields()["metrics"] | {"fewshot/5w5s": metric(accuracy)}
+        del metrics["fewshot/5w1s"]
+        record = make_record(method=method, metrics=metrics)
+        found.append(records.read(records.write(record, tmp_path, make_episodes(accuracy))))
+    [table] = boards(render(found, tmp_path))
+    assert column(table, "method") == ["better (quick)", "worse (quick)"]
+    assert column(table, "rank") == ["1", "2"]

@@ -3,7 +3,7 @@
 import numpy as np
 from board_reader import column, with_columns, with_metrics
 from markdown_reader import plain
-from record_factory import EPISODES, make_record, metric, record_fields
+from record_factory import EPISODES, make_record, metric
 
 from bench import records
 from bench.leaderboard import render
@@ -51,11 +51,13 @@ def test_the_best_of_each_setting_and_those_tied_with_it(tmp_path):
     assert first["data set"] == "cifar100" and first["split"] == "90-10"
 
 
-def test_many_ties_are_counted_and_changed_configurations_named():
-    rows = [make_record(method=f"m{i}", run_id=f"m{i}", config={"overrides": {"steps": i}}) for i in range(9)]
-    [table] = with_columns(render(rows), "tied with it")
-    assert plain(table[0]["best"]) == "m0 (quick), steps=0"
-    assert plain(table[0]["tied with it"]).endswith("m4 (quick), steps=4, 4 more")
+def test_many_ties_are_counted_and_changed_configurations_named(tmp_path):
+    changed = {"config": {"overrides": {"steps": 7}}}
+    found = written(tmp_path, {"90-10": {f"m{i}": 40 for i in range(9)}}, **changed)
+    [table] = with_columns(render(found, tmp_path), "tied with it")
+    named = [plain(table[0]["best"]), *plain(table[0]["tied with it"]).split("), ")]
+    assert {name.rstrip(")") for name in named[:5]} < {f"m{i} (quick, steps=7" for i in range(9)}
+    assert named[5:] == ["4 more"]
 
 
 def test_of_two_protocols_the_newer_counts_and_equal_names_are_told_apart():
@@ -111,14 +113,14 @@ def test_one_table_is_no_aggregate(tmp_path):
     assert with_columns(text, "rank", "tables") == []
 
 
-def test_rows_without_every_aggregated_setting_do_not_count():
-    only = {key: value for key, value in record_fields()["metrics"].items() if key != "fewshot/5w5s"}
+def test_rows_without_every_aggregated_setting_do_not_count(tmp_path):
     found = [
-        make_record(method=method, split=split, run_id=f"{method}{split}", metrics=only)
-        for method in "ab"
-        for split in ("90-10", "80-20")
+        record.model_copy(
+            update={"metrics": {k: v for k, v in record.metrics.items() if k != "fewshot/5w5s"}}
+        )
+        for record in written(tmp_path, {split: {"a": 40, "b": 30} for split in ("90-10", "80-20")})
     ]
-    tables = tables_of(found, None)
+    tables = tables_of(found, tmp_path)
     assert aggregates(tables) == []
     assert [one.heading for one in best(tables)] == ["5w1s", "all-way 1-shot"] * 2
 
