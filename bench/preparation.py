@@ -22,6 +22,7 @@ from bench.episodes import ClassPool, Setting
 from bench.errors import UserError
 from bench.evaluation import generalized
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
+from bench.failures import blamed
 from bench.files import check_writable
 from bench.progress import shown
 from methods import backbones, registry
@@ -103,15 +104,16 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
 
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data)
-    try:
-        with hub(offline=True) if options.offline else nullcontext():
-            method = method_class(
-                backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
-            )
-        if config.train:
-            _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
-    except ValueError as error:
-        raise UserError("--method", config.method, str(error)) from None
+    with blamed(config.method):
+        try:
+            with hub(offline=True) if options.offline else nullcontext():
+                method = method_class(
+                    backbone, method_class.Hyperparameters(**config.hyperparameters), len(split.base)
+                )
+            if config.train:
+                _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
+        except ValueError as error:
+            raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
     settings, measured, left_out = _measured(config, split, data, method)

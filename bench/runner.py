@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from bench import PROTOCOL_VERSION, __version__, environment, failures, records
 from bench.config import RunConfig, method_info
 from bench.errors import UserError
+from bench.evaluation import contract
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.failures import Failed
@@ -73,7 +74,8 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, records.read(recorded)
         try:
-            return _run(prepared, options, progress, started)
+            with failures.blamed(config.method):
+                return _run(prepared, options, progress, started)
         except (MemoryError, RuntimeError) as error:
             if not failures.out_of_memory(error):
                 raise
@@ -102,6 +104,8 @@ def _alone(path: Path, run_id: str) -> Iterator[None]:
 
 def _run(prepared: Prepared, options: Options, progress: Progress, started: float) -> tuple[Path, Record]:
     config = prepared.config
+    split = prepared.split
+    _check_contract(prepared, split.validation_images, split.base_test, split.train)
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
     write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", alone=True)
@@ -126,6 +130,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     method.to(device).eval()
     evaluation_started = time.perf_counter()
+    _check_contract(prepared, split.novel_images, split.base_test)
     evaluator = Evaluator(
         method, prepared.data, prepared.split, prepared.normalise, prepared.precision, progress
     )
@@ -152,6 +157,11 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     path = records.write(record, options.results, arrays)
     (run_dir / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # nothing is left to go on with
     return path, record
+
+
+def _check_contract(prepared: Prepared, *parts: torch.Tensor) -> None:
+    method = prepared.method.to(prepared.device)
+    contract.check(method, prepared.data, parts, prepared.normalise, prepared.precision)
 
 
 def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:

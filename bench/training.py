@@ -119,8 +119,10 @@ def train(
         try:
             loader = DataLoader(batches, batch_size=None)
             trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
     seconds = resumable.elapsed()
     if best.best_model_path:
         kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
