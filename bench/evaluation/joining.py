@@ -52,10 +52,11 @@ class FromEmbeddings:
         chosen, rest = (torch.from_numpy(index).to(self.novel.device) for index in (support, rows))
         made = self.novel.index_select(0, chosen.flatten()).view(*chosen.shape, self.novel.shape[1])
         query = torch.cat([self.base, self.novel.index_select(0, rest)])
+        classes = (len(self.means) or self.method.num_classes) + len(support)
         found = []
         for part in query.split(ROWS_AT_ONCE):
             logits = self.method.joint_logits(self.means.clone(), made, part)
-            checked(logits, "joint_logits", (len(part), self.method.num_classes + len(support)))
+            checked(logits, "joint_logits", (len(part), classes))
             found.append(logits.argmax(dim=1))
         return torch.cat(found).cpu().numpy()
 
