@@ -127,7 +127,7 @@ class _Probe:
                 made = self._ask("embed", self.method.embed, images)
             return checked(made, "embed", (len(images), -1)).float()
 
-        rows = Rows("embed", "image", "images", "an embedding must depend on its own image alone")
+        rows = Rows("embed", "an image", "images", "an embedding must depend on its own image alone")
         one_by_one(answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows)
 
     def episodes(self) -> None:
@@ -145,7 +145,7 @@ class _Probe:
             learn, rounding = self._by_adapting, self.image_rounding
         answer = learn(support)
         if not method.transductive:
-            rows = Rows(name, "query", "queries", INDUCTIVE, axis=1)
+            rows = Rows(name, "a query", "queries", INDUCTIVE, axis=1)
             one_by_one(answer, query, query.flip(0), rounding, rows)
         together, support, query = answer(query)[:1], support[:1], query[:1]
         differently = f"{name} answers an episode differently when"
@@ -182,7 +182,7 @@ class _Probe:
 
         answer = learn(support)
         if not method.transductive:
-            rows = Rows("joint_logits", "query", "queries", INDUCTIVE)
+            rows = Rows("joint_logits", "a query", "queries", INDUCTIVE)
             one_by_one(answer, query, others, ROUNDING, rows)
         if not method.order_dependent:
             given = Given.of(answer(query), learn(rounded(support, ROUNDING))(rounded(query, ROUNDING)))
@@ -207,7 +207,7 @@ class _Probe:
             return checked(scores, "similarity", (len(pairs),)).float()[:, None]
 
         pairs, others = torch.stack([a, b], dim=1), torch.stack([b, a.roll(1, 0)], dim=1)
-        rows = Rows("similarity", "pair", "pairs", "a score must depend on its own pair alone")
+        rows = Rows("similarity", "a pair", "pairs", "a score must depend on its own pair alone")
         one_by_one(answer, pairs, others, ROUNDING, rows)
 
     def _by_logits(self, support: Tensor) -> Answer:

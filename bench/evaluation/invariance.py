@@ -73,7 +73,8 @@ class Rows(NamedTuple):
     """What the rows of a batch are, for the message.
 
     Attributes:
-        asked: the function that answers them. one, many: what a row is. hint: what to do.
+        asked: the function that answers them. one, many: a row, e.g. ``a query``, and several.
+        hint: what to do.
         axis: that rows lie along.
     """
 
@@ -107,7 +108,7 @@ def one_by_one(answer: Answer, batch: Tensor, others: Tensor, rounding: float, r
         (replaced.narrow(axis, 0, half), 1, f"other {rows.many} are replaced"),
         (alone, ROUNDINGS, f"other {rows.many} are left out, or they come in another order"),
     ):
-        what = f"{rows.asked} answers a {rows.one} differently when {when}"
+        what = f"{rows.asked} answers {rows.one} differently when {when}"
         given.first(axis, half).compare(answers, what, rows.hint, times)
 
 
