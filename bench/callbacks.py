@@ -19,6 +19,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot
+from bench.evaluation.answers import NotFinite
 from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
 from methods.method import Method
@@ -179,6 +180,10 @@ class Validation(Callback):
                 name: float(answers(self.pool, episodes).accuracies.mean())
                 for name, episodes in self.lists.items()
             }
+        except NotFinite:
+            if all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
+                raise
+            return dict.fromkeys(self.lists, 0.0)  # the next look at the loss, or at the weights, stops it
         finally:
             method.train()
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from bench.config import method_info
+from bench.errors import UserError
+from bench.evaluation.answers import Broken
+from methods.registry import described
 
 BATCH_SIZES = (
     "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
@@ -35,7 +41,34 @@ class Failed(Exception):
         self.steps, self.seconds, self.earlier = steps, seconds, earlier
 
 
-def out_of_memory(error: Exception) -> bool:
+@contextmanager
+def blamed(method: str) -> Iterator[None]:
+    """One line for what a method does wrong, with the line of its source if it raises something.
+
+    The methods of this repository raise their traceback. Out of memory is left to the caller.
+
+    Args:
+        method: as in ``--method``.
+
+    Raises:
+        UserError: the method breaks its contract, exits, or is a user's or a plug-in's and raises something.
+    """
+    info = method_info(method)
+    try:
+        yield
+    except Broken as broken:
+        raise UserError("--method", method, str(broken)) from None
+    except (UserError, Failed):
+        raise
+    except (Exception, SystemExit) as error:
+        what, own = described(error, info)
+        foreign = own and not info.source.startswith("methods.")
+        if (foreign and not out_of_memory(error)) or isinstance(error, SystemExit):
+            raise UserError("--method", method, f"raised {what}") from error
+        raise
+
+
+def out_of_memory(error: BaseException) -> bool:
     """Whether Python, the CPU's allocator or the device's says that memory has run out."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 

@@ -22,6 +22,7 @@ from bench.episodes import ClassPool, Setting
 from bench.errors import UserError
 from bench.evaluation import generalized
 from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
+from bench.failures import blamed
 from bench.files import check_writable
 from bench.identity import Identity, identify
 from bench.progress import shown
@@ -114,10 +115,11 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data.images.shape[-1])
     _check_takes(backbone, data, config)
-    method = _method(method_class, config, backbone, len(split.base), options.offline)
-    if config.train:
+    with blamed(config.method):
+        method = _method(method_class, config, backbone, len(split.base), options.offline)
         try:
-            _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
+            if config.train:
+                _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):
@@ -152,7 +154,8 @@ def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
     backbone = _backbone(config)
-    _method(method_class, config, backbone, SOME_CLASSES, offline)
+    with blamed(config.method):
+        _method(method_class, config, backbone, SOME_CLASSES, offline)
     if not (size := getattr(backbone, "size", None)):
         return config
     return config.model_copy(update={"image_size": min(max(size), largest)})

@@ -22,6 +22,7 @@ from bench import PROTOCOL_VERSION, __version__, environment, failures, models, 
 from bench.config import RunConfig, method_info
 from bench.data.inspect import remarks
 from bench.errors import UserError
+from bench.evaluation import contract
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.failures import Failed
@@ -77,7 +78,8 @@ def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, 
             return recorded, records.read(recorded)
         _name_relatives(prepared, options.results)
         try:
-            return _run(prepared, options, progress, started)
+            with failures.blamed(config.method):
+                return _run(prepared, options, progress, started)
         except (MemoryError, RuntimeError) as error:
             if not failures.out_of_memory(error):
                 raise
@@ -115,6 +117,8 @@ def _alone(path: Path, run_id: str) -> Iterator[None]:
 
 def _run(prepared: Prepared, options: Options, progress: Progress, started: float) -> tuple[Path, Record]:
     config = prepared.config
+    split = prepared.split
+    _check_contract(prepared, split.validation_images, split.base_test, split.train)
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
     write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", alone=True)
@@ -139,6 +143,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     method.to(device).eval()
     evaluation_started = time.perf_counter()
+    _check_contract(prepared, split.novel_images, split.base_test)
     evaluator = Evaluator(
         method, prepared.data, prepared.split, prepared.normalise, prepared.precision, progress
     )
@@ -166,6 +171,11 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     path = records.write(record, options.results, arrays)
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # nothing is left to resume
     return path, record
+
+
+def _check_contract(prepared: Prepared, *parts: torch.Tensor) -> None:
+    method = prepared.method.to(prepared.device)
+    contract.check(method, prepared.data, parts, prepared.normalise, prepared.precision)
 
 
 def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:

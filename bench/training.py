@@ -120,8 +120,10 @@ def train(
         try:
             loader = DataLoader(batches, batch_size=None)
             trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
         except Diverged as error:
             error.kept = validation.best is not None
             raise

@@ -57,6 +57,7 @@ class MetaLearner(Method):
             self.classifier = CosineHead(self.dim, num_classes, PRETRAINING_SCALE)
         self.train_way = min(hp.train_way, num_classes)
         if hp.head == "learned":
+            self.order_dependent = True  # each place in an episode has weights of its own
             self.head = nn.Linear(self.dim, self.train_way)
 
     def after_pretraining(self, episodes: Episodes) -> BatchSpec:

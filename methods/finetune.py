@@ -88,6 +88,7 @@ class Finetune(Method):
             if not isinstance(backbone, TimmBackbone):
                 raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
             backbone.shrink_stem()
+        self.order_dependent = hp.adapt_images is not None  # which images meet in a batch
         self.fixed_embedding = hp.adapt_layers == "head"  # type: ignore[misc]
         self.head = classifier(hp.head, backbone.dim, num_classes, hp.scale)
 

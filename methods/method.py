@@ -141,8 +141,12 @@ class Method(pl.LightningModule):
     the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
     and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give. A batch is
     one training step, and takes one optimizer step. What depends on hyperparameters (`fixed_embedding`,
-    `transductive`, `external_data`, `joins_with`) may be set anew on the instance; `marked_when` says which
-    one brings ``transductive`` or ``external data``.
+    `transductive`, `external_data`, `order_dependent`, `joins_with`) may be set on the instance;
+    `marked_when` says which one brings ``transductive`` or ``external data``.
+
+    `order_dependent` says that answers may depend on the order of an episode's classes and shots, as after
+    steps on minibatches; for all others the harness checks that they do not. Answers are finite before
+    training too.
 
     `joins_with` says what new classes join, where base and new classes are told apart jointly: the
     ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
@@ -158,6 +162,7 @@ class Method(pl.LightningModule):
     paper: ClassVar[str] = ""
     transductive: ClassVar[bool] = False
     external_data: ClassVar[bool] = False
+    order_dependent: bool = False
     trains_on: ClassVar[str] = ""
     fixed_embedding: ClassVar[bool] = True
     marked_when: ClassVar[dict[str, str]] = {}

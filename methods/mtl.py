@@ -52,6 +52,7 @@ class MTL(Method):
 
     family = "meta-learning"
     paper = "Sun et al. 2019, Meta-Transfer Learning for Few-Shot Learning"
+    order_dependent = True  # the classifier starts from weights for each place in an episode
     trains_on = "episodes"
     presets = {
         "smoke": {

@@ -185,18 +185,28 @@ def load(info: MethodInfo) -> type[Method]:
     try:
         found = getattr(_module(info), info.class_name)
     except (Exception, SystemExit) as error:  # whatever a foreign file does when it is run
-        frames = [
-            f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")
-        ]
-        line = next((f for f in reversed(frames) if f.filename == info.source), frames[-1])
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        where = f"{Path(line.filename).name}, line {line.lineno}"
-        raise ValueError(f"cannot be imported: {what} ({where})") from error
+        raise ValueError(f"cannot be imported: {described(error, info)[0]}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise ValueError(f"{info.class_name} is not a subclass of methods.method.Method")
     if not dataclasses.is_dataclass(found.Hyperparameters):
         raise ValueError(f"{info.class_name}.Hyperparameters is not a dataclass")
     return found
+
+
+def described(error: BaseException, info: MethodInfo) -> tuple[str, bool]:
+    """What a method raised, with its file and line, and whether it came from the method's own source.
+
+    Args:
+        error: as caught, with its traceback.
+        info: whose source is looked for in it; else the line that raised is named.
+    """
+    module = sys.modules.get(info.source)
+    source = info.source if module is None else module.__file__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    own = next((f for f in reversed(frames) if f.filename == source), None)
+    line = own or frames[-1]
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{what} ({Path(line.filename).name}, line {line.lineno})", own is not None
 
 
 class _Uncached(SourceFileLoader):

@@ -66,6 +66,7 @@ class Reptile(MetaLearner):
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
     fixed_embedding = False
+    order_dependent = True  # which images meet in a minibatch
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
         "smoke": {

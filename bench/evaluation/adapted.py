@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.batches import Normaliser
 from bench.episodes import ClassPool, EpisodeList
+from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
 from bench.evaluation.fewshot import FewShotResult
 from methods.method import Method
@@ -58,6 +59,8 @@ def evaluate(
             part = slice(first, first + size)
             with autocast(device, precision), torch.no_grad():
                 logits = answer(take(query[:, part]))
+            shape = (*labels[:, part].shape, support.shape[1])
+            checked(logits, "the function that adapt returns", shape)
             correct = logits.argmax(dim=2).cpu().numpy() == labels[:, part]
             for row, own, right in zip(range(rows.start, rows.stop), labels[:, part], correct, strict=True):
                 hits[row] += np.bincount(own[right], minlength=hits.shape[1])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.batches import Normaliser
+from bench.evaluation.answers import checked
 from methods.method import Method
 
 BATCH = 512
@@ -49,7 +50,7 @@ def embed_images(
     for part in index.split(BATCH):
         batch = normalise(images[part].to(device))
         with autocast(device, precision):
-            parts.append(method.embed(batch).float())
+            parts.append(checked(method.embed(batch), "embed", (len(part), -1)).float())
         if progress:
             progress(len(part))
     return torch.cat(parts)

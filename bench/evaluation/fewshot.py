@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.episodes import ClassPool, EpisodeList
+from bench.evaluation.answers import checked
 from bench.statistics import Interval, closed_interval
 from methods.method import Method
 
@@ -74,6 +75,7 @@ def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tup
             for array in (episodes.support, episodes.query, episodes.labels)
         )
         logits = method.episode_logits(_gather(embeddings, support), _gather(embeddings, query))
+        checked(logits, "episode_logits", (*query.shape, support.shape[1]))
         correct = (logits.argmax(dim=2) == labels).long()
         hits[part].scatter_add_(1, labels, correct)
         queries[part].scatter_add_(1, labels, torch.ones_like(correct))
@@ -106,8 +108,9 @@ def _against_everything(
     for row, (classes, support) in enumerate(zip(episodes.classes, episodes.support, strict=True)):
         chosen = torch.from_numpy(support).to(embeddings.device)
         order = torch.from_numpy(classes).to(embeddings.device)
-        logits = method.episode_logits(_gather(embeddings, chosen)[None], embeddings[None])[0]
-        correct = order[logits.argmax(dim=1)] == owner
+        logits = method.episode_logits(_gather(embeddings, chosen)[None], embeddings[None])
+        checked(logits, "episode_logits", (1, len(embeddings), len(classes)))
+        correct = order[logits[0].argmax(dim=1)] == owner
         correct[chosen.flatten()] = False
         hits[row] = torch.bincount(owner[correct], minlength=len(sizes))[order]
         queries[row] = sizes[order] - support.shape[1]

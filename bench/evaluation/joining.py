@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.batches import Normaliser
 from bench.data.images import ImageSet
 from bench.data.splits import Split
+from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
 from methods.method import LabelledBatch, Method
 
@@ -51,8 +52,13 @@ class FromEmbeddings:
         chosen, rest = (torch.from_numpy(index).to(self.novel.device) for index in (support, rows))
         made = self.novel.index_select(0, chosen.flatten()).view(*chosen.shape, self.novel.shape[1])
         query = torch.cat([self.base, self.novel.index_select(0, rest)])
-        logits = [self.method.joint_logits(self.means, made, part) for part in query.split(ROWS_AT_ONCE)]
-        return torch.cat([part.argmax(dim=1) for part in logits]).cpu().numpy()
+        classes = (len(self.means) or self.method.num_classes) + len(support)
+        found = []
+        for part in query.split(ROWS_AT_ONCE):
+            logits = self.method.joint_logits(self.means.clone(), made, part)
+            checked(logits, "joint_logits", (len(part), classes))
+            found.append(logits.argmax(dim=1))
+        return torch.cat(found).cpu().numpy()
 
 
 class FromImages:
@@ -88,7 +94,9 @@ class FromImages:
         found = []
         for part in index.split(IMAGES_AT_ONCE):
             with autocast(self.method.device, self.precision), torch.inference_mode():
-                found.append(network(self._take(part)).argmax(dim=1))
+                logits = network(self._take(part))
+            shape = (len(part), self.method.num_classes + len(support))
+            found.append(checked(logits, "the network that join returns", shape).argmax(dim=1))
         return torch.cat(found).cpu().numpy()
 
     def _base_images(self, generator: torch.Generator, count: int) -> LabelledBatch:

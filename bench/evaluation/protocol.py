@@ -12,6 +12,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot, generalized, verification
+from bench.evaluation.answers import unchanged, untouched
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
 from bench.progress import Progress
@@ -142,13 +143,14 @@ class Evaluator:
                 names = [self._class_name(pool, position) for position in range(len(pool.classes))]
                 found.pools[part] = dict(zip(names, pool.counts.tolist(), strict=True))
         self.progress.stop()
-        if "validation" in embeddings:
-            self._verification(found, embeddings)
-        if "novel" in embeddings:
-            for setting in settings:
-                self._fewshot(found, setting, *embeddings["novel"])
-        if "novel" in embeddings and "base" in embeddings:
-            self._generalized(found, embeddings["base"], embeddings["novel"])
+        with unchanged(self.method), untouched("the method", *(made for made, _ in embeddings.values())):
+            if "validation" in embeddings:
+                self._verification(found, embeddings)
+            if "novel" in embeddings:
+                for setting in settings:
+                    self._fewshot(found, setting, *embeddings["novel"])
+            if "novel" in embeddings and "base" in embeddings:
+                self._generalized(found, embeddings["base"], embeddings["novel"])
         return found
 
     def _key(self, part: str) -> str:

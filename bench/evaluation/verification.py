@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.episodes import ClassPool, EpisodeList
+from bench.evaluation.answers import checked
 from bench.pairs import draw_pairs, draw_triplets
 from bench.statistics import Interval, best_threshold, closed_interval, pair_metrics, proportion_interval
 from methods.method import Method
@@ -45,7 +46,7 @@ def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> 
             )
             for i in (a, b)
         )
-        parts.append(method.similarity(left, right).cpu().double())
+        parts.append(checked(method.similarity(left, right), "similarity", (len(left),)).cpu().double())
     return torch.cat(parts).numpy()
 
 

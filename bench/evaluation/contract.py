@@ -1,0 +1,256 @@
+"""Asks a method some real episodes, and sees whether it keeps the contract of `methods.method.Method`.
+
+Asked before training too, on images of base classes, so that a wrong file is found in seconds. Beyond shapes
+and finite numbers, what is demanded follows from how the numbers are made:
+
+- *inductive*, unless the method is `transductive`: an answer depends on no other query; a score on no other
+  pair, and an embedding on no other image, of any method;
+- *episodes apart*: an answer depends on no other episode of the batch, since how many are answered at once
+  is the harness's choice;
+- *relabelling*, unless the method is `order_dependent`: if the classes of an episode change places, so do
+  its logits, and the order of a class's shots does not matter. This finds mixed-up axes. It can't be
+  demanded of all: a head with weights for each place (mtl; maml, anil and reptile with ``head=learned``) and
+  steps on minibatches (reptile; finetune with `adapt_images`) depend on the order by design. That gains them
+  nothing, since classes come in random order;
+- *deterministic*: the same episode gets the same answer whenever it is asked;
+- tensors that are handed over, weights and buffers stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.batches import Normaliser
+from bench.data.images import ImageSet
+from bench.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.evaluation.answers import Broken, checked, unchanged, untouched
+from bench.evaluation.embedding import autocast, embed_images
+from bench.evaluation.invariance import Answer, Given, Rows, centred, one_by_one, rounded
+from methods.method import Method
+
+EPISODE = 5, 3, 3  # classes, and support and query images of each: classes and shots can't be mixed up
+ADAPTED = 3, 2, 2  # of methods that learn each episode from images, which takes long
+BATCH = 8  # images that are embedded beside others
+ROUNDING = 1e-6  # of embeddings, relative
+IMAGE_ROUNDING = {"32-true": 1e-6, "bf16-mixed": 2.0**-9, "16-mixed": 2.0**-11}
+TF32 = 2.0**-11  # what NVIDIA's convolutions round to where float32 is asked for
+
+INDUCTIVE = "declare `transductive = True` if it looks at the other queries on purpose"
+RELABELLED = "answers differently when the classes, or the shots of a class, come in another order"
+ORDER = "declare `order_dependent = True` if that is by design"
+
+
+def check(
+    method: Method, data: ImageSet, parts: Sequence[Tensor], normalise: Normaliser, precision: str
+) -> None:
+    """`findings`, of which the first is raised.
+
+    Raises:
+        Broken: the method does not keep the contract.
+    """
+    if found := findings(method, data, parts, normalise, precision):
+        raise Broken(found[0])
+
+
+def findings(
+    method: Method, data: ImageSet, parts: Sequence[Tensor], normalise: Normaliser, precision: str
+) -> list[str]:
+    """What a method does against the contract: a sentence each, none if it keeps it.
+
+    The method is left in the mode that it was in, and so are torch's random numbers.
+
+    Args:
+        method: trained or not.
+        data: whose images are asked about.
+        parts: int64 indices into `data`, ascending by label; the first that pairs can be drawn from is used.
+        normalise: the one that training uses.
+        precision: as Lightning names it.
+
+    Raises:
+        Exception: whatever the method raises.
+    """
+    pools = ((index, ClassPool(data.labels[index].numpy())) for index in parts)
+    chosen = [(index, pool) for index, pool in pools if len(pool.classes) > 1 and pool.smallest > 1]
+    if not chosen:
+        return []
+    modes = [(module, module.training) for module in method.modules()]
+    method.eval()
+    found = []
+    try:
+        with torch.random.fork_rng([method.device] if method.device.type == "cuda" else []):
+            probe = _Probe(method, data.images, *chosen[0], normalise, precision)
+            for part in (probe.embed, probe.episodes, probe.joint_logits, probe.similarity):
+                try:
+                    with unchanged(method):
+                        part()
+                except Broken as broken:
+                    found.append(str(broken))
+                    if part == probe.embed:  # what the others are asked about
+                        break
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return found
+
+
+class _Probe:
+    def __init__(
+        self,
+        method: Method,
+        images: Tensor,
+        index: Tensor,
+        pool: ClassPool,
+        normalise: Normaliser,
+        precision: str,
+    ) -> None:
+        self.method, self.images, self.index, self.pool = method, images, index, pool
+        self.normalise, self.precision = normalise, precision
+        self.seed = 0
+        tf32 = precision == "32-true" and method.device.type == "cuda"
+        self.image_rounding = TF32 if tf32 else IMAGE_ROUNDING[precision]
+
+    def embed(self) -> None:
+        """Embeddings are one finite vector per image, and depend on no other image."""
+        count = min(BATCH, len(self.index) // 3)
+        spread_out = np.linspace(0, len(self.index) - 1, 3 * count).astype(np.int64)
+        own, beside, instead = self._images(spread_out).split(count)
+
+        @torch.inference_mode()
+        def answer(images: Tensor) -> Tensor:
+            with autocast(self.method.device, self.precision):
+                made = self._ask("embed", self.method.embed, images)
+            return checked(made, "embed", (len(images), -1)).float()
+
+        rows = Rows("embed", "an image", "images", "an embedding must depend on its own image alone")
+        one_by_one(answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows)
+
+    def episodes(self) -> None:
+        """Logits of episodes, whether the method learns them from embeddings or from images."""
+        method = self.method
+        name = "episode_logits" if method.fixed_embedding else "adapt"
+        if getattr(type(method), name) is getattr(Method, name):
+            raise Broken(f"{name} is missing: without it the method answers no episode")
+        if method.fixed_embedding:
+            (support, query), learn, rounding = self._embedded, self._by_logits, ROUNDING
+            learn(support[:, :, :1])(query)  # a dimension of length 1 is a place for mistakes
+        else:
+            drawn = self._draw(*ADAPTED)
+            support, query = self._images(drawn.support), self._images(drawn.query)
+            learn, rounding = self._by_adapting, self.image_rounding
+        answer = learn(support)
+        if not method.transductive:
+            rows = Rows(name, "a query", "queries", INDUCTIVE, axis=1)
+            one_by_one(answer, query, query.flip(0), rounding, rows)
+        together, support, query = answer(query)[:1], support[:1], query[:1]
+        differently = f"{name} answers an episode differently when"
+        given = Given.of(learn(support)(query), learn(rounded(support, rounding))(rounded(query, rounding)))
+        given.compare(together, f"{differently} others are in the batch")
+        self.seed = 1
+        generator = "its random numbers must come from a generator seeded the same in every episode"
+        given.compare(learn(support)(query), f"{differently} it is asked again", generator)
+        self.seed = 0
+        if not method.order_dependent:
+            order = torch.arange(support.shape[1], device=support.device).roll(1)
+            reordered = learn(support[:, order].flip(2))(query)
+            given.of_classes(order).compare(reordered, f"{name} {RELABELLED}", ORDER)
+
+    def joint_logits(self) -> None:
+        """Logits over base and new classes, where they come from embeddings."""
+        method = self.method
+        if method.joins_with == "training" or type(method).joint_logits is Method.joint_logits:
+            return
+        (support, _), (query, others) = self._embedded
+        made = torch.cat([support.flatten(0, 1), query])
+        base = made[:0]
+        if method.joins_with == "means":  # any embeddings will do
+            base = made[torch.arange(method.num_classes) % len(made)]
+
+        def learn(support: Tensor) -> Answer:
+            @torch.inference_mode()
+            def answer(query: Tensor) -> Tensor:
+                logits = self._ask("joint_logits", method.joint_logits, base, support, query)
+                shape = (len(query), method.num_classes + len(support))
+                return centred(checked(logits, "joint_logits", shape))
+
+            return answer
+
+        answer = learn(support)
+        if not method.transductive:
+            rows = Rows("joint_logits", "a query", "queries", INDUCTIVE)
+            one_by_one(answer, query, others, ROUNDING, rows)
+        if not method.order_dependent:
+            given = Given.of(answer(query), learn(rounded(support, ROUNDING))(rounded(query, ROUNDING)))
+            order = torch.arange(len(support), device=support.device).roll(1)
+            columns = torch.cat([torch.arange(method.num_classes).to(order), method.num_classes + order])
+            reordered = learn(support[order].flip(1))(query)
+            what = f"joint_logits {RELABELLED}"
+            given.of_classes(columns).compare(reordered, what, ORDER)
+
+    def similarity(self) -> None:
+        """A score for each pair, which depends on no other pair."""
+        if type(self.method).similarity is Method.similarity:
+            raise Broken("similarity is missing: without it the method scores no pair")
+        support, query = self._embedded
+        made = torch.cat([support.flatten(0, 2), query.flatten(0, 1)])
+        a, b = made[: len(made) // 2], made[-(len(made) // 2) :]
+
+        @torch.inference_mode()
+        def answer(pairs: Tensor) -> Tensor:
+            left, right = (own.contiguous() for own in pairs.unbind(1))
+            scores = self._ask("similarity", self.method.similarity, left, right)
+            return checked(scores, "similarity", (len(pairs),)).float()[:, None]
+
+        pairs, others = torch.stack([a, b], dim=1), torch.stack([b, a.roll(1, 0)], dim=1)
+        rows = Rows("similarity", "a pair", "pairs", "a score must depend on its own pair alone")
+        one_by_one(answer, pairs, others, ROUNDING, rows)
+
+    def _by_logits(self, support: Tensor) -> Answer:
+        @torch.inference_mode()
+        def answer(query: Tensor) -> Tensor:
+            logits = self._ask("episode_logits", self.method.episode_logits, support, query)
+            return centred(checked(logits, "episode_logits", (*query.shape[:2], support.shape[1])))
+
+        return answer
+
+    def _by_adapting(self, support: Tensor) -> Answer:
+        with autocast(self.method.device, self.precision), torch.enable_grad():
+            learned = self._ask("adapt", self.method.adapt, support)
+        what = "the function that adapt returns"
+
+        def answer(query: Tensor) -> Tensor:
+            with autocast(self.method.device, self.precision), torch.no_grad():
+                logits = self._ask(what, learned, query)
+            return centred(checked(logits, what, (*query.shape[:2], support.shape[1])))
+
+        return answer
+
+    def _ask(self, what: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
+        torch.manual_seed(self.seed)
+        with untouched(what, *tensors):
+            return function(*tensors)
+
+    def _draw(self, way: int, shot: int, query: int) -> EpisodeList:
+        """Two episodes, of fewer classes or images where the pool has no more."""
+        shot = min(shot, self.pool.smallest - 1)
+        query = min(query, self.pool.smallest - shot)
+        setting = Setting(min(way, len(self.pool.classes)), shot, query, count=2)
+        return draw(self.pool, "contract", setting)
+
+    def _images(self, chosen: np.ndarray) -> Tensor:
+        flat = self.index[torch.from_numpy(chosen.reshape(-1))]
+        return self.normalise(self.images[flat].to(self.method.device)).unflatten(0, chosen.shape)
+
+    @cached_property
+    def _embedded(self) -> tuple[Tensor, Tensor]:
+        drawn = self._draw(*EPISODE)
+        chosen = np.concatenate([drawn.support.reshape(-1), drawn.query.reshape(-1)])
+        index = self.index[torch.from_numpy(chosen)]
+        made = embed_images(self.method, self.images, index, self.normalise, self.precision)
+        support, query = made.split([drawn.support.size, drawn.query.size])
+        return support.unflatten(0, drawn.support.shape), query.unflatten(0, drawn.query.shape)
