@@ -139,9 +139,15 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     method.to(device).eval()
     evaluation_started = time.perf_counter()
     evaluator = Evaluator(
-        method, prepared.data, prepared.split, prepared.normalise, prepared.precision, progress
+        method,
+        prepared.data,
+        prepared.split,
+        prepared.normalise,
+        prepared.precision,
+        progress,
+        brief=config.brief,
     )
-    evaluation = evaluator.run(prepared.settings)
+    evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started
     timings = records.Timings(
         data_s=prepared.data_s,
