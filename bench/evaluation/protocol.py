@@ -25,6 +25,7 @@ SUPPORT_DRAWS = 200
 ADAPTED_DRAWS = 20
 BRIEF_EPISODES = 200  # of a run that only tests the plumbing
 BRIEF_DRAWS = 10
+BRIEF_PAIRS = 2_000
 BRIEF_ADAPTED_DRAWS = 2
 BESIDE_SETTINGS = ("pairs", "triplets", "generalized")
 """What is measured in addition to few-shot settings."""
@@ -134,6 +135,7 @@ class Evaluator:
         self.method, self.data, self.split = method, data, split
         self.normalise, self.precision, self.progress = normalise, precision, progress
         self.seed = episode_seed
+        self.pairs = BRIEF_PAIRS if brief else None
         self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
     def run(self, settings: list[Setting], others: Collection[str] = BESIDE_SETTINGS) -> Evaluation:
@@ -180,13 +182,17 @@ class Evaluator:
     def _verification(
         self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]], wanted: Collection[str]
     ) -> None:
-        threshold = verification.threshold(self.method, *embeddings["validation"], self._key("validation"))
+        threshold = verification.threshold(
+            self.method, *embeddings["validation"], self._key("validation"), self.pairs
+        )
         found.thresholds["similarity"] = threshold
         for part in ("base", "novel"):
             if part not in embeddings:
                 continue
             made, pool = embeddings[part]
-            verified = verification.pairs_and_triplets(self.method, made, pool, self._key(part), threshold)
+            verified = verification.pairs_and_triplets(
+                self.method, made, pool, self._key(part), threshold, self.pairs
+            )
             found.metrics |= _of(part, verified.metrics, wanted)
             if "pairs" in wanted:
                 found.arrays[f"{part}/pair_scores"] = verified.scores
