@@ -29,7 +29,7 @@ from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
 from methods.timm_backbone import hub
 
-BRIEF_IMAGES = 50
+BRIEF_IMAGES = 25
 """Per class, of those that a run that only tests the plumbing evaluates."""
 
 

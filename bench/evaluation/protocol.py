@@ -25,6 +25,7 @@ SUPPORT_DRAWS = 200
 ADAPTED_DRAWS = 20
 BRIEF_EPISODES = 200  # of a run that only tests the plumbing
 BRIEF_DRAWS = 10
+BRIEF_ADAPTED_EPISODES = 20
 BRIEF_PAIRS = 2_000
 BRIEF_ADAPTED_DRAWS = 2
 BESIDE_SETTINGS = ("pairs", "triplets", "generalized")
@@ -46,12 +47,13 @@ def standard_settings(
         brief: whether the run only tests the plumbing, and answers the first few episodes of each list.
     """
     shots = (1, 5, 10) if split == "fc100" else (1, 5)
-    if brief:
-        episodes, draws = BRIEF_EPISODES, BRIEF_DRAWS if fixed_embedding else BRIEF_ADAPTED_DRAWS
-    elif fixed_embedding:
-        episodes, draws = CACHED_EPISODES, SUPPORT_DRAWS
-    else:
-        episodes, draws = ADAPTED_EPISODES, ADAPTED_DRAWS
+    counts = {
+        (False, True): (CACHED_EPISODES, SUPPORT_DRAWS),
+        (False, False): (ADAPTED_EPISODES, ADAPTED_DRAWS),
+        (True, True): (BRIEF_EPISODES, BRIEF_DRAWS),
+        (True, False): (BRIEF_ADAPTED_EPISODES, BRIEF_ADAPTED_DRAWS),
+    }
+    episodes, draws = counts[brief, fixed_embedding]
     settings = [Setting(5, shot, 15, episodes) for shot in shots]
     return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
 
