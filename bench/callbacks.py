@@ -129,7 +129,8 @@ class Validation(Callback):
         self.normalise, self.precision, self.every, self.curves = normalise, precision, every, curves
         self.best: dict[str, Any] | None = None
         self.lists: dict[str, EpisodeList] = {}
-        count = VALIDATION_EPISODES if fixed_embedding else ADAPTED_VALIDATION_EPISODES
+        # Adapting to more episodes than there were steps would take longer than the training.
+        count = VALIDATION_EPISODES if fixed_embedding else min(ADAPTED_VALIDATION_EPISODES, every)
         for way, shot, query in VALIDATION_SETTINGS:
             setting = Setting(way, shot, query, count)
             if len(self.pool.classes) >= way and self.pool.smallest >= shot + query:

@@ -151,6 +151,10 @@ def run(
     shot: Annotated[int | None, flag("--shot", "N", "Support images a class.", OWN)] = None,
     query: Annotated[int | None, flag("--query", "N", "Query images a class (15).", OWN)] = None,
     episodes: Annotated[int | None, flag("--episodes", "N", "How many episodes (10,000).", OWN)] = None,
+    measure: Annotated[
+        list[str] | None,
+        flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
+    ] = None,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
     results: Annotated[Path, flag("--results", "DIR", "Folder of records.", WHERE)] = Path("results"),
     runs: Annotated[
@@ -179,6 +183,7 @@ def run(
         "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
+        "measure": separated("--measure", measure) or None,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     grid = build(config, given, read_sets(set_ or []))

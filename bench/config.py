@@ -24,10 +24,13 @@ PRESETS = {
     "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) at 1 thread of an AMD EPYC; the default",
     "paper": "the source's own backbone and hyperparameters; for a GPU",
 }
+BRIEF = "smoke"
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # of a setting whose flags leave them out
 EXTERNAL = "external data"  # the mark of rows whose weights have seen other images
+MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "pairs", "triplets", "generalized")
+SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # of the user's own
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -38,10 +41,12 @@ class RunConfig(BaseModel):
     Attributes:
         method: a name, or ``path/to/file.py:Class``.
         hyperparameters: all of them, after preset, YAML and flags.
-        overrides: what differs from the preset: hyperparameters and the backbone.
+        overrides: what differs from the preset: hyperparameters, the backbone, and `measure`.
         weights: file of starting weights; train: False to evaluate them as they are.
         way, shot, query, episodes: one setting more, of the user's own; all None for none.
         image_size: of images that are resized when they are loaded.
+        measure: names of what is measured, in alphabetical order; None for all that the preset measures. A
+            setting of the user's own is measured in any case.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -61,7 +66,13 @@ class RunConfig(BaseModel):
     shot: Positive | None = None
     query: Positive | None = None
     episodes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    measure: Annotated[list[str], Field(min_length=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def brief(self) -> bool:
+        """Whether the run only tests the plumbing: it answers few episodes and joins nothing."""
+        return self.preset == BRIEF
 
     def to_yaml(self) -> str:
         """As `--config` reads it."""
@@ -138,9 +149,13 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     if not (isinstance(values["backbone"], str) and BACKBONE.fullmatch(values["backbone"])):
         raise UserError(flag("backbone"), values["backbone"], one_of(values["backbone"], BACKBONES))
     own = _own_setting(values, flag)
+    if "measure" in values:
+        own["measure"] = _measure(flag("measure"), values["measure"])
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
+    if "measure" in own:
+        overrides["measure"] = ",".join(own["measure"])
     if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
@@ -198,6 +213,18 @@ def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
         if key not in values:
             raise UserError(flag(key), "", "is missing; a setting of your own needs --way and --shot")
     return {"query": values.get("query", QUERY), "episodes": values.get("episodes", EPISODES)}
+
+
+def _measure(flag: str, value: Any) -> list[str]:
+    """Names without repetitions and in one order: the same for the same run, however it was asked for."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(flag, value, "must be a list of names, e.g. 5w1s,pairs")
+    names = sorted({name.strip() for name in names})
+    for name in names:
+        if name not in MEASURES and not SETTING_NAME.fullmatch(name):
+            raise UserError(flag, name, one_of(name, MEASURES))
+    return names
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

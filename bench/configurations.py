@@ -34,7 +34,8 @@ def configuration(record: Record) -> str:
             record.trained,
             record.transductive,
             record.external_data,
-            {key: value for key, value in record.config.items() if key not in left_out},
+            # Records from before a setting existed say nothing of it.
+            {key: value for key, value in record.config.items() if key not in left_out and value is not None},
         ],
         sort_keys=True,
     )

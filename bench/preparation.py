@@ -17,11 +17,11 @@ from bench.batches import Normaliser
 from bench.config import RunConfig, method_info
 from bench.data import sources
 from bench.data.images import ImageSet
-from bench.data.splits import Split, resolve
+from bench.data.splits import Split, resolve, thinned
 from bench.episodes import ClassPool, Setting
-from bench.errors import UserError
+from bench.errors import UserError, one_of
 from bench.evaluation import generalized
-from bench.evaluation.protocol import can_verify, does_not_fit, standard_settings
+from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit, standard_settings
 from bench.failures import blamed
 from bench.files import check_writable
 from bench.identity import Identity, identify
@@ -30,7 +30,10 @@ from methods import backbones, registry
 from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
 from methods.timm_backbone import hub
 
-SOME_CLASSES = 64  # for a method that is only asked what it wants
+BRIEF_IMAGES = 25
+"""Per class, of those that a run that only tests the plumbing evaluates."""
+SOME_CLASSES = 64
+"""For a method that is only asked what it wants."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     split = resolve(data, config.split)
     if not len(split.train):
         raise UserError("--split", config.split, "leaves no image of a base class to train on")
+    if config.brief:
+        # Embedding every image of 90 novel classes would take most of the time.
+        split = thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
     normalise = Normaliser(data.images, split.train)
     data_s = time.perf_counter() - started
 
@@ -215,30 +221,54 @@ def _measured(
         )
     }
     settings, left_out = [], []
-    standard = standard_settings(split.name, method.fixed_embedding, method.transductive)
+    standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
+    own = _own_setting(config)
+    wanted = _wanted(config, [setting.name for setting in (*standard, *own)])
     for setting in standard if split.novel else ():
+        if setting.name not in wanted:
+            continue
         if problem := does_not_fit(setting, pools["novel"]):
             left_out.append(f"{setting.name} ({problem})")
         else:
             settings.append(setting)
-    if config.way and config.shot and config.query and config.episodes:
-        own = Setting(config.way, config.shot, config.query, config.episodes)
-        if problem := does_not_fit(own, pools["novel"]):
+    for setting in own:
+        if problem := does_not_fit(setting, pools["novel"]):
             given, _, allowed = problem.partition(": ")
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
-        settings = [*(setting for setting in settings if setting.name != own.name), own]
+        settings = [*(other for other in settings if other.name != setting.name), setting]
     measured = [setting.name for setting in settings]
-    if not can_verify(pools["validation"]):
-        left_out.append("pairs and triplets (too few validation images to find a threshold on)")
+    verified = [name for name in ("pairs", "triplets") if name in wanted]
+    if verified and not can_verify(pools["validation"]):
+        left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
     elif can_verify(pools["base"]) or can_verify(pools["novel"]):
-        measured = ["pairs", "triplets", *measured]
-    if split.novel:
+        measured = [*verified, *measured]
+    if split.novel and "generalized" in wanted:
         shots, missing = generalized.plan(method, pools["base"], pools["novel"])
         measured += ["generalized"] if shots else []
         left_out += missing
     if not measured:
+        if not left_out:  # there are no novel classes, and nothing else was asked for
+            allowed = "has no novel classes; allowed: pairs, triplets"
+            raise UserError("--measure", ",".join(wanted), f"{config.split} {allowed}")
         raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
     return settings, measured, left_out
+
+
+def _own_setting(config: RunConfig) -> list[Setting]:
+    if config.way and config.shot and config.query and config.episodes:
+        return [Setting(config.way, config.shot, config.query, config.episodes)]
+    return []
+
+
+def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
+    """Names of what is to be measured, if the classes allow it."""
+    known = [*settings, *BESIDE_SETTINGS]
+    if config.measure is None:
+        return [name for name in known if name != "generalized" or not config.brief]
+    for name in config.measure:
+        if name not in known:
+            raise UserError("--measure", name, one_of(name, known))
+    return config.measure
 
 
 def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:

@@ -8,14 +8,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bench import PROTOCOL_VERSION, __version__, environment, failures, models, records
@@ -27,6 +26,7 @@ from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.failures import Failed
 from bench.files import write_files
+from bench.locks import alone, in_turn
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
 from bench.record import MODEL_FILE
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
     """Run several configurations one after another, each checked before the first one trains.
 
+    What another process is making is left for later: its record is read when it is there, and the run is
+    made here if the other process ends without one.
+
     Yields:
-        The path and content of each one's record.
+        The path and content of each one's record, in the order in which they are there.
 
     Raises:
         UserError: one of them cannot run here.
@@ -52,30 +55,43 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
         if len(grid) > 1:
             for config in grid:
                 prepare(config, options)
-        for config in grid:
-            yield run(config, options, progress)
+        begun, where = datetime.now(UTC), (options.results, options.runs)
+        yield from in_turn(grid, lambda config: run(config, options, progress, begun), where, _say)
     finally:
         progress.stop()
 
 
-def run(config: RunConfig, options: Options, progress: Progress) -> tuple[Path, Record]:
+def run(
+    config: RunConfig, options: Options, progress: Progress, begun: datetime | None = None
+) -> tuple[Path, Record]:
     """Run one configuration, or find its record.
+
+    Args:
+        config, options: what to run, and where.
+        progress: where it is shown.
+        begun: a record that another process has written since then is not overwritten.
 
     Returns:
         The record's path and content; a training that diverges leaves a record too, with its `failure`.
 
     Raises:
+        Locked: another process is making this run.
         UserError: the configuration cannot run here.
         KeyboardInterrupt: Ctrl-C; nothing is recorded then.
     """
     started = time.perf_counter()
     environment.keep_freed_memory()
     prepared = prepare(config, options)
-    with _alone(options.runs / f"{prepared.run_id}.lock", prepared.run_id):
+    with alone(prepared.run_id, options.results, options.runs):
         recorded = records.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, records.read(recorded)
+        if recorded and begun:
+            there = records.read_or_say(recorded)
+            if isinstance(there, Record) and there.created > begun:
+                _say(f"{prepared.run_id} was made by another process in the meantime")
+                return recorded, there
         _name_relatives(prepared, options.results)
         try:
             with failures.blamed(config.method):
@@ -94,25 +110,6 @@ def _name_relatives(prepared: Prepared, results: Path) -> None:
         with suppress(ValidationError):
             if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
                 _say(f"{path} has this configuration, but other code or other images; it is not used")
-
-
-@contextmanager
-def _alone(path: Path, run_id: str) -> Iterator[None]:
-    """Hold the lock at `path`: two processes given the same configuration do not both train."""
-    lock = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _say(f"{run_id} is running in another process; waiting for it")
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        raise UserError("--runs", path.parent, f"must be a folder that can be written to ({error})") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(prepared: Prepared, options: Options, progress: Progress, started: float) -> tuple[Path, Record]:
@@ -145,9 +142,15 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     evaluation_started = time.perf_counter()
     _check_contract(prepared, split.novel_images, split.base_test)
     evaluator = Evaluator(
-        method, prepared.data, prepared.split, prepared.normalise, prepared.precision, progress
+        method,
+        prepared.data,
+        prepared.split,
+        prepared.normalise,
+        prepared.precision,
+        progress,
+        brief=config.brief,
     )
-    evaluation = evaluator.run(prepared.settings)
+    evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started
     timings = records.Timings(
         data_s=prepared.data_s,

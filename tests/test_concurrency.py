@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bench import records
 from bench.data import cache
 from bench.errors import UserError
 from bench.files import write_files
+from bench.locks import alone
 
 RUNS = int(os.environ.get("FEWSHOT_RUNS_AT_ONCE", 10))
 SEEDS = 4
@@ -41,6 +43,51 @@ def test_ten_runs_of_four_configurations_train_four_times(tmp_path, monkeypatch)
     (decoded,) = Path("cache").glob("*.safetensors")
     assert len(cache.read(decoded)) == 320
     assert not list(Path().rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, killed):
+    """A thread plays the other process: it has the first run of the grid until the second is recorded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(tmp_path / "images", 8, 40)
+    results, grid = tmp_path / "results", [*COMMAND, "--seed", "0,1"]
+    first, second = [Path(line) for line in bench(*grid).out.splitlines()[-2:]]
+    theirs = first.read_bytes()
+    first.unlink()
+    second.unlink()
+    taken, seen = threading.Event(), []
+
+    def other() -> None:
+        with alone(first.stem, results, tmp_path / "runs"):
+            taken.set()
+            while not second.exists():
+                time.sleep(0.01)
+            seen.append(first.exists())
+            if not killed:
+                first.write_bytes(theirs)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait()
+    answer = bench(*grid)
+    thread.join()
+    assert answer.code == 0, answer.err
+    assert seen == [False] and "left for later" in answer.err
+    assert answer.out.splitlines()[-2:] == [f"results/{second.name}", f"results/{first.name}"]
+    assert answer.err.count("training: 3/3 steps") == 1 + killed
+    assert (first.read_bytes() == theirs) != killed
+
+
+def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 8, 40)
+    ends = carried_out({"together": [[*COMMAND, "--runs", runs] for runs in ("one", "other")]}, tmp_path)
+    assert [end["status"] for end in ends] == [0, 0], ends
+    monkeypatch.chdir(tmp_path)
+    (record,) = Path("results").glob("*.json")
+    assert {end["said"].splitlines()[-1] for end in ends} == {str(record)}
+    assert "".join(end["said"] for end in ends).count("training: 3/3 steps") == 1
+    assert bench("validate").code == 0
 
 
 def test_writers_of_one_file_leave_each_other_alone(tmp_path):

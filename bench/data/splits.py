@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,17 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
     if spec in PUBLISHED:
         return _with_images(data, spec, _published(data, spec, flag), flag, all_base_train=True)
     return _with_images(data, spec, _by_ratio(data, spec, flag), flag, all_base_train=False)
+
+
+def thinned(data: ImageSet, split: Split, most: int) -> Split:
+    """The split with at most `most` images per class in each part that is evaluated."""
+    parts = {}
+    for name in ("validation_images", "base_test", "novel_images"):
+        labels = data.labels[index := getattr(split, name)].numpy()
+        _, first, count = np.unique(labels, return_index=True, return_counts=True)
+        place = np.arange(len(labels)) - np.repeat(first, count)  # labels ascend
+        parts[name] = index[torch.from_numpy(place < most)]
+    return replace(split, **parts)
 
 
 def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:

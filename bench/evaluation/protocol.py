@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -23,10 +24,20 @@ CACHED_EPISODES = 10_000
 ADAPTED_EPISODES = 1_000  # the first of the same list, where a method learns anew in each
 SUPPORT_DRAWS = 200
 ADAPTED_DRAWS = 20
+BRIEF_EPISODES = 200  # of a run that only tests the plumbing
+BRIEF_DRAWS = 10
+BRIEF_ADAPTED_EPISODES = 20
+BRIEF_PAIRS = 2_000
+BRIEF_ADAPTED_DRAWS = 2
+BESIDE_SETTINGS = ("pairs", "triplets", "generalized")
+"""What is measured in addition to few-shot settings."""
+
 AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 
 
-def standard_settings(split: str, fixed_embedding: bool = True, transductive: bool = False) -> list[Setting]:
+def standard_settings(
+    split: str, fixed_embedding: bool = True, transductive: bool = False, brief: bool = False
+) -> list[Setting]:
     """The settings that every run reports on novel classes.
 
     Args:
@@ -34,11 +45,16 @@ def standard_settings(split: str, fixed_embedding: bool = True, transductive: bo
         fixed_embedding: whether embeddings are cached; else each list is cut short.
         transductive: whether queries are answered together; then there is no all-way setting, whose
             thousands of queries no batch takes.
+        brief: whether the run only tests the plumbing, and answers the first few episodes of each list.
     """
     shots = (1, 5, 10) if split == "fc100" else (1, 5)
-    episodes, draws = (
-        (CACHED_EPISODES, SUPPORT_DRAWS) if fixed_embedding else (ADAPTED_EPISODES, ADAPTED_DRAWS)
-    )
+    counts = {
+        (False, True): (CACHED_EPISODES, SUPPORT_DRAWS),
+        (False, False): (ADAPTED_EPISODES, ADAPTED_DRAWS),
+        (True, True): (BRIEF_EPISODES, BRIEF_DRAWS),
+        (True, False): (BRIEF_ADAPTED_EPISODES, BRIEF_ADAPTED_DRAWS),
+    }
+    episodes, draws = counts[brief, fixed_embedding]
     settings = [Setting(5, shot, QUERIES, episodes) for shot in shots]
     return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
 
@@ -105,6 +121,7 @@ class Evaluator:
         precision: as Lightning names it.
         progress: where embedding is shown.
         episode_seed: which episodes, pairs and triplets are drawn; the same for all methods.
+        brief: whether the run only tests the plumbing.
     """
 
     def __init__(
@@ -116,40 +133,47 @@ class Evaluator:
         precision: str,
         progress: Progress,
         episode_seed: int = 0,
+        brief: bool = False,
     ) -> None:
         self.method, self.data, self.split = method, data, split
         self.normalise, self.precision, self.progress = normalise, precision, progress
         self.seed = episode_seed
+        self.pairs = BRIEF_PAIRS if brief else None
+        self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
-    def run(self, settings: list[Setting]) -> Evaluation:
-        """Measure everything; settings that do not fit the novel pool are left out."""
+    def run(self, settings: list[Setting], others: Collection[str] = BESIDE_SETTINGS) -> Evaluation:
+        """Measure the settings and `others`; those that do not fit the classes are left out."""
         found = Evaluation()
+        verify, join = "pairs" in others or "triplets" in others, "generalized" in others
         parts = {
-            "validation": self.split.validation_images,
-            "base": self.split.base_test,
-            "novel": self.split.novel_images,
+            "validation": (self.split.validation_images, verify),
+            "base": (self.split.base_test, verify or join),
+            "novel": (self.split.novel_images, verify or join or bool(settings)),
         }
-        self.progress.start("embedding", sum(len(index) for index in parts.values()), "images")
+        images = sum(len(index) for index, wanted in parts.values() if wanted)
+        self.progress.start("embedding", images, "images")
         embeddings: dict[str, tuple[Tensor, ClassPool]] = {}
-        for part, index in parts.items():
+        for part, (index, wanted) in parts.items():
             pool = ClassPool(self.data.labels[index].numpy())
-            if can_verify(pool):
+            if not can_verify(pool):
+                continue
+            names = [self._class_name(pool, position) for position in range(len(pool.classes))]
+            found.pools[part] = dict(zip(names, pool.counts.tolist(), strict=True))
+            if wanted:
                 advance = self.progress.advance
                 made = embed_images(
                     self.method, self.data.images, index, self.normalise, self.precision, advance
                 )
                 embeddings[part] = made, pool
                 found.images += len(index)
-                names = [self._class_name(pool, position) for position in range(len(pool.classes))]
-                found.pools[part] = dict(zip(names, pool.counts.tolist(), strict=True))
         self.progress.stop()
         with unchanged(self.method), untouched("the method", *(made for made, _ in embeddings.values())):
             if "validation" in embeddings:
-                self._verification(found, embeddings)
+                self._verification(found, embeddings, others)
             if "novel" in embeddings:
                 for setting in settings:
                     self._fewshot(found, setting, *embeddings["novel"])
-            if "novel" in embeddings and "base" in embeddings:
+            if join and "novel" in embeddings and "base" in embeddings:
                 self._generalized(found, embeddings["base"], embeddings["novel"])
         return found
 
@@ -159,21 +183,32 @@ class Evaluator:
     def _class_name(self, pool: ClassPool, position: int) -> str:
         return self.data.class_names[pool.classes[position]]
 
-    def _verification(self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]]) -> None:
-        threshold = verification.threshold(self.method, *embeddings["validation"], self._key("validation"))
+    def _verification(
+        self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]], wanted: Collection[str]
+    ) -> None:
+        threshold = verification.threshold(
+            self.method, *embeddings["validation"], self._key("validation"), self.pairs
+        )
         found.thresholds["similarity"] = threshold
         for part in ("base", "novel"):
             if part not in embeddings:
                 continue
             made, pool = embeddings[part]
-            verified = verification.pairs_and_triplets(self.method, made, pool, self._key(part), threshold)
-            found.metrics |= {f"{part}/{name}": interval for name, interval in verified.metrics.items()}
-            found.arrays |= {f"{part}/pair_scores": verified.scores, f"{part}/triplets_won": verified.won}
-            if part == "novel":
-                for position, own in verified.per_class.items():
-                    rows = found.per_class.setdefault(self._class_name(pool, position), {})
-                    rows |= {f"novel/{name}": interval for name, interval in own.items()}
-                comparisons = self._draw(AS_PUBLISHED, pool)
+            verified = verification.pairs_and_triplets(
+                self.method, made, pool, self._key(part), threshold, self.pairs
+            )
+            found.metrics |= _of(part, verified.metrics, wanted)
+            if "pairs" in wanted:
+                found.arrays[f"{part}/pair_scores"] = verified.scores
+            if "triplets" in wanted:
+                found.arrays[f"{part}/triplets_won"] = verified.won
+            if part != "novel":
+                continue
+            for position, own in verified.per_class.items():
+                rows = found.per_class.setdefault(self._class_name(pool, position), {})
+                rows |= _of(part, own, wanted)
+            if "pairs" in wanted:
+                comparisons = self._draw(self.as_published, pool)
                 name = "novel/unbalanced_pair_accuracy"
                 found.metrics[name], found.constant_answer[name] = verification.unbalanced_pair_accuracy(
                     self.method, made, comparisons, threshold
@@ -219,6 +254,15 @@ class Evaluator:
         found.images += made.images
         for name, own in made.per_class.items():
             found.per_class.setdefault(name, {}).update(own)
+
+
+def _of(part: str, metrics: dict[str, Interval], wanted: Collection[str]) -> dict[str, Interval]:
+    """Metrics of pairs and of triplets under the name of their part, where they are wanted."""
+    return {
+        f"{part}/{name}": interval
+        for name, interval in metrics.items()
+        if ("triplets" if name.startswith("triplet") else "pairs") in wanted
+    }
 
 
 def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:

@@ -25,8 +25,8 @@ class Verified(NamedTuple):
     Attributes:
         metrics: metric name -> interval.
         per_class: class position -> metric name -> interval.
-        scores: float32 ``[COUNT]``, similarity of each pair in the order of `draw_pairs`.
-        won: uint8 ``[COUNT]``, 2 for each triplet of `draw_triplets` that is right, 1 for a tie, else 0.
+        scores: float32 ``[count]``, similarity of each pair in the order of `draw_pairs`.
+        won: uint8 ``[count]``, 2 for each triplet of `draw_triplets` that is right, 1 for a tie, else 0.
     """
 
     metrics: dict[str, Interval]
@@ -50,14 +50,21 @@ def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> 
     return torch.cat(parts).numpy()
 
 
-def threshold(method: Method, embeddings: Tensor, pool: ClassPool, key: str) -> float:
+def threshold(
+    method: Method, embeddings: Tensor, pool: ClassPool, key: str, count: int | None = None
+) -> float:
     """The similarity from which on two images are called the same, chosen on validation pairs."""
-    a, b, same = draw_pairs(pool, f"{key}/pairs", COUNT)
+    a, b, same = draw_pairs(pool, f"{key}/pairs", count or COUNT)
     return best_threshold(scores(method, embeddings, a, b), same)
 
 
 def pairs_and_triplets(
-    method: Method, embeddings: Tensor, pool: ClassPool, key: str, threshold: float
+    method: Method,
+    embeddings: Tensor,
+    pool: ClassPool,
+    key: str,
+    threshold: float,
+    count: int | None = None,
 ) -> Verified:
     """All pair and triplet metrics, over the pool and for each of its classes.
 
@@ -67,14 +74,16 @@ def pairs_and_triplets(
         pool: at least two classes of at least two images.
         key: which pairs and triplets are drawn.
         threshold: from validation pairs.
+        count: how many of each, even; all `COUNT` if left out.
 
     A class's pair accuracy is balanced over the pairs that it takes part in; its triplet accuracy is over
     its anchors.
     """
-    a, b, same = draw_pairs(pool, f"{key}/pairs", COUNT)
+    count = count or COUNT
+    a, b, same = draw_pairs(pool, f"{key}/pairs", count)
     pair_scores = scores(method, embeddings, a, b)
     metrics = pair_metrics(pair_scores, same, threshold)
-    anchor, positive, negative = draw_triplets(pool, f"{key}/triplets", COUNT)
+    anchor, positive, negative = draw_triplets(pool, f"{key}/triplets", count)
     to_positive, to_negative = (scores(method, embeddings, anchor, i) for i in (positive, negative))
     won = (to_positive > to_negative) + 0.5 * (to_positive == to_negative)
     metrics["triplet_accuracy"] = proportion_interval(float(won.sum()), len(won))
