@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 # Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -68,22 +68,23 @@ def _over(layer: Image.Image, ground: str) -> Image.Image:
 
 
 def _contrast(image: Image.Image) -> int:
-    return max(high - low for low, high in image.getextrema())
+    pixels = np.asarray(image)
+    return int((pixels.max(axis=(0, 1)) - pixels.min(axis=(0, 1))).max())
 
 
-def _rawmode(image: Image.Image) -> str:
+def _rawmode(image: ImageFile.ImageFile) -> str:
     """How the file stores a pixel, in Pillow's words."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether the file has more than 8 bits per channel, which RGB images of Pillow have lost when loaded."""
     return image.mode[0] in "IF" or (image.mode in ("RGB", "RGBA") and ";16" in _rawmode(image))
 
 
-def _deep_values(image: Image.Image, open_file: Open) -> np.ndarray:
+def _deep_values(image: ImageFile.ImageFile, open_file: Open) -> np.ndarray:
     """All bits of an image's channels but alpha, upright: ``[H, W]`` or ``[H, W, 3]``."""
     rawmode = _rawmode(image)
     upright = np.asarray(ImageOps.exif_transpose(image))
@@ -100,13 +101,14 @@ def _deep_values(image: Image.Image, open_file: Open) -> np.ndarray:
     return upright[..., :3].astype(np.int64) * 256 + low[..., :3]
 
 
-def _renamed(args: tuple | str, rawmode: str) -> tuple | str:
+def _renamed(args: tuple | str | None, rawmode: str) -> tuple | str:
     return (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
 
 
-def _to_8_bits(image: Image.Image, open_file: Open, span: Span) -> Image.Image:
+def _to_8_bits(image: ImageFile.ImageFile, open_file: Open, span: Span) -> Image.Image:
     """Scaled so that `span` becomes 0 to 255; what is no number becomes 0."""
     values, (low, high) = _deep_values(image, open_file), span
+    levels: np.ndarray
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
         levels = (255 * (finite - low) / max(high - low, 1e-30)).round()
