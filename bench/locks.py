@@ -1,4 +1,4 @@
-"""Several processes on the same folders: each run is made once, and nobody waits while there is other work."""
+"""Several processes on the same folders: each run is made once, and nobody waits while other work is left."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from bench.errors import UserError
 from bench.evaluation.embedding import embed_images
 
 RUN = [
-    "run", "--method", "nearest_centroid", "--preset", "smoke", "--split", "50-50", "--device", "cpu",
-    "--dataset", "folder:images", "--precision", "fp32", "--steps", 4,
+    "run", "--method", "nearest_centroid", "--preset", "quick", "--split", "50-50", "--device", "cpu",
+    "--dataset", "folder:images", "--precision", "fp32", "--steps", 4, "--set", "images=32",
 ]  # fmt: skip
 IN_ANOTHER_PROCESS = """
 import sys
