@@ -39,7 +39,7 @@ def test_the_leaderboard_names_it_and_gives_it_no_rank(results):
     (board,) = boards(text)
     assert [name for name in column(board, "method") if "unlucky" in name] == []
     section = text.split("## Failed runs")[1]
-    assert "`unlucky`" in section and "&lt;b&gt;not&lt;/b&gt;" in section and "<b>" not in section
+    assert "`unlucky (" in section and "&lt;b&gt;not&lt;/b&gt;" in section and "<b>" not in section
     assert "Failed runs" not in leaderboard.render([make_record()])
 
 

@@ -133,7 +133,7 @@ def test_many_methods_get_a_panel_each(tmp_path):
     for name in ("shots", "validation", "roc", "scores", "loss"):
         with drawn(found[f"cifar100-90-10-{name}"]) as figure:
             titles = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
-            named = [f"method{n} (quick, steps={n}, distance=cosine)" for n in range(8, -1, -1)]
+            named = [f"method{n} (quick, distance=cosine, steps={n})" for n in range(8, -1, -1)]
             assert len(titles) == 9 and all(map(str.startswith, titles, named))
             lowest = figure.axes[-2:]
             assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in lowest)

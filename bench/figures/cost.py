@@ -62,7 +62,7 @@ def _draw(points: list[Point]) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     names = [
-        folded(f"{number}  {label}: {100 * own.value:.1f} %, {duration(seconds)}", 58)
+        folded(f"{number}  {label}: {100 * own.value:.1f} %, {duration(seconds)}", 68)
         for number, (label, seconds, own) in enumerate(points, start=1)
     ]
     figure, (place,) = axes(3.0 + LINE * sum(name.count("\n") + 1 for name in names))

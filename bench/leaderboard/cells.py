@@ -54,7 +54,8 @@ def training_time(records: list[Record]) -> Cell:
 
 def _marks(row: Row, table: Table) -> Cell:
     first, setting = row.first, table.ranked_by
-    count = first.episodes[setting].count if setting in first.episodes else table.most_episodes
+    info = row.episodes(setting)
+    count = info.count if info else table.most_episodes
     measured = f"fewshot/{setting}" in row.intervals
     marks = {
         "external data": first.external_data,

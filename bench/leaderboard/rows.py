@@ -72,6 +72,10 @@ class Row:
         """Whether it is not ranked: it has seen other images, or queries together, or nothing at all."""
         return self.first.external_data or self.first.transductive or untrained(self.first)
 
+    def episodes(self, setting: str) -> EpisodeInfo | None:
+        """The episodes of a setting, which all seeds that have it share; None if none has it."""
+        return next((one.episodes[setting] for one in self.records if setting in one.episodes), None)
+
     def value(self, setting: str) -> float:
         """The accuracy in a setting; -1 where there is none."""
         interval = self.intervals.get(f"fewshot/{setting}")

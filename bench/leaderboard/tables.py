@@ -56,8 +56,8 @@ class Table:
     @property
     def most_episodes(self) -> int:
         """How many episodes of the setting that orders them the ranked rows answered at most."""
-        ranked = (row for row in self.ranked if self.ranked_by in row.ranks)
-        return max((row.first.episodes[self.ranked_by].count for row in ranked), default=0)
+        ranked = (row.episodes(self.ranked_by) for row in self.ranked if self.ranked_by in row.ranks)
+        return max((info.count for info in ranked if info), default=0)
 
 
 def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
@@ -149,16 +149,17 @@ def _families(rows: list[Row], members: list[int], setting: str) -> list[list[in
     length differ: then nobody knows which belongs to which, and only equal lists are compared.
     """
 
+    infos = {i: info for i in members if (info := rows[i].episodes(setting))}
+
     def drawn(i: int) -> tuple[int, ...]:
-        info = rows[i].first.episodes[setting]
+        info = infos[i]
         return info.way, info.shot, info.query, info.seed
 
     def identity(i: int) -> tuple[int, str]:
-        info = rows[i].first.episodes[setting]
-        return info.count, info.sha256
+        return infos[i].count, infos[i].sha256
 
     families = []
-    answers = {i: rows[i].answers.get(setting) for i in members}
+    answers = {i: rows[i].answers.get(setting) for i in infos}
     there = [i for i, own in answers.items() if own is not None and len(own.means) > 1]  # one tells no spread
     for _, alike in groupby(sorted(there, key=drawn), key=drawn):
         family = list(alike)
