@@ -76,9 +76,9 @@ class RunConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """As `--config` reads it."""
-        import yaml
+        from bench.yaml_files import dumped
 
-        return yaml.safe_dump(self.model_dump(exclude={"overrides"}, exclude_none=True), sort_keys=False)
+        return dumped(self.model_dump(exclude={"overrides"}, exclude_none=True))
 
 
 KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
@@ -225,44 +225,6 @@ def _measure(flag: str, value: Any) -> list[str]:
         if name not in MEASURES and not SETTING_NAME.fullmatch(name):
             raise UserError(flag, name, one_of(name, MEASURES))
     return names
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The content of a ``--config`` file.
-
-    Raises:
-        UserError: it cannot be read or is no map.
-    """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-3 as the number that it is in YAML 1.2; in 1.1 it is text."""
-
-        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-            """Refuses a key that is there twice, as YAML does; PyYAML would take the last value."""
-            node = super().compose_mapping_node(anchor)
-            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            names = [key.value for key in keys]
-            for place, key in enumerate(keys):
-                if key.value in names[:place]:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value} again", problem_mark=key.start_mark)
-            return node
-
-    scientific = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", scientific, list("-+0123456789"))
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise UserError("--config", path, error.strerror or "cannot be read") from None
-    except UnicodeDecodeError:
-        raise UserError("--config", path, "is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
-        line = f" in line {where.line + 1}: {problem}" if where else ""
-        raise UserError("--config", path, f"is not YAML{line}") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError("--config", path, "must be a map from names to values, e.g. `method: protonet`")
-    return content
 
 
 def read_sets(texts: list[str]) -> dict[str, str]:

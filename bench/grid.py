@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config import FILE_KEYS, KEYS, RunConfig, check_keys, read_yaml, resolve
+from bench.config import FILE_KEYS, KEYS, RunConfig, check_keys, resolve
+from bench.data.names import RATIOS
 from bench.errors import UserError
 
 AXES = ("method", "split", "seed")
@@ -37,6 +38,7 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     for from_file, places in _in_file(path):
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
+        axes[AXES.index("split")] = _splits(axes[AXES.index("split")])
         for cell in itertools.product(*axes):
             config = resolve(given | dict(zip(AXES, cell, strict=True)), sources, sets)
             if config not in grid:
@@ -63,11 +65,17 @@ def _several(source: str, value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _splits(names: list[Any]) -> list[Any]:
+    return [one for name in names for one in (RATIOS if name == "ratios" else [name])]
+
+
 def _in_file(path: Path | None) -> Iterator[Given]:
     """What the file says of each of its runs: under `runs`, or all of it if there is no such key."""
     if path is None:
         yield {}, {}
         return
+    from bench.yaml_files import read_yaml
+
     common = read_yaml(path)
     check_keys(common, FILE_KEYS, lambda key: f"{path}: {key}")
     places = {key: f"{path}: {key}" for key in common}

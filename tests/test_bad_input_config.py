@@ -3,7 +3,7 @@
 import pytest
 from command_line import complaint, files_in
 
-from bench import config
+from bench.yaml_files import read_yaml
 
 PROTONET = "method: protonet\n"
 MAP = "--config run.yaml: must be a map from names to values"
@@ -63,7 +63,7 @@ CASES = {
     "seed too large": (f"{PROTONET}seed: 4294967296\n", "run.yaml: seed 4294967296: must be at most"),
     "seed a list of lists": (f"{PROTONET}seed: [[1]]\n", "run.yaml: seed [1]: must be a whole number"),
     "no seeds": (f"{PROTONET}seed: []\n", "run.yaml: seed []: must name at least one"),
-    "split a date": (f"{PROTONET}split: 2020-01-01\n", "run.yaml: split 2020-01-01: must be text"),
+    "split a date": (f"{PROTONET}split: 2020-01-01\n", "--split 2020-01-01: allowed: 10-90"),
     "split a map": (f"{PROTONET}split: {{90: 10}}\n", "run.yaml: split {90: 10}: must be text"),
     "split misspelt": (f"{PROTONET}split: fc-100\n", "--split fc-100: did you mean fc100?"),
     "split with a NUL": (f'{PROTONET}split: "a\\0.csv"\n', "--split a\\x00.csv: no such file"),
@@ -76,7 +76,8 @@ CASES = {
     "train a number": (f"{PROTONET}train: 0\n", "run.yaml: train 0: must be true or false"),
     "way of 1": (f"{PROTONET}way: 1\nshot: 1\n", "run.yaml: way 1: must be at least 2"),
     "way a fraction": (f"{PROTONET}way: 1e1\nshot: 1\n", "run.yaml: way 10.0: must be a whole number"),
-    "way in octal": (f"{PROTONET}way: 0o5\nshot: 1\n", "run.yaml: way 0o5: must be a whole number"),
+    "way in octal": (f"{PROTONET}way: 0o1\nshot: 1\n", "run.yaml: way 1: must be at least 2"),
+    "way in base 60": (f"{PROTONET}way: 1:30\nshot: 1\n", "run.yaml: way 1:30: must be a whole number"),
     "shot as text": (f"{PROTONET}way: 5\nshot: '1'\n", "run.yaml: shot 1: must be a whole number"),
     "episodes without way": (f"{PROTONET}episodes: 50\n", "--way: is missing; a setting of your own"),
     "image size a fraction": (f"{PROTONET}image_size: 8.5\n", "run.yaml: image_size 8.5: must be a whole"),
@@ -151,7 +152,7 @@ def test_a_shared_part_of_a_file_is_no_key_twice(workspace):
     (workspace / "run.yaml").write_text(
         "runs:\n- &first {method: mtl, seed: 1}\n- &second {<<: *first, seed: 2}\n- {<<: *second, seed: 3}"
     )
-    assert [run["seed"] for run in config.read_yaml(workspace / "run.yaml")["runs"]] == [1, 2, 3]
+    assert [run["seed"] for run in read_yaml(workspace / "run.yaml")["runs"]] == [1, 2, 3]
 
 
 def test_python_in_a_file_does_not_run(workspace):

@@ -81,12 +81,14 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
 
 def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 8, 40)
-    ends = carried_out({"together": [[*COMMAND, "--runs", runs] for runs in ("one", "other")]}, tmp_path)
-    assert [end["status"] for end in ends] == [0, 0], ends
+    flags = (["--seed", "0"], ["--seed", "1", "--overwrite"])
+    commands = [[*COMMAND, *own, "--runs", runs] for own in flags for runs in ("one", "other")]
+    ends = carried_out({"together": commands}, tmp_path)
+    assert [end["status"] for end in ends] == [0] * 4, ends
     monkeypatch.chdir(tmp_path)
-    (record,) = Path("results").glob("*.json")
-    assert {end["said"].splitlines()[-1] for end in ends} == {str(record)}
-    assert "".join(end["said"] for end in ends).count("training: 3/3 steps") == 1
+    records = sorted(map(str, Path("results").glob("*.json")))
+    assert [end["said"].splitlines()[-1] for end in ends] == [path for path in records for _ in range(2)]
+    assert "".join(end["said"] for end in ends).count("training: 3/3 steps") == 2
     assert bench("validate").code == 0
 
 

@@ -1,10 +1,10 @@
 import pytest
-import yaml
 
 from bench import config
-from bench.config import RunConfig, method_info, read_sets, read_yaml, resolve
+from bench.config import RunConfig, method_info, read_sets, resolve
 from bench.configurations import as_set
 from bench.errors import UserError
+from bench.yaml_files import read_yaml
 from methods.registry import available
 
 METHOD = '''
@@ -267,42 +267,6 @@ def test_a_method_can_be_given_as_a_file_with_or_without_its_class(mine):
     assert method_info(path).class_name == method_info(mine).class_name == "Mine"
     with pytest.raises(UserError, match=r"mine.py:Yours: the file has no class Yours; it has Mine"):
         method_info(f"{path}:Yours")
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"a: [1", "is not YAML in line 1"),
-        (b"a: 1\nb: :\n  - {", "is not YAML in line"),
-        (b"\xff\xfe\x00", "is not UTF-8 text"),
-        (b"- method", "must be a map from names to values"),
-        (b"", "must be a map from names to values"),
-        (b"just text", "must be a map from names to values"),
-        (b"1: 2", "must be a map from names to values"),
-        (b"seed: 2020-13-45", "is not YAML"),
-        (b"a: " + b"[" * 5000, "is not YAML"),
-        (b"!!python/object/apply:os.getcwd []", "is not YAML"),
-    ],
-)
-def test_a_file_that_is_no_configuration(tmp_path, content, expected):
-    path = tmp_path / "run.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        read_yaml(path)
-    assert str(caught.value).startswith(f"--config {path}: {expected}")
-
-
-def test_a_file_that_cannot_be_read(tmp_path):
-    for path, reason in ((tmp_path / "gone.yaml", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(UserError, match=f"--config {path}: {reason}"):
-            read_yaml(path)
-
-
-def test_powers_of_ten_in_a_file_are_numbers(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text("a: 1e-3\nb: -2E5\nc: 1.e+2\nd: 90-10\ne: 1e\nf: 5\n")
-    assert read_yaml(path) == {"a": 0.001, "b": -2e5, "c": 100.0, "d": "90-10", "e": "1e", "f": 5}
-    assert yaml.safe_load("1e-3") == "1e-3"  # nobody else's YAML has changed
 
 
 def test_sets_are_key_value_pairs():

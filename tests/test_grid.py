@@ -34,6 +34,24 @@ def cells(grid: list[RunConfig]) -> list[tuple[str, str, int]]:
     return [(one.method, one.split, one.seed) for one in grid]
 
 
+TEN = [f"{base}-{100 - base}" for base in range(10, 101, 10)]
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("ratios", TEN),
+        (["ratios"], TEN),
+        (["fc100", "ratios"], ["fc100", *TEN]),
+        (["90-10", "ratios"], ["90-10", *[name for name in TEN if name != "90-10"]]),
+    ],
+)
+def test_ratios_stands_for_all_ten_ratio_splits(file, given, expected):
+    by_flag = build(None, {"method": "protonet", "split": given}, {})
+    assert [one.split for one in by_flag] == expected
+    assert build(file(f"method: protonet\nsplit: {given}\n"), {}, {}) == by_flag
+
+
 def test_every_combination_of_methods_splits_and_seeds_in_order():
     grid = build(
         None, {"method": ["protonet", "siamese_triplet"], "split": ["90-10", "fc100"], "seed": [1, 0]}, {}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from record_factory import make_record
 
 from bench import records
-from bench.config import RunConfig, read_yaml, resolve
+from bench.config import RunConfig, resolve
 from bench.data.names import TENS, check_split, parse_ratio
 from bench.data.splits import resolve as resolve_split
 from bench.episode_files import read_episodes

@@ -12,12 +12,14 @@ from bench.files import is_file
 
 TENS = range(10, 91, 10)
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
+RATIOS = (*(f"{base}-{100 - base}" for base in TENS), "100-0")
 PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
     **{
-        f"{base}-{100 - base}": f"the first {base}% of the classes (A-Z) are base, the rest novel"
-        for base in TENS
+        ratio: f"the first {ratio.partition('-')[0]}% of the classes (A-Z) are base, the rest novel"
+        for ratio in RATIOS[:-1]
     },
+    "ratios": "with run: all ten of them, from 10-90 to 90-10 and 100-0",
     "100-0": "all classes are base: no novel classes, and so no few-shot numbers",
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",

@@ -112,6 +112,8 @@ def pair_metrics(
         draws[start : start + size] = roc_metrics(accepts[0], accepts[1], accepted)
     oracle = PAIR_METRICS.index("pair_accuracy_oracle")
     draws[:, oracle] -= 2 * (draws[:, oracle].mean() - point[oracle])
+    # Where nearly every pair is right, the lift can be below 0.
+    draws[:, oracle] = draws[:, oracle].clip(0, 1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return {
         name: Interval(float(v), float(min(v, lo)), float(max(v, hi)), len(scores))
