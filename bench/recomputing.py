@@ -14,12 +14,20 @@ from bench.episode_files import setting_of
 from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.pairs import draw_pairs, draw_triplets
 from bench.records import Record
-from bench.statistics import Interval, balanced_interval, closed_interval, pair_metrics, proportion_interval
+from bench.statistics import (
+    Interval,
+    balanced_interval,
+    closed_interval,
+    mean_recall_interval,
+    pair_metrics,
+    proportion_interval,
+)
 
 Arrays = Mapping[str, np.ndarray]
 Pools = Mapping[str, Mapping[str, int]]
 
 PARTS = ("base", "novel")
+UNBALANCED = "novel/unbalanced_pair_accuracy"
 JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/\d+s)/novel")
 
 
@@ -67,7 +75,11 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     source = _Source(record, arrays, pools)
     steps: list[Callable[[Recomputed], None]] = []
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
-    steps += [partial(_verified, source, part) for part in PARTS if f"{part}/pair_scores" in arrays]
+    for part in PARTS:
+        steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
+        steps += [partial(_triplets, source, part)] if f"{part}/triplets_won" in arrays else []
+    steps += [partial(_unbalanced, source)] if UNBALANCED in arrays else []
+    steps += [partial(_before, source, key) for key in arrays if key.endswith("/0s/base")]
     steps += [partial(_joined, source, joined) for key in arrays if (joined := JOINED.fullmatch(key))]
     found = Recomputed()
     for step in steps:
@@ -149,45 +161,77 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
             found.of_class(own)[key] = _number(closed_interval(shares[classes == c]))
 
 
-def _verified(source: _Source, part: str, found: Recomputed) -> None:
+def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], ClassPool, str]:
+    """Names and sizes of a part's classes, and the key that its pairs and triplets are drawn by."""
     if part not in source.pools:
-        raise _Wrong(f"pools.{part}: is missing, though there are pairs of it")
+        raise _Wrong(f"pools.{part}: is missing, though there are {what} of it")
+    names, pool = source.names[part], source.pools[part]
+    if len(names) < 2 or pool.smallest < 2:
+        raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
+    # Pairs, triplets and episodes have one seed, which stands with the episodes.
+    seed = next((info.seed for info in source.record.episodes.values()), 0)
+    return names, pool, f"{source.record.fingerprint}/{source.record.split}/{part}/{seed}/{what}"
+
+
+def _pairs(source: _Source, part: str, found: Recomputed) -> None:
+    names, pool, key = _drawn_from(source, part, "pairs")
     threshold = source.record.thresholds.get("similarity")
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
-    names, pool = source.names[part], source.pools[part]
-    if len(names) < 2 or pool.smallest < 2:
-        raise _Wrong(f"pools.{part}: no pairs and triplets can be drawn from classes of these sizes")
-    owner = np.repeat(np.arange(len(names)), pool.counts)
-    # Pairs, triplets and episodes have one seed, which stands with the episodes.
-    seed = next((info.seed for info in source.record.episodes.values()), 0)
-    key = f"{source.record.fingerprint}/{source.record.split}/{part}/{seed}"
     count = source.arrays[f"{part}/pair_scores"].size
     scores = source.array(f"{part}/pair_scores", (count,), kind="f")
-    a, b, same = draw_pairs(pool, f"{key}/pairs", count)
+    a, b, same = draw_pairs(pool, key, count)
     try:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
         raise _Wrong(f"{part}/pair_scores: {error}") from None
     found.metrics |= {f"{part}/{name}": _number(interval) for name, interval in metrics.items()}
-
-    won = source.array(f"{part}/triplets_won", (count,), kind="u") / 2
-    if not np.isin(won, (0, 0.5, 1)).all():
-        raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
-    anchor, *_ = draw_triplets(pool, f"{key}/triplets", count)
-    found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
     if part != "novel":
         return
-    found.constant_answer["novel/unbalanced_pair_accuracy"] = (len(names) - 1) / len(names)
+    found.constant_answer[UNBALANCED] = (len(names) - 1) / len(names)
+    owner = np.repeat(np.arange(len(names)), pool.counts)
     right = (scores >= threshold) == same
     for c, name in enumerate(names):
-        involved, ours = (owner[a] == c) | (owner[b] == c), won[owner[anchor] == c]
-        if len(ours):
-            interval = proportion_interval(float(ours.sum()), len(ours))
-            found.of_class(name)["novel/triplet_accuracy"] = _number(interval)
+        involved = (owner[a] == c) | (owner[b] == c)
         kinds = right[involved & same], right[involved & ~same]
         if all(map(len, kinds)):
             found.of_class(name)["novel/pair_accuracy"] = _number(balanced_interval(*kinds))
+
+
+def _triplets(source: _Source, part: str, found: Recomputed) -> None:
+    names, pool, key = _drawn_from(source, part, "triplets")
+    count = source.arrays[f"{part}/triplets_won"].size
+    won = source.array(f"{part}/triplets_won", (count,), kind="u") / 2
+    if not count or not np.isin(won, (0, 0.5, 1)).all():
+        raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
+    anchor, *_ = draw_triplets(pool, key, count)
+    found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
+    owner = np.repeat(np.arange(len(names)), pool.counts)
+    for c, name in enumerate(names if part == "novel" else ()):
+        ours = won[owner[anchor] == c]
+        if len(ours):
+            interval = proportion_interval(float(ours.sum()), len(ours))
+            found.of_class(name)["novel/triplet_accuracy"] = _number(interval)
+
+
+def _unbalanced(source: _Source, found: Recomputed) -> None:
+    shares = source.array(UNBALANCED, (source.arrays[UNBALANCED].size,), kind="f")
+    if len(shares) < 2 or not ((shares >= 0) & (shares <= 1)).all():
+        raise _Wrong(f"{UNBALANCED}: must be accuracies between 0 and 1 of two or more draws")
+    found.metrics[UNBALANCED] = _number(closed_interval(shares))
+
+
+def _before(source: _Source, key: str, found: Recomputed) -> None:
+    """Accuracy on the base classes before any class joins them."""
+    if key != (expected := f"generalized/{source.record.classes.base}+1/0s/base"):
+        raise _Wrong(f"{key}: must be {expected}")
+    if "base" not in source.pools:
+        raise _Wrong(f"{key}: there are no class sizes of base classes")
+    counts = source.pools["base"].counts
+    right = source.array(key, counts.shape, kind="u")
+    if not ((right >= 0) & (right <= counts)).all():
+        raise _Wrong(f"{key}: more right answers than images, or fewer than none")
+    found.metrics[key] = _number(mean_recall_interval(right, counts))
 
 
 def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import PROTOCOL_VERSION, configurations
+from bench.claims import same_split, wrong_claims
 from bench.errors import UserError, one_line
 from bench.records import Metric, Record, read
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 CLOCKS_DIFFER = timedelta(days=1)
 NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
-"""Metrics whose single answers no per-episode file holds."""
+"""Metrics whose single answers older per-episode files do not hold."""
 
 Pools = Mapping[str, Mapping[str, int]]
 
@@ -60,15 +61,15 @@ def validate(directory: Path) -> Report:
                 report.problems.append(f"{path.name}: {error.allowed}")
         elif path.suffix == ".npz" and f"{path.stem}.json" not in names:
             report.problems.append(f"{path.name}: there is no record that it belongs to")
-    pools: dict[tuple[str, str], tuple[str, Pools]] = {}
+    pools: dict[tuple[str, str, str | None], tuple[str, Pools]] = {}
     for record in records:
         if record.pools and not any(_wrong_sizes(record)):
-            pools.setdefault((record.fingerprint, record.split), (record.run_id, record.pools))
+            pools.setdefault(_images(record), (record.run_id, record.pools))
     report.problems += _duplicates(records)
     for record in records:
-        owner, known = pools.get((record.fingerprint, record.split), (record.run_id, {}))
+        owner, known = pools.get(_images(record), (record.run_id, {}))
         wrong_sizes = list(_wrong_sizes(record))
-        found = [*wrong_sizes, *_impossible(record)]
+        found = [*wrong_sizes, *_impossible(record), *wrong_claims(record)]
         if record.pools and not wrong_sizes and record.pools != known:
             found.append(f"its class sizes differ from those of {owner}, on the same data and split")
         if record.episode_file is None and f"{record.run_id}.npz" in names:
@@ -97,6 +98,11 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
         other = first.setdefault(configurations.run(record), record.run_id)
         if other != record.run_id:
             yield f"{record.run_id}: the same configuration and seed as {other}"
+
+
+def _images(record: Record) -> tuple[str, str, str | None]:
+    """Equal for records whose parts hold the same images."""
+    return record.fingerprint, record.split, record.sources and record.sources.split
 
 
 def _wrong_sizes(record: Record) -> Iterator[str]:
@@ -129,10 +135,14 @@ def _impossible(record: Record) -> Iterator[str]:
     for name in record.per_class:
         if "novel" in record.pools and name not in record.pools["novel"]:
             yield f"per_class: {name} is no novel class"
-    for name in ("dataset", "split", "preset", "backbone", "seed", "hyperparameters"):
+    said = record.config | {"trained": record.config.get("train", record.trained)}
+    for name in ("dataset", "split", "preset", "backbone", "seed", "trained", "hyperparameters"):
         recorded = json.loads(record.model_dump_json(include={name}))[name]
-        if record.config.get(name, recorded) != recorded:
-            yield f"{name}: {recorded}, but config says {record.config[name]}"
+        given = said.get(name, recorded)
+        if given != recorded and not (name == "split" and same_split(recorded, str(given))):
+            yield f"{name}: {recorded}, but config says {given}"
+    if "weights" in said and (said["weights"] is None) != (record.weights is None):
+        yield f"weights: {record.weights or 'none'}, but config says {said['weights'] or 'none'}"
     for part in ("base", "novel"):
         best, usual = (record.metrics.get(f"{part}/pair_accuracy{end}") for end in ("_oracle", ""))
         if best and usual and best.value < usual.value - ROUNDING:
@@ -184,7 +194,11 @@ def _differences(
 
 def _not_recomputed(record: Record, found: Recomputed) -> str:
     """The keys whose numbers nothing was found for, but for those that no file has answers for."""
-    left_out = [key for key in record.metrics if key not in found.metrics and not key.endswith(NOT_KEPT)]
+    older = record.sources is None
+    left_out = [
+        key for key in record.metrics
+        if key not in found.metrics and not (older and key.endswith(NOT_KEPT))
+    ]  # fmt: skip
     of_classes = {
         key
         for name, own in record.per_class.items()

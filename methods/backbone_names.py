@@ -1,5 +1,8 @@
 """The backbones' names, apart from their code, which needs torch."""
 
+import re
+from itertools import pairwise
+
 BACKBONES = {
     "conv4": "4 blocks of 3x3 convolution with 64 filters, 0.11 M parameters (Snell et al. 2017)",
     "resnet12": "ResNet-12, width 64-128-256-512, 8.0 M parameters (Lee et al. 2019, without DropBlock)",
@@ -9,3 +12,29 @@ BACKBONES = {
     "resnet56": "CIFAR ResNet-56, option A shortcuts, 0.85 M parameters (He et al. 2016)",
     "timm:<name>": "any model of timm by its name, e.g. timm:resnet18, from random weights",
 }
+
+
+def parameter_count(name: str) -> int | None:
+    """Parameters of a backbone, without torch; None where the name does not tell, as for timm's.
+
+    Args:
+        name: one of `BACKBONES`.
+    """
+    if name == "conv4":
+        channels = (3, 64, 64, 64, 64)
+        return sum(_convolution(i, o) for i, o in pairwise(channels))
+    if match := re.fullmatch(r"resnet12(?:-([1-9][0-9]{0,3}))?", name):
+        width = int(match[1] or 64)
+        blocks = pairwise((3, width, 2 * width, 4 * width, 8 * width))
+        return sum(_convolution(i, o) + 2 * _convolution(o, o) + _convolution(i, o, 1) for i, o in blocks)
+    if name in ("resnet20", "resnet32", "resnet56"):
+        blocks = (int(name.removeprefix("resnet")) - 2) // 6
+        first = _convolution(3, 16) + _convolution(16, 16)  # the first block's first convolution
+        into = first + sum(_convolution(i, o) for i, o in ((16, 32), (32, 64)))
+        return into + sum((2 * blocks - 1) * _convolution(width, width) for width in (16, 32, 64))
+    return None
+
+
+def _convolution(inputs: int, outputs: int, side: int = 3) -> int:
+    """Weights of a convolution without bias, and of the batch norm after it."""
+    return inputs * outputs * side * side + 2 * outputs

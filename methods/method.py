@@ -147,6 +147,7 @@ class Method(pl.LightningModule):
     `order_dependent` says that answers may depend on the order of an episode's classes and shots, as after
     steps on minibatches; for all others the harness checks that they do not. Answers are finite before
     training too.
+    `extends_backbone` is for a method that adds parameters to the backbone itself.
 
     `joins_with` says what new classes join, where base and new classes are told apart jointly: the
     ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
@@ -166,6 +167,7 @@ class Method(pl.LightningModule):
     trains_on: ClassVar[str] = ""
     fixed_embedding: ClassVar[bool] = True
     marked_when: ClassVar[dict[str, str]] = {}
+    extends_backbone: ClassVar[bool] = False
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 

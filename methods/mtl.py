@@ -54,6 +54,7 @@ class MTL(Method):
     paper = "Sun et al. 2019, Meta-Transfer Learning for Few-Shot Learning"
     order_dependent = True  # the classifier starts from weights for each place in an episode
     trains_on = "episodes"
+    extends_backbone = True
     presets = {
         "smoke": {
             "backbone": "conv4",

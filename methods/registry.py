@@ -35,6 +35,7 @@ LITERALS = {
     "transductive": bool,
     "external_data": bool,
     "fixed_embedding": bool,
+    "extends_backbone": bool,
     "marked_when": dict,
     "presets": dict,
 }
@@ -78,6 +79,7 @@ class MethodInfo:
     transductive: bool = False
     external_data: bool = False
     fixed_embedding: bool = True
+    extends_backbone: bool = False
     marked_when: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from bench.data.splits import resolve as resolve_split
 from bench.episode_files import read_episodes
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, stream
 from bench.errors import UserError
+from bench.yaml_files import read_yaml
 from methods.registry import available
 
 few = settings(

@@ -129,7 +129,14 @@ IMPOSSIBLE = {
     "seed": (lambda r: r.update(seed=4), "seed: 4, but config says 0"),
     "split": (lambda r: r["config"].update(split="\x1b"), "split: 50-50, but config says \\x1b"),
     "steps": (lambda r: r["timings"].update(steps=0), "timings.steps: 0, of a run that was trained"),
-    "untrained": (lambda r: r.update(trained=False), "timings.steps: 2, of a run that was not trained"),
+    "trained": (
+        lambda r: (r.update(trained=False), r["timings"].update(steps=0)),
+        "trained: False, but config says True",
+    ),
+    "untrained": (
+        lambda r: (r.update(trained=False), r["config"].update(train=False)),
+        "timings.steps: 2, of a run that was not trained",
+    ),
     "protocol": (lambda r: r.update(protocol_version=2), "protocol version 2; this bench measures 1"),
 }
 

@@ -23,7 +23,7 @@ from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
 from bench.progress import Progress
-from bench.statistics import Interval, closed_interval, proportion_interval
+from bench.statistics import Interval, closed_interval, mean_recall_interval
 from methods.method import Method
 
 SHOTS = (1, 5, 10, 20)
@@ -54,7 +54,8 @@ class Generalized:
         per_class: novel class name -> metric key -> interval.
         arrays: the accuracies that they were computed from, under ``<key>/novel`` and ``<key>/base``:
             ``[C, draws]`` each of classes that joined one at a time, whose positions in the novel pool are
-            under ``classes``; of all together ``[draws, N]`` and ``[draws]``.
+            under ``classes``; of all together ``[draws, N]`` and ``[draws]``; under ``0s/base`` the right
+            answers of each base class before any joined, ``[B]``.
         networks: file name -> content of networks that one class joined.
         images: how many training images were embedded.
     """
@@ -148,7 +149,9 @@ def evaluate(
     draws = TRAINED_DRAWS if trained else DRAWS
     progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
     one, together = (f"generalized/{len(split.base)}+{new}" for new in (1, len(names)))
-    found.metrics[f"{one}/0s/base"] = joins.before()
+    right, counts = joins.before()
+    found.arrays[f"{one}/0s/base"] = right
+    found.metrics[f"{one}/0s/base"] = mean_recall_interval(right, counts)
     found.arrays[f"{one}/classes"] = chosen
     for shot, support in zip(shots, supports, strict=True):
         _one_at_a_time(found, joins, f"{one}/{shot}s", support, chosen, names)
@@ -205,12 +208,11 @@ class _Joins:
         self.progress.advance(1)
         return shares[: self.base_tested], shares[self.base_tested :]
 
-    def before(self) -> Interval:
-        """Base accuracy before any class joins."""
+    def before(self) -> tuple[np.ndarray, np.ndarray]:
+        """Right answers and images of each tested base class before any class joins: int64 ``[B]`` each."""
         recalls, _ = self.recalls(np.empty((0, 1), dtype=np.int64), np.empty(0, dtype=np.int64))
-        # With classes of unequal size, as many images as would give the mean over classes its precision.
-        n = round(len(recalls) ** 2 / (1 / np.unique(self.base_labels, return_counts=True)[1]).sum())
-        return proportion_interval(float(recalls.mean()) * n, n)
+        counts = np.unique(self.base_labels, return_counts=True)[1]
+        return np.rint(recalls * counts).astype(np.int64), counts
 
     def measures(self, novel: np.ndarray, base: np.ndarray, new: int) -> dict[str, np.ndarray]:
         """The four measures of each join, from its accuracy on `new` novel classes and on base classes."""

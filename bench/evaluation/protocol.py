@@ -17,7 +17,7 @@ from bench.evaluation.answers import unchanged, untouched
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
 from bench.progress import Progress
-from bench.statistics import Interval
+from bench.statistics import Interval, closed_interval
 from methods.method import Method
 
 CACHED_EPISODES = 10_000
@@ -210,9 +210,10 @@ class Evaluator:
             if "pairs" in wanted:
                 comparisons = self._draw(self.as_published, pool)
                 name = "novel/unbalanced_pair_accuracy"
-                found.metrics[name], found.constant_answer[name] = verification.unbalanced_pair_accuracy(
+                shares, found.constant_answer[name] = verification.unbalanced_pair_accuracy(
                     self.method, made, comparisons, threshold
                 )
+                found.metrics[name], found.arrays[name] = closed_interval(shares), shares
 
     def _draw(self, setting: Setting, pool: ClassPool) -> EpisodeList:
         return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting, self.seed), setting)

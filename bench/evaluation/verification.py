@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.episodes import ClassPool, EpisodeList
 from bench.evaluation.answers import checked
 from bench.pairs import draw_pairs, draw_triplets
-from bench.statistics import Interval, best_threshold, closed_interval, pair_metrics, proportion_interval
+from bench.statistics import Interval, best_threshold, pair_metrics, proportion_interval
 from methods.method import Method
 
 COUNT = 20_000
@@ -117,7 +117,7 @@ def _balanced(same: np.ndarray, different: np.ndarray) -> Interval:
 
 def unbalanced_pair_accuracy(
     method: Method, embeddings: Tensor, episodes: EpisodeList, threshold: float
-) -> tuple[Interval, float]:
+) -> tuple[np.ndarray, float]:
     """The Siamese project's "mean few-shot accuracy": each query against one support image of every class.
 
     Of the pairs of a query only one shows the same class, so the constant answer "different" is right in
@@ -130,7 +130,7 @@ def unbalanced_pair_accuracy(
         threshold: from validation pairs.
 
     Returns:
-        Share of right answers with its closed interval over episodes, and the constant answer's share.
+        Share of right answers in each episode, float64 ``[E]``, and the constant answer's share.
     """
     way, queries = episodes.classes.shape[1], episodes.query.shape[1]
     accuracies = []
@@ -140,4 +140,4 @@ def unbalanced_pair_accuracy(
         similar = scores(method, embeddings, np.repeat(query, way), np.tile(support, queries)) >= threshold
         same = (labels[:, None] == np.arange(way)).ravel()
         accuracies.append((similar == same).mean())
-    return closed_interval(np.array(accuracies)), (way - 1) / way
+    return np.array(accuracies), (way - 1) / way

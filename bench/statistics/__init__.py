@@ -20,6 +20,7 @@ from bench.statistics.intervals import (
     balanced_interval,
     closed_interval,
     disjoint_episodes,
+    mean_recall_interval,
     open_interval,
     proportion_interval,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "crossed_seeds",
     "disjoint_episodes",
     "holm",
+    "mean_recall_interval",
     "open_interval",
     "over_seeds",
     "pair_metrics",

@@ -127,6 +127,21 @@ def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interv
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), n)
 
 
+def mean_recall_interval(right: np.ndarray, counts: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean over classes of their shares of right answers, each class counting the same; Wilson's interval.
+
+    Its n is that of as many images, alike in all classes, as would give the mean the same precision.
+    Population and limits: those of `proportion_interval`.
+
+    Args:
+        right: whole ``[C]``, right answers of each class.
+        counts: whole ``[C]``, its images, at least 1.
+        level: the share of intervals that should hold the truth.
+    """
+    n = round(len(counts) ** 2 / (1 / counts).sum())
+    return proportion_interval(float((right / counts).mean()) * n, n, level)
+
+
 def balanced_interval(same: np.ndarray, different: np.ndarray, level: float = 0.95) -> Interval:
     """Balanced accuracy of independent right/wrong answers of two kinds.
 

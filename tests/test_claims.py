@@ -1,0 +1,139 @@
+"""`validate` compares what a record says of its method with the method's source."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import bench, write_images
+from damaged_records import Folder, run_methods
+from record_factory import make_record
+
+from bench.claims import wrong_claims
+from methods import backbone_names, backbones
+from methods.registry import available
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+    return run_methods(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def folder(ran, tmp_path) -> Folder:
+    shutil.copytree(ran, tmp_path / "results")
+    return Folder(tmp_path / "results")
+
+
+CLAIMS = {
+    "method": (
+        lambda r: r.update(method="protonet"),
+        ["method: protonet, but config says nearest_centroid", "paper: "],
+    ),
+    "method twice": (
+        lambda r: (r.update(method="finetune"), r["config"].update(method="finetune")),
+        ["paper: ", "hyperparameters: finetune has no "],
+    ),
+    "family": (lambda r: r.update(family="magic"), ["family: magic, but nearest_centroid says transfer"]),
+    "paper": (lambda r: r.update(paper="Nobody 2020"), ["paper: Nobody 2020, but nearest_centroid says "]),
+    "transductive": (
+        lambda r: r.update(transductive=True),
+        ["transductive: true, but nearest_centroid with these settings is false"],
+    ),
+    "external data": (
+        lambda r: r.update(external_data=True),
+        ["external_data: true, but nearest_centroid with these settings is false"],
+    ),
+    "weights": (
+        lambda r: r.update(weights="0" * 64),
+        [
+            f"weights: {'0' * 64}, but config says none",
+            "external_data: false, with a file of starting weights",
+            "external_data: false, but nearest_centroid with these settings is true",
+        ],
+    ),
+    "parameters": (lambda r: r.update(parameters=112_831), ["parameters: 112831, but conv4 has 112832"]),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_false_claim_is_named(folder, claim):
+    change, expected = CLAIMS[claim]
+    folder.edit(change)
+    found = folder.of_first()
+    for start in expected:
+        assert any(line.startswith(start) for line in found), found
+    if claim not in ("method", "method twice"):
+        assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("method", ["maml", "reptile"])
+def test_a_mark_that_a_hyperparameter_brings_cannot_be_taken_back(method):
+    info = available()[method]
+    said = {"family": info.family, "paper": info.paper, "method": method, "config": {"method": method}}
+    said["parameters"] = 112_832
+
+    def claims(norm: str, transductive: bool) -> list[str]:
+        hyperparameters = {"batch_norm": norm}
+        return list(
+            wrong_claims(make_record(**said, hyperparameters=hyperparameters, transductive=transductive))
+        )
+
+    assert claims("transductive", True) == claims("support", False) == []
+    assert claims("transductive", False) == [f"transductive: false, but {method} with these settings is true"]
+    assert claims("support", True) == [f"transductive: true, but {method} with these settings is false"]
+
+
+@pytest.mark.parametrize("method, file", [("theirs", None), ("mine", "code/mine.py:Mine")])
+def test_methods_that_are_not_at_hand_may_say_what_they_like(method, file):
+    record = make_record(method=method, family="new", config={"method": file or method}, parameters=3)
+    assert list(wrong_claims(record)) == []
+    other = make_record(method="other", config={"method": file or method})
+    assert list(wrong_claims(other)) == [f"method: other, but config says {file or method}"]
+    weights = make_record(method=method, config={"method": file or method}, weights="0" * 64)
+    assert list(wrong_claims(weights)) == ["external_data: false, with a file of starting weights"]
+
+
+@pytest.mark.parametrize(
+    "name", [*(n for n in backbone_names.BACKBONES if "<" not in n), "resnet12-7", "resnet12-64"]
+)
+def test_backbones_have_the_parameters_that_their_names_tell(name):
+    built = backbones.parameter_count(backbones.build(name))
+    assert backbone_names.parameter_count(name) == built
+
+
+def test_of_timm_the_name_does_not_tell():
+    assert backbone_names.parameter_count("timm:resnet18") is None
+
+
+@pytest.mark.parametrize("name", ["novel/unbalanced_pair_accuracy", "generalized/6+1/0s/base"])
+def test_unbalanced_pairs_and_the_base_classes_before_joining_are_recomputed(folder, name):
+    def change(record):
+        metric = record["metrics"][name]
+        metric["value"] = (metric["value"] + metric["high"]) / 2
+
+    folder.edit(change)
+    assert [line.split(":")[0] for line in folder.of_first()] == [f"{name} value"]
+
+
+def test_records_of_csv_splits_are_valid_without_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(Path("images"), classes=9, each=24)
+    parts = ["base"] * 3 + ["validation"] * 3 + ["novel"] * 3
+    Path("splits").mkdir()
+    lines = [f"class{number},{part}" for number, part in enumerate(parts)]
+    Path("splits/own.csv").write_text("\n".join(["class,part", *lines]))
+    answer = bench(
+        "run", "--method", "nearest_centroid", "--preset", "smoke", "--steps", 2, "--device", "cpu",
+        "--dataset", "folder:images", "--split", "splits/own.csv",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    shutil.rmtree("splits")
+    assert bench("validate").code == 0
+    (path,) = Path("results").glob("*.json")
+    record = json.loads(path.read_text())
+    for false in ("splits/other.csv", "90-10", "own.csv@00000000"):
+        path.write_text(json.dumps(record | {"config": record["config"] | {"split": false}}))
+        said = bench("validate")
+        assert said.code == 1 and f"split: {record['split']}, but config says {false}" in said.out
