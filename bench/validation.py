@@ -102,7 +102,7 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
 
 def _images(record: Record) -> tuple[str, str, str | None]:
     """Equal for records whose parts hold the same images."""
-    return record.fingerprint, record.split, record.sources and record.sources.split
+    return record.fingerprint, record.split, record.sources.split if record.sources else None
 
 
 def _wrong_sizes(record: Record) -> Iterator[str]:

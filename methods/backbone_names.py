@@ -25,8 +25,8 @@ def parameter_count(name: str) -> int | None:
         return sum(_convolution(i, o) for i, o in pairwise(channels))
     if match := re.fullmatch(r"resnet12(?:-([1-9][0-9]{0,3}))?", name):
         width = int(match[1] or 64)
-        blocks = pairwise((3, width, 2 * width, 4 * width, 8 * width))
-        return sum(_convolution(i, o) + 2 * _convolution(o, o) + _convolution(i, o, 1) for i, o in blocks)
+        widths = pairwise((3, width, 2 * width, 4 * width, 8 * width))
+        return sum(_convolution(i, o) + 2 * _convolution(o, o) + _convolution(i, o, 1) for i, o in widths)
     if name in ("resnet20", "resnet32", "resnet56"):
         blocks = (int(name.removeprefix("resnet")) - 2) // 6
         first = _convolution(3, 16) + _convolution(16, 16)  # the first block's first convolution
