@@ -22,8 +22,9 @@ MEASURING = ("bench.preparation", "bench.training", "bench.evaluation.protocol")
 """Modules of bench that train and measure; with all that they import."""
 
 NUMBERLESS = (
-    "bench", "bench.config", "bench.data*", "bench.environment", "bench.errors", "bench.files",
-    "bench.hyperparameters", "bench.identity", "bench.progress", "bench.source_code", "methods.registry",
+    "bench", "bench.config", "bench.data*", "bench.environment", "bench.errors", "bench.failures",
+    "bench.files", "bench.hyperparameters", "bench.identity", "bench.progress", "bench.source_code",
+    "methods.registry",
 )  # fmt: skip
 """What they import that decides no number, or whose outcome (images, classes, configuration) is looked at."""
 

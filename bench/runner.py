@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,12 +15,10 @@ import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
 
-from bench import PROTOCOL_VERSION, __version__, environment, failures, models, records
-from bench.config import RunConfig, method_info
-from bench.data.inspect import remarks
+from bench import environment, failures, models, records
+from bench.config import RunConfig
 from bench.errors import UserError
 from bench.evaluation import contract
-from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.failures import Failed
 from bench.files import write_files
@@ -30,9 +26,8 @@ from bench.locks import alone, in_turn
 from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
 from bench.record import MODEL_FILE
-from bench.records import EpisodeInfo, Metric, Record, SplitCounts
-from bench.statistics import Interval
-from methods import backbones
+from bench.recording import describe, make_record
+from bench.records import Record
 
 if TYPE_CHECKING:
     from bench.training import Trained
@@ -219,121 +214,6 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
         steps = config.hyperparameters["steps"]
         raise Failed("its weights are not finite", steps, None, trained.seconds, trained.earlier)
     return trained
-
-
-def describe(prepared: Prepared) -> str:
-    """What the run will do, in a few lines."""
-    config, split, method = prepared.config, prepared.split, prepared.method
-    info = method_info(config.method)
-    parts = [
-        f"{len(split.base)} base",
-        *([f"{len(split.validation)} validation"] if split.validation else []),
-        f"{len(split.novel)} novel classes",
-    ]
-    dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
-    dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
-    size = backbones.parameter_count(method.backbone)
-    training = f"{config.hyperparameters['steps']:,} steps" if config.train else "none (--no-train)"
-    hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
-    device = environment.device_name(prepared.device)
-    lines = {
-        "run": prepared.run_id,
-        "data": f"{prepared.data.name}, {len(prepared.data):,} images",
-        "has": remarks(prepared.data),
-        "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
-        "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
-        "code": f"of {info.source} is run, with all that you may do" if info.source.endswith(".py") else "",
-        "backbone": f"{config.backbone}, {size:,} parameters"
-        + (f", from {config.weights}" if config.weights else ""),
-        "training": f"{training}, seed {config.seed}",
-        "with": hyperparameters,
-        "measures": ", ".join(prepared.measured),
-        "not": "; ".join(prepared.left_out),
-        "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
-    }
-    wrapper = textwrap.TextWrapper(
-        shutil.get_terminal_size().columns, subsequent_indent=" " * 10, break_long_words=False
-    )
-    return "\n".join(wrapper.fill(f"{key:<9} {text}") for key, text in lines.items() if text)
-
-
-def make_record(
-    prepared: Prepared,
-    options: Options,
-    evaluation: Evaluation,
-    timings: records.Timings,
-    failure: str | None = None,
-    model: str | None = None,
-) -> Record:
-    """Put everything a reader needs to believe the run into one record."""
-    config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
-    commit, dirty = prepared.git
-    return Record(
-        protocol_version=PROTOCOL_VERSION,
-        run_id=prepared.run_id,
-        created=datetime.now(UTC),
-        bench_version=__version__,
-        command=options.command,
-        method=info.name,
-        family=info.family,
-        paper=info.paper,
-        transductive=prepared.method.transductive,
-        external_data=prepared.method.external_data or config.weights is not None,
-        preset=config.preset,
-        hyperparameters=dataclasses.asdict(prepared.method.hp),
-        config=config.model_dump(),
-        backbone=config.backbone,
-        parameters=backbones.parameter_count(prepared.method.backbone),
-        trained=config.train,
-        weights=prepared.weights_sha256,
-        dataset=config.dataset,
-        fingerprint=prepared.data.fingerprint,
-        left_out_images=prepared.data.left_out,
-        split=split.name,
-        seed=config.seed,
-        classes=SplitCounts(
-            base=len(split.base),
-            validation=len(split.validation),
-            novel=len(split.novel),
-            train_images=len(split.train),
-            validation_images=len(split.validation_images),
-            base_test_images=len(split.base_test),
-            novel_images=len(split.novel_images),
-            novel_dropped_duplicates=split.dropped,
-            dropped_copies=split.copies,
-        ),
-        metrics=_metrics(evaluation.metrics),
-        per_class={name: _metrics(own) for name, own in evaluation.per_class.items()},
-        constant_answer=evaluation.constant_answer,
-        thresholds=evaluation.thresholds,
-        episodes={
-            name: EpisodeInfo(
-                way=s.way, shot=s.shot, query=s.query, count=s.count, seed=0, sha256=evaluation.hashes[name]
-            )
-            for name, s in evaluation.settings.items()
-        },
-        pools=evaluation.pools,
-        failure=failure,
-        sources=records.Sources(
-            **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}
-        ),
-        model=model,
-        timings=timings,
-        environment=records.Environment(
-            libraries=environment.package_versions(),
-            platform=sys.platform,
-            cpu=environment.cpu_name(),
-            device=environment.device_name(prepared.device),
-            precision=prepared.precision,
-            threads=torch.get_num_threads(),
-            git_commit=commit,
-            git_dirty=dirty,
-        ),
-    )
-
-
-def _metrics(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:
-    return {key: Metric(**interval._asdict()) for key, interval in intervals.items()}
 
 
 def _say(message: Any) -> None:

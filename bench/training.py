@@ -15,16 +15,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from bench.batches import Normaliser, TrainingBatches
-from bench.callbacks import (
-    CheckedFiles,
-    Curves,
-    Diverged,
-    Divergence,
-    Meter,
-    Resumable,
-    Validation,
-    saved_step,
-)
+from bench.callbacks import Curves, Diverged, Divergence, Meter, Validation
+from bench.checkpoints import CheckedFiles, Resumable, saved_step
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.progress import Progress

@@ -19,12 +19,12 @@ import learn2learn  # noqa: F401
 import pandas  # noqa: F401
 import tensorboard.summary  # noqa: F401
 
-from bench import callbacks, cli, leaderboard, runner, show, training
+from bench import callbacks, checkpoints, cli, leaderboard, runner, show, training
 from bench.__main__ import main
 from methods import siamese_triplet
 
 PRELOADED = (cli, leaderboard, runner, show, siamese_triplet, training)
-callbacks.SAVE_EVERY_S = 0.05
+checkpoints.SAVE_EVERY_S = 0.05
 training.VALIDATE_EVERY = 10
 callbacks.VALIDATION_EPISODES = 50
 

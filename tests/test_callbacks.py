@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import callbacks, training
+from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
-from bench.callbacks import Diverged, saved_step
+from bench.callbacks import Diverged
+from bench.checkpoints import saved_step
 from bench.progress import Progress
 from bench.training import train
 from methods.backbones import build
@@ -69,7 +70,7 @@ KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
 def often(monkeypatch):
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
     monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
 
 
 def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):
@@ -138,7 +139,7 @@ def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
 
 def spend(path: Path, seconds: float) -> None:
     """As if the training that left this checkpoint had taken so long."""
-    files = callbacks.CheckedFiles()
+    files = checkpoints.CheckedFiles()
     checkpoint = files.load_checkpoint(path)
     checkpoint["callbacks"]["Resumable"]["seconds"] = seconds
     files.save_checkpoint(checkpoint, path)
@@ -181,7 +182,7 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
             return (tmp_path.joinpath("sprung").touch, ())
 
     trap = {"global_step": 5, "stamp": "made by", "trap": Trap()}
-    callbacks.CheckedFiles().save_checkpoint(trap, tmp_path / "last.ckpt")
+    checkpoints.CheckedFiles().save_checkpoint(trap, tmp_path / "last.ckpt")
     assert saved_step(tmp_path / "last.ckpt", "made by") == 0
     assert not (tmp_path / "sprung").exists()
 
@@ -206,13 +207,13 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(tiny, tiny_split, t
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    files = callbacks.CheckedFiles()
+    files = checkpoints.CheckedFiles()
     files.save_checkpoint({"global_step": 1}, path)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(callbacks.os, "fsync", full)
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
     with pytest.raises(OSError):
         files.save_checkpoint({"global_step": 2}, path)
     assert files.load_checkpoint(path) == {"global_step": 1}

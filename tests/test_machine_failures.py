@@ -16,7 +16,7 @@ import pytest
 from command_line import Answer, bench, complaint, write_images
 from record_factory import make_episodes, make_record
 
-from bench import callbacks, records, report, runner
+from bench import checkpoints, records, report, runner
 from bench.errors import UserError
 from bench.figures import Picture
 
@@ -42,7 +42,7 @@ def workspace(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def often(monkeypatch) -> None:
     """A checkpoint after every step."""
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def test_no_room_for_a_checkpoint(workspace, often):
 
 def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, monkeypatch):
     """The last whole checkpoint stays, and the same command goes on from it."""
-    save = callbacks.CheckedFiles.save_checkpoint
+    save = checkpoints.CheckedFiles.save_checkpoint
 
     def fills_up(self, checkpoint, path, storage_options=None):
         if checkpoint["global_step"] == 4:
@@ -86,14 +86,14 @@ def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, mon
         save(self, checkpoint, path, storage_options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.CheckedFiles, "save_checkpoint", fills_up)
+        patch.setattr(checkpoints.CheckedFiles, "save_checkpoint", fills_up)
         line = last_line(bench(*RUN, "--seed", 2))
     assert line.endswith(": a place that can be written to (No space left on device)")
     (last,) = Path("runs").glob("siamese-triplet*_s2_*/checkpoints/*")
-    checkpoint = callbacks.CheckedFiles().load_checkpoint(last)
+    checkpoint = checkpoints.CheckedFiles().load_checkpoint(last)
     assert checkpoint["global_step"] == 3
     checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0  # as if the first three steps had taken long
-    callbacks.CheckedFiles().save_checkpoint(checkpoint, last)
+    checkpoints.CheckedFiles().save_checkpoint(checkpoint, last)
     assert bench(*RUN, "--seed", 2, "--results", "gone-on").code == 0
     (logs,) = Path("runs").glob("siamese-triplet*_s2_*/logs")
     assert [path.name for path in logs.glob("from-*")] == ["from-3"]

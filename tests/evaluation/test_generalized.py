@@ -20,8 +20,8 @@ from bench.evaluation import generalized
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS, Spread, evaluate, plan
 from bench.progress import Progress
+from bench.recording import metrics_of
 from bench.records import Metric
-from bench.runner import _metrics
 from methods.method import Method
 from methods.protonet import ProtoNet
 
@@ -273,7 +273,7 @@ def test_the_spread_is_in_the_record_and_in_its_table():
         "generalized/40+1/5s/novel": Spread(0.33, 0.28, 0.38, 10, 0.0),
     }
     record = make_record(
-        metrics=_metrics(intervals) | {"novel/pair_auc": Metric(value=0.8, low=0.7, high=0.9, n=9)}
+        metrics=metrics_of(intervals) | {"novel/pair_auc": Metric(value=0.8, low=0.7, high=0.9, n=9)}
     )
     text = record.model_dump(mode="json")["metrics"]
     assert text["generalized/40+1/10s/novel"] == {

@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bench import callbacks, training
+from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
 from bench.progress import Progress
 from methods import logistic_regression
@@ -263,7 +263,7 @@ def test_teacher_then_student_and_on_from_an_interruption(tiny, tiny_split, tmp_
     ours = train(tiny, tiny_split, tmp_path / "whole")
     assert [teacher for teacher, _ in ours.seen] == [False] * 6 + [True] * 7
     assert [step for step, (_, fresh) in enumerate(ours.seen) if fresh] == [0, 6]
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     for stop_at in (2, 6, 9):  # with the teacher, between the two, with the student
         with pytest.raises(KeyboardInterrupt):
             train(tiny, tiny_split, tmp_path / str(stop_at), stop_at)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import callbacks, training
+from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
 from bench.progress import Progress
 from methods.backbones import build
@@ -412,7 +412,7 @@ def test_it_learns(tiny, tiny_split, tmp_path):
 
 
 def test_an_interrupted_training_ends_where_the_whole_one_does(tiny, tiny_split, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     whole = mtl()
     fit(whole, tiny, tiny_split, tmp_path / "whole")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench import callbacks
+from bench import callbacks, checkpoints
 from bench.batches import Normaliser
-from bench.callbacks import Resumable
+from bench.checkpoints import Resumable
 from bench.progress import Progress
 from bench.training import Trained, train
 from methods import registry
@@ -26,7 +26,7 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
     monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 2)
 
