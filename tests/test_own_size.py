@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench import records
-from bench.config import RunConfig, read_yaml, resolve
+from bench.config import RunConfig, resolve
 from bench.data import sources
 from bench.preparation import Options, Prepared, prepare
+from bench.yaml_files import read_yaml
 from methods.backbones import build, interpolation
 
 SIZE, EACH = 160, 24  # test_resnet's size; images per class
