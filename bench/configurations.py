@@ -17,12 +17,12 @@ OWN_SETTING = ("way", "shot", "query", "episodes")
 
 def configuration(record: Record) -> str:
     """Equal for two records that differ in nothing but the seed (and in a few-shot setting of their own)."""
-    # The file of starting weights is known by its content, and overrides follow from the rest.
-    left_out = {"seed", "overrides", "weights", "hyperparameters", *OWN_SETTING}
+    # Images and starting weights are known by their content, and overrides follow from the rest.
+    left_out = {"seed", "overrides", "weights", "hyperparameters", "dataset", "image_size", *OWN_SETTING}
     return json.dumps(
         [
             record.protocol_version,
-            record.dataset,
+            record.dataset.partition(":")[0],
             record.fingerprint,
             record.split,
             record.method,

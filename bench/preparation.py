@@ -109,12 +109,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
             offline=options.offline,
             progress=progress,
         )
-    split = resolve(data, config.split)
-    if not len(split.train):
-        raise UserError("--split", config.split, "leaves no image of a base class to train on")
-    if config.brief:
-        # Embedding every image of 90 novel classes would take most of the time.
-        split = thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
+    split = split_of(config, data)
     normalise = Normaliser(data.images, split.train)
     data_s = time.perf_counter() - started
 
@@ -148,6 +143,21 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         weights_sha256=weights_sha256,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
+
+
+def split_of(config: RunConfig, data: ImageSet) -> Split:
+    """The classes and images of each part, as the run uses them.
+
+    Raises:
+        UserError: the split does not fit the data set.
+    """
+    split = resolve(data, config.split)
+    if not len(split.train):
+        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+    if not config.brief:
+        return split
+    # Embedding every image of 90 novel classes would take most of the time.
+    return thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:

@@ -10,14 +10,13 @@ from pydantic import ValidationError
 
 from bench import models
 from bench.config import METHOD_FILE, RunConfig
-from bench.data import sources
-from bench.data.splits import resolve
 from bench.episode_files import EPISODE_SEED
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.errors import UserError
 from bench.evaluation.embedding import autocast, embed_images
+from bench.figures import samples
 from bench.identity import split_digest
-from bench.progress import shown
+from bench.preparation import split_of
 from bench.records import Record
 
 IMAGES_AT_ONCE = 512
@@ -49,13 +48,8 @@ class Trained:
         if card.weights_sha256 != record.model:
             raise UserError("--runs", runs / record.run_id, "not the model of this record")
         self.precision = card.precision
-        with shown() as progress:
-            self.data = sources.load(
-                config.dataset, data_root, image_size=config.image_size, offline=True, progress=progress
-            )
-        if self.data.fingerprint != record.fingerprint:
-            raise UserError("--data-root", record.dataset, "has other images than the record")
-        self.split = resolve(self.data, config.split)
+        self.data = samples.load(record, data_root)
+        self.split = split_of(config, self.data)
         if record.sources and split_digest(self.split) != record.sources.split:
             raise UserError(
                 "--data-root", record.dataset, "has other training or test images than the record"

@@ -80,8 +80,8 @@ def is_shown(record: Record) -> bool:
 
 
 def section_key(record: Record) -> str:
-    """Equal for two records of the same images and parts."""
-    return json.dumps([record.dataset, record.split, record.fingerprint, list(record.classes)])
+    """Equal for two records of the same images and parts, wherever the images lay."""
+    return json.dumps([record.split, record.fingerprint, list(record.classes)])
 
 
 def _table_key(record: Record) -> str:
