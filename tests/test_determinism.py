@@ -63,7 +63,7 @@ def test_the_same_command_gives_the_same_record_but_for_the_time(images, first, 
 
 def assert_same_but_for_noise(images, first, folder, noise) -> None:
     record, _ = first
-    assert 0.4 < record.metrics["fewshot/3w2s"].value < 0.95  # so that noise could show
+    assert 0.4 < record.metrics["fewshot/3w2s5q"].value < 0.95  # so that noise could show
     other, _ = run(images, folder)
     assert other.episodes == record.episodes and other.pools == record.pools
     assert other.metrics.keys() == record.metrics.keys()
@@ -92,5 +92,5 @@ def test_another_seed_gives_other_numbers_on_the_same_episodes(images, first, tm
     other, own = run(images, tmp_path / "seed", seed=1)
     assert other.episodes == record.episodes
     assert own.keys() == arrays.keys()
-    for name in ("3w2s", "curve/loss", "novel/pair_scores"):
+    for name in ("3w2s5q", "curve/loss", "novel/pair_scores"):
         assert not np.array_equal(own[name], arrays[name]), name

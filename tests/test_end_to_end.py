@@ -107,14 +107,14 @@ def test_one_record_for_each_method_and_seed_and_their_paths_come_last(grid):
         ("protonet", 0),
         ("protonet", 1),
     ]
-    assert grid.out.count("fewshot/3w2s") == 4
+    assert grid.out.count("fewshot/3w2s5q") == 4
 
 
 def test_the_plan_and_the_progress_are_on_stderr_only(grid):
     for line in ("backbone  conv4, 112,832 parameters", "training  3 steps, seed 1", "class"):
         assert line in grid.err or line in grid.out
     assert "50-50: 4 base, 4 novel classes; 136 training images" in grid.err
-    assert "measures  pairs, triplets, allw1s, 3w2s" in grid.err
+    assert "measures  pairs, triplets, allw1s, 3w2s5q" in grid.err
     assert "5w1s (way 5: at most 4, the number of novel classes)" in " ".join(grid.err.split())
     assert "training: 3/3 steps" in grid.err and "loss" in grid.err
     assert "training" not in grid.out and "steps" not in grid.out
@@ -131,14 +131,14 @@ def test_a_record_says_everything_about_its_run(grid):
     assert record.classes.train_images == 136
 
     assert {
-        "fewshot/3w2s",
+        "fewshot/3w2s5q",
         "fewshot/allw1s",
         "novel/pair_accuracy",
         "base/triplet_accuracy",
     } <= record.metrics.keys()
-    own = record.episodes["3w2s"]
+    own = record.episodes["3w2s5q"]
     assert (own.way, own.shot, own.query, own.count) == (3, 2, 5, 50)
-    assert record.metrics["fewshot/3w2s"].n == 50
+    assert record.metrics["fewshot/3w2s5q"].n == 50
     assert record.per_class.keys() == {f"class{number}" for number in range(4, 8)}
 
     timings = record.timings
@@ -151,16 +151,16 @@ def test_a_record_says_everything_about_its_run(grid):
 
 def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
     record = records.read(paths_of(grid)[0])
-    assert record.episodes.keys() == {"3w2s", "allw1s"}
-    episodes = read_episodes(record, workspace / "results", ["3w2s", "allw1s"])
-    assert episodes["3w2s"].shape == (50,)
-    assert episodes["3w2s"].mean() == pytest.approx(record.metrics["fewshot/3w2s"].value)
+    assert record.episodes.keys() == {"3w2s5q", "allw1s"}
+    episodes = read_episodes(record, workspace / "results", ["3w2s5q", "allw1s"])
+    assert episodes["3w2s5q"].shape == (50,)
+    assert episodes["3w2s5q"].mean() == pytest.approx(record.metrics["fewshot/3w2s5q"].value)
 
 
 def test_all_methods_and_seeds_see_the_same_episodes(grid):
     found = [records.read(path) for path in paths_of(grid)]
-    assert len({record.episodes["3w2s"].sha256 for record in found}) == 1
-    assert len({record.metrics["fewshot/3w2s"].value for record in found}) > 1
+    assert len({record.episodes["3w2s5q"].sha256 for record in found}) == 1
+    assert len({record.metrics["fewshot/3w2s5q"].value for record in found}) > 1
 
 
 def test_the_same_command_again_trains_nothing_and_says_so(grid, workspace):

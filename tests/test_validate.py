@@ -33,7 +33,7 @@ def folder(ran, tmp_path) -> Folder:
 
 def test_real_records_are_clean_and_every_number_is_recomputed(folder):
     record = json.loads(folder.first.read_text())
-    assert {"fewshot/allw1s", "fewshot/3w2s", "base/pair_auc", "generalized/6+6/20s/all"} <= set(
+    assert {"fewshot/allw1s", "fewshot/3w2s5q", "base/pair_auc", "generalized/6+6/20s/all"} <= set(
         record["metrics"]
     )
     answer = bench("validate", "--results", folder.path)
