@@ -77,9 +77,13 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
     for part in PARTS:
         steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
-        steps += [partial(_triplets, source, part)] if f"{part}/triplets_won" in arrays else []
-    steps += [partial(_unbalanced, source)] if UNBALANCED in arrays else []
-    steps += [partial(_before, source, key) for key in arrays if key.endswith("/0s/base")]
+        # Where there are pairs, the triplets that the record has numbers of must be there too.
+        expected = f"{part}/pair_scores" in arrays and f"{part}/triplet_accuracy" in record.metrics
+        steps += [partial(_triplets, source, part)] if expected or f"{part}/triplets_won" in arrays else []
+    # Older records have the numbers alone.
+    keys = {key for key in record.metrics if record.sources} | arrays.keys()
+    steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
+    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith("/0s/base")]
     steps += [partial(_joined, source, joined) for key in arrays if (joined := JOINED.fullmatch(key))]
     found = Recomputed()
     for step in steps:
@@ -110,6 +114,11 @@ class _Source:
         if found.shape not in shapes or found.dtype.kind not in ("f" if kind == "f" else "ui"):
             raise _Wrong(f"{name}: {found.dtype} numbers {list(found.shape)}, not {list(shapes[0])}")
         return found.astype(np.float64 if kind == "f" else np.int64)
+
+    def flat(self, name: str, kind: str) -> np.ndarray:
+        """The array `name`, which has one dimension of any length."""
+        size = self.arrays[name].size if name in self.arrays else 0
+        return self.array(name, (size,), kind=kind)
 
 
 @lru_cache(maxsize=16)
@@ -178,9 +187,8 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     threshold = source.record.thresholds.get("similarity")
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
-    count = source.arrays[f"{part}/pair_scores"].size
-    scores = source.array(f"{part}/pair_scores", (count,), kind="f")
-    a, b, same = draw_pairs(pool, key, count)
+    scores = source.flat(f"{part}/pair_scores", kind="f")
+    a, b, same = draw_pairs(pool, key, len(scores))
     try:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
@@ -200,9 +208,8 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
 
 def _triplets(source: _Source, part: str, found: Recomputed) -> None:
     names, pool, key = _drawn_from(source, part, "triplets")
-    count = source.arrays[f"{part}/triplets_won"].size
-    won = source.array(f"{part}/triplets_won", (count,), kind="u") / 2
-    if not count or not np.isin(won, (0, 0.5, 1)).all():
+    won = source.flat(f"{part}/triplets_won", kind="u") / 2
+    if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
         raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
     anchor, *_ = draw_triplets(pool, key, count)
     found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
@@ -215,7 +222,7 @@ def _triplets(source: _Source, part: str, found: Recomputed) -> None:
 
 
 def _unbalanced(source: _Source, found: Recomputed) -> None:
-    shares = source.array(UNBALANCED, (source.arrays[UNBALANCED].size,), kind="f")
+    shares = source.flat(UNBALANCED, kind="f")
     if len(shares) < 2 or not ((shares >= 0) & (shares <= 1)).all():
         raise _Wrong(f"{UNBALANCED}: must be accuracies between 0 and 1 of two or more draws")
     found.metrics[UNBALANCED] = _number(closed_interval(shares))

@@ -110,7 +110,7 @@ def test_of_timm_the_name_does_not_tell():
 def test_unbalanced_pairs_and_the_base_classes_before_joining_are_recomputed(folder, name):
     def change(record):
         metric = record["metrics"][name]
-        metric["value"] = (metric["value"] + metric["high"]) / 2
+        metric["value"] = (metric["value"] + metric["low"]) / 2
 
     folder.edit(change)
     assert [line.split(":")[0] for line in folder.of_first()] == [f"{name} value"]

@@ -117,9 +117,9 @@ def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
 
 def test_a_setting_of_the_user_s_own_is_measured_in_any_case():
     own = ["--way", "3", "--shot", "2", "--query", "4", "--episodes", "30"]
-    for measure in ("pairs", "3w2s,pairs"):
+    for measure in ("pairs", "3w2s4q,pairs"):
         record = made("--preset", "smoke", "--measure", measure, *own)
-        assert groups(record) == {"pairs", "3w2s"}
+        assert groups(record) == {"pairs", "3w2s4q"}
 
 
 def test_config_files_name_parts_as_a_list_or_as_text(tmp_path):

@@ -86,8 +86,9 @@ def test_one_class_has_no_pairs(folder):
         record["pools"]["base"] = {"class0": 5}
 
     folder.edit(change)
-    expected = "pools.base: no pairs and triplets can be drawn from classes of these sizes"
-    assert f"{folder.first.stem}: {expected}" in folder.lines()
+    for what in ("pairs", "triplets"):
+        expected = f"pools.base: no {what} can be drawn from classes of these sizes"
+        assert f"{folder.first.stem}: {expected}" in folder.lines()
 
 
 # Other things
@@ -157,7 +158,7 @@ def test_a_run_that_is_there_twice(folder):
     assert folder.lines() == [f"twice: the same configuration and seed as {folder.first.stem}"]
     # The code in a file of one's own may have been another each time.
     for path in (folder.first, twice):
-        folder.edit(lambda record: record["config"].update(method="own.py:Own"), path)
+        folder.edit(lambda r: (r.update(method="own"), r["config"].update(method="own.py:Own")), path)
     assert folder.lines(0) == []
 
 
