@@ -63,7 +63,7 @@ CASES = {
     "seed too large": (f"{PROTONET}seed: 4294967296\n", "run.yaml: seed 4294967296: must be at most"),
     "seed a list of lists": (f"{PROTONET}seed: [[1]]\n", "run.yaml: seed [1]: must be a whole number"),
     "no seeds": (f"{PROTONET}seed: []\n", "run.yaml: seed []: must name at least one"),
-    "split a date": (f"{PROTONET}split: 2020-01-01\n", "--split 2020-01-01: allowed: 10-90"),
+    "split a date": (f"{PROTONET}split: 2020-01-01\n", "--split 2020-01-01: did you mean 90-10?"),
     "split a map": (f"{PROTONET}split: {{90: 10}}\n", "run.yaml: split {90: 10}: must be text"),
     "split misspelt": (f"{PROTONET}split: fc-100\n", "--split fc-100: did you mean fc100?"),
     "split with a NUL": (f'{PROTONET}split: "a\\0.csv"\n', "--split a\\x00.csv: no such file"),

@@ -15,7 +15,6 @@ import pytest
 from command_line import bench, complaint
 from damaged_records import Folder, Json, run_methods
 
-
 REPOSITORY = Path(__file__).parents[1]
 
 

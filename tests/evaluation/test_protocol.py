@@ -219,7 +219,13 @@ def test_arrays_for_the_record(tiny, ratio):
     arrays = episode_arrays(found)
     per_setting = {name + suffix for name in found.settings for suffix in ("", "/queries", "/hits")}
     per_part = {f"{part}/{name}" for part in ("base", "novel") for name in ("pair_scores", "triplets_won")}
-    assert set(arrays) == per_setting | per_part | JOINED | {f"{ONE}/classes"}
+    others = {f"{ONE}/classes", f"{ONE}/0s/base", "novel/unbalanced_pair_accuracy"}
+    assert set(arrays) == per_setting | per_part | JOINED | others
+    assert arrays["novel/unbalanced_pair_accuracy"].mean() == pytest.approx(
+        found.metrics["novel/unbalanced_pair_accuracy"].value
+    )
+    before = arrays[f"{ONE}/0s/base"] / list(found.pools["base"].values())
+    assert before.mean() == pytest.approx(found.metrics[f"{ONE}/0s/base"].value)
     for name, interval in ((s.name, found.metrics[f"fewshot/{s.name}"]) for s in SETTINGS):
         assert (arrays[name] / arrays[f"{name}/queries"]).mean() == pytest.approx(interval.value)
     assert arrays["5w1s"].dtype == np.uint8 and arrays["5w1s"].shape == (60,)
