@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import timm_backbone
+from methods import fused
 from methods.timm_backbone import TimmBackbone
 
 
@@ -60,15 +61,22 @@ class Conv4(nn.Sequential):
 
     def __init__(self, filters: int = 64, image_size: int = 32) -> None:
         def block(inputs: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(inputs, filters, 3, padding=1, bias=False),
-                nn.BatchNorm2d(filters),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
-            )
+            return _Conv4Block(nn.Conv2d(inputs, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters))
 
         super().__init__(block(3), block(filters), block(filters), block(filters), nn.Flatten())
         self.dim = filters * (image_size // 16) ** 2
+
+
+class _Conv4Block(nn.Sequential):
+    """Convolution and batch norm, then pooling before ReLU: the same function, for a quarter of the work."""
+
+    fused = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self
+        if fused.usable(self, norm):
+            return fused.norm_pool(norm, conv(x), slope=0.0)
+        return F.relu(F.max_pool2d(norm(conv(x)), 2), inplace=True)
 
 
 class ResNet12(nn.Module):
@@ -100,14 +108,26 @@ class _ResNet12Block(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
+    fused = False
+
     def forward(self, x: Tensor) -> Tensor:
+        if fused.usable(self, *self.norms, self.shortcut[1]):
+            return self._fused(x)
         out = x
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             out = norm(conv(out))
             if i < 2:
                 out = F.leaky_relu(out, 0.1, inplace=True)
-        out = F.leaky_relu(out + self.shortcut(x), 0.1, inplace=True)
-        return F.max_pool2d(out, 2)
+        out = F.max_pool2d(out + self.shortcut(x), 2)  # before the activation: the same function, less work
+        return F.leaky_relu(out, 0.1, inplace=True)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        out = x
+        for conv, norm in zip(self.convs[:2], self.norms[:2], strict=True):
+            out = fused.norm_act(norm, conv(out), 0.1)
+        conv, norm = self.shortcut
+        out = fused.norm_add((self.norms[2], norm), self.convs[2](out), conv(x))
+        return fused.pool_act(out, 0.1)
 
 
 class CifarResNet(nn.Module):
