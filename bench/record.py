@@ -163,7 +163,11 @@ class Timings(_Part):
 
 
 class Environment(_Part):
-    """Where a run was made; `libraries` maps names to versions."""
+    """Where a run was made; `libraries` maps names to versions.
+
+    Attributes:
+        compiled: whether it was trained on compiled operations, which round differently.
+    """
 
     libraries: dict[str, str]
     platform: str
@@ -171,6 +175,7 @@ class Environment(_Part):
     device: str
     precision: str
     threads: Positive
+    compiled: bool = False
     git_commit: str | None = None
     git_dirty: bool | None = None
 

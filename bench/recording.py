@@ -64,6 +64,7 @@ def make_record(
     timings: Timings,
     failure: str | None = None,
     model: str | None = None,
+    compiled: bool = False,
 ) -> Record:
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
@@ -126,6 +127,7 @@ def make_record(
             device=environment.device_name(prepared.device),
             precision=prepared.precision,
             threads=torch.get_num_threads(),
+            compiled=compiled,
             git_commit=commit,
             git_dirty=dirty,
         ),

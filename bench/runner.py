@@ -117,10 +117,14 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
     method, device = prepared.method, prepared.device
     # What a method draws at random must not depend on what was prepared before it.
     pl.seed_everything(config.seed, verbose=False)
-    trained = None
+    trained, compiled = None, False
     if config.train:
+        from bench.compilation import compile_training
+
+        size = prepared.data.images.shape[-1]
+        compiled = compile_training(method, size, prepared.precision, device)
         try:
-            trained = _train(prepared, run_dir, progress)
+            trained = _train(prepared, run_dir, progress, compiled)
         except Failed as failure:
             timings = records.Timings(
                 data_s=prepared.data_s,
@@ -129,7 +133,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
                 total_s=time.perf_counter() - started + failure.earlier,
                 steps=failure.steps,
             )
-            record = make_record(prepared, options, Evaluation(), timings, str(failure))
+            record = make_record(prepared, options, Evaluation(), timings, str(failure), compiled=compiled)
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
             return records.write(record, options.results), record
         pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
@@ -158,7 +162,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: floa
         peak_memory_mib=environment.peak_memory_mib(),
     )
     model = models.save(prepared, run_dir, evaluation.thresholds)
-    record = make_record(prepared, options, evaluation, timings, model=model)
+    record = make_record(prepared, options, evaluation, timings, model=model, compiled=compiled)
     arrays = episode_arrays(evaluation)
     for name, curve in (trained.curves if trained else {}).items():
         arrays[f"curve/{name}"] = curve
@@ -176,7 +180,7 @@ def _check_contract(prepared: Prepared, *parts: torch.Tensor) -> None:
     contract.check(method, prepared.data, parts, prepared.normalise, prepared.precision)
 
 
-def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
+def _train(prepared: Prepared, run_dir: Path, progress: Progress, compiled: bool) -> Trained:
     """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
 
     Raises:
@@ -187,7 +191,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
 
     config, method = prepared.config, prepared.method
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
-    stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()}"
+    stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
     try:
         trained = train(
             method,
@@ -200,6 +204,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress) -> Trained:
             run_dir=run_dir,
             progress=progress,
             stamp=stamp,
+            compiled=compiled,
         )
     except Diverged as error:
         if error.kept:

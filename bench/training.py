@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bench.checkpoints import CheckedFiles, Resumable, saved_step
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.progress import Progress
+from methods.fused import fused_training
 from methods.method import AnchorTasks, Balanced, Batches, Episodes, Method, Pairs, Shuffled, Stages, Triplets
 
 VALIDATIONS = 10  # points of the validation curve,
@@ -58,10 +60,12 @@ def train(
     run_dir: Path,
     progress: Progress,
     stamp: str = "",
+    compiled: bool = False,
 ) -> Trained:
     """Train for ``method.hp.steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
+    If `compiled` (see `bench.compilation`), the backbone trains on fused operations.
 
     The method is handed base training images through `TrainingBatches`; validation images are embedded
     by the harness. Novel images are not reachable from here by the method.
@@ -109,9 +113,11 @@ def train(
             num_sanity_val_steps=0,
             log_every_n_steps=log_every,
         )
+        fused = fused_training(method.backbone) if compiled else nullcontext()
         try:
             loader = DataLoader(batches, batch_size=None)
-            trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
+            with fused:
+                trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from None

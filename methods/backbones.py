@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods import timm_backbone
-from methods import fused
+from methods import fused, timm_backbone
 from methods.timm_backbone import TimmBackbone
 
 
@@ -70,7 +69,7 @@ class Conv4(nn.Sequential):
 class _Conv4Block(nn.Sequential):
     """Convolution and batch norm, then pooling before ReLU: the same function, for a quarter of the work."""
 
-    fused = False
+    fused = False  # see `fused_training`
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = self
@@ -108,7 +107,7 @@ class _ResNet12Block(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
-    fused = False
+    fused = False  # see `fused_training`
 
     def forward(self, x: Tensor) -> Tensor:
         if fused.usable(self, *self.norms, self.shortcut[1]):
@@ -126,7 +125,7 @@ class _ResNet12Block(nn.Module):
         for conv, norm in zip(self.convs[:2], self.norms[:2], strict=True):
             out = fused.norm_act(norm, conv(out), 0.1)
         conv, norm = self.shortcut
-        out = fused.norm_add((self.norms[2], norm), self.convs[2](out), conv(x))
+        out = fused.norm_add(self.norms[2], self.convs[2](out), norm, conv(x))
         return fused.pool_act(out, 0.1)
 
 

@@ -47,6 +47,7 @@ class MAML(MetaLearner):
 
     family = "meta-learning"
     paper = "Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks"
+    fuses = False
     trains_on = "episodes"
     fixed_embedding = False
     marked_when = {"transductive": "batch_norm=transductive"}

@@ -153,6 +153,9 @@ class Method(pl.LightningModule):
     ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
     with; or a network that goes on with its ``training`` in `join` whenever classes join it.
 
+    `fuses` says whether a long training on a CPU may run the backbone on compiled operations. A method that
+    takes gradients of gradients says False: they are right there, but slow.
+
     Args:
         backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
         hp: the method's `Hyperparameters`.
@@ -166,6 +169,7 @@ class Method(pl.LightningModule):
     order_dependent: bool = False
     trains_on: ClassVar[str] = ""
     fixed_embedding: ClassVar[bool] = True
+    fuses: ClassVar[bool] = True
     marked_when: ClassVar[dict[str, str]] = {}
     extends_backbone: ClassVar[bool] = False
     joins_with: Literal["means", "classifier", "training"] = "means"

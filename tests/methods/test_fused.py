@@ -9,14 +9,11 @@ from torch.func import functional_call, grad
 from torch.nn import functional as F
 
 from methods import fused
+from methods import fused_formulas as formulas
 from methods.backbones import build
 
-PAIRS = {
-    "norm_pool": (fused.norm_pool_forward, fused.norm_pool_backward),
-    "norm_act": (fused.norm_act_forward, fused.norm_act_backward),
-    "norm_add": (fused.norm_add_forward, fused.norm_add_backward),
-    "pool_act": (fused.pool_act_forward, fused.pool_act_backward),
-}
+NAMES = ("norm_pool", "norm_act", "norm_add", "pool_act")
+PAIRS = {name: [getattr(formulas, f"{name}_{way}") for way in ("forward", "backward")] for name in NAMES}
 TEXTBOOK = {
     "norm_pool": lambda x, w, b, eps, slope: F.max_pool2d(F.leaky_relu(normed(x, w, b, eps), slope), 2),
     "norm_act": lambda x, w, b, eps, slope: F.leaky_relu(normed(x, w, b, eps), slope),
@@ -46,11 +43,10 @@ def arguments(name: str, size: int = 5, slope: float = 0.1) -> list:
 
 
 @pytest.fixture(autouse=True)
-def not_compiled(request, monkeypatch):
-    """Formulas are checked as they are written; one test below compiles."""
-    if "compiled" not in request.keywords:
-        for name, pair in PAIRS.items():
-            monkeypatch.setattr(fused, f"_{name}", fused.operation(*pair, compiled=False))
+def not_compiled(monkeypatch):
+    """Formulas are checked as they are written; tests/test_compilation.py compiles them."""
+    for name, pair in PAIRS.items():
+        monkeypatch.setattr(fused, f"_{name}", fused.operation(*pair, compiled=False))
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])

@@ -1,0 +1,106 @@
+"""Decides whether a training runs on compiled operations (`methods.fused`), and compiles them beforehand.
+
+Compiled operations round differently. So the decision depends on the configuration and the machine alone,
+not on a timing, and it is part of the checkpoint's stamp and of the record.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from bench.data import cache
+from bench.evaluation.embedding import autocast
+from bench.training import images_per_batch, training_images
+from methods.fused import fused_training, fusible
+from methods.method import AnchorTasks, Method, Stages
+
+# Compiling takes 50 (conv4) to 75 (resnet12-32) processor seconds the first time, about 10 from the cache.
+# On a processor without fast bfloat16, 0.5 seconds are saved per 1,000 images of 32 x 32 pixels.
+PAYS_FROM = 150_000 * 32 * 32
+
+
+def compile_training(method: Method, size: int, precision: str, device: torch.device) -> bool:
+    """Compile what the training will run, if that pays; whether it did.
+
+    Where it should but cannot be done, one line on stderr says so, and the training runs uncompiled.
+
+    Args:
+        method: as it is before training, with channels-last weights; it stays as it is.
+        size: height and width of the images, in pixels.
+        precision: as Lightning names it.
+        device: where it will train.
+    """
+    if not pays(method, size, device):
+        return False
+    _keep_cache()
+    try:
+        with _quiet():
+            for count in _forward_sizes(method):
+                _try(method, torch.zeros(count, 3, size, size), precision)
+    except Exception as error:  # whatever Dynamo, Inductor and the compiler stumble over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        print(f"warning: trains without torch.compile, more slowly ({reason})", file=sys.stderr)
+        return False
+    return True
+
+
+def pays(method: Method, size: int, device: torch.device) -> bool:
+    """Whether the training is long enough, on a CPU, of a backbone with blocks that can be fused.
+
+    ``TORCH_COMPILE_DISABLE=1``, PyTorch's own switch, is heeded.
+    """
+    return (
+        device.type == "cpu"
+        and method.fuses
+        and os.environ.get("TORCH_COMPILE_DISABLE", "0") != "1"
+        and training_images(method) * size * size >= PAYS_FROM
+        and bool(fusible(method.backbone))
+    )
+
+
+def directory() -> Path:
+    """Where compiled operations are kept between runs: under the decoded images."""
+    return cache.directory() / "compiled"
+
+
+def _keep_cache() -> None:
+    """Have Inductor keep what it compiles; it may have set its own default, a temporary folder, already."""
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torchinductor_")
+    if Path(chosen).name.startswith("torchinductor_"):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory())
+
+
+def _forward_sizes(method: Method) -> set[int]:
+    """Images of the forward passes of the training."""
+    spec = method.batches()
+    parts = [spec.first, spec.then] if isinstance(spec, Stages) else [spec]
+    return {3 * part.triplets if isinstance(part, AnchorTasks) else images_per_batch(part) for part in parts}
+
+
+def _try(method: Method, images: torch.Tensor, precision: str) -> None:
+    """One step of a copy of the backbone: what is compiled serves every copy."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    backbone = copy.deepcopy(method.backbone).train()
+    with torch.random.fork_rng(devices=[]), fused_training(backbone):
+        with autocast(torch.device("cpu"), precision):
+            features = backbone(images)
+        features.float().sum().backward()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Dynamo, Inductor and their helpers log; exceptions say what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

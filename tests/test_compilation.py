@@ -1,0 +1,155 @@
+"""Training on compiled operations: when it is done, what it gives, and what happens without a compiler."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bench import callbacks, compilation
+from bench.batches import Normaliser
+from bench.callbacks import Resumable
+from bench.compilation import compile_training, pays
+from bench.progress import Progress
+from bench.training import train
+from methods import fused, registry
+from methods.backbones import Conv4, build
+from methods.protonet import ProtoNet
+
+CPU = torch.device("cpu")
+
+
+def made(name: str, preset: str, **changes):
+    """A method of 60 base classes as a preset makes it."""
+    method_class = registry.load(registry.available()[name])
+    values = {**method_class.presets[preset], **changes}
+    return method_class(build(values.pop("backbone")), method_class.Hyperparameters(**values), 60)
+
+
+def test_it_pays_in_a_long_training_only(monkeypatch):
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
+    names = ("siamese_triplet", "pair_classifier", "protonet", "nearest_centroid", "anil", "siamese_reptile")
+    for name in names:
+        assert pays(made(name, "quick"), 32, CPU), name
+        assert not pays(made(name, "smoke"), 32, CPU), name
+    assert pays(made("protonet", "quick", steps=200), 84, CPU)
+    assert not pays(made("protonet", "quick", steps=200), 32, CPU)
+    assert not pays(made("protonet", "quick"), 32, torch.device("cuda"))
+    assert not pays(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
+    assert not pays(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    assert not pays(made("protonet", "quick"), 32, CPU)
+
+
+def protonet(steps: int) -> ProtoNet:
+    torch.manual_seed(0)
+    backbone = Conv4(filters=16, image_size=16)
+    method = ProtoNet(backbone, ProtoNet.Hyperparameters(steps=steps, train_way=5), 8)
+    return method.to(memory_format=torch.channels_last)
+
+
+def fit(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[str, torch.Tensor]:
+    """Train; the weights and running statistics at the end."""
+    method = protonet(steps)
+    train(
+        method,
+        data,
+        split,
+        Normaliser(data.images, split.train),
+        seed=0,
+        precision="32-true",
+        device=CPU,
+        run_dir=folder,
+        progress=Progress(io.StringIO()),
+        compiled=runs_compiled,
+    )
+    return method.state_dict()
+
+
+@pytest.fixture(scope="module")
+def available():
+    """Skips without a compiler; leaves the random numbers and the method as they were."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compilation, "PAYS_FROM", 0)
+        method = protonet(12)
+        before = {name: value.clone() for name, value in method.state_dict().items()}
+        drawn = torch.get_rng_state()
+        if not compile_training(method, 16, "32-true", CPU):
+            pytest.skip("needs a C++ compiler")
+        assert torch.equal(torch.get_rng_state(), drawn)
+        assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
+        assert all(weights.grad is None for weights in method.parameters())
+
+
+@pytest.mark.usefixtures("available")
+def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
+    called = []
+    norm_pool = fused.norm_pool
+    monkeypatch.setattr(fused, "norm_pool", lambda *a, **k: called.append(a) or norm_pool(*a, **k))
+    whole = fit(tiny, tiny_split, tmp_path / "whole", runs_compiled=True)
+    assert len(called) == 4 * 12  # validation embeds uncompiled
+    eager = fit(tiny, tiny_split, tmp_path / "eager", runs_compiled=False)
+    assert len(called) == 4 * 12
+    for name, value in eager.items():
+        torch.testing.assert_close(whole[name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+    save = Resumable.on_train_batch_end
+
+    def saved_and_killed(self, trainer, *batch):
+        save(self, trainer, *batch)
+        if trainer.global_step == 5:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
+        with pytest.raises(InterruptedError):
+            fit(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
+    torch._dynamo.reset()  # the resuming process starts from what is in the cache
+    resumed = fit(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
+    assert (tmp_path / "killed" / "logs" / "from-5").is_dir()
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+
+
+@pytest.mark.usefixtures("available")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_gradients_are_eager_ones(dtype):
+    """In bfloat16 too, where PyTorch's own operations round in between and equal pixels are common."""
+    eager = protonet(1).backbone
+    images = torch.randn(25, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def gradients(fuse: bool) -> torch.Tensor:
+        eager.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            if fuse:
+                with fused.fused_training(eager):
+                    features = eager(images)
+            else:
+                features = eager(images)
+        assert features.dtype == dtype
+        features.float().square().sum().backward()
+        return torch.cat([weights.grad.flatten() for weights in eager.parameters()])
+
+    found, expected = gradients(True), gradients(False)
+    limit = 1e-4 if dtype == torch.float32 else 0.1
+    assert (found - expected).norm() < limit * expected.norm()
+
+
+def test_without_a_compiler_one_line_says_so(tmp_path):
+    code = (
+        "import torch; from bench import compilation; from methods.backbones import build;"
+        "from methods.protonet import ProtoNet; compilation.PAYS_FROM = 0;"
+        "method = ProtoNet(build('conv4', 16), ProtoNet.Hyperparameters(steps=1, train_way=5), 8);"
+        "print(compilation.compile_training(method, 16, '32-true', torch.device('cpu')))"
+    )
+    cache = {"FEWSHOT_CACHE": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    environment = os.environ | cache | {"CXX": "no-such-compiler"}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (answer.returncode, answer.stdout) == (0, "False\n")
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("warning: trains without torch.compile")
