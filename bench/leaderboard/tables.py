@@ -81,7 +81,8 @@ def is_shown(record: Record) -> bool:
 
 def section_key(record: Record) -> str:
     """Equal for two records of the same images and parts, wherever the images lay."""
-    return json.dumps([record.split, record.fingerprint, list(record.classes)])
+    kind = record.dataset.partition(":")[0]
+    return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
 
 
 def _table_key(record: Record) -> str:
