@@ -40,7 +40,7 @@ def alone(run_id: str, results: Path, runs: Path) -> Iterator[None]:
         for flag, folder in (("--results", results / LOCKS), ("--runs", runs)):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                if folder.name == LOCKS:
+                if folder.name == LOCKS and not (folder / ".gitignore").exists():
                     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
                 held.enter_context(FileLock(folder / f"{run_id}.lock").acquire(timeout=0))
             except Timeout:

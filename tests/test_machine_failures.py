@@ -10,15 +10,17 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import figure_records
 import pytest
 from command_line import Answer, bench, complaint, write_images
 from record_factory import make_episodes, make_record
 
-from bench import checkpoints, records, report, runner
+from bench import checkpoints, recording, records, report, runner
 from bench.errors import UserError
 from bench.figures import Picture
+from bench.locks import LOCKS
 
 HERE = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
@@ -57,7 +59,11 @@ def files_end_at(size: int) -> Iterator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and LOCKS not in path.parts
+    }
 
 
 def last_line(answer: Answer) -> str:
@@ -72,7 +78,7 @@ def test_no_room_for_a_checkpoint(workspace, often):
         line = last_line(bench(*RUN, "--seed", 1, "--results", "none", "--runs", "cramped"))
     assert line.startswith("error: --runs cramped/siamese-triplet")
     assert line.endswith(": a place that can be written to (File too large)")
-    assert not Path("none").exists()
+    assert not contents(Path("none"))
     assert not list(Path("cramped").rglob("*.tmp")) and not list(Path("cramped").rglob("*.ckpt"))
 
 
@@ -114,14 +120,18 @@ def test_no_room_for_logs(workspace, monkeypatch):
 
 def test_a_record_that_cannot_be_written_costs_no_training(workspace, often, monkeypatch):
     """Neither it nor its arrays are there; the same command evaluates again and does not train again."""
-    results = Path("crowded")
+    results, write = Path("crowded"), records.write
 
     def full(descriptor: int) -> None:
-        if results.exists():
-            raise FULL
+        raise FULL
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+
+        def fills_up(*record_and_arrays: Any) -> Path:
+            patch.setattr(os, "fsync", full)
+            return write(*record_and_arrays)
+
+        patch.setattr(records, "write", fills_up)
         line = last_line(bench(*RUN, "--seed", 4, "--results", results))
     assert line.startswith("error: --results crowded/siamese-triplet") and "No space left" in line
     assert not contents(results)
@@ -226,7 +236,8 @@ def test_a_clock_that_goes_backwards(workspace, monkeypatch):
             return datetime.fromtimestamp(backwards(), tz)
 
     monkeypatch.setattr(time, "time", backwards)
-    monkeypatch.setattr(runner, "datetime", Backwards)
+    for module in (runner, recording):
+        monkeypatch.setattr(module, "datetime", Backwards)
     answer = bench(*RUN, "--seed", 6, "--results", "yesterday")
     assert answer.code == 0, answer.err
     (record,) = records.read_all(Path("yesterday"))[0]
