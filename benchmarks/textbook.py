@@ -13,15 +13,11 @@ from methods.backbones import Conv4, ResNet12
 
 def textbook(backbone: Conv4 | ResNet12) -> nn.Module:
     """The same network with the same weights (copies), one plain operation after the other."""
-    made: Any
+    made: Any = copy.deepcopy(backbone)
     if isinstance(backbone, Conv4):
-        *blocks, flatten = copy.deepcopy(backbone)
-        made = nn.Sequential(
-            *(nn.Sequential(*block, nn.ReLU(inplace=True), nn.MaxPool2d(2)) for block in blocks), flatten
-        )
-        made.dim = backbone.dim
+        for i in range(4):
+            made[i] = nn.Sequential(*made[i].children(), nn.ReLU(inplace=True), nn.MaxPool2d(2))
     else:
-        made = copy.deepcopy(backbone)
         made.blocks = nn.Sequential(*(TextbookBlock(block) for block in made.blocks))
     return made
 
