@@ -132,7 +132,7 @@ def episodes(material: Material, count: int) -> list[EpisodeBatch]:
     from benchmarks import ours
     from methods.maml import MAML
 
-    return ours.ready_batches(material, ours.conv4(MAML, episodes=TASKS), count)
+    return ours.ready_batches(material, ours.prepared(MAML, episodes=TASKS), count)
 
 
 def alone(batch: EpisodeBatch) -> list[EpisodeBatch]:
@@ -151,7 +151,7 @@ def _training(batches: Sequence[EpisodeBatch], precision: str, changes: dict[str
     from benchmarks.measure import seconds
     from methods.maml import MAML
 
-    method = ours.conv4(MAML, head="learned", inner_steps=INNER_STEPS, learning_rate=META_RATE, **changes)
+    method = ours.prepared(MAML, head="learned", inner_steps=INNER_STEPS, learning_rate=META_RATE, **changes)
     optimizer = method.configure_optimizers()["optimizer"]
 
     def work() -> None:
@@ -198,7 +198,7 @@ def _test(single: Sequence[EpisodeBatch], precision: str) -> Side:
     from benchmarks.measure import seconds
     from methods.maml import MAML
 
-    method = ours.conv4(MAML, head="learned", test_steps=TEST_STEPS).eval()
+    method = ours.prepared(MAML, head="learned", test_steps=TEST_STEPS).eval()
 
     def work() -> None:
         for batch in single:
@@ -251,7 +251,7 @@ def _heads(count: int) -> tuple[Side, Side]:
     from methods.anil import ANIL
 
     support, query = torch.randn(count, 5, 1, 256), torch.randn(count, 75, 256)
-    method, labels = ours.conv4(ANIL, head="learned", test_steps=TEST_STEPS).eval(), torch.arange(5)
+    method, labels = ours.prepared(ANIL, head="learned", test_steps=TEST_STEPS).eval(), torch.arange(5)
     head = l2l.algorithms.MAML(torch.nn.Linear(256, 5), lr=0.1, first_order=True)
 
     @torch.inference_mode()

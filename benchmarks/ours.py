@@ -6,7 +6,8 @@ import io
 import itertools
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from bench.batches import Normaliser, TrainingBatches
+from bench.compilation import compile_training
 from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
@@ -23,6 +25,7 @@ from bench.evaluation.embedding import autocast, embed_images
 from bench.progress import Progress
 from bench.statistics import Interval
 from bench.training import train
+from benchmarks.textbook import textbook
 from methods import backbones
 from methods.method import Method
 from methods.protonet import ProtoNet
@@ -53,17 +56,17 @@ class Material:
         return cls(data, split, Normaliser(data.images, split.train), pool)
 
 
-def conv4(method_class: type[MethodT], **hyperparameters: Any) -> MethodT:
-    """A method on conv4 as the bench prepares it: channels-last weights, always the same ones."""
+def prepared(method_class: type[MethodT], backbone: str = "conv4", **hyperparameters: Any) -> MethodT:
+    """A method as the bench prepares it: channels-last weights, always the same ones."""
     torch.manual_seed(0)
     hp = method_class.Hyperparameters(**hyperparameters)
-    method = method_class(backbones.build("conv4"), hp, num_classes=60)
+    method = method_class(backbones.build(backbone), hp, num_classes=60)
     return method.to(memory_format=torch.channels_last)
 
 
 def protonet(steps: int) -> ProtoNet:
     """ProtoNet that trains as learn2learn's does: one 5-way 1-shot episode a step, Adam at 0.001."""
-    return conv4(
+    return prepared(
         ProtoNet,
         steps=steps,
         train_way=WAY,
@@ -77,10 +80,17 @@ def protonet(steps: int) -> ProtoNet:
     )
 
 
-def siamese_quick(steps: int) -> SiameseTriplet:
-    """`siamese_triplet` with its preset `quick`."""
+def siamese_quick(steps: int, backbone: str = "conv4") -> SiameseTriplet:
+    """`siamese_triplet` with its preset `quick`, on a backbone of choice."""
     preset = {k: v for k, v in SiameseTriplet.presets["quick"].items() if k not in ("backbone", "steps")}
-    return conv4(SiameseTriplet, steps=steps, **preset)
+    return prepared(SiameseTriplet, backbone, steps=steps, **preset)
+
+
+def siamese_textbook(steps: int, backbone: str) -> SiameseTriplet:
+    """The same, from the same weights, on the backbone in the textbook's order."""
+    method = siamese_quick(steps, backbone)
+    method.backbone = textbook(method.backbone)  # type: ignore[arg-type]
+    return method.to(memory_format=torch.channels_last)
 
 
 def draw_tasks(material: Material, count: int) -> EpisodeList:
@@ -128,8 +138,27 @@ class StepClock(Progress):
         return (self.ended_at - self.started_at) / (self.done - WARM_UP)
 
 
-def train_seconds(material: Material, method: Method, precision: str) -> float:
-    """Train `method` through `bench.training.train`: seconds a step after the warm-up.
+def long_train_seconds(material: Material, method: Method, precision: str, threads: int) -> float:
+    """As `train_seconds`, as a run long enough to be compiled trains; compiling is not timed."""
+    size = material.data.images.shape[-1]
+    with using_threads(threads):
+        compiled = compile_training(method, size, precision, CPU, however_short=True)
+        return train_seconds(material, method, precision, compiled)
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Compute on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_seconds(material: Material, method: Method, precision: str, compiled: bool = False) -> float:
+    """Train `method` through `bench.training.train`: seconds per step after the warm-up.
 
     Without validation, as the other side has none; drawing, augmenting and logging are in.
     """
@@ -146,6 +175,7 @@ def train_seconds(material: Material, method: Method, precision: str) -> float:
             device=CPU,
             run_dir=Path(folder),
             progress=clock,
+            compiled=compiled,
         )
     return clock.seconds_per_step()
 
@@ -156,11 +186,16 @@ def ready_batches(material: Material, method: Method, count: int) -> list:
     return list(itertools.islice(batches, count))
 
 
-def bare_loop_seconds(method: SiameseTriplet, batches: Sequence, precision: str) -> float:
-    """Train `method` in a plain PyTorch loop on ready batches: seconds a step after the warm-up.
+def bare_loop_seconds(
+    method: SiameseTriplet, batches: Sequence, precision: str, threads: int | None = None
+) -> float:
+    """Train `method` in a plain PyTorch loop on ready batches: seconds per step after the warm-up.
 
     Same model, loss, optimizer, schedule and precision as through Lightning, for ``method.hp.steps``.
     """
+    if threads is not None:
+        with using_threads(threads):
+            return bare_loop_seconds(method, batches, precision)
     configured = method.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     method.train()

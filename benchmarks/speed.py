@@ -51,10 +51,11 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
 
 def timings(material: Material, repeats: int, counts: Counts, say: Callable[[str], None]) -> list[Row]:
     """Every line of the table but memory."""
-    from bench.environment import pick_precision
-    from benchmarks import sides
+    from bench.environment import keep_freed_memory, pick_precision
+    from benchmarks import eager, sides
     from benchmarks.ours import CPU
 
+    keep_freed_memory()  # as a run does; the peers gain by it too
     precision = pick_precision("auto", CPU)
     with tempfile.TemporaryDirectory() as folder:
         all_sides = {
@@ -62,11 +63,12 @@ def timings(material: Material, repeats: int, counts: Counts, say: Callable[[str
             **sides.evaluation(material, Path(folder), precision, counts),
             **sides.training(material, Path(folder), precision, counts),
             **sides.step(material, precision, counts),
+            **eager.sides(material, precision, counts),
         }
         measured = interleave(all_sides, repeats, say)
     shares = [batch / step for batch, step in zip(measured["batch"], measured["step"], strict=True)]
     lines = sides.comparisons(precision, counts, f"{statistics.median(shares):.0%}")
-    return [compare(line, measured) for line in lines]
+    return [compare(line, measured) for line in [*lines, *eager.comparisons(precision, counts)]]
 
 
 def memory(data_root: Path | None, say: Callable[[str], None]) -> Row:
@@ -103,10 +105,12 @@ def conditions(repeats: int, load: float) -> str:
 
     from bench import environment
 
-    versions = _versions()
+    versions, has = _versions(), {True: "yes", False: "no"}
     commit, dirty = environment.git_state()
     lines = [
-        f"{environment.cpu_name()}; {torch.get_num_threads()} threads; {platform.system()}; "
+        f"{environment.cpu_name()}; AMX: {has[torch.cpu._is_amx_tile_supported()]}, "
+        f"AVX-512 BF16: {has[torch.cpu._is_avx512_bf16_supported()]}; "
+        f"{torch.get_num_threads()} threads; {platform.system()}; "
         f"load {load:.2f} at the start",
         ", ".join(f"{name} {number}" for name, number in versions.items()),
         f"commit {commit or 'unknown'}{' with changes' if dirty else ''}",

@@ -9,7 +9,7 @@ import torch
 
 from bench.data.images import ImageSet
 from bench.errors import UserError
-from benchmarks import measure, memory, ours, peers, sides, speed
+from benchmarks import eager, measure, memory, ours, peers, sides, speed
 
 EACH = 20
 TINY = sides.Counts(ours=32, gathered=3, peer=2, indices=2, steps=7, peer_steps=7, ready=2)
@@ -121,7 +121,25 @@ def test_bare_loop_trains_as_lightning_does(material):
     assert torch.allclose(*ends, atol=1e-5)
 
 
-def test_every_line_of_the_table_is_measured(material):
+def test_the_textbook_s_network_is_ours_in_another_order():
+    for name in eager.GOALS:
+        method, bare = ours.siamese_quick(1, name), ours.siamese_textbook(1, name)
+        images = torch.randn(4, 3, 32, 32)
+        assert type(bare.backbone[0] if name == "conv4" else bare.backbone.blocks[0]) is not type(
+            method.backbone[0] if name == "conv4" else method.backbone.blocks[0]
+        )
+        torch.testing.assert_close(bare.embed(images), method.embed(images))
+
+
+def test_threads_are_as_they_were_afterwards(material):
+    before = torch.get_num_threads()
+    batches = ours.ready_batches(material, ours.siamese_quick(1), 1)
+    assert ours.bare_loop_seconds(ours.siamese_textbook(7, "conv4"), batches, "32-true", before + 1) > 0
+    assert torch.get_num_threads() == before
+
+
+def test_every_line_of_the_table_is_measured(material, monkeypatch):
+    monkeypatch.setattr(ours, "compile_training", lambda *_, **__: False)  # which takes minutes
     rows = speed.timings(material, repeats=1, counts=TINY, say=lambda _: None)
     assert all(float(row.ratio.rstrip("x").replace(",", "")) > 0 for row in rows)
     assert [row.goal.partition(":")[0] for row in rows if row.goal] == [
@@ -129,6 +147,7 @@ def test_every_line_of_the_table_is_measured(material):
         ">= 50x",
         ">= 2x",
         ">= 0.9x",
+        *(f">= {goal}x" for goal in eager.GOALS.values() for _ in eager.thread_counts()),
     ]
     lines = measure.table(rows).splitlines()
     assert len(lines) == len(rows) + 2
