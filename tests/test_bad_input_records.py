@@ -122,7 +122,7 @@ def test_what_is_no_file_is_named(kind, tmp_path):
     ("command", "expected"),
     [
         ("compare protonet mlt", "compare mlt: no such run or method there; did you mean mtl?"),
-        ("compare protonet protonet", "compare cifar100-protonet-quick-0 cifar100-protonet-quick-0: "),
+        ("compare protonet protonet", "compare protonet protonet: cifar100-protonet-quick-0 is in both"),
         (
             "compare protonet mtl --setting 5w2s",
             "--setting 5w2s: protonet has no such setting; did you mean 5w",
