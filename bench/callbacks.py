@@ -152,6 +152,8 @@ class Validation(Callback):
         pl_module.log(METRIC, mean, logger=False)  # for the progress bar
         if self.best is None or mean > self.best["accuracy"]:
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+            if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+                return  # training is about to be stopped
             self.best = {"accuracy": mean, "step": step, "weights": weights}
 
     def state_dict(self) -> dict[str, Any]:

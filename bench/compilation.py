@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_dir
 
-from bench.data import cache
 from bench.evaluation.embedding import autocast
 from bench.training import images_per_batch, training_images
 from methods.fused import fused_training, fusible
@@ -70,21 +70,24 @@ def pays(method: Method, size: int, device: torch.device) -> bool:
 
 
 def directory() -> Path:
-    """Where compiled operations are kept between runs: under the decoded images."""
-    return cache.directory() / "compiled"
+    """Where compiled operations are kept between runs: a folder of this user, since they are code."""
+    return Path(user_cache_dir("fewshot-bench")) / "compiled"
 
 
 def _keep_cache() -> None:
     """Have Inductor keep what it compiles; it may have set its own default, a temporary folder, already."""
-    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torchinductor_")
-    if Path(chosen).name.startswith("torchinductor_"):
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
+        directory().mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory())
 
 
 def _forward_sizes(method: Method) -> set[int]:
     """Images of the forward passes of the training."""
     spec = method.batches()
-    parts = [spec.first, spec.then] if isinstance(spec, Stages) else [spec]
+    # What learns from episodes after a pretraining (reptile, mtl) runs the backbone in evaluation mode.
+    parts = [spec.first] if isinstance(spec, Stages) else [spec]
     return {3 * part.triplets if isinstance(part, AnchorTasks) else images_per_batch(part) for part in parts}
 
 

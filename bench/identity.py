@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from bench.data.images import ImageSet
     from bench.data.splits import Split
 
-MEASURING = ("bench.preparation", "bench.training", "bench.evaluation.protocol")
+MEASURING = ("bench.runner", "bench.compilation", "bench.training", "bench.evaluation.protocol")
 """Modules of bench that train and measure; with all that they import."""
 
 NUMBERLESS = (
-    "bench", "bench.config", "bench.data*", "bench.environment", "bench.errors", "bench.failures",
-    "bench.files", "bench.hyperparameters", "bench.identity", "bench.progress", "bench.source_code",
+    "bench", "bench.config", "bench.data*", "bench.environment", "bench.errors", "bench.evaluation.contract",
+    "bench.evaluation.invariance", "bench.failures", "bench.files", "bench.hyperparameters", "bench.identity",
+    "bench.locks", "bench.models", "bench.progress", "bench.record*", "bench.source_code", "bench.yaml_files",
     "methods.registry",
 )  # fmt: skip
 """What they import that decides no number, or whose outcome (images, classes, configuration) is looked at."""
@@ -32,6 +33,10 @@ NUMBERLESS = (
 @dataclass(frozen=True)
 class Identity:
     """Two runs with equal identities give equal numbers on one machine with the same libraries.
+
+    The device, the precision that it computes in where the configuration says ``auto``, the threads and
+    whether operations were compiled are in the record and in the stamp of checkpoints, not here: the record
+    of one machine answers for another.
 
     Attributes:
         run_id: a readable name with the first digits of `sha256`; safe as a file name.

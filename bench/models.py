@@ -121,8 +121,8 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
     if METHOD_FILE.fullmatch(card.method) and not run_code:
         raise UserError("--runs", folder, f"its method is code that is not run here, {card.method}")
     weights = _weights(folder / MODEL_FILE, card)
-    method_class = registry.load(method_info(card.method))
     try:
+        method_class = registry.load(method_info(card.method))
         backbone: Any = backbones.build(card.backbone, card.image_size[0])
         if isinstance(backbone, backbones.TimmBackbone):
             # Its weights are here: nothing is fetched, and the stem is that of the run.

@@ -42,7 +42,7 @@ def describe(prepared: Prepared) -> str:
         "has": remarks(prepared.data),
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
-        "code": f"of {info.source} is run, with all that you may do" if info.source.endswith(".py") else "",
+        "code": f"of {info.source} is run with your permissions" if info.source.endswith(".py") else "",
         "backbone": f"{config.backbone}, {size:,} parameters"
         + (f", from {config.weights}" if config.weights else ""),
         "training": f"{training}, seed {config.seed}",

@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
+KEPT = "__stripped_source__"
+
 
 def digest(*modules: str, without: Collection[str] = ()) -> str:
     """SHA-256 (hex) of the code of `modules` and of what they import, directly or not.
@@ -26,7 +28,7 @@ def digest(*modules: str, without: Collection[str] = ()) -> str:
     """
     total = hashlib.sha256()
     for name, path in sorted(own_files(*modules, without=without).items()):
-        code = _stripped(path, path.stat().st_mtime_ns, path.stat().st_size)
+        code = _code_of(name, path)
         total.update(f"{name}\0{len(code)}\0{code}".encode())
     return total.hexdigest()
 
@@ -79,9 +81,18 @@ def _text(path: Path) -> str:
         return file.read()
 
 
-@cache
-def _stripped(path: Path, *changed: int) -> str:
-    return stripped(_text(path))
+def _code_of(name: str, path: Path) -> str:
+    """The stripped source of a module, as it was when this was first asked.
+
+    A module that is loaded keeps running as it is when its file changes, so its text is kept with it.
+    """
+    module = sys.modules.get(name)
+    if module is None:
+        return stripped(_text(path))
+    kept = vars(module)
+    if KEPT not in kept:
+        kept[KEPT] = stripped(_text(path))
+    return kept[KEPT]
 
 
 def _imported(source: str, package: str) -> Iterator[str]:

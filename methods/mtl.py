@@ -105,6 +105,7 @@ class MTL(Method):
 
     def __init__(self, backbone: nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
+        self.fuses = hp.pretrain  # type: ignore[misc]
         if hp.scale_shift and not hp.pretrain:
             raise ValueError("scale_shift adjusts pretrained filters: with pretrain=false it must be false")
         if not 0 < hp.pretrain_share < 1:

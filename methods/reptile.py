@@ -131,6 +131,7 @@ class Reptile(MetaLearner):
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
         self.transductive = hp.batch_norm == "transductive"  # type: ignore[misc]
+        self.fuses = bool(self.pretrain_steps)  # type: ignore[misc]
         # Buffers, so that a checkpoint keeps the state that belongs to its weights.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.moments = nn.Module()

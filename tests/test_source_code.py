@@ -25,11 +25,21 @@ def package(tmp_path, monkeypatch):
     for name, text in files.items():
         (folder / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    importlib.import_module("probe.one")
+    imported_again()
     yield folder
+    unload()
+
+
+def unload() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "probe"]:
         del sys.modules[name]
+
+
+def imported_again() -> None:
+    """As in the next process."""
+    unload()
+    importlib.invalidate_caches()
+    importlib.import_module("probe.one")
 
 
 def test_it_follows_imports_and_leaves_libraries_out(package):
@@ -43,6 +53,7 @@ def test_another_statement_anywhere_is_another_digest(package, name):
     before = digest("probe.one")
     path = package / f"{name}.py"
     path.write_text(path.read_text().replace("1", "-1") + ("x = 0\n" if name == "one" else ""))
+    imported_again()
     assert digest("probe.one") != before
 
 
@@ -53,6 +64,7 @@ def test_comments_and_docstrings_and_other_modules_change_nothing(package):
         'def later():\n    """Several\n    lines."""\n\n    from .deep import leaf\n    return leaf\n'
     )
     (package / "unused.py").write_text("value = 2\n")
+    imported_again()
     assert digest("probe.one") == before
 
 

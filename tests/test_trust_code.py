@@ -62,7 +62,7 @@ def test_a_run_says_that_it_runs_the_file(workspace):
     images += ["--no-train", "--weights", "weights.safetensors"]
     answer = bench("run", "--method", "mine.py", *images)
     assert answer.code == 0 and Path("made").exists()
-    assert "code      of mine.py is run, with all that you may do" in answer.err
+    assert "code      of mine.py is run with your permissions" in answer.err
     plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
     assert plain.code == 0 and "is run, with" not in plain.err
 
