@@ -51,7 +51,7 @@ def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
             continue
         found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imported(_text(path), package)
+        waiting += _imported_by(path, package)
     return found
 
 
@@ -93,6 +93,11 @@ def _code_of(name: str, path: Path) -> str:
     if KEPT not in kept:
         kept[KEPT] = stripped(_text(path))
     return kept[KEPT]
+
+
+@cache
+def _imported_by(path: Path, package: str) -> tuple[str, ...]:
+    return tuple(_imported(_text(path), package))
 
 
 def _imported(source: str, package: str) -> Iterator[str]:
