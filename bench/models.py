@@ -82,7 +82,8 @@ def save(prepared: Prepared, folder: Path, thresholds: dict[str, float]) -> str:
     """
     method, config, data = prepared.method, prepared.config, prepared.data
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in method.state_dict().items()}
-    content = safetensors.torch.save(weights, {"format": "pt", "run_id": prepared.run_id})
+    # The card names the run: two keys here would be in an order that changes from process to process.
+    content = safetensors.torch.save(weights, {"format": "pt"})
     sha256 = hashlib.sha256(content).hexdigest()
     card = Card(
         bench_version=__version__,
