@@ -10,6 +10,7 @@ fit into the processor's cache.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -163,9 +164,8 @@ def _fold(function: Callable[[Tensor, Tensor], Tensor], four: list[Tensor]) -> T
 
 def _count(corners: list[Tensor], chosen: Tensor) -> Tensor:
     """How many of the four equal the chosen one, in its type."""
-    return (
-        torch.stack([torch.where(corner == chosen, 1.0, 0.0) for corner in corners]).sum(0).to(chosen.dtype)
-    )
+    ones = (torch.where(corner == chosen, 1.0, 0.0) for corner in corners)
+    return reduce(torch.add, ones).to(chosen.dtype)  # not a stack's sum, which would be written to memory
 
 
 def _unpool(x: Tensor, chosen: Tensor, share: Tensor) -> Tensor:
