@@ -40,7 +40,7 @@ def record_fields(**changes: Any) -> dict[str, Any]:
         "external_data": False,
         "preset": "quick",
         "hyperparameters": {"lr": 0.05, "distance": "l2", "milestones": [10, 20], "bias": False},
-        "config": {"method": "protonet", "split": "90-10", "seed": seed, "overrides": {}},
+        "config": {"method": method, "split": "90-10", "seed": seed, "overrides": {}},
         "backbone": "conv4",
         "parameters": 112_832,
         "trained": True,
