@@ -283,7 +283,7 @@ SMALL = [
 def test_one_line_where_the_hub_is_out_of_reach(workspace):
     from command_line import bench, complaint
 
-    bench("run", *RUN, "--backbone", "timm:none")  # decodes the images, which is shown
+    bench("data", "info", "--dataset", "folder:images")  # decodes the images, which is shown
     said = complaint("run", *RUN, *SMALL, "--set", "pretrained=true", "--offline")
     assert said.startswith("--method finetune: the weights of timm:test_resnet ") and said.endswith(
         "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
