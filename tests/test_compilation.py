@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from bench import callbacks, compilation
+from bench import callbacks, checkpoints, compilation
 from bench.batches import Normaliser
-from bench.callbacks import Resumable
+from bench.checkpoints import Resumable
 from bench.compilation import compile_training, pays
 from bench.progress import Progress
 from bench.training import train
@@ -85,7 +85,7 @@ def available():
 
 @pytest.mark.usefixtures("available")
 def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
     called = []
     norm_pool = fused.norm_pool
