@@ -19,6 +19,8 @@ RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:image
 @pytest.fixture
 def named(tiny, tiny_split):
     """A function from what may differ between two runs to the name of the run."""
+    for module in identity.MEASURING:  # as in a process that has trained
+        importlib.import_module(module)
 
     def name(data=tiny, parts=tiny_split, weights=None, **given) -> str:
         config = resolve({"method": "siamese_triplet"} | given, {}, {})
@@ -69,8 +71,6 @@ def test_the_code_that_measures_counts(named, monkeypatch):
 
 def test_a_file_that_is_edited_while_its_module_runs_does_not_count(named, monkeypatch):
     """The process keeps the old code, so its runs keep their name."""
-    for name in identity.MEASURING:
-        importlib.import_module(name)
     before = named()
     monkeypatch.setattr(source_code, "_text", lambda path: "loss = -1")
     assert named()[-8:] == before[-8:]
