@@ -43,8 +43,8 @@ def compile_training(
     """
     if not however_short and not pays(method, size, device):
         return False
-    _keep_cache()
     try:
+        _keep_cache()
         with _quiet():
             for count in _forward_sizes(method):
                 _try(method, torch.zeros(count, 3, size, size), precision)
