@@ -14,7 +14,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot
-from bench.evaluation.answers import NotFinite
+from bench.evaluation.answers import NotFinite, all_finite
 from bench.evaluation.embedding import embed_images
 from bench.progress import Progress
 from methods.method import Method
@@ -150,10 +150,9 @@ class Validation(Callback):
         for name, accuracy in curve.items():
             self.curves.add(name, step, accuracy)
         pl_module.log(METRIC, mean, logger=False)  # for the progress bar
-        if self.best is None or mean > self.best["accuracy"]:
+        # Where weights are not finite, training is about to be stopped.
+        if (self.best is None or mean > self.best["accuracy"]) and all_finite(pl_module):
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
-            if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-                return  # training is about to be stopped
             self.best = {"accuracy": mean, "step": step, "weights": weights}
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,7 +177,7 @@ class Validation(Callback):
                 for name, episodes in self.lists.items()
             }
         except NotFinite:
-            if all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
+            if all_finite(method):
                 raise
             return dict.fromkeys(self.lists, 0.0)  # the next look at the loss, or at the weights, stops it
         finally:

@@ -19,6 +19,7 @@ from bench import environment, failures, models, records
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.evaluation import contract
+from bench.evaluation.answers import all_finite
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.failures import Failed
 from bench.files import write_files
@@ -215,7 +216,7 @@ def _train(prepared: Prepared, run_dir: Path, progress: Progress, compiled: bool
         if error.errno not in failures.UNWRITABLE:
             raise
         raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
-    if not all(bool(torch.isfinite(weights).all()) for weights in method.state_dict().values()):
+    if not all_finite(method):
         steps = config.hyperparameters["steps"]
         raise Failed("its weights are not finite", steps, None, trained.seconds, trained.earlier)
     return trained

@@ -106,7 +106,7 @@ def _renamed(args: tuple | str | None, rawmode: str) -> tuple | str:
 
 
 def _to_8_bits(image: ImageFile.ImageFile, open_file: Open, span: Span) -> Image.Image:
-    """Scaled so that `span` becomes 0 to 255; what is no number becomes 0."""
+    """Scaled so that `span` becomes 0 to 255; NaN becomes 0."""
     values, (low, high) = _deep_values(image, open_file), span
     levels: np.ndarray
     if values.dtype.kind == "f":

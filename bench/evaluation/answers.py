@@ -45,6 +45,11 @@ def checked(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
     return answer
 
 
+def all_finite(module: nn.Module) -> bool:
+    """Whether no weight or buffer of a module's state is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
+
+
 @contextmanager
 def untouched(what: str, *tensors: Tensor) -> Iterator[None]:
     """See that tensors which the method was handed keep their values.
