@@ -146,10 +146,34 @@ class Sources(_Part):
     plugin: str = ""
 
 
+class Pretraining(_Part):
+    """The classifier of the base classes that a run started from, trained once for all that ask for it.
+
+    Attributes:
+        run_id: its folder under ``--runs``.
+        model: SHA-256 of its file of weights.
+        steps: of its training. kept_step: the step that its weights are from.
+        images: that it was trained on, repetitions included.
+        seconds: wall-clock time of its training. processor_s: processor time, all threads together.
+    """
+
+    run_id: str
+    model: Sha256
+    steps: Positive
+    kept_step: Count
+    images: Positive
+    seconds: Seconds
+    processor_s: Seconds
+
+
 class Timings(_Part):
     """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
 
-    The training before an interruption counts in `train_s` and `total_s`.
+    The training before an interruption counts in `train_s`, `total_s` and `processor_s`; a pretraining
+    counts in none of them.
+
+    Attributes:
+        processor_s: processor time of the run, all threads together.
     """
 
     data_s: Seconds
@@ -157,6 +181,7 @@ class Timings(_Part):
     evaluate_s: Seconds
     total_s: Seconds
     steps: Count
+    processor_s: Seconds | None = None
     train_images_per_s: Rate | None = None
     episodes_per_s: Rate | None = None
     peak_memory_mib: Rate | None = None
@@ -205,6 +230,10 @@ class Record(_Part):
         episodes: setting (``5w1s``) to its list of episodes.
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
+        pretraining: what it started from; None for random weights, or those of a file.
+        images: training images that its own steps saw, repetitions included; None in older records.
+        kept_step: the step of its own training that its weights are from, of `timings.steps`; 0 is what it
+            started from.
         failure: why there are no numbers: how training failed. Such a run is never ranked.
         sources: digests of classes and code; None in records from before they were kept.
         model: SHA-256 of the file of the weights that answered, `MODEL_FILE`.
@@ -241,6 +270,9 @@ class Record(_Part):
     thresholds: dict[str, float] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    pretraining: Pretraining | None = None
+    images: Count | None = None
+    kept_step: Count | None = None
     failure: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     sources: Sources | None = None
     model: Sha256 | None = None
