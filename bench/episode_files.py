@@ -148,6 +148,12 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     return None if all_there else _classes(*_identity(record, name))
 
 
+def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
+    """`episode_classes` of the longest list, of records that answered the same episodes as far as each went."""
+    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
+    return episode_classes(longest, name)
+
+
 def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
     info, setting = record.episodes[name], setting_of(record, name)
     sizes = tuple(record.pools.get("novel", {}).values())

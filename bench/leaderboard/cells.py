@@ -105,6 +105,14 @@ def _marks(row: Row, table: Table) -> Cell:
     return (", ".join(mark for mark, on in marks.items() if on),) if any(marks.values()) else NOTHING
 
 
+def network_notes(table: Table) -> list[Cell]:
+    """What the marks ``network a``, ``network b``, ... mean: which rows answer with the same network."""
+    return [
+        (f"network {letter}: ", *joined([name(row) for row in rows]), " answer with the same trained network.")
+        for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
+    ]
+
+
 def joined(parts: list[Cell]) -> Cell:
     """Cells one after the other, with commas between them."""
     return tuple(piece for i, part in enumerate(parts) for piece in ((", ", *part) if i else part))

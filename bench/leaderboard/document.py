@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from string import ascii_lowercase
 
 from bench.configurations import split_digest
 from bench.leaderboard.blocks import (
@@ -17,7 +16,15 @@ from bench.leaderboard.blocks import (
     Prose,
     without_empty_columns,
 )
-from bench.leaderboard.cells import NEW_CLASSES, cells, joined, name, parameter_count, track_name
+from bench.leaderboard.cells import (
+    NEW_CLASSES,
+    cells,
+    joined,
+    name,
+    network_notes,
+    parameter_count,
+    track_name,
+)
 from bench.leaderboard.generalized import generalized
 from bench.leaderboard.others import elsewhere, published_beside
 from bench.leaderboard.overview import overview
@@ -87,9 +94,11 @@ def document(tables: Sequence[Table]) -> list[Block]:
         for _, section in groupby(same, key=lambda table: table.section):
             of_section = list(section)
             blocks += _title(of_section)
-            for table in of_section:
-                blocks += [Heading(3, _heading(table)), *_table(table)]
-                blocks += generalized(table)
+            for _, protocol in groupby(of_section, key=lambda table: table.first.protocol_version):
+                of_protocol = list(protocol)
+                for table in of_protocol:
+                    blocks += [Heading(3, _heading(table)), *_table(table)]
+                blocks += generalized(of_protocol)
         blocks += published_beside(same[0].first)
     return blocks + elsewhere({(table.first.dataset, table.first.split) for table in tables})
 
@@ -149,9 +158,7 @@ def _table(table: Table) -> list[Block]:
         blocks.append(Paragraph(FEW_SEEDS))
     if not all(row.whole for row in table.rows):
         blocks.append(Paragraph(NOT_WHOLE))
-    for letter, rows in zip(ascii_lowercase, table.shared, strict=False):
-        names = joined([name(row) for row in rows])
-        blocks.append(Paragraph((f"network {letter}: ", *names, " answer with the same trained network.")))
+    blocks += [Paragraph(note) for note in network_notes(table)]
     commands = []
     for row in table.rows:
         seeds = ", ".join(str(record.seed) for record in row.records)

@@ -196,13 +196,12 @@ def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str)
     """Which ranked rows are better by the interval over classes; None if no such interval is known."""
     import numpy as np
 
-    from bench.episode_files import episode_classes
+    from bench.episode_files import common_classes
     from bench.statistics import class_differences
 
     rows = [table.ranked[i] for i in compared]
     records = [record for row in rows for record in row.records if setting in record.episodes]
-    longest = max(records, key=lambda one: (one.episodes[setting].count, "novel" in one.pools))
-    classes = episode_classes(longest, setting)
+    classes = common_classes(records, setting)
     if classes is None:
         return None
     try:
