@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from bench.configurations import changes, name_of
@@ -58,9 +58,9 @@ def pretraining_share(record: Record) -> float | None:
 def divided(records: Iterable[Record]) -> tuple[dict[Track, list[Record]], list[Record]]:
     """Records by track, and the variations: those that are in none.
 
-    A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; of two
-    such numbers the larger.  A variation has something changed but where it starts, began with weights from
-    a file, has seen another number of images, or does not say how many.
+    A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; of several
+    such numbers that of most rows exactly, or the largest.  A variation has something changed but where it
+    starts, began with weights from a file, has seen another number of images, or does not say how many.
 
     Args:
         records: on the same images, by the same protocol.
@@ -85,11 +85,14 @@ def divided(records: Iterable[Record]) -> tuple[dict[Track, list[Record]], list[
 
 
 def _budget(records: Sequence[Record]) -> int:
-    def rows(images: int) -> int:
-        return len({name_of(record) for record in records if _within(record, images)})
+    def rows(chosen: Callable[[Record], bool]) -> int:
+        return len({name_of(record) for record in records if chosen(record)})
 
-    seen = {images_seen(record) or 0 for record in records}
-    return max(seen, key=lambda images: (rows(images), images))
+    def order(images: int) -> tuple[int, int, int]:
+        within = rows(lambda record: _within(record, images))
+        return within, rows(lambda record: images_seen(record) == images), images
+
+    return max({images_seen(record) or 0 for record in records}, key=order)
 
 
 def _within(record: Record, budget: int) -> bool:

@@ -77,6 +77,8 @@ def class_difference(
     Raises:
         ValueError: as `class_jackknife`, or if the numbers of episodes differ.
     """
+    if not len(first) == len(second) == len(classes):
+        raise ValueError(f"{len(first)}, {len(second)} and {len(classes)} episodes are not of one list")
     values, halves = class_differences([first, second], classes, level)
     value, half = float(values[0, 1]), float(halves[0, 1])
     return Interval(value, max(-1.0, value - half), min(1.0, value + half), len(np.unique(classes)))

@@ -119,8 +119,8 @@ def test_of_two_lists_of_episodes_those_that_most_rows_answered_are_ranked(tmp_p
     # No row is tied with one that it was not compared with: of a and c none is ranked.
     assert ranks([found[0], found[2]], tmp_path) == {"a": "–", "c": "–"}
     [best] = with_columns(render(found, tmp_path), "tied with it")
-    assert [(plain(row["best"]), row["rows"]) for row in best] == [("c (quick)", "3")]
-    assert "No two rows of a table answered the same episodes." in render([found[0], found[2]], tmp_path)
+    assert [(plain(row["highest"]), row["rows"]) for row in best] == [("c (quick)", "3")]
+    assert "No two rows of a track answered the same episodes." in render([found[0], found[2]], tmp_path)
 
 
 @pytest.mark.parametrize("trained_before", [False, True])
@@ -145,7 +145,7 @@ def test_an_untrained_embedding_has_no_rank(tmp_path, trained_before):
         assert shown[1:] == [("bad (quick)", "2"), ("random (quick, no training)", "–")]
         assert column(table, "marks") == ["–", "–", "untrained"]
         [best] = with_columns(render(found, tmp_path), "tied with it")
-        assert plain(best[0]["best"]) == "good (quick)"
+        assert plain(best[0]["highest"]) == "good (quick)"
 
 
 def test_rows_that_do_not_compare_stand_below_without_a_rank(tmp_path):
