@@ -132,6 +132,7 @@ def _split(table: Table, tables: Sequence[Table]) -> Cell:
     named = [one for one in tables if (one.first.dataset, one.first.split) == (first.dataset, first.split)]
     if len({one.section for one in named}) == 1:
         return (Code(first.split),)
-    several = len({one.first.fingerprint for one in named}) > 1
-    told = first.fingerprint if several else split_digest(first) or "without digest"
-    return (Code(first.split), " ", Code(told[:12]))
+    if len({one.first.fingerprint for one in named}) > 1:
+        return (Code(first.split), " ", Code(first.fingerprint[:12]))
+    digest = split_digest(first)
+    return (Code(first.split), " ", Code(digest[:12]) if digest else "(digest not recorded)")
