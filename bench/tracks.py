@@ -48,9 +48,9 @@ def images_seen(record: Record) -> int | None:
 
 
 def pretraining_share(record: Record) -> float | None:
-    """The share of the images seen that its pretraining saw; None if they are not recorded."""
+    """The share of the images seen that its pretraining saw; None if there are none, or not recorded."""
     seen = images_seen(record)
-    if seen is None:
+    if not seen:
         return None
     return record.pretraining.images / seen if record.pretraining else 0.0
 
