@@ -31,13 +31,14 @@ class Row:
     Args:
         row: of the leaderboard.
         directory: where the records' files lie.
+        variation: whether it is of no track.
 
     Attributes:
         label: its name; `sections` numbers those that are the same in a section.
     """
 
-    def __init__(self, row: BoardRow, directory: Path) -> None:
-        self.row, self.directory = row, directory
+    def __init__(self, row: BoardRow, directory: Path, variation: bool = False) -> None:
+        self.row, self.directory, self.variation = row, directory, variation
         self.label = name_of(self.first)
 
     @property
@@ -82,11 +83,11 @@ class Section:
         return self.rows[0].first
 
     def best(self, key: str = "fewshot/5w1s") -> list[Row]:
-        """Rows from the best to the worst by a metric, those without it last."""
+        """Rows from the best to the worst by a metric, variations after the others, those without it last."""
 
-        def order(row: Row) -> tuple[bool, float, str]:
+        def order(row: Row) -> tuple[bool, bool, float, str]:
             interval = row.intervals.get(key)
-            return interval is None, -interval.value if interval else 0.0, row.label
+            return interval is None, row.variation, -interval.value if interval else 0.0, row.label
 
         return sorted(self.rows, key=order)
 
@@ -112,7 +113,7 @@ def sections(records: Iterable[Record], directory: Path) -> list[Section]:
     tables = tables_of(records, directory)
     for _, same in groupby(tables, key=lambda table: (table.section, table.first.protocol_version)):
         own = list(same)
-        rows = [Row(row, directory) for table in own for row in table.rows]
+        rows = [Row(row, directory, table.track is None) for table in own for row in table.rows]
         _number(rows)
         made.append(Section(own, rows))
     for alike in grouped(made, lambda section: section.title).values():

@@ -28,8 +28,8 @@ def cells(row: Row, table: Table) -> dict[str, Cell]:
     notes = (" †" if len(row.records) < ENOUGH_SEEDS else "") + ("" if row.whole else " ‡")
     return {
         "rank": (str(rank),) if rank else NOTHING,
-        NEW_CLASSES: (str(new_classes),) if new_classes else NOTHING,
         "method": name(row),
+        NEW_CLASSES: (str(new_classes),) if new_classes else NOTHING,
         "backbone": (Code(first.backbone),),
         **{
             heading: number(row.intervals.get(key), digits)
