@@ -93,25 +93,24 @@ def best(tables: Sequence[Table]) -> list[Best]:
     found = []
     for table in tables:
         for heading, setting in SETTINGS.items():
-            ranked = sorted(
-                (row for row in table.ranked if setting in row.ranks), key=lambda row: -row.value(setting)
+            order = sorted(
+                (i for i, row in enumerate(table.ranked) if setting in row.ranks),
+                key=lambda i: -table.ranked[i].value(setting),
             )
-            if ranked:
-                tied = [row for row in ranked[1:] if row.ranks[setting].first == 1]
-                open_ = _not_separable(table, setting, ranked)
-                found.append(Best(table, heading, ranked[0], tied, open_, len(ranked)))
+            if order:
+                highest, *others = (table.ranked[i] for i in order)
+                tied = [row for row in others if row.ranks[setting].first == 1]
+                not_separable = _not_separable(table, setting, order)
+                found.append(Best(table, heading, highest, tied, not_separable, len(order)))
     return found
 
 
-def _not_separable(table: Table, setting: str, ranked: Sequence[Row]) -> list[Row] | None:
-    if len(ranked) == 1:
-        return []
+def _not_separable(table: Table, setting: str, order: Sequence[int]) -> list[Row] | None:
+    highest, *others = order
     better = table.better_for_new_classes.get(setting)
     if better is None:
-        return None
-    position = {row.key: i for i, row in enumerate(table.ranked)}
-    highest = position[ranked[0].key]
-    return [row for row in ranked[1:] if not better[highest, position[row.key]]]
+        return None if others else []
+    return [table.ranked[i] for i in others if not better[highest, i]]
 
 
 def aggregates(tables: Sequence[Table]) -> list[Aggregate]:
