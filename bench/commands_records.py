@@ -134,7 +134,8 @@ def compare(
     They are compared on identical episodes, with several seeds if there are any: `compare protonet
     siamese_triplet --split 90-10`.
     """
-    from bench import compare as comparing, verdicts
+    from bench import compare as comparing
+    from bench import verdicts
     from bench.configurations import Table
 
     table = Table(results, dataset, split, preset)

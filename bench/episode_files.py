@@ -149,7 +149,7 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
 
 
 def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
-    """`episode_classes` of the longest list, of records that answered the same episodes as far as each went."""
+    """`episode_classes` of the longest of several lists of episodes that begin alike."""
     longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
     return episode_classes(longest, name)
 

@@ -22,7 +22,20 @@ from bench.leaderboard.tables import Table
 from bench.published import published
 from bench.tracks import cost, images_seen
 
-TEXT_COLUMNS = ("method", "highest", "track", "pretraining", "kept step", "backbone", "data set", "split", "setting", "run", "date", "device")
+TEXT_COLUMNS = (
+    "method",
+    "highest",
+    "track",
+    "pretraining",
+    "kept step",
+    "backbone",
+    "data set",
+    "split",
+    "setting",
+    "run",
+    "date",
+    "device",
+)
 """Headings of columns that are not numbers, besides the wide ones."""
 
 WIDE = ("best", "marks", "command", "source", "tied with it")

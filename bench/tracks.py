@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 
 def images_seen(record: Record) -> int | None:
-    """Training images seen, repetitions and pretraining included; None in records from before they were kept."""
+    """Training images seen, repetitions and pretraining included; None in older records."""
     if record.images is None:
         return None
     return record.images + (record.pretraining.images if record.pretraining else 0)

@@ -202,7 +202,8 @@ def as_json(compared: Compared) -> dict[str, Any]:
                 "seeds": list(c.difference.seeds),
                 "over_training": c.difference.over_training,
                 "more_seeds_needed": more_seeds(compared, c),
-                "new_classes": interval and {"low": interval.low, "high": interval.high, "classes": interval.n},
+                "new_classes": interval
+                and {"low": interval.low, "high": interval.high, "classes": interval.n},
                 "sentence": sentence(compared, c),
             }
             for c, interval in _both(compared)

@@ -132,8 +132,8 @@ def difference_on_new_classes(
 ) -> Covered:
     """Classes drawn again: how much better one model is than another, which depends on the classes.
 
-    Standard deviations are those of classes (20 points for both models, 6 for their difference), of two classes
-    that meet (3), and of episodes (9 for both, 4 for each).
+    Standard deviations: of classes 20 points for both models and 6 for their difference, of two classes
+    that meet 3, of episodes 9 for both models and 4 for each.
     """
     covered, truth = [], 0.02
     chosen = rng.random((episodes, classes)).argpartition(WAY, axis=1)[:, :WAY]

@@ -85,7 +85,10 @@ def test_both_starts_of_a_method_are_chosen_by_their_row_s_name():
         write(answers(0.6), method="maml", run_id=start, hyperparameters={"init": start})
     names = ["maml (quick, from scratch)", "maml (quick, pretrained)"]
     sides = compared(*names)["sides"]
-    assert [(side["name"], side["runs"]) for side in sides] == [(names[0], ["scratch"]), (names[1], ["pretrained"])]
+    assert [(side["name"], side["runs"]) for side in sides] == [
+        (names[0], ["scratch"]),
+        (names[1], ["pretrained"]),
+    ]
     assert "has several configurations" in complaint("compare", "maml", "scratch")
 
 

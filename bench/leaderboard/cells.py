@@ -108,7 +108,11 @@ def _marks(row: Row, table: Table) -> Cell:
 def network_notes(table: Table) -> list[Cell]:
     """What the marks ``network a``, ``network b``, ... mean: which rows answer with the same network."""
     return [
-        (f"network {letter}: ", *joined([name(row) for row in rows]), " answer with the same trained network.")
+        (
+            f"network {letter}: ",
+            *joined([name(row) for row in rows]),
+            " answer with the same trained network.",
+        )
         for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
     ]
 

@@ -150,9 +150,7 @@ def _table(table: Table) -> list[Block]:
     ]
     headings = list(lines[0])
     blocks: list[Block] = [
-        without_empty_columns(
-            headings, [list(line.values()) for line in lines], 1 + headings.index("method")
-        )
+        without_empty_columns(headings, [list(line.values()) for line in lines], 1 + headings.index("method"))
     ]
     if any(len(row.records) < ENOUGH_SEEDS for row in table.rows):
         blocks.append(Paragraph(FEW_SEEDS))

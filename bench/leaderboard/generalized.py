@@ -26,7 +26,7 @@ Line = tuple[tuple, list[Cell]]
 
 
 def generalized(tables: Sequence[Table]) -> list[Block]:
-    """One grid per number of classes that join, of all rows of some tables; none if no row has such numbers."""
+    """One grid per number of classes that join, with the rows of all tables; none if no row has any."""
     found: dict[tuple[int, ...], list[Line]] = {}
     for row in (row for table in tables for row in table.rows):
         for classes, line in _lines(row):

@@ -22,7 +22,7 @@ untrained ones are not among them, nor are variations. *rows*: how many were com
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets what the
 tests over episodes leave open; *new classes*: what the intervals over classes leave open, in both settings.
-Overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked. Variations do not count."""
+Overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked."""
 NONE_COMPARED = "No two rows of a track answered the same episodes."
 TOO_FEW = "None yet: it takes two methods of one track that both have a row in the same two tables."
 UNKNOWN: Cell = ("not known for new classes",)

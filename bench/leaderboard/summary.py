@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple

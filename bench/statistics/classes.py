@@ -58,7 +58,7 @@ def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 
 def class_difference(
     first: np.ndarray, second: np.ndarray, classes: np.ndarray, level: float = 0.95
 ) -> Interval:
-    """Difference of two models' mean accuracies on identical episodes, as if the C classes had been drawn too.
+    """Difference of two models' mean accuracies on identical episodes, as if their C classes were drawn too.
 
     Population: episodes of *new classes* from where these came from, answered by *these two trained models*.
     It says nothing about training again, nor about models trained on other base classes.  Method and

@@ -115,7 +115,9 @@ def test_presets_are_not_mixed(tmp_path):
     found = written(tmp_path, splits) + written(tmp_path, splits, preset="standard")
     text = render(found, tmp_path)
     assert [len(table) for table in with_columns(text, "rank", "tables")] == [2, 2]
-    assert "### Track `quick`, `conv4`, 2 tables" in text and "### Track `standard`, `conv4`, 2 tables" in text
+    assert (
+        "### Track `quick`, `conv4`, 2 tables" in text and "### Track `standard`, `conv4`, 2 tables" in text
+    )
 
 
 def test_one_table_is_no_aggregate(tmp_path):

@@ -43,6 +43,7 @@ def names(table) -> list[str]:
 def test_only_equal_budgets_are_ranked_together():
     found = [
         make_record(method="a"),
+        make_record(method="as many"),
         make_record(method="b", images=IMAGES + 3_800),
         make_record(method="c", images=IMAGES - 3_900),
         make_record(method="twice", images=2 * IMAGES),
@@ -52,9 +53,11 @@ def test_only_equal_budgets_are_ranked_together():
         make_record(method="wide", backbone="resnet12"),
     ]
     track, wide, variations = boards(render(found))
-    assert names(track) == ["a (quick)", "b (quick)"] and names(wide) == ["wide (quick)"]
+    assert names(track) == ["a (quick)", "as many (quick)", "b (quick)"]
+    assert names(wide) == ["wide (quick)"]
     assert names(variations) == [
-        "c (quick)", "file (quick, weights=12121212)", "old (quick)", "steps (quick, steps=9000)", "twice (quick)"
+        "c (quick)", "file (quick, weights=12121212)", "old (quick)", "steps (quick, steps=9000)",
+        "twice (quick)",
     ]  # fmt: skip
     assert "rank" in track[0] and "rank" not in variations[0]
     marks = dict(zip(column(variations, "method"), column(variations, "marks"), strict=True))

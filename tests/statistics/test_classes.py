@@ -93,9 +93,8 @@ def test_difference_by_hand():
     variance = 6 / 7 * max(0, squares - noise) + (first - second).var(ddof=1) / 90
     half = stats.t.ppf(0.975, 6) * np.sqrt(variance)
     found = class_difference(first, second, classes)
-    assert found == pytest.approx(
-        (first.mean() - second.mean(), first.mean() - second.mean() - half, first.mean() - second.mean() + half, 7)
-    )  # fmt: skip
+    value = first.mean() - second.mean()
+    assert found == pytest.approx((value, value - half, value + half, 7))
 
 
 def test_what_both_models_find_hard_drops_out():
