@@ -185,5 +185,8 @@ def _of_method(name: str, table: Table) -> list[Record]:
         values = sorted({getattr(record, key) for record in ours})
         if len(values) > 1:
             choices.append(f"--{key} {' or '.join(values)}")
+    names = sorted({name_of(record) for record in ours})
+    if len(names) > 1 and not any(choice.startswith("--preset") for choice in choices):
+        choices.append(f"the name of a row, such as '{names[0]}'")
     choices.append("run ids instead: " + ", ".join(record.run_id for record in ours))
     raise UserError("compare", name, f"has several configurations; choose with {', '.join(choices)}")

@@ -14,7 +14,7 @@ from bench.leaderboard.generalized import MEASURES, joins_of
 from bench.leaderboard.markdown import printable
 from bench.leaderboard.others import HEADINGS as PUBLISHED_HEADINGS
 from bench.leaderboard.others import percent
-from bench.leaderboard.overview import best_name
+from bench.leaderboard.overview import NOT_SEPARABLE, TIED, best_name, names
 from bench.leaderboard.rows import SETTINGS
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.summary import best, newest
@@ -24,6 +24,7 @@ from bench.tracks import cost, images_seen
 
 TEXT_COLUMNS = (
     "method",
+    "best",
     "highest",
     "track",
     "pretraining",
@@ -38,7 +39,7 @@ TEXT_COLUMNS = (
 )
 """Headings of columns that are not numbers, besides the wide ones."""
 
-WIDE = ("best", "marks", "command", "source", "tied with it")
+WIDE = ("marks", "command", "source", TIED, NOT_SEPARABLE)
 """Headings of columns whose text may be broken."""
 
 
@@ -136,7 +137,8 @@ def best_lines(tables: Sequence[Table]) -> list[Line]:
             "setting": text(one.heading),
             "highest": of_cell(name(one.row)),
             "accuracy": of_cell(number(interval, 2), interval.value),
-            "tied with it": text(", ".join("".join(name(row)) for row in one.tied)),
+            TIED: of_cell(names(one.tied)),
+            NOT_SEPARABLE: of_cell(names(one.not_separable or [])),
             "among": Value(str(one.among), str(one.among)),
         }
         lines.append(Line(first.dataset, first.split, values))

@@ -11,21 +11,22 @@ from bench.leaderboard.rows import SETTINGS, Row
 from bench.leaderboard.summary import AGGREGATED, Aggregate, Best, MeanRank, aggregates, best, newest
 from bench.leaderboard.tables import Table
 
-MOST_NAMES = 4
+MOST_NAMES = 3
+TIED, NOT_SEPARABLE = "tied, new episodes", "not separable, new classes"
 
 BEST = """\
-*best*: the method whose lead over every other row of its track also holds for new classes: the 95% interval
-of the difference over classes excludes 0. Otherwise the methods that new classes do not separate from the
-highest are named. *highest*: the highest accuracy on these classes; *tied with it*: rows that none is
-significantly better than for new episodes of these classes. Rows with external data, transductive and
-untrained ones are not among them, nor are variations. *rows*: how many were compared on the same episodes."""
+*highest*: the highest accuracy on these classes. *tied, new episodes*: the rows that none is significantly
+better than for other episodes of these classes. *not separable, new classes*: the rows whose difference to
+the highest may be 0 for other classes: its 95% interval over classes holds 0. *best*: the highest, if that
+separates it from every other row of its track; not known where every episode holds every class. Variations
+and rows with external data, transductive and untrained ones are not among them. *rows*: how many were
+compared on the same episodes."""
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets what the
 tests over episodes leave open; *new classes*: what the intervals over classes leave open, in both settings.
 Overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked."""
 NONE_COMPARED = "No two rows of a track answered the same episodes."
 TOO_FEW = "None yet: it takes two methods of one track that both have a row in the same two tables."
-UNKNOWN: Cell = ("not known for new classes",)
 
 
 def overview(tables: Sequence[Table]) -> list[Block]:
@@ -45,18 +46,16 @@ def overview(tables: Sequence[Table]) -> list[Block]:
 
 
 def best_name(one: Best) -> Cell:
-    """The one that is best for new classes too, or why there is none."""
+    """The one whose lead holds for new classes too, or that there is none."""
     if one.not_separable is None:
-        return UNKNOWN
-    if one.not_separable:
-        return ("not separable for new classes: ", *_names([one.row, *one.not_separable]))
-    return name(one.row)
+        return ("not known",)
+    return ("none",) if one.not_separable else name(one.row)
 
 
 def _best(found: Sequence[Best], tables: Sequence[Table]) -> Grid:
     digits = 2
     return Grid(
-        ("data set", "split", "track", "setting", "best", "highest", "accuracy", "tied with it", "rows"),
+        ("data set", "split", "track", "setting", "best", "highest", "accuracy", TIED, NOT_SEPARABLE, "rows"),
         [
             (
                 (Code(one.table.first.dataset),),
@@ -66,7 +65,8 @@ def _best(found: Sequence[Best], tables: Sequence[Table]) -> Grid:
                 best_name(one),
                 name(one.row),
                 number(one.row.intervals[f"fewshot/{SETTINGS[one.heading]}"], digits),
-                _names(one.tied),
+                names(one.tied),
+                names(one.not_separable or []),
                 (str(one.among),),
             )
             for one in found
@@ -115,7 +115,8 @@ def _range(ranks: Sequence[MeanRank]) -> Cell:
     return (f"({first:.1f}–{last:.1f})",)
 
 
-def _names(rows: Sequence[Row]) -> Cell:
+def names(rows: Sequence[Row]) -> Cell:
+    """Of several rows: the first few, and how many more."""
     if not rows:
         return NOTHING
     more = len(rows) - MOST_NAMES

@@ -118,7 +118,7 @@ def test_of_two_lists_of_episodes_those_that_most_rows_answered_are_ranked(tmp_p
     assert ranks(found, tmp_path) == {"a": "–", "b": "–", "c": "1", "d": "2", "e": "3"}
     # No row is tied with one that it was not compared with: of a and c none is ranked.
     assert ranks([found[0], found[2]], tmp_path) == {"a": "–", "c": "–"}
-    [best] = with_columns(render(found, tmp_path), "tied with it")
+    [best] = with_columns(render(found, tmp_path), "tied, new episodes")
     assert [(plain(row["highest"]), row["rows"]) for row in best] == [("c (quick)", "3")]
     assert "No two rows of a track answered the same episodes." in render([found[0], found[2]], tmp_path)
 
@@ -146,7 +146,7 @@ def test_an_untrained_embedding_has_no_rank(tmp_path, trained_before):
     else:
         assert shown[2:] == [("random (quick, no training)", "–")]
         assert column(track, "marks") == ["–", "–", "untrained"]
-        [best] = with_columns(render(found, tmp_path), "tied with it")
+        [best] = with_columns(render(found, tmp_path), "tied, new episodes")
         assert plain(best[0]["highest"]) == "good (quick)"
 
 

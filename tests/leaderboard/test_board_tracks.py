@@ -190,15 +190,15 @@ def answered(folder, method: str, ease: np.ndarray, **changes):
 def test_the_best_is_named_only_where_new_classes_would_agree(tmp_path):
     low, high = answered(tmp_path, "low", EASE), answered(tmp_path, "mostly", EASE + GAIN)
     text = render([low, high], tmp_path)
-    [best] = with_columns(text, "tied with it")[0]
-    assert plain(best["highest"]) == "mostly (quick)" and best["tied with it"] == "–"
-    assert plain(best["best"]) == "not separable for new classes: mostly (quick), low (quick)"
+    [best] = with_columns(text, "tied, new episodes")[0]
+    assert plain(best["highest"]) == "mostly (quick)" and best["tied, new episodes"] == "–"
+    assert best["best"] == "none" and plain(best["not separable, new classes"]) == "low (quick)"
     [track] = boards(text)
     assert column(track, "rank") == ["1", "2"] and column(track, "rank, new classes") == ["1–2", "1–2"]
     # A method that is as much better on every class is better on new ones too.
     always = answered(tmp_path, "always", EASE + 0.3)
     text = render([low, high, always], tmp_path)
-    [best] = with_columns(text, "tied with it")[0]
+    [best] = with_columns(text, "tied, new episodes")[0]
     assert plain(best["best"]) == plain(best["highest"]) == "always (quick)"
     [track] = boards(text)
     assert column(track, "rank, new classes") == ["1", "2–3", "2–3"]
@@ -209,7 +209,7 @@ def test_without_class_sizes_nothing_is_said_of_new_classes(tmp_path):
         answered(tmp_path, method, ease, pools={}) for method, ease in (("low", EASE), ("best", EASE + 0.3))
     ]
     text = render(found, tmp_path)
-    [best] = with_columns(text, "tied with it")[0]
-    assert (plain(best["best"]), plain(best["highest"])) == ("not known for new classes", "best (quick)")
+    [best] = with_columns(text, "tied, new episodes")[0]
+    assert (plain(best["best"]), plain(best["highest"])) == ("not known", "best (quick)")
     [track] = boards(text)
     assert column(track, "rank") == ["1", "2"] and "rank, new classes" not in track[0]
