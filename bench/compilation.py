@@ -18,9 +18,8 @@ import torch
 from platformdirs import user_cache_dir
 
 from bench.evaluation.embedding import autocast
-from bench.training import images_per_batch, training_images
 from methods.fused import fused_training, fusible
-from methods.method import AnchorTasks, Method, Stages
+from methods.method import AnchorTasks, Method
 
 # Compiling takes 50 (conv4) to 75 (resnet12-32) processor seconds the first time, about 10 from the cache.
 # On a processor without fast bfloat16, 0.5 seconds are saved per 1,000 images of 32 x 32 pixels.
@@ -46,8 +45,7 @@ def compile_training(
     try:
         _keep_cache()
         with _quiet():
-            for count in _forward_sizes(method):
-                _try(method, torch.zeros(count, 3, size, size), precision)
+            _try(method, torch.zeros(_forward_size(method), 3, size, size), precision)
     except Exception as error:  # whatever Dynamo, Inductor and the compiler stumble over
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         print(f"warning: trains without torch.compile, more slowly ({reason})", file=sys.stderr)
@@ -64,7 +62,7 @@ def pays(method: Method, size: int, device: torch.device) -> bool:
         device.type == "cpu"
         and method.fuses
         and os.environ.get("TORCH_COMPILE_DISABLE", "0") != "1"
-        and training_images(method) * size * size >= PAYS_FROM
+        and method.training_steps * method.batches().size * size * size >= PAYS_FROM
         and bool(fusible(method.backbone))
     )
 
@@ -83,12 +81,10 @@ def _keep_cache() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory())
 
 
-def _forward_sizes(method: Method) -> set[int]:
-    """Images of the forward passes of the training."""
+def _forward_size(method: Method) -> int:
+    """Images of a forward pass of the training."""
     spec = method.batches()
-    # What learns from episodes after a pretraining (reptile, mtl) runs the backbone in evaluation mode.
-    parts = [spec.first] if isinstance(spec, Stages) else [spec]
-    return {3 * part.triplets if isinstance(part, AnchorTasks) else images_per_batch(part) for part in parts}
+    return 3 * spec.triplets if isinstance(spec, AnchorTasks) else spec.size
 
 
 def _try(method: Method, images: torch.Tensor, precision: str) -> None:

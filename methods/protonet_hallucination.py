@@ -34,7 +34,7 @@ class ProtoNetHallucination(ProtoNet):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2600},
+        "quick": {"backbone": "conv4", "steps": 2731},
         "standard": {"backbone": "resnet12-32"},
         # the student project's generator and distance; its training length is unknown, so Snell et al. 2017's
         "paper": {
@@ -59,7 +59,8 @@ class ProtoNetHallucination(ProtoNet):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 3400  # training steps
+        steps: int = 3413  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         generated: int = 10  # M, generated features of each class
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training

@@ -38,6 +38,7 @@ LITERALS = {
     "extends_backbone": bool,
     "marked_when": dict,
     "presets": dict,
+    "starts": dict,
 }
 
 
@@ -65,6 +66,7 @@ class MethodInfo:
         parameters: hyperparameters by name.
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
+        starts: value of the hyperparameter `init` -> hyperparameters that change with it.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -83,6 +85,7 @@ class MethodInfo:
     marked_when: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problem: str = ""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.distances import Cosine, Euclidean, full_precision
-from methods.method import Balanced, BatchSpec, LabelledBatch, Method, TripletBatch, Triplets, class_means
+from methods.method import Balanced, LabelledBatch, Method, TripletBatch, Triplets, class_means
 from methods.optimizers import configure
 
 
@@ -57,6 +57,7 @@ class SiameseTriplet(Method):
         """Defaults; the presets change some."""
 
         steps: int = 4000  # training steps, one batch each
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         classes: int = 32  # P, classes in a batch
         images: int = 4  # K, images of each class in a batch
         distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared
@@ -83,7 +84,7 @@ class SiameseTriplet(Method):
 
             self.miner = TripletMarginMiner(self.margin, hp.mining, distance=_metric(hp.distance))
 
-    def batches(self) -> BatchSpec:
+    def batches(self) -> Balanced | Triplets:
         """Classes x images, or random triplets."""
         if self.hp.mining == "random":
             return Triplets(self.hp.triplets)
@@ -125,7 +126,12 @@ class SiameseTriplet(Method):
         """As the hyperparameters say; the original project's is Adam at a constant rate."""
         hp = self.hp
         return configure(
-            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
         )
 
     def embed(self, images: Tensor) -> Tensor:

@@ -222,12 +222,12 @@ def test_comma_lists():
 def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     """Nothing but the switches differs from the preset, so that the rows compare."""
     grid = build(ABLATION, {"preset": preset} if preset else {}, {})
-    switches = ("pretrain", "scale_shift", "hard_task_batch")
+    switches = ("init", "scale_shift", "hard_task_batch")
     assert [tuple(one.hyperparameters[name] for name in switches) for one in grid] == [
-        (False, False, False),
-        (True, False, False),
-        (True, True, False),
-        (True, True, True),
+        ("scratch", True, False),
+        ("pretrained", False, False),
+        ("pretrained", True, False),
+        ("pretrained", True, True),
     ]
     assert {(one.method, one.split, one.preset, one.backbone) for one in grid} == {
         ("mtl", "fc100", preset or "quick", backbone)

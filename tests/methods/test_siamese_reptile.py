@@ -17,7 +17,6 @@ from bench.batches import Normaliser, TrainingBatches
 from bench.episodes import ClassPool
 from bench.preparation import _check_batches
 from bench.progress import Progress
-from bench.training import images_per_batch
 from methods.backbones import build
 from methods.method import AnchorTasks, LabelledBatch, TaskBatch
 from methods.siamese_reptile import SiameseReptile
@@ -307,7 +306,7 @@ def test_tasks_come_again_with_the_seed_and_are_augmented(plain, tiny, tiny_spli
     normalise = Normaliser(tiny.images, tiny_split.train)
     (made,) = islice(TrainingBatches(tiny, tiny_split, spec, normalise, 5, CPU), 1)
     assert all(part.dtype == torch.float32 and part.shape == (2, 2, 3, 3, 16, 16) for part in made)
-    assert images_per_batch(spec) == 36 == sum(part.numel() for part in made) // (3 * 16 * 16)
+    assert spec.size == 36 == sum(part.numel() for part in made) // (3 * 16 * 16)
     assert not torch.equal(made.anchors, normalise(once[0].anchors.flatten(0, 2)).unflatten(0, (2, 2, 3)))
 
 
