@@ -22,7 +22,8 @@ PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
     "quick": "conv4; median 7 minutes (5 to 18) at 1 thread of an AMD EPYC",
     "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) at 1 thread of an AMD EPYC; the default",
-    "paper": "the source's own backbone and hyperparameters; for a GPU",
+    "paper": "the paper's own backbone and hyperparameters; for a GPU",
+    "original": "those of the student project that the method is from, where the paper has others; for a GPU",
 }
 BRIEF = "smoke"
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")

@@ -21,6 +21,7 @@ from bench.locks import alone
 from bench.preparation import Options, Prepared
 from bench.progress import Progress
 from bench.record import MODEL_FILE, Pretraining, Training
+from methods.base_classifier import BaseClassifier
 
 if TYPE_CHECKING:
     from bench.training import Trained
@@ -74,7 +75,8 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
 
 def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretraining:
     """Load the classifier that runs start from into the stage's method, or train it now."""
-    folder = options.runs / stage.run_id
+    folder, classifier = options.runs / stage.run_id, stage.method
+    assert isinstance(classifier, BaseClassifier)
 
     def train() -> None:
         pl.seed_everything(stage.config.seed, verbose=False)
@@ -83,7 +85,7 @@ def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretrain
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     with alone(stage.run_id, options.results, options.runs):
-        return pretraining.obtain(stage.method, folder, stage.identity.sha256, train)
+        return pretraining.obtain(classifier, folder, stage.identity.sha256, train)
 
 
 def _cost(trained: Trained) -> Training:

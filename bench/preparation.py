@@ -180,8 +180,9 @@ def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
     classifier = _built(BaseClassifier, wanted, run.config.method, backbone, len(split.base), offline)
     classifier.to(memory_format=torch.channels_last)
     identity = identify(config, pretraining.INFO, data, split, run.weights_sha256)
-    nothing: dict[str, list] = {"settings": [], "measured": [], "left_out": []}
-    return replace(run, config=config, identity=identity, method=classifier, **nothing)
+    return replace(
+        run, config=config, identity=identity, method=classifier, settings=[], measured=[], left_out=[]
+    )
 
 
 def split_of(config: RunConfig, data: ImageSet) -> Split:

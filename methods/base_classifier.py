@@ -73,16 +73,17 @@ def prepare_backbone(backbone: nn.Module, pretrained: bool, small_stem: bool) ->
     Raises:
         ValueError: it is no model of timm, or its weights cannot be had; the message says what to do.
     """
-    timm = isinstance(backbone, TimmBackbone)
-    if pretrained and not timm:
-        raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
-    if pretrained and timm and not backbone.loaded:
+    if not isinstance(backbone, TimmBackbone):
+        if pretrained:
+            raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
+        if small_stem:
+            raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
+        return
+    if pretrained and not backbone.loaded:
         try:
             backbone.load_pretrained()
         except ValueError as error:
             ways = "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
             raise ValueError(f"{error}; {ways}") from None
     if small_stem:
-        if not timm:
-            raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
         backbone.shrink_stem()

@@ -88,15 +88,8 @@ def configure_classifier(parameters: Iterable[nn.Parameter], hp: Pretraining) ->
     SimpleShot's and RFS's learning rates fall to a tenth at epochs 45 and 66, and 45, 60 and 75, of 90; MTL's
     to a fifth every 30 epochs.
     """
-    if hp.schedule not in DROPS:
-        return configure(
-            parameters,
-            hp.steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,  # type: ignore[arg-type]
-        )
+    if hp.schedule == "one_cycle" or hp.schedule == "constant":
+        return configure(parameters, hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay)
     made = configure(parameters, hp.steps, hp.optimizer, "constant", hp.learning_rate, hp.weight_decay)
     factor, shares = DROPS[hp.schedule]
     scheduler = MultiStepLR(made["optimizer"], [round(hp.steps * share) for share in shares], gamma=factor)

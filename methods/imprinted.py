@@ -63,9 +63,10 @@ class Imprinted(Method):
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "finetune_steps": 2},
         "quick": {"backbone": "conv4", "steps": 3200},
         "standard": {"backbone": "resnet12-32"},
-        # The original project: 15 epochs of 40 classes x 400 images; finetuned for 2, new images weighing
-        # 1,600 times as much as base images, of which there are 40 times as many.
-        "paper": {
+        # A student project: 15 epochs of 40 classes x 400 images; finetuned for 2, new images weighing 1,600
+        # times as much as base images, of which there are 40 times as many. It begins with weights from
+        # ImageNet, at 224 pixels: `--weights`.
+        "original": {
             "backbone": "timm:resnet18",
             "steps": 12000,
             "images": 20,
@@ -74,7 +75,8 @@ class Imprinted(Method):
             "weight_decay": 0.0,
             "finetune_steps": 1640,
             "finetune_images": 20,
-            "finetune_share": 0.975,
+            "finetune_rate": 1e-3,
+            "finetune_share": 0.976,
         },
     }
 

@@ -36,7 +36,7 @@ class SiameseReptile(Method):
     It costs one forward and backward pass for each of tasks x inner steps x 3 x triplets images in a
     step, and a copy of the backbone a task. As many images teach it less than they teach siamese_triplet,
     since a batch pulls together the images of one class only. Evaluation embeds each image once. Preset
-    `paper` takes 115 million images.
+    `original` takes 115 million images.
     """
 
     family = "meta-learning"
@@ -46,7 +46,7 @@ class SiameseReptile(Method):
         "smoke": {"backbone": "conv4", "steps": 12, "tasks": 2, "inner_steps": 2},
         "quick": {"backbone": "conv4", "steps": 1422},
         "standard": {"backbone": "resnet12-32"},
-        "paper": {
+        "original": {
             "backbone": "resnet56",
             "steps": 10000,
             "tasks": 1,

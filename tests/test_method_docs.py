@@ -128,7 +128,7 @@ def test_results_are_the_method_s_own_records():
 def test_the_index_leads_to_every_page():
     made = method_docs.render([info(), info(transductive=True)], [])["index.md"]
     (heads, first, second) = tables(made)[0]
-    assert heads == ["method", "what it is", "family", "trains on", "marks", "paper"]
+    assert heads == ["method", "what it is", "family", "trains on", "starts from", "marks", "paper"]
     assert first == ["mine", "Mine: a method.", "none | other", "pairs", "–", "Me & <you>, 2025"]
     assert second[4] == "transductive"
     assert '<a href="mine.md"><code>mine</code></a>' in as_html(made)

@@ -24,7 +24,7 @@ from methods.siamese_triplet import SiameseTriplet
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-PAPER = {name: value for name, value in SiameseReptile.presets["paper"].items() if name != "backbone"}
+PAPER = {name: value for name, value in SiameseReptile.presets["original"].items() if name != "backbone"}
 
 
 def siamese(backbone: nn.Module | None = None, **changes) -> SiameseReptile:
@@ -249,7 +249,7 @@ def test_answers_are_siamese_triplet_s(distance):
 def test_the_source_s_numbers():
     method = siamese(**PAPER)
     assert method.batches() == AnchorTasks(tasks=1, batches=30, triplets=128)
-    assert SiameseReptile.presets["paper"]["backbone"] == "resnet56"
+    assert SiameseReptile.presets["original"]["backbone"] == "resnet56"
     assert (method.hp.steps, method.hp.learning_rate, method.margin) == (10_000, 1e-3, 0.3)
     assert {method.meta_step(step) for step in (0, 5000, 9999)} == {0.01}
     falling = siamese(steps=10, meta_step=0.5)
