@@ -321,6 +321,8 @@ class Record(_Part):
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")
+        if self.kept_step is not None and self.kept_step > self.timings.steps:
+            raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
         if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
             raise ValueError("failure: such a run has no metrics, no classes and no episode file")
         if (self.episode_file is None) != (self.episode_file_sha256 is None):
