@@ -97,6 +97,7 @@ class MTL(Method):
             hard=math.ceil(hp.hard_tasks / hp.episodes),
             seed=int(torch.randint(2**31, ())),
         )
+        self.train()
 
     def scales_and_shifts(self) -> list[nn.Parameter]:
         """The parameters that are added to the backbone."""

@@ -132,12 +132,12 @@ def test_a_run_that_comes_twice_is_run_once(file):
         seed: [0, 0]
         runs:
           - {}
-          - {hyperparameters: {steps: 2600}}
+          - {hyperparameters: {steps: 2731}}
           - {backbone: conv4}
-          - {hyperparameters: {steps: 2601}}
+          - {hyperparameters: {steps: 2732}}
         """
     )
-    assert [one.hyperparameters["steps"] for one in build(path, {}, {})] == [2600, 2601]
+    assert [one.hyperparameters["steps"] for one in build(path, {}, {})] == [2731, 2732]
     assert len(build(path, {"steps": 9}, {})) == 1
 
 

@@ -107,7 +107,7 @@ def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
 
 def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_from(workspace):
     first, _ = record_of("--method", "nearest_centroid")
-    for path in Path("results").glob("*.*"):
+    for path in Path("results").glob("*_*.*"):
         path.unlink()
     taken, done = threading.Event(), threading.Event()
 
