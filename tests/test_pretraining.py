@@ -126,8 +126,8 @@ def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_fro
     assert answer.code == 0, answer.err
     assert f"{first.pretraining.run_id} is running in another process; left for later" in answer.err
     assert [Path(line).name.partition("_folder")[0] for line in answer.out.splitlines()[-2:]] == [
-        "siamese_triplet",
-        "nearest_centroid",
+        "siamese-triplet",
+        "nearest-centroid",
     ]
 
 
