@@ -135,12 +135,13 @@ def compare(
     siamese_triplet --split 90-10`.
     """
     from bench import compare as comparing
+    from bench import verdicts
     from bench.configurations import Table
 
     table = Table(results, dataset, split, preset)
     found = comparing.compare(sides, table, setting)
     with warned_of(table.problems):
-        print(json.dumps(comparing.as_json(found), indent=1) if as_json else comparing.as_text(found))
+        print(json.dumps(verdicts.as_json(found), indent=1) if as_json else verdicts.as_text(found))
 
 
 @app.command()

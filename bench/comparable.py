@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.configurations import split_digest
 from bench.records import Record
 
 
@@ -25,6 +26,9 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
     if first.fingerprint != second.fingerprint:
         fingerprints = f"{first.fingerprint[:12]} and {second.fingerprint[:12]}"
         return f"their images differ: {first.dataset} and {second.dataset}, fingerprints {fingerprints}"
+    digests = split_digest(first), split_digest(second)
+    if None not in digests and digests[0] != digests[1]:
+        return f"the classes or images of their splits differ, {first.split} and {second.split}"
     one, two = first.episodes[setting], second.episodes[setting]
     if one.sha256 == two.sha256:
         return None

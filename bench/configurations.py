@@ -13,6 +13,9 @@ from bench.errors import UserError, one_of
 from bench.records import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
+START = "init"
+STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
+"""Value of the hyperparameter `START` -> how a row's name says it."""
 
 
 def configuration(record: Record) -> str:
@@ -25,6 +28,7 @@ def configuration(record: Record) -> str:
             record.dataset.partition(":")[0],
             record.fingerprint,
             record.split,
+            split_digest(record),
             record.method,
             record.preset,
             {key: value for key, value in record.hyperparameters.items() if key != "seed"},
@@ -56,20 +60,38 @@ def overrides(record: Record) -> dict[str, Any]:
     return {key: value for key, value in sorted(changed.items()) if key != "seed"}
 
 
-def name_of(record: Record) -> str:
-    """What a record's row is called everywhere: ``siamese_triplet (quick, steps=300)``.
+def changes(record: Record) -> dict[str, Any]:
+    """`overrides` but for where training starts: both starts of a method are methods of their own."""
+    return {key: value for key, value in overrides(record).items() if key != START or not start(record)}
 
-    It says the method, the preset, and what was changed from that, but for the seed.
+
+def start(record: Record) -> str:
+    """Where training started, of a method that leaves the choice; empty for others."""
+    value = record.hyperparameters.get(START)
+    return STARTS.get(value, "") if isinstance(value, str) else ""
+
+
+def name_of(record: Record) -> str:
+    """What a record's row is called everywhere: ``maml (quick, pretrained, steps=300)``.
+
+    It says the method, the preset, where training started if the method leaves the choice, and what else was
+    changed from the preset, but for the seed.
     """
+    starts = [start(record)] if start(record) else []
     weights = [f"weights={record.weights[:8]}"] if record.weights else []
-    training = [] if record.trained else ["no training"]
-    words = [record.preset, *as_set(overrides(record)), *weights, *training]
+    training = [] if record.trained or record.pretraining else ["no training"]
+    words = [record.preset, *starts, *as_set(changes(record)), *weights, *training]
     return f"{record.method} ({', '.join(words)})"
 
 
 def untrained(record: Record) -> bool:
-    """Whether its embedding is random: neither trained by the run nor pretrained on other images."""
-    return not (record.trained or record.weights or record.external_data)
+    """Whether its embedding is random: trained neither by the run nor before it."""
+    return not (record.trained or record.pretraining or record.weights or record.external_data)
+
+
+def split_digest(record: Record) -> str | None:
+    """SHA-256 of the split's classes and images; None in records from before it was kept."""
+    return record.sources.split if record.sources else None
 
 
 def as_set(values: Mapping[str, Any]) -> list[str]:
@@ -128,7 +150,7 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 
     Args:
         name: a run id, the path of a record, a comma list of these that differ only in the seed, or a
-            method of which the table holds one configuration.
+            method of which the table holds one configuration, or the name of a row (`name_of`).
         table: where to look.
 
     Raises:
@@ -151,7 +173,7 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 
 
 def _of_method(name: str, table: Table) -> list[Record]:
-    ours = [record for record in table.records if record.method == name and record.failure is None]
+    ours = [r for r in table.records if name in (r.method, name_of(r)) and r.failure is None]
     if not ours:
         methods = sorted({record.method for record in table.records})
         known = [*methods, *(record.run_id for record in table.records)]
@@ -163,5 +185,8 @@ def _of_method(name: str, table: Table) -> list[Record]:
         values = sorted({getattr(record, key) for record in ours})
         if len(values) > 1:
             choices.append(f"--{key} {' or '.join(values)}")
+    names = sorted({name_of(record) for record in ours})
+    if len(names) > 1 and not any(choice.startswith("--preset") for choice in choices):
+        choices.append(f"the name of a row, such as '{names[0]}'")
     choices.append("run ids instead: " + ", ".join(record.run_id for record in ours))
     raise UserError("compare", name, f"has several configurations; choose with {', '.join(choices)}")

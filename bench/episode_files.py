@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.episodes import ClassPool, Setting
+from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.errors import UserError
 from bench.pairs import draw_pairs
 from bench.record import Record
@@ -131,6 +131,47 @@ def pool_of(record: Record, part: str) -> ClassPool | None:
     """The classes and images that a part's episodes and pairs were drawn from; None if not recorded."""
     counts = list(record.pools.get(part, {}).values())
     return ClassPool(np.repeat(np.arange(len(counts)), counts)) if counts else None
+
+
+def drawn_again(record: Record, name: str) -> EpisodeList | None:
+    """The episodes of a setting; None if the class sizes are not recorded, or give other episodes."""
+    return _draw(*_identity(record, name))
+
+
+def episode_classes(record: Record, name: str) -> np.ndarray | None:
+    """The classes of each episode of a setting, int ``[T, way]``.
+
+    Returns:
+        None if every episode holds all novel classes, or where `drawn_again` gives None.
+    """
+    all_there = record.episodes[name].way >= len(record.pools.get("novel", {}))
+    return None if all_there else _classes(*_identity(record, name))
+
+
+def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
+    """`episode_classes` of the longest of several lists of episodes that begin alike."""
+    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
+    return episode_classes(longest, name)
+
+
+def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
+    info, setting = record.episodes[name], setting_of(record, name)
+    sizes = tuple(record.pools.get("novel", {}).values())
+    return sizes, episode_key(record.fingerprint, record.split, setting, info.seed), setting, info.sha256
+
+
+@functools.lru_cache(maxsize=64)
+def _classes(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> np.ndarray | None:
+    found = _draw(sizes, key, setting, sha256)
+    return None if found is None else found.classes
+
+
+def _draw(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> EpisodeList | None:
+    try:
+        found = draw(ClassPool(np.repeat(np.arange(len(sizes)), sizes)), key, setting)
+    except ValueError:  # such classes have no such episodes
+        return None
+    return found if found.sha256() == sha256 else None
 
 
 def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import method_info
-from bench.configurations import as_set, overrides, value_as_set
+from bench.configurations import as_set, overrides, untrained, value_as_set
 from bench.errors import UserError
 from bench.files import write_files
-from bench.leaderboard import HIDDEN_PRESET, code, duration
+from bench.leaderboard import HIDDEN_PRESET, code
+from bench.leaderboard.cells import TIME, images, training_time
 from bench.leaderboard.rows import columns, rightly_named
 from bench.records import Record, read_all
 from bench.show import choices, marks, percent, settings_of, starts_from
@@ -177,18 +178,19 @@ def _results(records: Sequence[Record]) -> list[str]:
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
             **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
-            "training time": _training(record),
+            "images": "".join(images([record])),
+            TIME: _training(record),
         }
         for record in shown
     ]
-    note = "Percent with 95% intervals, one row a run. What the columns mean is said on the leaderboard."
+    note = "Percent with 95% intervals, one row per run. The leaderboard says what the columns mean."
     return [note, _table(rows)]
 
 
 def _training(record: Record) -> str:
     if record.failure is not None:
         return "failed"
-    return duration(record.timings.train_s) if record.trained else "untrained"
+    return "untrained" if untrained(record) else "".join(training_time([record]))
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -47,23 +47,15 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.episode_files import pool_of
-    from bench.episodes import Setting, draw, episode_key
+    from bench.episode_files import drawn_again
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
-    pool = pool_of(record, "novel")
-    if pool is None:
-        return
     for name, accuracies in read_episodes(record, directory, record.episodes).items():
         info = record.episodes[name]
-        if info.query == 0 or info.way >= len(pool.classes):  # every episode holds all classes
+        if info.query == 0 or info.way >= len(record.pools.get("novel", {})):  # it holds all classes
             continue
-        setting = Setting(info.way, info.shot, info.query, info.count)
-        try:
-            drawn = draw(pool, episode_key(record.fingerprint, record.split, setting, info.seed), setting)
-        except ValueError:
-            continue
-        if drawn.sha256() != info.sha256:
+        drawn = drawn_again(record, name)
+        if drawn is None:
             continue
         parts = (part.reshape(info.count, -1) for part in (drawn.support, drawn.query))
         images = np.concatenate(list(parts), axis=1)

@@ -20,12 +20,15 @@ from bench.report_tables import (
     best_lines,
     escape,
     generalized_lines,
+    network_lines,
     published_lines,
     result_lines,
     run_lines,
     table,
 )
 
+BEST = "Best: its lead over every other row of the track also holds for new classes. Tied: over new episodes."
+RESULTS = "Percent ± half of the 95% interval. Ranks are within a track; variations have none."
 ASIDE = "As their sources report them, with other episodes and budgets; never ranked among ours."
 
 
@@ -41,7 +44,7 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     check_writable(output.parent, "--output")
     records, problems = read_all(options.results)
     found = sections(records, options.results)
-    said = hidden(records, [section.table for section in found])
+    said = hidden(records, [table for section in found for table in section.tables])
     text = render(found, collect(found, options), progress, said)
     write_files({output: text.encode()}, "--output")
     return problems
@@ -55,10 +58,10 @@ def render(
     template, style, script = (
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
-    tables = [section.table for section in found]
+    tables = [table for section in found for table in section.tables]
     parts = {
-        "best": ("The best of each table", "Tied: none is significantly better.", best_lines(tables)),
-        "results": ("Results", "Percent ± half of the 95% interval.", result_lines(tables)),
+        "best": ("The best of each track", BEST, best_lines(tables)),
+        "results": ("Results", f"{RESULTS}{network_lines(tables)}", result_lines(tables)),
         "generalized": (
             "Base and novel classes told apart at once",
             "Novel classes join the base classes, from a few support images each.",

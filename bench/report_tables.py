@@ -9,21 +9,37 @@ from typing import NamedTuple
 from bench.configurations import name_of
 from bench.figures.rows import Section
 from bench.leaderboard.blocks import NOTHING, Cell, Code
-from bench.leaderboard.cells import cells, name, number
+from bench.leaderboard.cells import NEW_CLASSES, TIME, cells, name, network_notes, number, track_name
 from bench.leaderboard.generalized import MEASURES, joins_of
 from bench.leaderboard.markdown import printable
 from bench.leaderboard.others import HEADINGS as PUBLISHED_HEADINGS
 from bench.leaderboard.others import percent
+from bench.leaderboard.overview import NOT_SEPARABLE, TIED, best_name, names
 from bench.leaderboard.rows import SETTINGS
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.summary import best, newest
 from bench.leaderboard.tables import Table
 from bench.published import published
+from bench.tracks import cost, images_seen
 
-TEXT_COLUMNS = ("method", "best", "backbone", "data set", "split", "setting", "run", "date", "device")
+TEXT_COLUMNS = (
+    "method",
+    "best",
+    "highest",
+    "track",
+    "pretraining",
+    "kept step",
+    "backbone",
+    "data set",
+    "split",
+    "setting",
+    "run",
+    "date",
+    "device",
+)
 """Headings of columns that are not numbers, besides the wide ones."""
 
-WIDE = ("marks", "command", "source", "tied with it")
+WIDE = ("marks", "command", "source", TIED, NOT_SEPARABLE)
 """Headings of columns whose text may be broken."""
 
 
@@ -109,17 +125,20 @@ def _row(line: Line, headings: Sequence[str]) -> str:
 
 
 def best_lines(tables: Sequence[Table]) -> list[Line]:
-    """The best row of each table and setting, and those tied with it."""
+    """The best row of each track and setting, and those that are not separable from it."""
     lines = []
     for one in best(newest(tables)):
         first = one.table.first
         interval = one.row.intervals[f"fewshot/{SETTINGS[one.heading]}"]
         values = {
-            "best": of_cell(name(one.row)),
+            "best": of_cell(best_name(one)),
             **_where(first.dataset, first.split),
+            "track": of_cell(track_name(one.table.track)),
             "setting": text(one.heading),
+            "highest": of_cell(name(one.row)),
             "accuracy": of_cell(number(interval, 2), interval.value),
-            "tied with it": text(", ".join("".join(name(row)) for row in one.tied)),
+            TIED: of_cell(names(one.tied)),
+            NOT_SEPARABLE: of_cell(names(one.not_separable or [])),
             "among": Value(str(one.among), str(one.among)),
         }
         lines.append(Line(first.dataset, first.split, values))
@@ -137,13 +156,27 @@ def result_lines(tables: Sequence[Table]) -> list[Line]:
         for row in one.rows:
             first = row.first
             found = cells(row, one)
-            values = {"method": of_cell(found["method"]), **_where(first.dataset, first.split)}
+            values = {
+                "method": of_cell(found["method"]),
+                **_where(first.dataset, first.split),
+                "track": of_cell(track_name(one.track)),
+            }
             if len({table.first.protocol_version for table in tables}) > 1:
                 values["protocol"] = Value(str(first.protocol_version), str(first.protocol_version))
             orders = _orders(row, one)
             values |= {h: of_cell(cell, orders.get(h)) for h, cell in found.items() if h != "method"}
             lines.append(Line(first.dataset, first.split, values))
     return lines
+
+
+def network_lines(tables: Sequence[Table]) -> str:
+    """Which rows answer with the same network, as HTML."""
+    notes = [
+        f"{escape(f'{one.first.dataset} {one.first.split}')}, {show(track_name(one.track))}, {show(note)}"
+        for one in tables
+        for note in network_notes(one)
+    ]
+    return "".join(f"<br>{note}" for note in notes)
 
 
 def _orders(row: BoardRow, table: Table) -> dict[str, float]:
@@ -155,9 +188,11 @@ def _orders(row: BoardRow, table: Table) -> dict[str, float]:
     }
     if rank := row.ranks.get(table.ranked_by):
         orders["rank"] = rank.first
-    times = [record.timings.train_s for record in row.records if record.trained]
-    if times:
-        orders["training time"] = sum(times) / len(times)
+    if new_classes := row.new_class_ranks.get(table.ranked_by):
+        orders[NEW_CLASSES] = new_classes.first
+    if spent := cost(row.records):
+        orders[TIME] = spent.seconds
+    orders["images"] = images_seen(row.first) or 0
     return orders | {"seeds": len(row.records), "parameters": row.first.parameters}
 
 

@@ -17,13 +17,14 @@ from bench.leaderboard import duration
 from bench.reach import reaches
 from bench.records import Record, find
 from bench.show import Row, class_rows, metric_rows, percent, plain_table
+from bench.tracks import cost, images_seen, kept, pretraining_share
 
 if TYPE_CHECKING:
     from bench.statistics import Interval
 
 WIDTH = 90
 MOST_NAMES = 5
-REACHES = "The same numbers, if more had been otherwise than the episodes or pairs; no ± holds training again"
+REACHES = "The same numbers for other populations than other episodes or pairs; no ± includes retraining"
 GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
@@ -113,7 +114,7 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
     marks = {
         "external data": record.external_data,
         "transductive": record.transductive,
-        "no training": not record.trained,
+        "no training": not (record.trained or record.pretraining),
         f"weights {record.weights}": record.weights is not None,
     }
     if any(marks.values()):
@@ -133,6 +134,7 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
     if times.train_images_per_s:
         rates.append(f"{times.train_images_per_s:,.0f} images/s")
     yield "training", f"{duration(times.train_s)} ({', '.join(rates)})" if record.trained else "none"
+    yield from _budget(record)
     yield "evaluation", duration(times.evaluate_s)
     yield "in all", duration(times.total_s)
     if times.peak_memory_mib:
@@ -143,6 +145,19 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
         yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
     for name, value in record.thresholds.items():
         yield "threshold", one_line(f"{name}: {value:.4f}, from validation pairs")
+
+
+def _budget(record: Record) -> Iterator[tuple[str, str]]:
+    before, seen, share = record.pretraining, images_seen(record), pretraining_share(record)
+    if before:
+        steps = f"step {before.kept_step:,} of {before.steps:,} kept"
+        yield "pretraining", one_line(f"{before.run_id}: {duration(before.seconds)}, {steps}")
+    if seen is not None and share is not None:
+        yield "images seen", f"{seen:,}, {100 * share:.0f}% of them in pretraining"
+    if kept([record]):
+        yield "kept step", kept([record])
+    if (spent := cost([record])) and spent.on_processor:
+        yield "processor time", f"{duration(spent.seconds)}{', pretraining included' if before else ''}"
 
 
 def _reaches(record: Record, directory: Path) -> list[Row]:

@@ -71,6 +71,14 @@ ROWS = (
     Row(CLASSES, "closed interval", partial(simulations.new_classes, jackknife=False), valid=False),
     Row(CLASSES, "jackknife, 10 classes", partial(simulations.new_classes, classes=10)),
     Row(CLASSES, "jackknife, 20 classes", partial(simulations.new_classes, classes=20)),
+    Row(
+        CLASSES,
+        "paired interval over episodes",
+        partial(simulations.difference_on_new_classes, jackknife=False),
+        valid=False,
+    ),
+    Row(CLASSES, "difference, 10 classes", partial(simulations.difference_on_new_classes, classes=10)),
+    Row(CLASSES, "difference, 20 classes", partial(simulations.difference_on_new_classes, classes=20)),
     Row(CLASSES, "triplets: 10 classes", partial(simulations.triplets_of_new_classes, classes=10)),
     Row(CLASSES, "pairs: 10 classes", partial(simulations.pairs_of_new_classes, classes=10), parts=METRICS),
     Row(

@@ -30,7 +30,7 @@ def with_columns(markdown: str, *headings: str) -> list[list[dict[str, str]]]:
 
 def boards(markdown: str) -> list[list[dict[str, str]]]:
     """The tables of records."""
-    return with_columns(markdown, "rank", "seeds")
+    return with_columns(markdown, "seeds", "date")
 
 
 def column(table: list[dict[str, str]], heading: str) -> list[str]:

@@ -71,6 +71,8 @@ def record_fields(**changes: Any) -> dict[str, Any]:
         "per_class": {"whale": {"novel/pair_accuracy": metric(0.8)}},
         "constant_answer": {"novel/unbalanced_pair_accuracy": 0.9},
         "thresholds": {"pair": 0.31},
+        "images": 384_000,
+        "kept_step": 2_900,
         "episodes": {
             name: episode_info(*setting, sha256=f"{i}" * 64)
             for i, (name, setting) in enumerate(SETTINGS.items())

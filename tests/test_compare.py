@@ -13,6 +13,7 @@ from scipy import stats
 
 from bench import records
 from bench.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.statistics import class_difference
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +30,14 @@ def test_a_difference_between_two_trained_models():
     test = stats.ttest_rel(theirs / QUERIES, ours / QUERIES)
     low, high = test.confidence_interval(0.95)
     value = (ours.mean() - theirs.mean()) / QUERIES
-    sentence, basis = said("matching", "protonet")
+    sentence, basis, _ = said("matching", "protonet")
     assert sentence == (
         f"As trained here, protonet (quick) is better than matching (quick) by {100 * value:.1f} ± "
         f"{50 * (high - low):.1f} points on novel classes of 90-10 (p < 0.001)."
     )
     assert basis == (
-        "It rests on 40 identical episodes and 1 training seed each, and speaks of these trained models "
-        "only: training again may turn it round."
+        "New episodes of these classes: it rests on 40 identical episodes and 1 training seed each, and "
+        "applies to these trained models only: retraining may reverse it."
     )
     found = compared("matching", "protonet")
     assert (found["setting"], found["dataset"], found["split"], found["protocol_version"]) == (
@@ -60,7 +61,7 @@ def test_no_difference_shown_by_one_seed_each():
     write(ours, method="protonet"), write(theirs, method="matching")
     test = stats.ttest_rel(ours / QUERIES, theirs / QUERIES)
     assert test.pvalue > 0.05
-    sentence, _ = said("protonet", "matching")
+    sentence, *_ = said("protonet", "matching")
     low, high = test.confidence_interval(0.95)
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
@@ -70,7 +71,7 @@ def test_no_difference_shown_by_one_seed_each():
     )
     for method, seed in itertools.product(("protonet", "matching"), (1,)):
         write(answers(0.6, 5, noise=9), method=method, seed=seed)
-    sentence, basis = said("protonet", "matching")
+    sentence, basis, _ = said("protonet", "matching")
     assert "at least 1 more seed of each would be needed to tell" in sentence
     assert "2 training seeds each" in basis
 
@@ -93,15 +94,15 @@ def test_no_difference_shown_over_training_and_how_many_seeds_would_show_a_point
     ours, theirs = np.array([40, 42, 44]), np.array([41, 43, 45])
     write_seeds("protonet", ours.tolist()), write_seeds("matching", theirs.tolist())
     half, p, needed = expected_of_seeds(ours / QUERIES, theirs / QUERIES)
-    sentence, basis = said("protonet", "matching")
+    sentence, basis, _ = said("protonet", "matching")
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         f"(-1.3 ± {100 * half:.1f} points, p = {p:.3f}); "
         f"{needed - 3} more seeds of each would be needed to show 1 point."
     )
     assert basis == (
-        "It rests on 40 identical episodes and 3 training seeds each, and speaks of training again with "
-        "other seeds."
+        "New episodes of these classes: it rests on 40 identical episodes and 3 training seeds each, and "
+        "applies to retraining with other seeds."
     )
     (one,) = compared("protonet", "matching")["comparisons"]
     assert one["more_seeds_needed"] == needed - 3 and one["over_training"] is True
@@ -111,7 +112,7 @@ def test_a_difference_over_training():
     ours, theirs = np.array([40, 41, 42]), np.array([51, 52, 53])
     write_seeds("protonet", ours.tolist()), write_seeds("matching", theirs.tolist())
     half, p, _ = expected_of_seeds(ours / QUERIES, theirs / QUERIES)
-    sentence, _ = said("protonet", "matching")
+    sentence, *_ = said("protonet", "matching")
     assert sentence == (
         f"matching (quick) is better than protonet (quick) by {100 * 11 / 75:.1f} ± {100 * half:.1f} points "
         f"on novel classes of 90-10 (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
@@ -120,7 +121,7 @@ def test_a_difference_over_training():
 
 def test_three_equal_seeds_would_have_shown_a_point():
     write_seeds("protonet", [40, 40, 40]), write_seeds("matching", [40, 40, 40])
-    sentence, _ = said("protonet", "matching")
+    sentence, *_ = said("protonet", "matching")
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         "(0.00 ± 0.00 points, p = 1.000); with these seeds 1 point would be shown four times in five."
@@ -133,14 +134,14 @@ def test_no_number_of_seeds_helps_where_episodes_are_few():
         sign = 1 if method == "protonet" else -1
         correct = np.round(40 + sign * (COMMON - COMMON.mean())).astype(np.uint8)
         write(correct, method=method, seed=seed)
-    sentence, _ = said("protonet", "matching")
+    sentence, *_ = said("protonet", "matching")
     assert sentence.endswith("no number of seeds would show 1 point on so few episodes.")
     assert compared("protonet", "matching")["comparisons"][0]["more_seeds_needed"] is None
 
 
 def test_seeds_of_different_number_are_both_named():
     write_seeds("protonet", [40, 42, 44]), write_seeds("matching", [41, 43])
-    _, basis = said("protonet", "matching")
+    _, basis, _ = said("protonet", "matching")
     assert "40 identical episodes and 3 and 2 training seeds" in basis
 
 
@@ -174,11 +175,11 @@ def test_the_table_is_ordered_and_ranked():
     head, sides, pairs, _ = answer.out.split("\n\n")
     assert head == "5w1s, novel classes of cifar100 90-10, protocol 1"
     rows = [line.split() for line in sides.splitlines()[2:]]
-    assert [(row[0], row[1], row[-2], row[-1]) for row in rows] == [
+    assert [(row[0], row[2], row[-3], row[-2]) for row in rows] == [
         ("1", "matching", "40", "1"), ("2", "protonet", "40", "1")
     ]  # fmt: skip
     low, high = stats.t.interval(0.95, 39, answers(0.7).mean(), stats.sem(answers(0.7)))
-    assert " ".join(rows[0][3:6]) == f"{100 * (low + high) / 2 / 75:.2f} ± {50 * (high - low) / 75:.2f}"
+    assert " ".join(rows[0][4:7]) == f"{100 * (low + high) / 2 / 75:.2f} ± {50 * (high - low) / 75:.2f}"
     assert "protonet (quick) - matching (quick)" in pairs and "p (Holm)" in pairs
 
 
@@ -227,8 +228,37 @@ def test_the_first_of_the_same_episodes_are_compared(setting, short):
     assert one["difference"] == pytest.approx((ours[:short] - theirs).mean())
     assert one["p"] == pytest.approx(test.pvalue)
     assert one["episodes"] == short
-    _, basis = said("protonet", "maml", "--setting", setting.name)
-    assert f"It rests on {short:,} identical episodes" in basis
+    _, basis, _ = said("protonet", "maml", "--setting", setting.name)
+    assert f"it rests on {short:,} identical episodes" in basis
+
+
+@pytest.mark.parametrize(("gain", "said_of_new"), [
+    ([-6, 14, -6, 14, -6, 14], "they may reverse it"),
+    ([10, 11, 10, 11, 10, 11], "protonet (quick) is better there too"),
+])  # fmt: skip
+def test_whether_new_classes_would_agree(gain, said_of_new):
+    setting = Setting(5, 1, 15, 600)
+    classes = drawn(setting).classes
+    rng = np.random.default_rng(0)
+    theirs = 30 + rng.integers(0, 5, 600)
+    ours = np.rint(theirs + np.array(gain)[classes].mean(axis=1))
+    first = write_drawn("protonet", setting, ours.astype(np.uint8))
+    second = write_drawn("matching", setting, theirs.astype(np.uint8))
+    expected = class_difference(first, second, classes)
+    (one,) = compared("protonet", "matching")["comparisons"]
+    assert one["p_holm"] < 0.001
+    assert one["new_classes"] == pytest.approx({"low": expected.low, "high": expected.high, "classes": 6})
+    for sides in (("protonet", "matching"), ("matching", "protonet")):
+        assert said(*sides)[2].startswith(f"New classes: {said_of_new};")
+
+
+def test_new_classes_are_not_known_without_class_sizes_or_of_all_classes_at_once():
+    write(answers(0.6), method="protonet"), write(answers(0.5), method="matching")
+    assert compared("protonet", "matching")["comparisons"][0]["new_classes"] is None
+    every = Setting(0, 1, 0, 200)
+    for method, correct in (("maml", 40), ("anil", 30)):
+        write_drawn(method, every, np.full(200, correct, dtype=np.uint8))
+    assert said("maml", "anil", "--setting", "allw1s")[2].startswith("New classes: not known")
 
 
 @pytest.mark.parametrize("damage", ["short list", "long list", "pools"])

@@ -80,6 +80,28 @@ def test_a_method_of_several_hyperparameters_needs_run_ids():
     assert names == ["one", "two"]
 
 
+def test_both_starts_of_a_method_are_chosen_by_their_row_s_name():
+    for start in ("scratch", "pretrained"):
+        write(answers(0.6), method="maml", run_id=start, hyperparameters={"init": start})
+    names = ["maml (quick, from scratch)", "maml (quick, pretrained)"]
+    sides = compared(*names)["sides"]
+    assert [(side["name"], side["runs"]) for side in sides] == [
+        (names[0], ["scratch"]),
+        (names[1], ["pretrained"]),
+    ]
+    assert "has several configurations" in complaint("compare", "maml", "scratch")
+
+
+def test_splits_of_one_name_and_other_classes_do_not_compare():
+    for method, split in (("protonet", "1"), ("matching", "2")):
+        sources = {"split": split * 64, "method": "0" * 64, "bench": "0" * 64}
+        write(answers(0.6), method=method, sources=sources)
+    write(answers(0.6), method="older")
+    problem = complaint("compare", "protonet", "matching")
+    assert "the classes or images of their splits differ" in problem
+    assert compared("protonet", "older")["comparisons"]
+
+
 def test_a_setting_of_one_s_own_is_no_other_configuration():
     write(answers(0.6), method="matching")
     config = record_fields()["config"]

@@ -35,7 +35,6 @@ def test_a_row_shows_everything():
     assert {heading: plain(cell) for heading, cell in row.items()} == {
         "rank": "1",
         "method": "protonet (quick)",
-        "backbone": "conv4",
         "5w1s": "64.00 ± 1.00",
         "5w5s": "77.00 ± 1.00",
         "all-way 1-shot": "51.00 ± 1.00",
@@ -44,8 +43,10 @@ def test_a_row_shows_everything():
         "base pairs": "80.0 ± 1.0",
         "base triplets": "87.6 ± 1.0",
         "seeds": "1 †",
-        "parameters": "113 k",
-        "training time": "9 min 54 s",
+        "images": "384,000",
+        "pretraining": "none",
+        "kept step": "2,900 of 3,000",
+        "time (threads)": "9 min 54 s wall (2)",
         "date": "2025-03-01",
     }
 
@@ -105,7 +106,7 @@ def test_one_section_for_each_split_and_one_table_for_each_protocol():
         "`cifar100` split `90-10`",
         "`cifar100` split `100-0`",
     ]
-    assert re.findall("^### Protocol (.*)", text, re.MULTILINE) == ["1", "1", "2", "1", "1", "1"]
+    assert re.findall("^### .*protocol (.*)", text, re.MULTILINE) == ["1", "1", "2", "1", "1", "1"]
     assert "90 base / 0 validation / 10 novel classes" in text
     assert "Fingerprint `abababababab`" in text and "Fingerprint `cdcdcdcdcdcd`" in text
     assert all(len(table) == 1 for table in boards(text))
@@ -193,8 +194,8 @@ def test_a_seed_recorded_twice_counts_once_and_the_later_one_wins():
     ],
 )
 def test_only_seeds_are_averaged(change):
-    [table] = boards(render([make_record(), make_record(seed=1, run_id="changed", **change)]))
-    assert len(table) == 2
+    tables = boards(render([make_record(), make_record(seed=1, run_id="changed", **change)]))
+    assert sum(map(len, tables)) == 2
     [same] = boards(render([make_record(), make_record(seed=1)]))
     assert len(same) == 1
 
@@ -221,7 +222,7 @@ def test_marks():
     assert plain(row["method"]) == (
         "protonet (quick, backbone=conv4, milestones=[1, 2], steps=200, weights=12121212, no training)"
     )
-    assert "training time" not in row
+    assert "time (threads)" not in row and "rank" not in row
 
 
 @pytest.mark.parametrize("text", HOSTILE)

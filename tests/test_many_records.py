@@ -18,7 +18,7 @@ def test_generated_records_are_valid_and_make_full_tables(tmp_path):
         assert len(accuracies) == first.episodes[name].count == 20
         assert np.isclose(accuracies.mean(), first.metrics[f"fewshot/{name}"].value)
     tables = boards(leaderboard.render(found, tmp_path))
-    assert len(tables) == len(many_records.SPLITS)
-    # Fifty to a preset; the last five are one more row of the first split.
-    assert sorted(len(table) for table in tables) == [3] * 9 + [4]
+    assert len(tables) == len(many_records.SPLITS) * len(many_records.PRESETS)
+    # A row each; the last five records are one more row of the first split.
+    assert sorted(len(table) for table in tables) == [1] * 29 + [2]
     assert {seeds for table in tables for seeds in column(table, "seeds")} == {"5"}

@@ -178,11 +178,11 @@ def test_tables_say_what_the_records_say(page, folder):
 
 
 def test_numbers_are_sorted_as_numbers_and_blanks_are_marked(page):
-    for heading in ("rank", "5w1s", "novel pairs", "parameters", "training time", "seeds"):
+    for heading in ("rank", "5w1s", "novel pairs", "parameters", "time (threads)", "seeds"):
         for shown, value in page.column("results", heading):
             assert value == "" if shown == "–" else float(value) >= 0
     assert page.column("results", "parameters")[0] == ("113 k", "112832")
-    assert page.column("results", "training time")[0] == ("9 min 54 s", "594.2")
+    assert page.column("results", "time (threads)")[0] == ("9 min 54 s wall (2)", "594.2")
 
 
 def test_it_can_be_read_by_ear_and_with_the_keyboard(page):

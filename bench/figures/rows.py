@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TypeVar
 
-from bench.configurations import name_of
+from bench.configurations import name_of, split_digest
 from bench.figures.style import row_name
 from bench.leaderboard.rows import Row as BoardRow
 from bench.leaderboard.tables import Table, tables_of
 from bench.records import Record
 from bench.statistics import Interval
+from bench.tracks import training_seconds
 
 T = TypeVar("T")
 
@@ -30,13 +31,14 @@ class Row:
     Args:
         row: of the leaderboard.
         directory: where the records' files lie.
+        variation: whether it is of no track.
 
     Attributes:
         label: its name; `sections` numbers those that are the same in a section.
     """
 
-    def __init__(self, row: BoardRow, directory: Path) -> None:
-        self.row, self.directory = row, directory
+    def __init__(self, row: BoardRow, directory: Path, variation: bool = False) -> None:
+        self.row, self.directory, self.variation = row, directory, variation
         self.label = name_of(self.first)
 
     @property
@@ -56,8 +58,8 @@ class Row:
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean training time of the seeds; None where nothing was trained."""
-        times = [record.timings.train_s for record in self.records if record.trained]
+        """Mean wall-clock time of training, the pretraining included; None where nothing was trained."""
+        times = [own for record in self.records if (own := training_seconds(record)) is not None]
         return sum(times) / len(times) if times else None
 
 
@@ -65,13 +67,13 @@ class Section:
     """Rows that were measured on the same images, split and protocol.
 
     Attributes:
-        table: of the leaderboard.
-        rows: by label.
+        tables: of the leaderboard: its tracks, and the variations.
+        rows: of all of them, by label.
         title: data set and split, and more where two sections share them.
     """
 
-    def __init__(self, table: Table, rows: Sequence[Row]) -> None:
-        self.table = table
+    def __init__(self, tables: Sequence[Table], rows: Sequence[Row]) -> None:
+        self.tables = tables
         self.rows = sorted(rows, key=lambda row: row.label)
         self.title = f"{self.first.dataset} {self.first.split}"
 
@@ -81,11 +83,11 @@ class Section:
         return self.rows[0].first
 
     def best(self, key: str = "fewshot/5w1s") -> list[Row]:
-        """Rows from the best to the worst by a metric, those without it last."""
+        """Rows from the best to the worst by a metric, variations after the others, those without it last."""
 
-        def order(row: Row) -> tuple[bool, float, str]:
+        def order(row: Row) -> tuple[bool, bool, float, str]:
             interval = row.intervals.get(key)
-            return interval is None, -interval.value if interval else 0.0, row.label
+            return interval is None, row.variation, -interval.value if interval else 0.0, row.label
 
         return sorted(self.rows, key=order)
 
@@ -106,16 +108,20 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
 
 
 def sections(records: Iterable[Record], directory: Path) -> list[Section]:
-    """The leaderboard's tables, in its order."""
+    """The leaderboard's tables of the same images and protocol together, in its order."""
     made = []
-    for table in tables_of(records, directory):
-        rows = [Row(row, directory) for row in table.rows]
+    tables = tables_of(records, directory)
+    for _, same in groupby(tables, key=lambda table: (table.section, table.first.protocol_version)):
+        own = list(same)
+        rows = [Row(row, directory, table.track is None) for table in own for row in table.rows]
         _number(rows)
-        made.append(Section(table, rows))
+        made.append(Section(own, rows))
     for alike in grouped(made, lambda section: section.title).values():
         if len(alike) > 1:
             for section in alike:
-                section.title += f" {section.first.fingerprint[:8]} protocol {section.first.protocol_version}"
+                first, digest = section.first, split_digest(section.first)
+                section.title += f" {first.fingerprint[:8]} protocol {first.protocol_version}"
+                section.title += f" split {digest[:8]}" if digest else ""
     return made
 
 

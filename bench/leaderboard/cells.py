@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from bench import configurations
@@ -9,26 +11,36 @@ from bench.leaderboard.blocks import NOTHING, Cell, Code
 from bench.leaderboard.rows import ENOUGH_SEEDS, Row
 from bench.leaderboard.tables import Table
 from bench.records import Record
+from bench.tracks import Track, cost, images_seen, kept, pretraining_share, uncommitted
 
 if TYPE_CHECKING:
     from bench.statistics import Interval
+
+TIME = "time (threads)"
+NEW_CLASSES = "rank, new classes"
+VARIATIONS = "variations"
 
 
 def cells(row: Row, table: Table) -> dict[str, Cell]:
     """Heading -> cell of a row's line in its table."""
     first, rank = row.first, row.ranks.get(table.ranked_by)
+    new_classes = row.new_class_ranks.get(table.ranked_by)
     notes = (" †" if len(row.records) < ENOUGH_SEEDS else "") + ("" if row.whole else " ‡")
     return {
         "rank": (str(rank),) if rank else NOTHING,
         "method": name(row),
+        NEW_CLASSES: (str(new_classes),) if new_classes else NOTHING,
         "backbone": (Code(first.backbone),),
         **{
             heading: number(row.intervals.get(key), digits)
             for heading, (key, digits) in table.columns.items()
         },
         "seeds": (f"{len(row.records)}{notes}",),
+        "images": images(row.records),
+        "pretraining": _share(row.records),
+        "kept step": (kept(row.records) or NOTHING[0],),
+        TIME: training_time(row.records),
         "parameters": (parameter_count(first.parameters),),
-        "training time": training_time(row.records),
         "date": (f"{max(record.created for record in row.records):%Y-%m-%d}",),
         "marks": _marks(row, table),
     }
@@ -39,6 +51,11 @@ def name(row: Row) -> Cell:
     return (Code(configurations.name_of(row.first)),)
 
 
+def track_name(track: Track | None) -> Cell:
+    """What a table is called beside its split."""
+    return (Code(track.preset), ", ", Code(track.backbone)) if track else (VARIATIONS,)
+
+
 def number(interval: Interval | None, digits: int) -> Cell:
     """Percent with the half-width of the interval."""
     if interval is None:
@@ -46,10 +63,25 @@ def number(interval: Interval | None, digits: int) -> Cell:
     return (f"{100 * interval.value:.{digits}f} ± {100 * interval.half_width:.{digits}f}",)
 
 
-def training_time(records: list[Record]) -> Cell:
-    """The mean over the seeds that were trained."""
-    times = [record.timings.train_s for record in records if record.trained]
-    return (duration(sum(times) / len(times)),) if times else NOTHING
+def images(records: Iterable[Record]) -> Cell:
+    """Training images seen; the mean over the seeds that say how many."""
+    seen = [own for record in records if (own := images_seen(record)) is not None]
+    return (f"{round(sum(seen) / len(seen)):,}",) if seen else NOTHING
+
+
+def _share(records: Iterable[Record]) -> Cell:
+    shares = [own for record in records if (own := pretraining_share(record)) is not None]
+    if not shares:
+        return NOTHING
+    return (f"{100 * sum(shares) / len(shares):.0f}%",) if any(shares) else ("none",)
+
+
+def training_time(records: Iterable[Record]) -> Cell:
+    """The mean over the seeds, with their threads: processor time, or marked as wall-clock time."""
+    spent = cost(records)
+    if spent is None:
+        return NOTHING
+    return (f"{duration(spent.seconds)}{'' if spent.on_processor else ' wall'} ({spent.threads})",)
 
 
 def _marks(row: Row, table: Table) -> Cell:
@@ -64,7 +96,25 @@ def _marks(row: Row, table: Table) -> Cell:
         "other episodes": measured and row.whole and not (row.apart or setting in row.ranks),
         f"first {count:,} episodes": count < table.most_episodes,
     }
+    if table.track is None:
+        marks["other episodes"] = False
+        marks["images not recorded"] = any(images_seen(record) is None for record in row.records)
+    for letter, rows in zip(ascii_lowercase, table.shared, strict=False):
+        marks[f"network {letter}"] = any(row is one for one in rows)
+    marks["uncommitted code"] = uncommitted(row.records)
     return (", ".join(mark for mark, on in marks.items() if on),) if any(marks.values()) else NOTHING
+
+
+def network_notes(table: Table) -> list[Cell]:
+    """What the marks ``network a``, ``network b``, ... mean: which rows answer with the same network."""
+    return [
+        (
+            f"network {letter}: ",
+            *joined([name(row) for row in rows]),
+            " answer with the same trained network.",
+        )
+        for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
+    ]
 
 
 def joined(parts: list[Cell]) -> Cell:

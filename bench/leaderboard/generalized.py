@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.leaderboard.blocks import NOTHING, Block, Cell, Heading, Prose, without_empty_columns
 from bench.leaderboard.cells import name, number
@@ -25,17 +25,17 @@ classes that join one at a time (`+1`), or of other support images."""
 Line = tuple[tuple, list[Cell]]
 
 
-def generalized(table: Table) -> list[Block]:
-    """One table for each number of classes that join; none if no row has such numbers."""
+def generalized(tables: Sequence[Table]) -> list[Block]:
+    """One grid per number of classes that join, with the rows of all tables; none if no row has any."""
     found: dict[tuple[int, ...], list[Line]] = {}
-    for row in table.rows:
+    for row in (row for table in tables for row in table.rows):
         for classes, line in _lines(row):
             found.setdefault(classes, []).append(line)
     if not found:
         return []
     blocks: list[Block] = [Heading(3, ("Generalized",)), Prose(LEGEND)]
     for (base, new), lines in sorted(found.items()):
-        lines += _published(table.first.dataset, f"{base}+{new}")
+        lines += _published(tables[0].first.dataset, f"{base}+{new}")
         rows = [line for _, line in sorted(lines, key=lambda line: line[0])]
         headings = ["shots", "method", *MEASURES, "before", "marks"]
         blocks.append(Heading(4, (f"{base}+{new} classes",)))

@@ -50,7 +50,8 @@ class Row:
         answers: setting -> per-episode accuracies; only of rows that are compared or have several seeds.
         whole: whether all per-episode accuracies that were looked for are there.
         intervals: metric key -> value and interval over the seeds.
-        ranks: setting -> the ranks that the row may have.
+        ranks: setting -> the ranks that the row may have for new episodes of these classes.
+        new_class_ranks: the same for new classes; only of settings where that is known.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Row:
     whole: bool = True
     intervals: dict[str, Interval] = field(default_factory=dict)
     ranks: dict[str, RankRange] = field(default_factory=dict)
+    new_class_ranks: dict[str, RankRange] = field(default_factory=dict)
 
     @property
     def first(self) -> Record:

@@ -4,7 +4,13 @@ Every docstring names the population its numbers speak of, and when they are not
 coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.
 """
 
-from bench.statistics.classes import class_jackknife, pairs_over_classes, triplets_over_classes
+from bench.statistics.classes import (
+    class_difference,
+    class_differences,
+    class_jackknife,
+    pairs_over_classes,
+    triplets_over_classes,
+)
 from bench.statistics.comparison import (
     Comparison,
     Difference,
@@ -36,6 +42,8 @@ __all__ = [
     "RankRange",
     "balanced_interval",
     "best_threshold",
+    "class_difference",
+    "class_differences",
     "class_jackknife",
     "closed_interval",
     "compare_all",

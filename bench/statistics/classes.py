@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -49,30 +50,103 @@ def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 
     accuracies = np.asarray(accuracies, dtype=np.float64)
     if classes.ndim != 2 or accuracies.shape != classes.shape[:1]:
         raise ValueError(f"accuracies {accuracies.shape} and classes {classes.shape} are not of one list")
-    names, members = np.unique(classes, return_inverse=True)
-    count, episodes = len(names), len(accuracies)
-    members = members.reshape(classes.shape)
+    members = _members(classes)
+    [value], [half] = _jackknife(accuracies[None], members, level)
+    return clipped(float(value), float(half), members.shape[1])
 
-    def per_class(values: np.ndarray) -> np.ndarray:
-        return np.bincount(members.ravel(), np.repeat(values, classes.shape[1]), count)
 
-    inside = per_class(np.ones(episodes))
+def class_difference(
+    first: np.ndarray, second: np.ndarray, classes: np.ndarray, level: float = 0.95
+) -> Interval:
+    """Difference of two models' mean accuracies on identical episodes, as if their C classes were drawn too.
+
+    Population: episodes of *new classes* from where these came from, answered by *these two trained models*.
+    It says nothing about training again, nor about models trained on other base classes.  Method and
+    validity: `class_jackknife` of the differences episode by episode, so what makes a class hard for both
+    models drops out.
+
+    Args:
+        first: ``[T]`` fractions, one per episode; of several seeds their mean.
+        second: ``[T]``, on the same episodes.
+        classes: int ``[T, way]``, the classes of each episode, all different.
+        level: the share of intervals that should hold the truth.
+
+    Returns:
+        Ends between -1 and 1; `n` is C.
+
+    Raises:
+        ValueError: as `class_jackknife`, or if the numbers of episodes differ.
+    """
+    if not len(first) == len(second) == len(classes):
+        raise ValueError(f"{len(first)}, {len(second)} and {len(classes)} episodes are not of one list")
+    values, halves = class_differences([first, second], classes, level)
+    value, half = float(values[0, 1]), float(halves[0, 1])
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half), len(np.unique(classes)))
+
+
+def class_differences(
+    accuracies: Sequence[np.ndarray], classes: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """`class_difference` of every two of M models.
+
+    Args:
+        accuracies: for each model ``[T]`` fractions. Where two differ in T, the shorter's episodes are the
+            first of the longer's, and the two are compared on those.
+        classes: int ``[T, way]`` of the longest.
+        level: the share of intervals that should hold the truth.
+
+    Returns:
+        ``[M, M]`` differences, row less column, and the half-widths of their intervals.
+
+    Raises:
+        ValueError: as `class_jackknife`.
+    """
+    tables = [np.asarray(own, dtype=np.float64) for own in accuracies]
+    values, halves = np.zeros((2, len(tables), len(tables)))
+    for count in sorted({len(own) for own in tables}):
+        if count > len(classes):
+            raise ValueError(f"{count} accuracies and classes {classes.shape} are not of one list")
+        members = _members(classes[:count])
+        for i, own in enumerate(tables):
+            others = [j for j in range(i) if min(len(own), len(tables[j])) == count]
+            if not others:
+                continue
+            differences = own[:count] - np.stack([tables[j][:count] for j in others])
+            value, half = _jackknife(differences, members, level)
+            values[i, others], values[others, i] = value, -value
+            halves[i, others] = halves[others, i] = half
+    return values, halves
+
+
+def _members(classes: np.ndarray) -> np.ndarray:
+    """``[T, C]``: 1 where the episode holds the class."""
+    names, positions = np.unique(classes, return_inverse=True)
+    members = np.zeros((len(classes), len(names)))
+    np.put_along_axis(members, positions.reshape(classes.shape), 1.0, axis=1)
+    return members
+
+
+def _jackknife(values: np.ndarray, members: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Means of ``[M, T]`` values and the half-widths of their intervals, as `class_jackknife` describes."""
+    episodes, count = members.shape
+    inside = members.sum(axis=0)
     outside = episodes - inside
     if count < FEWEST_CLASSES or min(inside.min(), outside.min()) < 2:
         raise ValueError(
             f"{count} classes: each of at least {FEWEST_CLASSES} must be in two episodes and missing in two"
         )
-    value = float(accuracies.mean())
-    centred = accuracies - value
-    sums, squares = per_class(centred), per_class(centred**2)
-    total = float((centred**2).sum())
+    means = values.mean(axis=1)
+    centred = values - means[:, None]
+    sums, squares = centred @ members, centred**2 @ members
+    total = (centred**2).sum(axis=1, keepdims=True)
     without = -sums / outside  # a_(-c) less the mean over all episodes; the sum of all deviations is 0
     spread_inside = (squares - sums**2 / inside) / (inside - 1)
     spread_outside = (total - squares - sums**2 / outside) / (outside - 1)
     noise = (inside / episodes) ** 2 * (spread_inside / inside + spread_outside / outside)
-    of_classes = max(0.0, float(((without - without.mean()) ** 2).sum() - noise.sum()))
-    variance = (count - 1) / count * of_classes + total / (episodes - 1) / episodes
-    return clipped(value, t_quantile(count - 1, level) * math.sqrt(variance), count)
+    spread = (without - without.mean(axis=1, keepdims=True)) ** 2
+    of_classes = np.maximum(0.0, (spread - noise).sum(axis=1))
+    variance = (count - 1) / count * of_classes + total[:, 0] / (episodes - 1) / episodes
+    return means, t_quantile(count - 1, level) * np.sqrt(variance)
 
 
 def pairs_over_classes(

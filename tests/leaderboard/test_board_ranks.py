@@ -118,9 +118,9 @@ def test_of_two_lists_of_episodes_those_that_most_rows_answered_are_ranked(tmp_p
     assert ranks(found, tmp_path) == {"a": "–", "b": "–", "c": "1", "d": "2", "e": "3"}
     # No row is tied with one that it was not compared with: of a and c none is ranked.
     assert ranks([found[0], found[2]], tmp_path) == {"a": "–", "c": "–"}
-    [best] = with_columns(render(found, tmp_path), "tied with it")
-    assert [(plain(row["best"]), row["rows"]) for row in best] == [("c (quick)", "3")]
-    assert "No two rows of a table answered the same episodes." in render([found[0], found[2]], tmp_path)
+    [best] = with_columns(render(found, tmp_path), "tied, new episodes")
+    assert [(plain(row["highest"]), row["rows"]) for row in best] == [("c (quick)", "3")]
+    assert "No two rows of a track answered the same episodes." in render([found[0], found[2]], tmp_path)
 
 
 @pytest.mark.parametrize("trained_before", [False, True])
@@ -137,15 +137,17 @@ def test_an_untrained_embedding_has_no_rank(tmp_path, trained_before):
             weights="12" * 32 if trained_before else None,
         ),
     ]
-    [table] = boards(render(found, tmp_path))
-    shown = list(zip(column(table, "method"), column(table, "rank"), strict=True))
-    if trained_before:
-        assert shown[0] == ("random (quick, weights=12121212, no training)", "1")
+    track, *others = boards(render(found, tmp_path))
+    shown = list(zip(column(track, "method"), column(track, "rank"), strict=True))
+    assert shown[:2] == [("good (quick)", "1"), ("bad (quick)", "2")]
+    if trained_before:  # nobody knows on how many images
+        assert column(others[0], "method") == ["random (quick, weights=12121212, no training)"]
+        assert "rank" not in others[0][0]
     else:
-        assert shown[1:] == [("bad (quick)", "2"), ("random (quick, no training)", "–")]
-        assert column(table, "marks") == ["–", "–", "untrained"]
-        [best] = with_columns(render(found, tmp_path), "tied with it")
-        assert plain(best[0]["best"]) == "good (quick)"
+        assert shown[2:] == [("random (quick, no training)", "–")]
+        assert column(track, "marks") == ["–", "–", "untrained"]
+        [best] = with_columns(render(found, tmp_path), "tied, new episodes")
+        assert plain(best[0]["highest"]) == "good (quick)"
 
 
 def test_rows_that_do_not_compare_stand_below_without_a_rank(tmp_path):

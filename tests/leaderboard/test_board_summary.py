@@ -1,7 +1,7 @@
 """The best of each table with its ties, and ranks over the tables that have the same methods."""
 
 import numpy as np
-from board_reader import column, with_columns, with_metrics
+from board_reader import boards, column, with_columns, with_metrics
 from markdown_reader import plain
 from record_factory import EPISODES, make_record, metric
 
@@ -11,6 +11,7 @@ from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import aggregates, best
 from bench.leaderboard.tables import Table, tables_of
 from bench.statistics import RankRange
+from bench.tracks import Track
 
 SPREAD = np.random.default_rng(0).integers(-8, 9, EPISODES)
 
@@ -39,25 +40,24 @@ def written(folder, means: dict[str, dict[str, int]], **changes) -> list[records
 def test_the_best_of_each_setting_and_those_tied_with_it(tmp_path):
     found = written(tmp_path, {"90-10": {"a": 30, "b": 50, "c": 50, "d": 40}})
     found.append(make_record(method="imagenet", external_data=True, metrics=with_metrics({"5w1s": 0.99})))
-    [table] = with_columns(render(found, tmp_path), "tied with it")
+    [table] = with_columns(render(found, tmp_path), "tied, new episodes")
     assert column(table, "setting") == ["5w1s", "5w5s", "all-way 1-shot"]
     first = {heading: plain(text) for heading, text in table[0].items()}
     accuracies = {record.method: record.metrics["fewshot/5w1s"].value for record in found}
     winner = max("bc", key=accuracies.__getitem__)
-    assert first["best"] == f"{winner} (quick)"
-    assert first["tied with it"] == f"{'bc'.replace(winner, '')} (quick)"
+    assert first["highest"] == f"{winner} (quick)"
+    assert first["tied, new episodes"] == f"{'bc'.replace(winner, '')} (quick)"
     assert first["accuracy"] == f"{100 * accuracies[winner]:.2f} ± 1.00"
     assert first["rows"] == "4"
     assert first["data set"] == "cifar100" and first["split"] == "90-10"
 
 
-def test_many_ties_are_counted_and_changed_configurations_named(tmp_path):
-    changed = {"config": {"overrides": {"steps": 7}}}
-    found = written(tmp_path, {"90-10": {f"m{i}": 40 for i in range(9)}}, **changed)
-    [table] = with_columns(render(found, tmp_path), "tied with it")
-    named = [plain(table[0]["best"]), *plain(table[0]["tied with it"]).split("), ")]
-    assert {name.rstrip(")") for name in named[:5]} < {f"m{i} (quick, steps=7" for i in range(9)}
-    assert named[5:] == ["4 more"]
+def test_many_ties_are_counted(tmp_path):
+    found = written(tmp_path, {"90-10": {f"m{i}": 40 for i in range(9)}})
+    [table] = with_columns(render(found, tmp_path), "tied, new episodes")
+    named = [plain(table[0]["highest"]), *plain(table[0]["tied, new episodes"]).split("), ")]
+    assert {name.rstrip(")") for name in named[:4]} < {f"m{i} (quick" for i in range(9)}
+    assert named[4:] == ["5 more"]
 
 
 def test_of_two_protocols_the_newer_counts_and_equal_names_are_told_apart():
@@ -66,7 +66,7 @@ def test_of_two_protocols_the_newer_counts_and_equal_names_are_told_apart():
         make_record(method="new", run_id="b", protocol_version=2),
         make_record(method="elsewhere", run_id="c", fingerprint="cd" * 32),
     ]
-    [table] = with_columns(render(found), "tied with it")
+    [table] = with_columns(render(found), "tied, new episodes")
     assert column(table, "best")[::3] == ["new (quick)", "elsewhere (quick)"]
     assert column(table, "split")[::3] == ["90-10 abababababab", "90-10 cdcdcdcdcdcd"]
 
@@ -99,12 +99,25 @@ def test_ties_leave_the_aggregate_open(tmp_path):
     assert brackets == ["(1.0–2.0)", "(1.0–2.0)", "(3.0–3.0)"]
 
 
+def test_variations_are_neither_best_nor_do_they_make_a_method_incomplete(tmp_path):
+    found = written(tmp_path, {split: {"a": 50, "b": 40} for split in ("90-10", "80-20")})
+    changed = {"config": {"overrides": {"steps": 9000}}}
+    text = render([*found, *written(tmp_path, {"90-10": {"c": 70}}, **changed)], tmp_path)
+    [best] = with_columns(text, "tied, new episodes")
+    assert set(column(best, "highest")) == {"a (quick)"} and set(column(best, "rows")) == {"2"}
+    [ranks] = with_columns(text, "rank", "tables")
+    assert column(ranks, "method") == ["a (quick)", "b (quick)"]
+    assert "c (quick, steps=9000)" in {name for table in boards(text) for name in column(table, "method")}
+
+
 def test_presets_are_not_mixed(tmp_path):
     splits = {split: {"a": 40, "b": 30} for split in ("90-10", "80-20")}
     found = written(tmp_path, splits) + written(tmp_path, splits, preset="standard")
     text = render(found, tmp_path)
     assert [len(table) for table in with_columns(text, "rank", "tables")] == [2, 2]
-    assert "### Preset `quick`, 2 tables" in text and "### Preset `standard`, 2 tables" in text
+    assert (
+        "### Track `quick`, `conv4`, 2 tables" in text and "### Track `standard`, `conv4`, 2 tables" in text
+    )
 
 
 def test_one_table_is_no_aggregate(tmp_path):
@@ -140,7 +153,8 @@ def test_of_two_rows_of_one_configuration_the_newer_counts():
     better = {name: np.zeros((3, 3), dtype=bool) for name in ("5w1s", "5w5s")}
     other = row(0.5, 1, 1)
     other.records = [other.first.model_copy(update={"method": "other"})]
-    tables = [Table([row(0.9, 1, 1), row(0.1, 2, 2), other], better=better) for _ in range(2)]
+    track = Track("quick", "conv4", 384_000)
+    tables = [Table([row(0.9, 1, 1), row(0.1, 2, 2), other], track, better=better) for _ in range(2)]
     [aggregate] = aggregates(tables)
     assert [place.row.first.method for place in aggregate.places] == ["other", "protonet"]
     assert [place.ranks["5w1s"].value for place in aggregate.places] == [1, 2]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.statistics import class_jackknife, pair_metrics, pairs_over_classes, triplets_over_classes
+from bench.statistics import (
+    class_difference,
+    class_differences,
+    class_jackknife,
+    pair_metrics,
+    pairs_over_classes,
+    triplets_over_classes,
+)
 
 
 def episodes(count: int, classes: int = 7, way: int = 3, seed: int = 0):
@@ -66,6 +73,57 @@ def test_episodes_and_classes_must_belong_together():
     accuracies, classes = episodes(20)
     with pytest.raises(ValueError, match="not of one list"):
         class_jackknife(accuracies[1:], classes)
+
+
+# Differences
+
+
+def test_difference_by_hand():
+    """Drop each class and take the difference of the two models again, one class at a time."""
+    rng = np.random.default_rng(4)
+    first, classes = episodes(90)
+    second = np.clip(first - 0.1 * rng.random(90), 0, 1)
+    without, noise = [], 0.0
+    for c in range(7):
+        inside = np.array([c in own for own in classes])
+        without.append(first[~inside].mean() - second[~inside].mean())
+        parts = [(first - second)[own].var(ddof=1) / own.sum() for own in (inside, ~inside)]
+        noise += inside.mean() ** 2 * sum(parts)
+    squares = sum((one - np.mean(without)) ** 2 for one in without)
+    variance = 6 / 7 * max(0, squares - noise) + (first - second).var(ddof=1) / 90
+    half = stats.t.ppf(0.975, 6) * np.sqrt(variance)
+    found = class_difference(first, second, classes)
+    value = first.mean() - second.mean()
+    assert found == pytest.approx((value, value - half, value + half, 7))
+
+
+def test_what_both_models_find_hard_drops_out():
+    hard = np.array([0.1, 0.2, 0.3, 0.6, 0.7, 0.8])
+    classes = np.tile(list(itertools.combinations(range(6), 3)), (50, 1))
+    common = hard[classes].mean(axis=1)
+    found = class_difference(common + 0.05, common, classes)
+    assert found[:3] == pytest.approx((0.05, 0.05, 0.05))
+    assert class_jackknife(common, classes).half_width > 0.2
+
+
+def test_every_two_of_several_models_on_the_episodes_that_both_answered():
+    rng = np.random.default_rng(5)
+    classes = episodes(120)[1]
+    models = [rng.random(count) for count in (120, 60, 120, 60)]
+    values, halves = class_differences(models, classes)
+    for i, j in itertools.permutations(range(4), 2):
+        shared = min(len(models[i]), len(models[j]))
+        one = class_difference(models[i][:shared], models[j][:shared], classes[:shared])
+        assert (values[i, j], halves[i, j]) == pytest.approx((one.value, one.half_width))
+    assert not values.diagonal().any() and not halves.diagonal().any()
+
+
+def test_differences_need_one_list_of_episodes():
+    accuracies, classes = episodes(20)
+    with pytest.raises(ValueError, match="not of one list"):
+        class_difference(accuracies, accuracies[1:], classes)
+    with pytest.raises(ValueError, match="not of one list"):
+        class_differences([accuracies, accuracies], classes[1:])
 
 
 # Bootstrap over classes

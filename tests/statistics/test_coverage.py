@@ -11,6 +11,7 @@ OF_SLOW_ONES = {
     simulations.pairs_of_new_classes: 2000,
     simulations.triplets_of_new_classes: 2000,
     simulations.new_classes: 4000,
+    simulations.difference_on_new_classes: 4000,
     simulations.fresh_images: 4000,
 }
 
