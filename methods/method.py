@@ -209,6 +209,8 @@ class Method(pl.LightningModule):
     whole training go into the classifier, and the rest into its own steps, so that both starts cost as many
     images. `starts` says which hyperparameters change with it.
 
+    `named_by` says which hyperparameters the name of a row always shows, since the paper leaves them open.
+
     `fuses` says whether a long training on a CPU may run the backbone on compiled operations. A method that
     takes gradients of gradients says False: they are right there, but slow.
 
@@ -231,6 +233,7 @@ class Method(pl.LightningModule):
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     starts: ClassVar[dict[str, dict[str, Any]]] = {}
+    named_by: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
     class Hyperparameters:

@@ -39,6 +39,7 @@ LITERALS = {
     "marked_when": dict,
     "presets": dict,
     "starts": dict,
+    "named_by": tuple,
 }
 
 
@@ -67,6 +68,7 @@ class MethodInfo:
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
         starts: value of the hyperparameter `init` -> hyperparameters that change with it.
+        named_by: hyperparameters that a row's name always says.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -86,6 +88,7 @@ class MethodInfo:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    named_by: tuple[str, ...] = ()
     problem: str = ""
 
 
