@@ -79,7 +79,7 @@ def test_a_page_has_all_that_the_source_says(own):
         assert " ".join(text.replace("`", "").split()) in shown
     presets, hyperparameters = tables(made)
     assert [row[0] for row in presets[1:]] == list(settings_of(own))
-    for (_, sets), values in zip(presets[1:], own.presets.values(), strict=True):
+    for (_, sets), values in zip(presets[1:], settings_of(own).values(), strict=True):
         assert [part.partition("=")[0] for part in sets.split(", ")] == list(values)
     assert [row[0] for row in hyperparameters[1:]] == list(own.parameters)
     for row, parameter in zip(hyperparameters[1:], own.parameters.values(), strict=True):
