@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain, count, islice, repeat
+from itertools import count, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,12 @@ from methods.method import (
     AnchorTasks,
     Balanced,
     Batches,
-    BatchSpec,
     EpisodeBatch,
     Episodes,
     LabelledBatch,
     PairBatch,
     Pairs,
     Shuffled,
-    Stages,
     TaskBatch,
     TripletBatch,
     Triplets,
@@ -127,7 +125,7 @@ class TrainingBatches(IterableDataset):
         self,
         data: ImageSet,
         split: Split,
-        spec: BatchSpec,
+        spec: Batches,
         normalise: Normaliser,
         seed: int,
         device: torch.device,
@@ -150,16 +148,9 @@ class TrainingBatches(IterableDataset):
         return self.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        if isinstance(self.spec, Stages):
-            first = islice(self._plans(self.spec.first), self.spec.steps)
-            plans: Iterator[Plan] = chain(first, self._plans(self.spec.then))
-        else:
-            plans = self._plans(self.spec)
+        plans = _PLANS[type(self.spec)](self, self.spec)
         for step, make in enumerate(islice(plans, self.start, self.steps), self.start):
             yield make(self._generator("step", step))
-
-    def _plans(self, spec: Batches) -> Iterator[Plan]:
-        return _PLANS[type(spec)](self, spec)
 
     def _generator(self, *what: object) -> torch.Generator:
         key = "/".join(map(str, ("training", self.seed, *what)))

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from bench.batches import Normaliser
 from bench.checkpoints import Resumable
+from bench.clock import Spent
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
@@ -32,15 +33,15 @@ class Diverged(Exception):
 
     Attributes:
         step: after which this was seen.
-        seconds: training took. earlier: those of them that were before an interruption.
+        spent: on training. earlier: the part of it before an interruption.
         kept: whether the best weights until then are in the method.
     """
 
     kept = False
 
-    def __init__(self, step: int, seconds: float, earlier: float) -> None:
+    def __init__(self, step: int, spent: Spent, earlier: Spent) -> None:
         super().__init__(f"the loss is not finite at step {step}")
-        self.step, self.seconds, self.earlier = step, seconds, earlier
+        self.step, self.spent, self.earlier = step, spent, earlier
 
 
 class Curves(Callback):
@@ -87,7 +88,7 @@ class Divergence(Callback):
             return
         loss = trainer.callback_metrics.get(LOSS)
         if loss is not None and not torch.isfinite(loss):
-            raise Diverged(trainer.global_step, self.clock.elapsed(), self.clock.seconds)
+            raise Diverged(trainer.global_step, self.clock.spent(), self.clock.earlier)
 
 
 class Validation(Callback):
@@ -99,10 +100,10 @@ class Validation(Callback):
 
     Args:
         data, split, normalise, precision: as for the evaluation.
-        every: steps between two validations.
+        every: steps between two validations; the last step is validated too.
         curves: where they are kept.
         fixed_embedding: whether embeddings are made once; else there are fewer episodes.
-        after: steps without validation: those of a pretraining, whose weights are not yet the method's.
+        start: also validate what training starts from, as step 0.
     """
 
     def __init__(
@@ -114,9 +115,9 @@ class Validation(Callback):
         every: int,
         curves: Curves,
         fixed_embedding: bool = True,
-        after: int = 0,
+        start: bool = False,
     ) -> None:
-        self.after = after
+        self.start = start
         self.images = data.images[split.validation_images]
         self.index = torch.arange(len(self.images))
         self.pool = ClassPool(data.labels[split.validation_images].numpy())
@@ -136,11 +137,21 @@ class Validation(Callback):
         """Whether there are validation images enough for an episode."""
         return bool(self.lists)
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        """Validate what training starts from."""
+        if self.start and trainer.global_step == 0:
+            self.validate(trainer, pl_module)
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Validate after every `every` steps."""
+        """Validate after every `every` steps, and after the last."""
         step = trainer.global_step
-        if step % self.every or step <= self.after:
-            return
+        if step % self.every == 0 or step == trainer.max_steps:
+            mean = self.validate(trainer, pl_module)
+            pl_module.log(METRIC, mean, logger=False)  # for the progress bar
+
+    def validate(self, trainer, pl_module) -> float:
+        """Measure and log the accuracy, and keep the weights if it is the highest so far."""
+        step = trainer.global_step
         scores = self.scores(pl_module)
         mean = sum(scores.values()) / len(scores)
         curve = {METRIC: mean} | {f"validation/{name}": accuracy for name, accuracy in scores.items()}
@@ -149,11 +160,11 @@ class Validation(Callback):
             logger.log_metrics(curve, step=step)
         for name, accuracy in curve.items():
             self.curves.add(name, step, accuracy)
-        pl_module.log(METRIC, mean, logger=False)  # for the progress bar
         # Where weights are not finite, training is about to be stopped.
         if (self.best is None or mean > self.best["accuracy"]) and all_finite(pl_module):
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
             self.best = {"accuracy": mean, "step": step, "weights": weights}
+        return mean
 
     def state_dict(self) -> dict[str, Any]:
         """The best weights so far."""
@@ -187,12 +198,12 @@ class Validation(Callback):
 class Meter(Callback):
     """Feeds the progress bar."""
 
-    def __init__(self, progress: Progress, steps: int, start: int) -> None:
-        self.progress, self.steps, self.start = progress, steps, start
+    def __init__(self, progress: Progress, what: str, steps: int, start: int) -> None:
+        self.progress, self.what, self.steps, self.start = progress, what, steps, start
 
     def on_train_start(self, trainer, pl_module) -> None:
         """Show the bar."""
-        self.progress.start("training", self.steps, "steps", self.start)
+        self.progress.start(self.what, self.steps, "steps", self.start)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """A step more."""

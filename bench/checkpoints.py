@@ -13,6 +13,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from bench.clock import NOTHING, Spent, now
+
 SAVE_EVERY_S = 15.0
 
 
@@ -28,12 +30,13 @@ class Resumable(Checkpoint):
 
     def __init__(self, path: Path, stamp: str) -> None:
         self.path, self.stamp = path, stamp
-        self.seconds = 0.0
+        self.earlier = NOTHING
         self.random: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer, pl_module) -> None:
         """Start the clock."""
-        self.started = self.saved = time.monotonic()
+        self.started = now()
+        self.saved = self.started.seconds
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         """Draw on from where the checkpoint stopped, after whatever was drawn to set up the trainer."""
@@ -56,7 +59,7 @@ class Resumable(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Time spent, and the states of the random generators."""
         return {
-            "seconds": self.elapsed(),
+            "spent": tuple(self.spent()),
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -65,11 +68,11 @@ class Resumable(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them up again."""
-        self.seconds, self.random = state_dict["seconds"], state_dict["random"]
+        self.earlier, self.random = Spent(*state_dict["spent"]), state_dict["random"]
 
-    def elapsed(self) -> float:
-        """Seconds of training, with those before an interruption."""
-        return self.seconds + time.monotonic() - self.started
+    def spent(self) -> Spent:
+        """On training, with what was spent before an interruption."""
+        return self.earlier + (now() - self.started)
 
 
 def saved_step(path: Path, stamp: str) -> int:

@@ -46,6 +46,12 @@ def wrong_claims(record: Record) -> Iterator[str]:
         if recorded != must and (must or built_in):
             is_, was = str(must).lower(), str(recorded).lower()
             yield f"{mark}: {was}, but {info.name} with these settings is {is_}"
+    if built_in and record.sources and record.trained and record.failure is None:
+        pretrained = record.hyperparameters.get("init") == "pretrained" or info.trains_on == "pretraining"
+        if pretrained and record.pretraining is None:
+            yield f"pretraining: none, but {info.name} with these settings starts from one"
+        if record.pretraining and not pretrained:
+            yield f"pretraining: {record.pretraining.run_id}, but {info.name} with these settings has none"
     count = parameter_count(record.backbone) if built_in and not info.extends_backbone else None
     if count not in (None, record.parameters):
         yield f"parameters: {record.parameters}, but {record.backbone} has {count}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shlex
@@ -189,9 +190,16 @@ def run(
     grid = build(config, given, read_sets(set_ or []))
     _check_before_imports(grid, device)
 
+    # What is imported stays: to look through it for garbage, again and again, takes two seconds.
+    first = "torch" not in sys.modules
+    gc.disable()
     from bench.preparation import Options
     from bench.runner import run_all
     from bench.show import result_table
+
+    if first:
+        gc.freeze()
+    gc.enable()
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, overwrite, offline)

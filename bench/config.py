@@ -22,7 +22,8 @@ PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
     "quick": "conv4; median 7 minutes (5 to 18) at 1 thread of an AMD EPYC",
     "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) at 1 thread of an AMD EPYC; the default",
-    "paper": "the source's own backbone and hyperparameters; for a GPU",
+    "paper": "the paper's own backbone and hyperparameters; for a GPU",
+    "original": "those of the student project that the method is from, where the paper has others; for a GPU",
 }
 BRIEF = "smoke"
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
@@ -143,25 +144,28 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     backbone = changed.pop("backbone", "conv4")
     defaults = {name: parameter.default for name, parameter in info.parameters.items()}
     from_preset = defaults | checked(info, changed, lambda *_: (flag("preset"), preset), strict=True)
-    hyperparameters = from_preset | _hyperparameters(info, given, sources, sets)
+    own = _hyperparameters(info, given, sources, sets)
+    start = info.starts.get((from_preset | own).get("init", ""), {})
+    from_preset |= checked(info, start, lambda name, value: (f"starts of {info.name}", value), strict=True)
+    hyperparameters = from_preset | own
 
     values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
     if not (isinstance(values["backbone"], str) and BACKBONE.fullmatch(values["backbone"])):
         raise UserError(flag("backbone"), values["backbone"], one_of(values["backbone"], BACKBONES))
-    own = _own_setting(values, flag)
+    extra = _own_setting(values, flag)
     if "measure" in values:
-        own["measure"] = _measure(flag("measure"), values["measure"])
+        extra["measure"] = _measure(flag("measure"), values["measure"])
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
-    if "measure" in own:
-        overrides["measure"] = ",".join(own["measure"])
+    if "measure" in extra:
+        overrides["measure"] = ",".join(extra["measure"])
     if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
         raise UserError(flag("train"), "", f"needs trained weights: {ways}")
     try:
-        return RunConfig(**(values | own), overrides=overrides)
+        return RunConfig(**(values | extra), overrides=overrides)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.errors import UserError, one_of
 from bench.records import Record, find, read, read_all
+from methods.registry import available
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
 START = "init"
@@ -74,13 +75,16 @@ def start(record: Record) -> str:
 def name_of(record: Record) -> str:
     """What a record's row is called everywhere: ``maml (quick, pretrained, steps=300)``.
 
-    It says the method, the preset, where training started if the method leaves the choice, and what else was
-    changed from the preset, but for the seed.
+    It says the method, the preset, where training started if the method leaves the choice, what else the
+    method always names, and what was changed from the preset, but for the seed.
     """
+    info = available().get(record.method)
+    given = record.hyperparameters
+    named = {key: given[key] for key in (info.named_by if info else ()) if key in given}
     starts = [start(record)] if start(record) else []
     weights = [f"weights={record.weights[:8]}"] if record.weights else []
     training = [] if record.trained or record.pretraining else ["no training"]
-    words = [record.preset, *starts, *as_set(changes(record)), *weights, *training]
+    words = [record.preset, *starts, *as_set(named | changes(record)), *weights, *training]
     return f"{record.method} ({', '.join(words)})"
 
 

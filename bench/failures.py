@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from bench.clock import Spent
 from bench.config import method_info
 from bench.errors import UserError
 from bench.evaluation.answers import Broken
@@ -29,16 +30,19 @@ class Failed(Exception):
     """Training diverged.
 
     Args:
+        what: the training, or the pretraining.
         problem: what was seen.
         steps: after how many.
         best: folder in which the best model until then is kept; None if there is none.
-        seconds: training took. earlier: those of them that were before an interruption.
+        spent: on training. earlier: the part of it before an interruption.
     """
 
-    def __init__(self, problem: str, steps: int, best: Path | None, seconds: float, earlier: float) -> None:
+    def __init__(
+        self, what: str, problem: str, steps: int, best: Path | None, spent: Spent, earlier: Spent
+    ) -> None:
         kept = f"the best weights until then are in {best}; " if best else ""
-        super().__init__(f"diverged in training: {problem}; {kept}a smaller learning rate may help")
-        self.steps, self.seconds, self.earlier = steps, seconds, earlier
+        super().__init__(f"diverged in {what}: {problem}; {kept}a smaller learning rate may help")
+        self.steps, self.spent, self.earlier = steps, spent, earlier
 
 
 @contextmanager

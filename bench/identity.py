@@ -22,10 +22,10 @@ MEASURING = ("bench.runner", "bench.compilation", "bench.training", "bench.evalu
 """Modules of bench that train and measure; with all that they import."""
 
 NUMBERLESS = (
-    "bench", "bench.config", "bench.data*", "bench.environment", "bench.errors", "bench.evaluation.contract",
-    "bench.evaluation.invariance", "bench.failures", "bench.files", "bench.hyperparameters", "bench.identity",
-    "bench.locks", "bench.models", "bench.progress", "bench.record*", "bench.source_code", "bench.yaml_files",
-    "methods.registry",
+    "bench", "bench.clock", "bench.config", "bench.data*", "bench.environment", "bench.errors",
+    "bench.evaluation.contract", "bench.evaluation.invariance", "bench.failures", "bench.files",
+    "bench.hyperparameters", "bench.identity", "bench.locks", "bench.models", "bench.progress",
+    "bench.record*", "bench.source_code", "bench.yaml_files", "methods.registry",
 )  # fmt: skip
 """What they import that decides no number, or whose outcome (images, classes, configuration) is looked at."""
 
@@ -56,7 +56,12 @@ class Identity:
 
 
 def identify(
-    config: RunConfig, info: MethodInfo, data: ImageSet, split: Split, weights_sha256: str | None
+    config: RunConfig,
+    info: MethodInfo,
+    data: ImageSet,
+    split: Split,
+    weights_sha256: str | None,
+    pretraining: Identity | None = None,
 ) -> Identity:
     """The identity of a run; its method must have been imported.
 
@@ -65,6 +70,7 @@ def identify(
         info: its method.
         data, split: its images.
         weights_sha256: of the file of starting weights, if there is one.
+        pretraining: of the run that its weights start from, if there is one.
     """
     method = source_code.digest(registry.module_name(info))
     bench = source_code.digest(*MEASURING, without=NUMBERLESS)
@@ -77,6 +83,7 @@ def identify(
         "dataset": [kind, data.fingerprint],
         "split": [split.name, parts],
         "weights": weights_sha256,
+        "pretraining": pretraining and pretraining.sha256,
         "method": [info.name, info.class_name, info.plugin, method],
         "bench": bench,
     }

@@ -15,7 +15,7 @@ from bench.leaderboard import HIDDEN_PRESET, code
 from bench.leaderboard.cells import TIME, images, training_time
 from bench.leaderboard.rows import columns, rightly_named
 from bench.records import Record, read_all
-from bench.show import choices, marks, percent
+from bench.show import choices, marks, percent, settings_of, starts_from
 from methods.registry import MethodInfo, available
 
 MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
@@ -108,6 +108,7 @@ def _index(methods: Sequence[MethodInfo]) -> str:
             "what it is": _cell(next(iter(described(info.description).what), "")),
             "family": _cell(info.family),
             "trains on": _cell(info.trains_on),
+            "starts from": _cell(starts_from(info)),
             "marks": _cell(", ".join(marks(info)) or "–"),
             "paper": _cell(info.paper),
         }
@@ -122,12 +123,15 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         "family": info.family,
         "paper": info.paper,
         "trains on": info.trains_on,
+        "starts from": starts_from(info),
         "at the test": "embeds each image once"
         if info.fixed_embedding
         else "learns from the support images of each episode",
         "marks": ", ".join(marks(info)) or "–",
     }
-    presets = [{"preset": _code(name), "sets": _settings(values)} for name, values in info.presets.items()]
+    presets = [
+        {"preset": _code(name), "sets": _settings(values)} for name, values in settings_of(info).items()
+    ]
     hyperparameters = [
         {
             "name": _code(p.name),

@@ -17,7 +17,7 @@ from bench.batches import Normaliser
 from bench.config import METHOD_FILE, method_info
 from bench.errors import UserError
 from bench.files import write_files
-from bench.record import MODEL_FILE
+from bench.record import MODEL_FILE, Training
 from methods import backbones, registry
 from methods.method import Method
 
@@ -41,6 +41,8 @@ class Card(BaseModel):
         pixel_mean, pixel_std: of each channel, for pixels from 0 to 255; images are normalised with them.
         precision: that it was evaluated in, as Lightning names it.
         thresholds: name -> similarity from which on two images are called the same.
+        identity: SHA-256 of all that decides the weights (`bench.identity`).
+        training: what it took; None where the weights are as they came, or training did not finish.
         weights_sha256: of the file of weights.
     """
 
@@ -60,6 +62,8 @@ class Card(BaseModel):
     pixel_std: list[float]
     precision: str
     thresholds: dict[str, float]
+    identity: str
+    training: Training | None
     weights_sha256: str
 
 
@@ -71,7 +75,9 @@ class Model(NamedTuple):
     card: Card
 
 
-def save(prepared: Prepared, folder: Path, thresholds: dict[str, float]) -> str:
+def save(
+    prepared: Prepared, folder: Path, thresholds: dict[str, float], training: Training | None = None
+) -> str:
     """Write the method's present weights and their card into `folder`.
 
     Returns:
@@ -100,6 +106,8 @@ def save(prepared: Prepared, folder: Path, thresholds: dict[str, float]) -> str:
         pixel_std=prepared.normalise.std.flatten().tolist(),
         precision=prepared.precision,
         thresholds=thresholds,
+        identity=prepared.identity.sha256,
+        training=training,
         weights_sha256=sha256,
     )
     text = f"{card.model_dump_json(indent=1)}\n"
@@ -118,10 +126,10 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
     Raises:
         UserError: there is no model there, it is damaged, or its method is not at hand.
     """
-    card = _card(folder / CARD)
+    card = read_card(folder)
     if METHOD_FILE.fullmatch(card.method) and not run_code:
         raise UserError("--runs", folder, f"its method is code that is not run here, {card.method}")
-    weights = _weights(folder / MODEL_FILE, card)
+    weights = read_weights(folder, card)
     try:
         method_class = registry.load(method_info(card.method))
         backbone: Any = backbones.build(card.backbone, card.image_size[0])
@@ -141,7 +149,13 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
     return Model(method.eval(), Normaliser.of_pixels(card.pixel_mean, card.pixel_std), card)
 
 
-def _card(path: Path) -> Card:
+def read_card(folder: Path) -> Card:
+    """The card of the model in a run's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = folder / CARD
     try:
         return Card.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -150,7 +164,13 @@ def _card(path: Path) -> Card:
         raise UserError("--runs", path, f"not a model card: {error.errors()[0]['msg']}") from None
 
 
-def _weights(path: Path, card: Card) -> dict[str, torch.Tensor]:
+def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:
+    """The weights that the card describes.
+
+    Raises:
+        UserError: there are none, or others.
+    """
+    path = folder / MODEL_FILE
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.weights_sha256:

@@ -7,12 +7,13 @@ import re
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-from bench import environment
+from bench import environment, pretraining
 from bench.batches import Normaliser
 from bench.config import RunConfig, method_info
 from bench.data import sources
@@ -27,13 +28,26 @@ from bench.files import check_writable
 from bench.identity import Identity, identify
 from bench.progress import shown
 from methods import backbones, registry
-from methods.method import AnchorTasks, Balanced, BatchSpec, Episodes, Method, Pairs, Stages, Triplets
+from methods.base_classifier import BaseClassifier
+from methods.method import (
+    AnchorTasks,
+    Balanced,
+    Batches,
+    Episodes,
+    Method,
+    Pairs,
+    Pretraining,
+    Shuffled,
+    Triplets,
+)
 from methods.timm_backbone import hub
 
 BRIEF_IMAGES = 25
 """Per class, of those that a run that only tests the plumbing evaluates."""
 SOME_CLASSES = 64
 """For a method that is only asked what it wants."""
+
+MethodT = TypeVar("MethodT", bound=Method)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that has passed every check that needs no training."""
+    """A run that has passed every check that needs no training.
+
+    Attributes:
+        pretraining: what it starts from, if that is a classifier of the base classes.
+    """
 
     config: RunConfig
     identity: Identity
@@ -73,6 +91,7 @@ class Prepared:
     precision: str
     data_s: float
     weights_sha256: str | None
+    pretraining: Prepared | None
     git: tuple[str | None, bool | None]
 
     @property
@@ -117,9 +136,10 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     backbone = _backbone(config, data.images.shape[-1])
     _check_takes(backbone, data, config)
     with blamed(config.method):
-        method = _method(method_class, config, backbone, len(split.base), options.offline)
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        method = _built(method_class, hp, config.method, backbone, len(split.base), options.offline)
         try:
-            if config.train:
+            if config.train and method.training_steps:
                 _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
@@ -127,7 +147,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         normalise = Normaliser.of_weights(*wanted)
     settings, measured, left_out = _measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
-    return Prepared(
+    prepared = Prepared(
         config=config,
         identity=identify(config, info, data, split, weights_sha256),
         data=data,
@@ -141,7 +161,27 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         precision=precision,
         data_s=data_s,
         weights_sha256=weights_sha256,
+        pretraining=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
+    )
+    if not (config.train and method.pretraining):
+        return prepared
+    stage = _pretraining(prepared, method.pretraining, options.offline)
+    identity = identify(config, info, data, split, weights_sha256, stage.identity)
+    return replace(prepared, pretraining=stage, identity=identity)
+
+
+def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
+    """What the run starts from, to be trained like a run; nothing is measured of it."""
+    config, data, split = pretraining.configured(run.config, wanted), run.data, run.split
+    _check_batches(Shuffled(wanted.images), ClassPool(data.labels[split.train].numpy()))
+    torch.manual_seed(config.seed)
+    backbone = _backbone(config, data.images.shape[-1])
+    classifier = _built(BaseClassifier, wanted, run.config.method, backbone, len(split.base), offline)
+    classifier.to(memory_format=torch.channels_last)
+    identity = identify(config, pretraining.INFO, data, split, run.weights_sha256)
+    return replace(
+        run, config=config, identity=identity, method=classifier, settings=[], measured=[], left_out=[]
     )
 
 
@@ -171,20 +211,21 @@ def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -
         return config
     backbone = _backbone(config)
     with blamed(config.method):
-        _method(method_class, config, backbone, SOME_CLASSES, offline)
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        _built(method_class, hp, config.method, backbone, SOME_CLASSES, offline)
     if not (size := getattr(backbone, "size", None)):
         return config
     return config.model_copy(update={"image_size": min(max(size), largest)})
 
 
-def _method(
-    method_class: type[Method], config: RunConfig, backbone: torch.nn.Module, classes: int, offline: bool
-) -> Method:
+def _built(
+    method_class: type[MethodT], hp: Any, name: str, backbone: torch.nn.Module, classes: int, offline: bool
+) -> MethodT:
     try:
         with hub(offline=True) if offline else nullcontext():
-            return method_class(backbone, method_class.Hyperparameters(**config.hyperparameters), classes)
+            return method_class(backbone, hp, classes)
     except ValueError as error:
-        raise UserError("--method", config.method, str(error)) from None
+        raise UserError("--method", name, str(error)) from None
 
 
 def _backbone(config: RunConfig, image_size: int = sources.DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
@@ -281,12 +322,9 @@ def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
     return config.measure
 
 
-def _check_batches(spec: BatchSpec, pool: ClassPool) -> None:
+def _check_batches(spec: Batches, pool: ClassPool) -> None:
     """Refuse training batches that the base classes cannot fill."""
     match spec:
-        case Stages(first, _, then):
-            _check_batches(first, pool)
-            return _check_batches(then, pool)
         case Balanced(classes, images):
             way, needed = classes, images + 1
         case Episodes(classes, shot, query):

@@ -146,24 +146,37 @@ class Sources(_Part):
     plugin: str = ""
 
 
-class Pretraining(_Part):
+class Training(_Part):
+    """What a training took.
+
+    Attributes:
+        steps: of it. kept_step: the step that the weights are from.
+        images: that were trained on, repetitions included.
+        seconds: wall-clock time. processor_s: processor time, all threads together.
+    """
+
+    steps: Count
+    kept_step: Count
+    images: Count
+    seconds: Seconds
+    processor_s: Seconds
+
+    @classmethod
+    def none(cls) -> Training:
+        """Of no step."""
+        return cls(steps=0, kept_step=0, images=0, seconds=0.0, processor_s=0.0)
+
+
+class Pretraining(Training):
     """The classifier of the base classes that a run started from, trained once for all that ask for it.
 
     Attributes:
         run_id: its folder under ``--runs``.
         model: SHA-256 of its file of weights.
-        steps: of its training. kept_step: the step that its weights are from.
-        images: that it was trained on, repetitions included.
-        seconds: wall-clock time of its training. processor_s: processor time, all threads together.
     """
 
     run_id: str
     model: Sha256
-    steps: Positive
-    kept_step: Count
-    images: Positive
-    seconds: Seconds
-    processor_s: Seconds
 
 
 class Timings(_Part):
@@ -308,6 +321,8 @@ class Record(_Part):
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")
+        if self.kept_step is not None and self.kept_step > self.timings.steps:
+            raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
         if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
             raise ValueError("failure: such a run has no metrics, no classes and no episode file")
         if (self.episode_file is None) != (self.episode_file_sha256 is None):

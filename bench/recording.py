@@ -15,8 +15,17 @@ from bench.config import method_info
 from bench.data.inspect import remarks
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation
+from bench.learning import Learned
 from bench.preparation import Options, Prepared
-from bench.record import Environment, EpisodeInfo, Metric, Record, Sources, SplitCounts, Timings
+from bench.record import (
+    Environment,
+    EpisodeInfo,
+    Metric,
+    Record,
+    Sources,
+    SplitCounts,
+    Timings,
+)
 from bench.statistics import Interval
 from methods import backbones
 
@@ -33,7 +42,8 @@ def describe(prepared: Prepared) -> str:
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
     dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
     size = backbones.parameter_count(method.backbone)
-    training = f"{config.hyperparameters['steps']:,} steps" if config.train else "none (--no-train)"
+    stage = prepared.pretraining
+    training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
     device = environment.device_name(prepared.device)
     lines = {
@@ -45,6 +55,7 @@ def describe(prepared: Prepared) -> str:
         "code": f"of {info.source} is run with your permissions" if info.source.endswith(".py") else "",
         "backbone": f"{config.backbone}, {size:,} parameters"
         + (f", from {config.weights}" if config.weights else ""),
+        "starts from": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
         "with": hyperparameters,
         "measures": ", ".join(prepared.measured),
@@ -52,9 +63,9 @@ def describe(prepared: Prepared) -> str:
         "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
     }
     wrapper = textwrap.TextWrapper(
-        shutil.get_terminal_size().columns, subsequent_indent=" " * 10, break_long_words=False
+        shutil.get_terminal_size().columns, subsequent_indent=" " * 12, break_long_words=False
     )
-    return "\n".join(wrapper.fill(f"{key:<9} {text}") for key, text in lines.items() if text)
+    return "\n".join(wrapper.fill(f"{key:<11} {text}") for key, text in lines.items() if text)
 
 
 def make_record(
@@ -62,9 +73,9 @@ def make_record(
     options: Options,
     evaluation: Evaluation,
     timings: Timings,
-    failure: str | None = None,
+    learned: Learned | None = None,
     model: str | None = None,
-    compiled: bool = False,
+    failure: str | None = None,
 ) -> Record:
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
@@ -114,6 +125,9 @@ def make_record(
             for name, s in evaluation.settings.items()
         },
         pools=evaluation.pools,
+        pretraining=learned.start if learned else None,
+        images=learned.training.images if learned else None,
+        kept_step=learned.training.kept_step if learned else None,
         failure=failure,
         sources=Sources(
             **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}
@@ -127,7 +141,7 @@ def make_record(
             device=environment.device_name(prepared.device),
             precision=prepared.precision,
             threads=torch.get_num_threads(),
-            compiled=compiled,
+            compiled=bool(learned and learned.compiled),
             git_commit=commit,
             git_dirty=dirty,
         ),

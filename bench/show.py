@@ -11,6 +11,7 @@ from bench.configurations import name_of
 from bench.errors import one_line
 from bench.records import Metric, Record, read_all
 from methods.registry import MethodInfo
+from methods.starts import PRETRAINED_SHARE
 
 Row = dict[str, Any]
 
@@ -49,11 +50,29 @@ def _methods() -> list[Row]:
             "name": info.name,
             "family": info.family,
             "trains on": info.trains_on,
+            "starts from": starts_from(info),
             "marks": ", ".join(marks(info)),
             "paper": info.paper,
         }
         for info in available().values()
     ]
+
+
+def settings_of(info: MethodInfo) -> dict[str, Mapping[str, Any]]:
+    """What each preset sets, and what comes with a start that is not the default."""
+    return {**info.presets, **{f"any, with init={start}": values for start, values in info.starts.items()}}
+
+
+def starts_from(info: MethodInfo) -> str:
+    """Random weights, or a classifier of the base classes, with the share of training images that it sees."""
+    if info.trains_on == "pretraining":
+        return "pretrained (100%)"
+    init = info.parameters.get("init")
+    starts = {"scratch": "scratch", "pretrained": f"pretrained ({PRETRAINED_SHARE:.0%})"}
+    if init is None or init.default not in starts:
+        return "scratch"
+    default = starts.pop(init.default)
+    return f"{default}, or {', '.join(starts.values())}"
 
 
 def marks(info: MethodInfo) -> list[str]:
@@ -95,9 +114,14 @@ def method_page(info: MethodInfo) -> str:
     ]
     presets = [
         {"preset": name, "sets": ", ".join(f"{key}={value}" for key, value in values.items())}
-        for name, values in info.presets.items()
+        for name, values in settings_of(info).items()
     ]
-    facts = {"paper": info.paper, "family": info.family, "trains on": info.trains_on}
+    facts = {
+        "paper": info.paper,
+        "family": info.family,
+        "trains on": info.trains_on,
+        "starts from": starts_from(info),
+    }
     head = "\n".join(f"{name}: {text}" for name, text in facts.items() if text)
     table: dict[str, Any] = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True}
     return "\n\n".join(

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import sys
 import tokenize
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ def digest(*modules: str, without: Collection[str] = ()) -> str:
     for name, path in sorted(own_files(*modules, without=without).items()):
         code = _code_of(name, path)
         total.update(f"{name}\0{len(code)}\0{code}".encode())
+    _nodes.cache_clear()
     return total.hexdigest()
 
 
@@ -61,11 +62,10 @@ def stripped(source: str) -> str:
     The text is cut, not parsed and written again: another Python version gives the same text.
     """
     lines = source.split("\n")
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
+    nodes = _nodes(source)
+    for row, column in _comments(source, nodes):
+        lines[row - 1] = lines[row - 1][:column]
+    for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
             # Columns are in bytes. Other code on these lines, behind a semicolon, keeps them.
@@ -74,6 +74,34 @@ def stripped(source: str) -> str:
             if isinstance(node.value.value, str) and not (before + after).strip():
                 lines[first : last + 1] = [""] * (last + 1 - first)
     return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+@cache
+def _nodes(source: str) -> list[ast.AST]:
+    """Everything in its syntax tree; asked for its imports, then for its text."""
+    return list(ast.walk(ast.parse(source)))
+
+
+def _comments(source: str, nodes: Iterable[ast.AST]) -> list[tuple[int, int]]:
+    """Line (from 1) and column of each comment.
+
+    Only where a # lies in a string, or between the parts of one, does it take tokens to tell, which are slow.
+    """
+    strings = [
+        ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
+        for node in nodes
+        if isinstance(node, (ast.Constant, ast.JoinedStr))
+    ]
+    found = []
+    for row, line in enumerate(source.split("\n"), 1):
+        if (column := line.find("#")) < 0:
+            continue
+        place = row, len(line[:column].encode())
+        if any(start <= place < end for start, end in strings):
+            tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+            return [token.start for token in tokens if token.type == tokenize.COMMENT]
+        found.append((row, column))
+    return found
 
 
 def _text(path: Path) -> str:
@@ -102,7 +130,7 @@ def _imported_by(path: Path, package: str) -> tuple[str, ...]:
 
 def _imported(source: str, package: str) -> Iterator[str]:
     """Every name that an import statement anywhere in the source may mean."""
-    for node in ast.walk(ast.parse(source)):
+    for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_parents(alias.name)

@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader
 from bench.batches import Normaliser, TrainingBatches
 from bench.callbacks import Curves, Diverged, Divergence, Meter, Validation
 from bench.checkpoints import CheckedFiles, Resumable, saved_step
+from bench.clock import Spent
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.progress import Progress
 from methods.fused import fused_training
-from methods.method import AnchorTasks, Balanced, Batches, Episodes, Method, Pairs, Shuffled, Stages, Triplets
+from methods.method import Method
 
 VALIDATIONS = 10  # points of the validation curve,
 VALIDATE_EVERY = 25  # but no closer than so many steps
@@ -34,15 +35,17 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        seconds: it took. earlier: those of them that were before an interruption. images_per_s: it saw.
+        spent: on it. earlier: the part of it before an interruption.
+        steps: of it. images: it saw, repetitions included.
         best_validation: accuracy of the weights that were kept; None without validation images.
         kept_step: the step that they are from.
         curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
     """
 
-    seconds: float
-    earlier: float
-    images_per_s: float
+    spent: Spent
+    earlier: Spent
+    steps: int
+    images: int
     best_validation: float | None
     kept_step: int
     curves: dict[str, np.ndarray]
@@ -61,16 +64,18 @@ def train(
     progress: Progress,
     stamp: str = "",
     compiled: bool = False,
+    what: str = "training",
 ) -> Trained:
-    """Train for ``method.hp.steps`` steps, and leave the best weights by validation in `method`.
+    """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
+    Where the method starts from a pretraining, the start itself is validated too, and may be the best.
     If `compiled` (see `bench.compilation`), the backbone trains on fused operations.
 
     The method is handed base training images through `TrainingBatches`; validation images are embedded
     by the harness. Novel images are not reachable from here by the method.
     """
-    steps = method.hp.steps
+    steps = method.training_steps
     checkpoints = run_dir / "checkpoints"
     last = checkpoints / LAST
     start = saved_step(last, stamp)
@@ -79,14 +84,12 @@ def train(
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
     batches = TrainingBatches(data, split, spec, normalise, seed, device, method.next_classes, steps, start)
-    pretraining = min(spec.steps, steps) if isinstance(spec, Stages) else 0
-    # A divisor of the steps, so that the last weights are validated too and can be the best.
-    soonest = min(steps, max(VALIDATE_EVERY, (steps - pretraining) // VALIDATIONS))
-    every = next(n for n in range(soonest, steps + 1) if steps % n == 0)
+    every = max(VALIDATE_EVERY, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)
+    from_pretrained = method.pretraining is not None
     validation = Validation(
-        data, split, normalise, precision, every, curves, method.fixed_embedding, pretraining
+        data, split, normalise, precision, every, curves, method.fixed_embedding, from_pretrained
     )
     resumable = Resumable(last, stamp)
     version = f"logs/from-{start}" if start else "logs"
@@ -104,7 +107,7 @@ def train(
             callbacks=[
                 Divergence(resumable),
                 curves,
-                Meter(progress, steps, start),
+                Meter(progress, what, steps, start),
                 *([validation] if validation.possible else []),
                 resumable,
             ],
@@ -128,41 +131,15 @@ def train(
         finally:
             if validation.best:
                 method.load_state_dict(validation.best["weights"])
-    seconds = resumable.elapsed()
     return Trained(
-        seconds=seconds,
-        earlier=resumable.seconds,
-        images_per_s=training_images(method) / seconds,
+        spent=resumable.spent(),
+        earlier=resumable.earlier,
+        steps=steps,
+        images=steps * spec.size,
         best_validation=validation.best["accuracy"] if validation.best else None,
         kept_step=validation.best["step"] if validation.best else steps,
         curves={name.removeprefix("validation/"): np.array(points) for name, points in curves.points.items()},
     )
-
-
-def training_images(method: Method) -> int:
-    """Images that the batches of a whole training hold."""
-    spec, steps = method.batches(), method.hp.steps
-    if isinstance(spec, Stages):
-        first = min(spec.steps, steps)
-        return first * images_per_batch(spec.first) + (steps - first) * images_per_batch(spec.then)
-    return steps * images_per_batch(spec)
-
-
-def images_per_batch(spec: Batches) -> int:
-    """Images in one batch."""
-    match spec:
-        case Shuffled(images):
-            return images
-        case Balanced(classes, images):
-            return classes * images
-        case Pairs(pairs):
-            return 2 * pairs
-        case Triplets(triplets):
-            return 3 * triplets
-        case Episodes(way, shot, query, episodes):
-            return episodes * way * (shot + query)
-        case AnchorTasks(tasks, batches, triplets):
-            return tasks * batches * 3 * triplets
 
 
 class _quiet:

@@ -151,8 +151,13 @@ def _impossible(record: Record) -> Iterator[str]:
         yield f"created: {record.created:%Y-%m-%d}, in the future"
     if timings.data_s + timings.train_s + timings.evaluate_s > timings.total_s + 1:
         yield f"timings: the parts take longer than the whole, {timings.total_s:.1f} s"
-    if record.trained != (timings.steps > 0):
+    pretrained = record.pretraining is not None
+    if record.trained != (timings.steps > 0 or pretrained):
         yield f"timings.steps: {timings.steps}, of a run that was {'' if record.trained else 'not '}trained"
+    if record.images is not None and (record.images > 0) != (timings.steps > 0):
+        yield f"images: {record.images}, in {timings.steps} steps"
+    if timings.train_s and not timings.steps:
+        yield f"timings.train_s: {timings.train_s:.1f} s of no step"
 
 
 def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[str], str]:

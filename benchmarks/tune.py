@@ -46,10 +46,11 @@ def main() -> int:
     args = parser.parse_args()
     try:
         trials = [(text, _config(args, text)) for text in args.trials or [""]]
-        for text, config in trials:
-            row = trial(config, args.data_root, args.runs)
-            add(LOGS / f"{args.method}.csv", row | {"changes": text, "weights": args.weights or ""})
-            print(f"{row['validation_accuracy']}  {config.split} {config.preset} {text}", flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            for text, config in trials:
+                row = trial(config, args.data_root, args.runs or Path(scratch))
+                add(LOGS / f"{args.method}.csv", row | {"changes": text, "weights": args.weights or ""})
+                print(f"{row['validation_accuracy']}  {config.split} {config.preset} {text}", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -61,32 +62,27 @@ def _config(args: argparse.Namespace, changes: str) -> RunConfig:
     return resolve(given, {}, read_sets(shlex.split(changes)))
 
 
-def trial(config: RunConfig, data_root: Path | None, runs: Path | None) -> dict[str, Any]:
+def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, Any]:
     """Train once, and say how good the best checkpoint is on validation images."""
-    import pytorch_lightning as pl
     import torch
 
     from bench import environment
+    from bench.callbacks import Curves, Validation
+    from bench.learning import learn
     from bench.preparation import Options, prepare
     from bench.progress import Progress
-    from bench.training import train
 
     environment.keep_freed_memory()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = runs or Path(scratch)
-        prepared = prepare(config, Options(folder, folder, "", data_root))
-        pl.seed_everything(config.seed, verbose=False)
-        trained = train(
-            prepared.method,
-            prepared.data,
-            prepared.split,
-            prepared.normalise,
-            seed=config.seed,
-            precision=prepared.precision,
-            device=prepared.device,
-            run_dir=folder / prepared.run_id,
-            progress=Progress(),
-        )
+    options = Options(runs, runs, "", data_root)
+    prepared = prepare(config, options)
+    learned = learn(prepared, options, Progress())
+    training = learned.training
+    accuracy = learned.best_validation
+    if accuracy is None:  # it has no training of its own
+        where = (prepared.data, prepared.split, prepared.normalise, prepared.precision)
+        validation = Validation(*where, 1, Curves(1), prepared.method.fixed_embedding)
+        scores = validation.scores(prepared.method.to(prepared.device))
+        accuracy = sum(scores.values()) / len(scores)
     commit, dirty = prepared.git
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -96,9 +92,9 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path | None) -> dict[
         "backbone": config.backbone,
         "seed": config.seed,
         "steps": config.hyperparameters["steps"],
-        "validation_accuracy": f"{100 * (trained.best_validation or 0):.2f}",
-        "seconds": round(trained.seconds),
-        "images_per_s": round(trained.images_per_s),
+        "validation_accuracy": f"{100 * accuracy:.2f}",
+        "seconds": round(training.seconds),
+        "images_per_s": round(training.images / training.seconds) if training.steps else "",
         "threads": torch.get_num_threads(),
     }
 

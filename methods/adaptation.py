@@ -1,8 +1,7 @@
-"""What methods that learn an episode by gradient descent share: heads, pretraining, one optimizer."""
+"""What methods that learn an episode by gradient descent share: heads and adapted answers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,12 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
-from methods.classification import CosineHead
 from methods.distances import Cosine, full_precision
-from methods.method import BatchSpec, Episodes, LabelledBatch, Method, Shuffled, Stages
-from methods.optimizers import Optimizer, configure
+from methods.method import Method
 from methods.support_norm import (
     BatchNorm,
     GivenStatistics,
@@ -28,48 +24,25 @@ from methods.support_norm import (
 
 Weights = dict[str, Tensor]  # by name in a `Network`
 
-PRETRAINING_SCALE = 16.0  # of the cosines by which base classes are told apart
-WARM_UP = 0.2  # share of the pretraining during which its learning rate rises
-
 
 class MetaLearner(Method):
     """Base of the methods whose training prepares weights for a few steps of gradient descent.
 
-    Training may begin with cross-entropy over all base classes, which comes to good features much sooner
-    than episodes do (Ye and Chao 2021, How to Train Your MAML to Excel in Few-Shot Learning); then
-    episodes follow. A new episode's head starts at zero, which treats its classes alike (Kao et al. 2022,
-    MAML is a Noisy Contrastive Learner, section 3), or where training has put it.
+    A new episode's head starts at zero, which treats its classes alike (Kao et al. 2022, MAML is a Noisy
+    Contrastive Learner, section 3), or where training has put it. To start from a classifier of the base
+    classes comes to good features much sooner than episodes do (Ye and Chao 2021, How to Train Your MAML to
+    Excel in Few-Shot Learning).
 
-    Subclasses' hyperparameters have `steps`, `train_way`, `head`, `feature_length`, `weight_decay` and
-    `pretrain_steps`, `pretrain_images`, `pretrain_learning_rate`.
-
-    Raises:
-        ValueError: no step is left after the pretraining.
+    Subclasses' hyperparameters have `train_way`, `head` and `feature_length`.
     """
 
     def __init__(self, backbone: Any, hp: Any, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
         self.dim: int = backbone.dim
-        self.pretrain_steps: int = hp.pretrain_steps or 0
-        if self.pretrain_steps >= hp.steps:
-            raise ValueError(f"pretrain_steps must be less than steps ({hp.steps}): episodes come after it")
-        if self.pretrain_steps:
-            self.classifier = CosineHead(self.dim, num_classes, PRETRAINING_SCALE)
         self.train_way = min(hp.train_way, num_classes)
         if hp.head == "learned":
             self.order_dependent = True  # each place in an episode has weights of its own
             self.head = nn.Linear(self.dim, self.train_way)
-
-    def after_pretraining(self, episodes: Episodes) -> BatchSpec:
-        """What `batches` asks for."""
-        if not self.pretrain_steps:
-            return episodes
-        return Stages(Shuffled(self.hp.pretrain_images), self.pretrain_steps, episodes)
-
-    def pretraining_loss(self, batch: LabelledBatch) -> Tensor:
-        """Cross-entropy of scaled cosines over the base classes."""
-        self.backbone.train()
-        return F.cross_entropy(self.classifier(self.backbone(batch.images)), batch.labels)
 
     def move_running_statistics(self, support: Tensor) -> None:
         """Before a step on episodes: those of `embed` follow the support images, for which nobody adapts.
@@ -80,26 +53,6 @@ class MetaLearner(Method):
             with torch.no_grad():
                 self.backbone.train()(support.flatten(0, 2))
         self.backbone.eval()
-
-    def staged(self, optimizer: Optimizer) -> dict[str, Any]:
-        """What `configure_optimizers` returns: one optimizer, whose learning rate knows both stages."""
-        made = configure(self.parameters(), self.hp.steps, optimizer, "constant", 1.0, self.hp.weight_decay)[
-            "optimizer"
-        ]
-        return {
-            "optimizer": made,
-            "lr_scheduler": {"scheduler": LambdaLR(made, self.rate), "interval": "step"},
-        }
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a training step: one cycle of pretraining, then what the method says."""
-        if step < self.pretrain_steps:
-            return self.hp.pretrain_learning_rate * one_cycle(step / self.pretrain_steps)
-        return self.meta_rate((step - self.pretrain_steps) / (self.hp.steps - self.pretrain_steps))
-
-    def meta_rate(self, share: float) -> float:
-        """Learning rate after that share of the training episodes."""
-        raise NotImplementedError
 
     def start(self, way: int, dim: int) -> tuple[Tensor, Tensor]:
         """Where an episode's head starts: weight ``[way, dim]`` and bias ``[way]``.
@@ -117,10 +70,6 @@ class MetaLearner(Method):
     def network(self, way: int) -> Network:
         """The weights that every episode of so many classes starts from."""
         return Network(self.backbone, *self.start(way, self.dim), self.hp.feature_length)
-
-    def prepared(self) -> list[nn.Parameter]:
-        """The weights that episodes train."""
-        return [p for name, p in self.named_parameters() if not name.startswith("classifier.")]
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """``[N, D], [N, D] -> [N]``: cosine of the features before adaptation."""
@@ -229,13 +178,6 @@ def answer_together(
             return vmap(answer_of_one)(weights, layers, query)
 
     return answer
-
-
-def one_cycle(share: float) -> float:
-    """Height in [0, 1] of a cosine that rises, then falls (Smith and Topin 2018), after `share` of it."""
-    if share < WARM_UP:
-        return 0.5 - 0.5 * math.cos(math.pi * share / WARM_UP)
-    return 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))
 
 
 def with_gradient(value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:

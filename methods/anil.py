@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from methods.adaptation import MetaLearner, of_length
 from methods.distances import full_precision
-from methods.method import BatchSpec, EpisodeBatch, Episodes, LabelledBatch, flatten_images
+from methods.method import EpisodeBatch, Episodes, flatten_images
+from methods.optimizers import configure
 
 
 class ANIL(MetaLearner):
@@ -39,41 +40,30 @@ class ANIL(MetaLearner):
         "smoke": {
             "backbone": "conv4",
             "steps": 12,
-            "pretrain_steps": 4,
-            "pretrain_images": 32,
-            "pretrain_learning_rate": 0.001,
             "episodes": 2,
             "train_query": 5,
             "test_steps": 2,
         },
-        "quick": {
-            "backbone": "conv4",
-            "steps": 2600,
-            "pretrain_steps": 1800,
-            "feature_length": 10.0,
-            "optimizer": "sgd",
-            "schedule": "linear",
-            "learning_rate": 0.01,
-            "weight_decay": 5e-4,
-        },
-        "standard": {
-            "backbone": "resnet12-32",
-            "steps": 4000,
-            "pretrain_steps": 3000,
-            "feature_length": 10.0,
-            "optimizer": "sgd",
-            "schedule": "linear",
-            "learning_rate": 0.01,
-            "weight_decay": 5e-4,
-        },
+        "quick": {"backbone": "conv4", "steps": 1280},
+        "standard": {"backbone": "resnet12-32", "steps": 1600},
         "paper": {"backbone": "conv4", "head": "learned"},
+    }
+    starts = {
+        "pretrained": {
+            "feature_length": 10.0,
+            "optimizer": "sgd",
+            "schedule": "linear",
+            "learning_rate": 0.01,
+            "weight_decay": 5e-4,
+        }
     }
 
     @dataclass(frozen=True)
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 30000  # training steps, those of the pretraining included
+        steps: int = 30000  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         episodes: int = 4  # tasks a step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images a class in a training episode
@@ -84,23 +74,18 @@ class ANIL(MetaLearner):
         first_order: bool = False  # take inner gradients as constants
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
-        pretrain_steps: int | None = None  # first steps, cross-entropy over base classes; or none
-        pretrain_images: int = 128  # images in a batch of the pretraining
-        pretrain_learning_rate: float = 0.1  # peak learning rate of the pretraining
-        optimizer: Literal["sgd", "adam"] = "adam"  # of all steps; SGD with Nesterov momentum 0.9, or Adam
+        optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate, down to 0
         learning_rate: float = 0.001  # meta learning rate
         weight_decay: float = 0.0  # on matrices and filters
 
-    def batches(self) -> BatchSpec:
-        """Episodes that look like the test, after the pretraining if there is one."""
+    def batches(self) -> Episodes:
+        """Episodes that look like the test."""
         hp = self.hp
-        return self.after_pretraining(Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes))
+        return Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes)
 
-    def training_step(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """All images of the step go through the backbone in one forward."""
-        if isinstance(batch, LabelledBatch):
-            return self.log_loss(self.pretraining_loss(batch))
         self.backbone.train()
         features = self.embed(flatten_images(batch.support, batch.query))
         shape = batch.support.shape[:3]
@@ -131,13 +116,17 @@ class ANIL(MetaLearner):
                 bias = bias - self.hp.inner_learning_rate * gradients[1]
             return of_length(query.float(), self.hp.feature_length) @ weight.mT + bias
 
-    def meta_rate(self, share: float) -> float:
-        """Constant, or linear down to 0."""
-        return self.hp.learning_rate * (1 - share if self.hp.schedule == "linear" else 1.0)
-
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is Adam at a constant rate."""
-        return self.staged(self.hp.optimizer)
+        hp = self.hp
+        return configure(
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
+        )
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits ``[E, Q, way]`` of heads adapted to ``[E, way, shot, D]``, all episodes at once."""

@@ -1,11 +1,11 @@
-"""What methods need that pretrain their backbone as a classifier of the base classes, with cross-entropy.
+"""Classifiers of the base classes, and how they are trained.
 
-The classifiers map features ``[N, D]`` to logits ``[N, classes]``, in float32 inside autocast too.
+The heads map features ``[N, D]`` to logits ``[N, classes]``, in float32 inside autocast too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import MultiStepLR
 
 from methods.distances import Cosine, full_precision
+from methods.method import Pretraining
 from methods.optimizers import configure
 
 Head = Literal["linear", "cosine"]
@@ -48,7 +49,7 @@ class CosineHead(nn.Module):
         learn_scale: whether the scale is a parameter, which starts there.
 
     Attributes:
-        weight: ``[classes, D]``, one direction a class; drawn uniformly over directions.
+        weight: ``[classes, D]``, one direction per class; drawn uniformly over directions.
         scale: a scalar tensor.
     """
 
@@ -73,26 +74,23 @@ def classifier(head: Head, dim: int, classes: int, scale: float) -> LinearHead |
     return LinearHead(dim, classes) if head == "linear" else CosineHead(dim, classes, scale)
 
 
-def configure_pretraining(
-    parameters: Iterable[nn.Parameter],
-    steps: int,
-    schedule: Literal["one_cycle", "tenths", "constant"],
-    learning_rate: float,
-    weight_decay: float,
-    tenth_at: Sequence[float],
-) -> dict[str, Any]:
-    """What `configure_optimizers` returns: SGD with Nesterov momentum 0.9, stepped each batch.
+DROPS: dict[str, tuple[float, tuple[float, ...]]] = {
+    "simpleshot": (0.1, (45 / 90, 66 / 90)),
+    "rfs": (0.1, (45 / 90, 60 / 90, 75 / 90)),
+    "mtl": (0.2, (0.3, 0.6, 0.9)),
+}
+"""Schedules of papers: what the learning rate is multiplied by, and after which shares of the training."""
 
-    Args:
-        parameters: see `optimizers.configure`.
-        steps: of the whole training.
-        schedule: `tenths` divides the learning rate by 10 at some points; others as in `configure`.
-        learning_rate: the peak.
-        weight_decay: of matrices and filters.
-        tenth_at: these points, as shares of the training.
+
+def configure_classifier(parameters: Iterable[nn.Parameter], hp: Pretraining) -> dict[str, Any]:
+    """What `configure_optimizers` returns: as `optimizers.configure`, with the schedules of `DROPS` besides.
+
+    SimpleShot's and RFS's learning rates fall to a tenth at epochs 45 and 66, and 45, 60 and 75, of 90; MTL's
+    to a fifth every 30 epochs.
     """
-    if schedule != "tenths":
-        return configure(parameters, steps, "sgd", schedule, learning_rate, weight_decay)
-    made = configure(parameters, steps, "sgd", "constant", learning_rate, weight_decay)
-    scheduler = MultiStepLR(made["optimizer"], [round(steps * share) for share in tenth_at], gamma=0.1)
+    if hp.schedule == "one_cycle" or hp.schedule == "constant":
+        return configure(parameters, hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay)
+    made = configure(parameters, hp.steps, hp.optimizer, "constant", hp.learning_rate, hp.weight_decay)
+    factor, shares = DROPS[hp.schedule]
+    scheduler = MultiStepLR(made["optimizer"], [round(hp.steps * share) for share in shares], gamma=factor)
     return made | {"lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -11,16 +11,14 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from methods.classification import classifier
+from methods.base_classifier import prepare_backbone
 from methods.distances import Cosine, full_precision
-from methods.method import BatchSpec, LabelledBatch, Method, Shuffled
-from methods.optimizers import configure
-from methods.timm_backbone import TimmBackbone
+from methods.transfer import Transfer
 
 MOMENTUM = DAMPENING = 0.9  # in episodes, as in the code of Chen et al.
 
 
-class Finetune(Method):
+class Finetune(Transfer):
     """Baseline and Baseline++: learn to classify the base classes, then train on each support set.
 
     In an episode, gradient descent on the cross-entropy of the support set trains a new head on the fixed
@@ -35,18 +33,19 @@ class Finetune(Method):
     Use it when good features are at hand already, above all with `pretrained=true`, and the new classes
     come with more than one image each; or as the plain baseline that learns something in an episode.
 
-    It costs a classifier's training, one forward and backward pass an image, and in each episode
-    `adapt_epochs` passes over the support set: of a head on features that are computed once, or with
-    `adapt_layers=all` of the whole network, which is then evaluated on fewer episodes.
+    It costs the pretraining, one forward and backward pass per image, which it shares with the other
+    transfer methods, and in each episode `adapt_epochs` passes over the support set: of a head on features
+    that are computed once, or with `adapt_layers=all` of the whole network, which is then evaluated on fewer
+    episodes.
     """
 
     family = "transfer"
     paper = "Chen et al. 2019, A Closer Look at Few-shot Classification"
-    trains_on = "shuffled"
+    trains_on = "pretraining"
     marked_when = {"external data": "pretrained=true"}
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "adapt_epochs": 10},
-        "quick": {"backbone": "conv4", "steps": 3000},
+        "quick": {"backbone": "conv4", "steps": 3200},
         "standard": {"backbone": "resnet12-32"},
         "paper": {
             "backbone": "timm:resnet18",
@@ -63,7 +62,7 @@ class Finetune(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 4000  # training steps, one batch each
+        steps: int = 4000  # training steps of the classifier, one batch each
         images: int = 128  # images in a batch
         head: Literal["linear", "cosine"] = "cosine"  # of the base classes, and of an episode's
         scale: float = 16.0  # what head=cosine multiplies cosines by
@@ -81,31 +80,10 @@ class Finetune(Method):
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
-        if hp.pretrained:
-            load_pretrained(backbone)
-            self.external_data = True  # type: ignore[misc]
-        if hp.small_stem:
-            if not isinstance(backbone, TimmBackbone):
-                raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
-            backbone.shrink_stem()
+        prepare_backbone(backbone, hp.pretrained, hp.small_stem)
+        self.external_data = hp.pretrained  # type: ignore[misc]
         self.order_dependent = hp.adapt_images is not None  # which images meet in a batch
         self.fixed_embedding = hp.adapt_layers == "head"  # type: ignore[misc]
-        self.head = classifier(hp.head, backbone.dim, num_classes, hp.scale)
-
-    def batches(self) -> BatchSpec:
-        """Images in random order."""
-        return Shuffled(self.hp.images)
-
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy over the base classes."""
-        return self.log_loss(F.cross_entropy(self.head(self.embed(batch.images)), batch.labels))
-
-    def configure_optimizers(self) -> Any:
-        """As the hyperparameters say; the paper's from random weights is Adam at a constant 0.001."""
-        hp = self.hp
-        return configure(
-            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
-        )
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, the features that the base classes' head reads."""
@@ -211,20 +189,3 @@ class Finetune(Method):
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """``[N, D], [N, D] -> [N]``: the cosine."""
         return Cosine().rows(a, b)
-
-
-def load_pretrained(backbone: torch.nn.Module) -> None:
-    """Give a backbone timm's own weights, unless it was given others already (`--weights`).
-
-    Raises:
-        ValueError: it is no model of timm, or its weights cannot be had; the message says what to do.
-    """
-    if not isinstance(backbone, TimmBackbone):
-        raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
-    if backbone.loaded:
-        return
-    try:
-        backbone.load_pretrained()
-    except ValueError as error:
-        ways = "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
-        raise ValueError(f"{error}; {ways}") from None

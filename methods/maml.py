@@ -22,7 +22,8 @@ from methods.adaptation import (
     with_gradient,
 )
 from methods.distances import full_precision
-from methods.method import BatchSpec, EpisodeBatch, Episodes, LabelledBatch
+from methods.method import EpisodeBatch, Episodes
+from methods.optimizers import configure
 from methods.support_norm import support_norm
 
 
@@ -55,43 +56,31 @@ class MAML(MetaLearner):
         "smoke": {
             "backbone": "conv4",
             "steps": 12,
-            "pretrain_steps": 4,
-            "pretrain_images": 32,
-            "pretrain_learning_rate": 0.001,
             "episodes": 2,
             "train_query": 5,
             "test_steps": 2,
         },
-        "quick": {
-            "backbone": "conv4",
-            "steps": 2200,
-            "pretrain_steps": 2000,
-            "batch_norm": "running",
-            "test_steps": 5,
-            "feature_length": 10.0,
-            "optimizer": "sgd",
-            "schedule": "linear",
-            "weight_decay": 5e-4,
-        },
-        "standard": {
-            "backbone": "resnet12-32",
-            "steps": 4000,
-            "pretrain_steps": 3600,
-            "batch_norm": "running",
-            "test_steps": 5,
-            "feature_length": 10.0,
-            "optimizer": "sgd",
-            "schedule": "linear",
-            "weight_decay": 5e-4,
-        },
+        "quick": {"backbone": "conv4", "steps": 1280},
+        "standard": {"backbone": "resnet12-32", "steps": 1600},
         "paper": {"backbone": "conv4", "head": "learned"},
+    }
+    starts = {
+        "pretrained": {
+            "batch_norm": "running",
+            "test_steps": 5,
+            "feature_length": 10.0,
+            "optimizer": "sgd",
+            "schedule": "linear",
+            "weight_decay": 5e-4,
+        }
     }
 
     @dataclass(frozen=True)
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 60000  # training steps, those of the pretraining included
+        steps: int = 60000  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         episodes: int = 4  # tasks a step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images a class in a training episode
@@ -103,10 +92,7 @@ class MAML(MetaLearner):
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
         batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics normalise
-        pretrain_steps: int | None = None  # first steps, cross-entropy over base classes; or none
-        pretrain_images: int = 128  # images in a batch of the pretraining
-        pretrain_learning_rate: float = 0.1  # peak learning rate of the pretraining
-        optimizer: Literal["sgd", "adam"] = "adam"  # of all steps; SGD with Nesterov momentum 0.9, or Adam
+        optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate, down to 0
         learning_rate: float = 0.001  # meta learning rate
         weight_decay: float = 0.0  # on matrices and filters
@@ -115,15 +101,13 @@ class MAML(MetaLearner):
         super().__init__(backbone, hp, num_classes)
         self.transductive = hp.batch_norm == "transductive"  # type: ignore[misc]
 
-    def batches(self) -> BatchSpec:
-        """Episodes that look like the test, after the pretraining if there is one."""
+    def batches(self) -> Episodes:
+        """Episodes that look like the test."""
         hp = self.hp
-        return self.after_pretraining(Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes))
+        return Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes)
 
-    def training_step(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Mean over tasks of the query loss after adaptation."""
-        if isinstance(batch, LabelledBatch):
-            return self.log_loss(self.pretraining_loss(batch))
         self.move_running_statistics(batch.support)
         if batch.support.device.type == "cpu":
             return self.log_loss(self.task_by_task(batch))
@@ -132,7 +116,7 @@ class MAML(MetaLearner):
 
     def task_by_task(self, batch: EpisodeBatch) -> Tensor:
         """The mean query loss, with its gradient; each task's graph is gone before the next begins."""
-        weights = self.prepared()
+        weights = list(self.parameters())
         loss, gradients = batch.support.new_zeros(()), [torch.zeros_like(w) for w in weights]
         for support, query, labels in zip(batch.support, batch.query, batch.labels, strict=True):
             answer = self.learn(support, self.hp.inner_steps, self.hp.first_order)
@@ -166,13 +150,17 @@ class MAML(MetaLearner):
                 weights = {name: w - rate * gradients[name] for name, w in weights.items()}
         return answer_together(network, self.hp.batch_norm, weights, images)
 
-    def meta_rate(self, share: float) -> float:
-        """Constant, or linear down to 0."""
-        return self.hp.learning_rate * (1 - share if self.hp.schedule == "linear" else 1.0)
-
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is Adam at a constant rate."""
-        return self.staged(self.hp.optimizer)
+        hp = self.hp
+        return configure(
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
+        )
 
     def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
         """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``: as in training, first order."""

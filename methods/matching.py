@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.distances import Cosine, full_precision
-from methods.method import BatchSpec, EpisodeBatch, Episodes, Method, flatten_images
+from methods.method import EpisodeBatch, Episodes, Method, flatten_images
 from methods.optimizers import configure
 
 
@@ -39,7 +39,7 @@ class MatchingNetworks(Method):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2600},
+        "quick": {"backbone": "conv4", "steps": 2731},
         "standard": {"backbone": "resnet12-32"},
         # length of training, optimizer and reads are not in the paper: the first two are Snell et al. 2017's
         "paper": {
@@ -60,7 +60,8 @@ class MatchingNetworks(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 3400  # training steps
+        steps: int = 3413  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         train_way: int = 30  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images a class in a training episode
         train_query: int = 4  # query images a class in a training episode
@@ -82,7 +83,7 @@ class MatchingNetworks(Method):
             self.support_lstm = nn.LSTM(backbone.dim, backbone.dim, batch_first=True, bidirectional=True)
             self.query_lstm = nn.LSTMCell(2 * backbone.dim, backbone.dim)
 
-    def batches(self) -> BatchSpec:
+    def batches(self) -> Episodes:
         """N-way K-shot episodes of base classes."""
         hp = self.hp
         return Episodes(min(hp.train_way, self.num_classes), hp.train_shot, hp.train_query, hp.episodes)
@@ -100,7 +101,12 @@ class MatchingNetworks(Method):
         """As the hyperparameters say."""
         hp = self.hp
         return configure(
-            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
         )
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:

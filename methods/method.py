@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+
+from methods.starts import PRETRAINED_SHARE
+
+if TYPE_CHECKING:
+    from methods.base_classifier import BaseClassifier
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class Shuffled:
     """Ask for batches of `images` base training images drawn without replacement, epoch by epoch."""
 
     images: int
+
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return self.images
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,22 @@ class Balanced:
     classes: int
     images: int
 
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return self.classes * self.images
+
 
 @dataclass(frozen=True)
 class Pairs:
     """Ask for `pairs` image pairs, half of one class and half of two."""
 
     pairs: int
+
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return 2 * self.pairs
 
 
 @dataclass(frozen=True)
@@ -43,20 +63,30 @@ class Triplets:
 
     triplets: int
 
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return 3 * self.triplets
+
 
 @dataclass(frozen=True)
 class Episodes:
-    """Ask for `episodes` N-way K-shot episodes a step, drawn from the base classes."""
+    """Ask for `episodes` N-way K-shot episodes per step, drawn from the base classes."""
 
     way: int
     shot: int
     query: int
     episodes: int = 1
 
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return self.episodes * self.way * (self.shot + self.query)
+
 
 @dataclass(frozen=True)
 class AnchorTasks:
-    """Ask for `tasks` tasks a step, each one anchor class against the rest.
+    """Ask for `tasks` tasks per step, each one anchor class against the rest.
 
     A task comes as `batches` batches to learn it from, each of `triplets` triples of two images of the
     anchor class and one of another class; no image of the anchor class is in a batch twice.
@@ -66,20 +96,41 @@ class AnchorTasks:
     batches: int
     triplets: int
 
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return self.tasks * self.batches * 3 * self.triplets
+
 
 Batches = Shuffled | Balanced | Pairs | Triplets | Episodes | AnchorTasks
 
+PretrainingSchedule = Literal["one_cycle", "simpleshot", "rfs", "mtl", "constant"]
+
 
 @dataclass(frozen=True)
-class Stages:
-    """Ask for `first` in the first `steps` of the training steps, and for `then` in the others."""
+class Pretraining:
+    """Ask to start from a classifier of the base classes (`methods.base_classifier`).
 
-    first: Batches
+    The harness trains it once for all runs that ask for the same: of the same data, split, seed and backbone.
+
+    Attributes:
+        steps: of its training, one batch each. images: in a batch.
+        head, scale: of the classifier; `scale` multiplies the cosines of a cosine head.
+        schedule: of the learning rate, whose peak is `learning_rate` (see `configure_classifier`).
+        weight_decay: of matrices and filters.
+        pretrained, small_stem: see `base_classifier.prepare_backbone`.
+    """
+
     steps: int
-    then: Batches
-
-
-BatchSpec = Batches | Stages
+    images: int = 128
+    head: Literal["linear", "cosine"] = "cosine"
+    scale: float = 16.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    schedule: PretrainingSchedule = "one_cycle"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    pretrained: bool = False
+    small_stem: bool = False
 
 
 class LabelledBatch(NamedTuple):
@@ -153,6 +204,13 @@ class Method(pl.LightningModule):
     ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
     with; or a network that goes on with its ``training`` in `join` whenever classes join it.
 
+    Where a method starts is decided by `pretraining`. A method that offers the choice has a hyperparameter
+    ``init: Literal["scratch", "pretrained"]``; with `pretrained`, `PRETRAINED_SHARE` of the images of its
+    whole training go into the classifier, and the rest into its own steps, so that both starts cost as many
+    images. `starts` says which hyperparameters change with it.
+
+    `named_by` says which hyperparameters the name of a row always shows, since the paper leaves them open.
+
     `fuses` says whether a long training on a CPU may run the backbone on compiled operations. A method that
     takes gradients of gradients says False: they are right there, but slow.
 
@@ -174,6 +232,8 @@ class Method(pl.LightningModule):
     extends_backbone: ClassVar[bool] = False
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    starts: ClassVar[dict[str, dict[str, Any]]] = {}
+    named_by: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
     class Hyperparameters:
@@ -187,9 +247,31 @@ class Method(pl.LightningModule):
         self.hp = hp
         self.num_classes = num_classes
 
-    def batches(self) -> BatchSpec:
-        """What this method trains on."""
+    def batches(self) -> Batches:
+        """What its own training steps are made from."""
         raise NotImplementedError
+
+    @property
+    def training_steps(self) -> int:
+        """Steps of its own training, after the pretraining if there is one; 0 for none."""
+        if getattr(self.hp, "init", None) != "pretrained":
+            return self.hp.steps
+        return max(1, round((1 - PRETRAINED_SHARE) * self.hp.steps))
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The classifier of the base classes that it starts from; None: its backbone starts as it is built.
+
+        Methods with batches of different sizes shall share one: steps are rounded to three digits.
+        """
+        if getattr(self.hp, "init", None) != "pretrained":
+            return None
+        images = (self.hp.steps - self.training_steps) * self.batches().size
+        return Pretraining(max(1, round(float(f"{images / Pretraining.images:.3g}"))))
+
+    def start_from(self, pretrained: BaseClassifier) -> None:
+        """Take over what `pretraining` asked for; called before training, and before it resumes."""
+        self.backbone.load_state_dict(pretrained.backbone.state_dict(), strict=not self.extends_backbone)
 
     def next_classes(self) -> Tensor | None:
         """Base classes ``[E, way]`` that coming training episodes should have; None lets chance decide.

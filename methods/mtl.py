@@ -11,43 +11,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import StepLR
 
-from methods.classification import LinearHead
 from methods.distances import Cosine, full_precision
 from methods.hard_tasks import Rounds, worst_classes
-from methods.method import (
-    BatchSpec,
-    EpisodeBatch,
-    Episodes,
-    LabelledBatch,
-    Method,
-    Shuffled,
-    Stages,
-    flatten_images,
-)
-from methods.optimizers import Schedule, configure
+from methods.method import EpisodeBatch, Episodes, Method, flatten_images
 from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
 
 class MTL(Method):
     """Meta-transfer learning: pretrain a deep network, then meta-learn how little of it to change.
 
-    First the network learns to classify the base classes. Then its weights and batch-norm statistics stay
-    as they are, and episodes teach it a scale and a shift for each filter, together with the first weights
+    A network that has learned to classify the base classes (the pretraining) keeps its weights and batch-norm
+    statistics, and episodes teach it a scale and a shift for each filter, together with the first weights
     of a linear classifier: in each episode the classifier takes gradient steps on the support set, and the
     loss on the queries goes back, first-order, to its first weights and through the query embeddings to
     scales and shifts. `hard_task_batch` collects the class that each task did worst on, and makes the next
     tasks of those. At test only the classifier adapts.
 
-    The source's ablation: `pretrain=false scale_shift=false` trains all weights on episodes, from random
-    ones; `scale_shift=false` meta-learns the classifier's first weights on top of the pretrained network;
+    The source's ablation: `init=scratch` trains all weights on episodes, from random ones;
+    `scale_shift=false` meta-learns the classifier's first weights on top of the pretrained network;
     `hard_task_batch=false` draws all tasks at random.
 
     Use it when the network is deep and the tasks are few: what episodes teach is one number for each kernel
     and filter of a pretrained network, too little to overfit by.
 
-    It costs a classifier's pretraining, and then for each image of a training episode one forward and
-    backward pass. The classifier's `inner_steps` work on features: at the test each image is embedded
-    once, and only these steps are taken in an episode.
+    It costs the pretraining, and then one forward and backward pass per image of a training episode. The
+    classifier's `inner_steps` work on features: at the test each image is embedded once, and only these
+    steps are taken in an episode.
     """
 
     family = "meta-learning"
@@ -55,40 +44,27 @@ class MTL(Method):
     order_dependent = True  # the classifier starts from weights for each place in an episode
     trains_on = "episodes"
     extends_backbone = True
+    fuses = False
     presets = {
         "smoke": {
             "backbone": "conv4",
             "steps": 12,
-            "pretrain_share": 0.5,
-            "images": 32,
             "train_query": 5,
             "random_tasks": 4,
             "hard_tasks": 4,
         },
-        "quick": {"backbone": "conv4", "steps": 3000, "scale_shift_learning_rate": 0.001},
+        "quick": {"backbone": "conv4", "steps": 2560, "scale_shift_learning_rate": 0.001},
         "standard": {"backbone": "resnet12-32", "scale_shift_learning_rate": 0.001},
-        "paper": {
-            "backbone": "resnet12",
-            "steps": 40000,
-            "pretrain_share": 0.75,
-            "pretrain_schedule": "decay",
-            "episodes": 1,
-        },
+        "paper": {"backbone": "resnet12", "steps": 40000, "episodes": 1},
     }
 
     @dataclass(frozen=True)
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 3900  # training steps, those of pretraining included
-        pretrain: bool = True  # classify the base classes first; false: episodes train all weights
-        pretrain_share: float = 0.8  # share of the steps that are pretraining
-        images: int = 128  # images in a batch of pretraining
-        pretrain_schedule: Literal["one_cycle", "decay"] = "one_cycle"  # decay: to a fifth, repeatedly
-        pretrain_decay_every: int = 9000  # steps from one decay to the next: 30 epochs of 64 x 600 images
-        pretrain_learning_rate: float = 0.1  # peak learning rate of pretraining, SGD with momentum 0.9
-        weight_decay: float = 5e-4  # of pretraining, on matrices and filters
-        scale_shift: bool = True  # learn a scale and shift of the pretrained filters; false: leave them
+        steps: int = 3200  # training steps
+        init: Literal["scratch", "pretrained"] = "pretrained"  # pretrained: a classifier of the base classes
+        scale_shift: bool = True  # learn a scale and shift of the pretrained filters, if they are pretrained
         hard_task_batch: bool = True  # make tasks of the classes that fail in random ones
         random_tasks: int = 20  # random tasks in a round; the worst class of each is collected
         hard_tasks: int = 20  # tasks of the collected classes, at the end of a round
@@ -100,24 +76,17 @@ class MTL(Method):
         inner_learning_rate: float = 0.01  # of these steps
         base_learner_learning_rate: float = 0.001  # Adam's, for the classifier's first weights
         scale_shift_learning_rate: float = 0.0001  # Adam's, for scales and shifts
-        backbone_learning_rate: float = 0.001  # Adam's, for the other weights; only where pretrain=false
+        backbone_learning_rate: float = 0.001  # Adam's, for the other weights; of init=scratch
         halve_every: int = 1000  # steps on episodes after which Adam's learning rates halve
 
     def __init__(self, backbone: nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
-        self.fuses = hp.pretrain  # type: ignore[misc]
-        if hp.scale_shift and not hp.pretrain:
-            raise ValueError("scale_shift adjusts pretrained filters: with pretrain=false it must be false")
-        if not 0 < hp.pretrain_share < 1:
-            raise ValueError("pretrain_share must be between 0 and 1: each stage needs steps")
-        self.automatic_optimization = False  # the two stages have an optimizer each
-        self.transferring = False
-        if hp.pretrain:
-            self.classifier = LinearHead(backbone.dim, num_classes)  # type: ignore[arg-type]
-        if hp.scale_shift:
+        self.pretrained = hp.init == "pretrained"
+        self.extends_backbone = self.pretrained and hp.scale_shift  # type: ignore[misc]
+        if self.pretrained:
+            backbone.requires_grad_(False)
+        if self.extends_backbone:
             scale_and_shift(backbone)
-            for own in self.scales_and_shifts():
-                own.requires_grad_(False)  # until the second stage
         # One row for each place in an episode. Any class may be drawn for it, so rows have nothing to differ
         # in: zeros, where the authors' code has random numbers, which cost points until they are unlearned.
         self.base_learner = nn.Linear(backbone.dim, min(hp.train_way, num_classes))  # type: ignore[arg-type]
@@ -128,58 +97,31 @@ class MTL(Method):
             hard=math.ceil(hp.hard_tasks / hp.episodes),
             seed=int(torch.randint(2**31, ())),
         )
-
-    @property
-    def pretrain_steps(self) -> int:
-        """Steps of the first stage; however few there are, the second has one."""
-        return min(round(self.hp.pretrain_share * self.hp.steps), self.hp.steps - 1)
+        self.train()
 
     def scales_and_shifts(self) -> list[nn.Parameter]:
-        """The parameters that the second stage adds to the backbone."""
+        """The parameters that are added to the backbone."""
         convs = [module for module in self.backbone.modules() if isinstance(module, ScaleShiftConv)]
         return [parameter for conv in convs for parameter in (conv.scale, conv.shift)]
 
-    def batches(self) -> BatchSpec:
-        """Images in random order, then episodes."""
+    def batches(self) -> Episodes:
+        """Episodes that look like the test."""
         hp = self.hp
-        way = self.base_learner.out_features
-        episodes = Episodes(way, hp.train_shot, hp.train_query, hp.episodes)
-        return Stages(Shuffled(hp.images), self.pretrain_steps, episodes) if hp.pretrain else episodes
+        return Episodes(self.base_learner.out_features, hp.train_shot, hp.train_query, hp.episodes)
 
     def next_classes(self) -> Tensor | None:
         """The classes of the next hard tasks, ``[E, way]``; None where tasks are random."""
         way, classes = self.base_learner.out_features, self.num_classes
         return self.rounds.draw(self.hp.episodes, way, classes) if self.hp.hard_task_batch else None
 
-    def training_step(self, batch: LabelledBatch | EpisodeBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy over the base classes, later over the queries of episodes."""
-        if isinstance(batch, LabelledBatch):
-            stage, loss = 0, F.cross_entropy(self.classifier(self.embed(batch.images)), batch.labels)
-        else:
-            self.begin_transfer()
-            stage, loss = 1, self.episode_loss(batch)
-        if self._trainer is not None:
-            self.optimize(loss, stage)
-        return self.log_loss(loss)
-
-    def begin_transfer(self) -> None:
-        """What was pretrained stays as it is from here on, but for scales and shifts."""
-        if self.transferring or not self.hp.pretrain:
-            return
-        self.transferring = True
-        self.requires_grad_(False)
-        for own in (*self.scales_and_shifts(), *self.base_learner.parameters()):
-            own.requires_grad_(True)
-        self.train(self.training)
-
     def train(self, mode: bool = True) -> MTL:
         """As in any module, except that a pretrained network's batch norm keeps its statistics."""
         super().train(mode)
-        if self.transferring:
+        if self.pretrained:
             self.backbone.eval()
         return self
 
-    def episode_loss(self, batch: EpisodeBatch) -> Tensor:
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the queries after the classifier has adapted to the support set."""
         episodes, way, shot = batch.support.shape[:3]
         embeddings = self.embed(flatten_images(batch.support, batch.query))
@@ -189,18 +131,7 @@ class MTL(Method):
         )
         if self.hp.hard_task_batch:
             self.rounds.collect(worst_classes(logits, batch.labels, batch.classes))
-        return F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
-
-    def optimize(self, loss: Tensor, stage: int) -> None:
-        """One step of the stage's optimizer and schedule."""
-        optimizer: Any = self.optimizers()
-        schedule: Any = self.lr_schedulers()
-        if self.hp.pretrain:
-            optimizer, schedule = optimizer[stage], schedule[stage]
-        self.manual_backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        return self.log_loss(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave where the rounds of hard tasks stand to a training that goes on from here."""
@@ -211,27 +142,19 @@ class MTL(Method):
         self.rounds = Rounds(**checkpoint["rounds"])
 
     def configure_optimizers(self) -> Any:
-        """SGD for pretraining; Adam for episodes, with a learning rate for each kind of weight."""
+        """Adam, with a learning rate for each kind of weight."""
         hp = self.hp
         groups = [
             {"params": list(self.base_learner.parameters()), "lr": hp.base_learner_learning_rate},
             {"params": self.scales_and_shifts(), "lr": hp.scale_shift_learning_rate},
             {
-                "params": [] if hp.pretrain else list(self.backbone.parameters()),
+                "params": [] if self.pretrained else list(self.backbone.parameters()),
                 "lr": hp.backbone_learning_rate,
             },
         ]
-        outer = torch.optim.Adam([group for group in groups if group["params"]])
-        stages = [{"optimizer": outer, "lr_scheduler": StepLR(outer, hp.halve_every, gamma=0.5)}]
-        if hp.pretrain:
-            pretrained = [*self.backbone.parameters(), *self.classifier.parameters()]
-            schedule: Schedule = "one_cycle" if hp.pretrain_schedule == "one_cycle" else "constant"
-            rates = hp.pretrain_learning_rate, hp.weight_decay
-            first = configure(pretrained, self.pretrain_steps, "sgd", schedule, *rates)
-            if schedule == "constant":
-                first["lr_scheduler"] = StepLR(first["optimizer"], hp.pretrain_decay_every, gamma=0.2)
-            stages.insert(0, first)
-        return stages
+        optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+        scheduler = StepLR(optimizer, hp.halve_every, gamma=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits of the classifier after it has adapted to each episode's support set: ``[E, Q, way]``."""

@@ -9,38 +9,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.classification import classifier, configure_pretraining
+from methods.base_classifier import BaseClassifier
 from methods.distances import Cosine, Euclidean
-from methods.method import BatchSpec, LabelledBatch, Method, Shuffled, class_means
-
-MOMENTUM = 0.1  # of the mean feature, as of batch norm's statistics
-TENTH_AT = (45 / 90, 66 / 90)  # of the paper's epochs
+from methods.method import class_means
+from methods.transfer import Transfer
 
 
-class NearestCentroid(Method):
+class NearestCentroid(Transfer):
     """SimpleShot: learn to classify the base classes, then take the nearest class mean of the features.
 
     Features may be divided by their length (L2N), and before that the mean feature of the base training
     images be taken off (CL2N; section 3). Each query takes the class whose mean transformed feature is the
     nearest. It learns nothing from episodes, and is what every method that does has to beat.
 
-    The mean feature is followed in training as batch norm follows its own, over the last 10 batches or so,
-    and is part of each checkpoint. Training images are cropped and flipped, which puts it a tenth of its
-    length from that of untouched ones; accuracies differed by at most 0.2 points.
+    The mean feature is that of the last training batches (see `BaseClassifier`).
 
     Use it when you begin: it is the simplest method here, and where a cleverer one does not beat it on
     your images, it is the one to take.
 
-    It costs a classifier's training, one forward and backward pass an image. The test is as cheap as it can
-    be: each image is embedded once, a new class is one mean.
+    It costs the pretraining, one forward and backward pass per image, which it shares with the other
+    transfer methods. The test is as cheap as it can be: each image is embedded once, a new class is one mean.
     """
 
     family = "transfer"
     paper = "Wang et al. 2019, SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning"
-    trains_on = "shuffled"
+    trains_on = "pretraining"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32},
-        "quick": {"backbone": "conv4", "steps": 3000},
+        "quick": {"backbone": "conv4", "steps": 3200},
         "standard": {"backbone": "resnet12-32"},
         "paper": {
             "backbone": "resnet12",
@@ -49,7 +45,7 @@ class NearestCentroid(Method):
             "head": "linear",
             "transform": "centre_l2",
             "distance": "euclidean",
-            "schedule": "tenths",
+            "schedule": "simpleshot",
             "weight_decay": 1e-4,
         },
     }
@@ -58,13 +54,13 @@ class NearestCentroid(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 4000  # training steps, one batch each
+        steps: int = 4000  # training steps of the classifier, one batch each
         images: int = 128  # images in a batch
         head: Literal["linear", "cosine"] = "cosine"  # classifier of the base classes
         scale: float = 16.0  # what head=cosine multiplies cosines by
         transform: Literal["none", "l2", "centre_l2"] = "l2"  # of features: the paper's UN, L2N, CL2N
         distance: Literal["euclidean", "cosine"] = "cosine"  # from a query to a class mean
-        schedule: Literal["one_cycle", "tenths", "constant"] = "one_cycle"  # tenths: at 50% and 73%
+        schedule: Literal["one_cycle", "simpleshot", "constant"] = "one_cycle"  # simpleshot: as in the paper
         learning_rate: float = 0.1  # peak learning rate of SGD with Nesterov momentum 0.9
         weight_decay: float = 5e-4  # on matrices and filters
 
@@ -72,26 +68,13 @@ class NearestCentroid(Method):
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
-        self.head = classifier(hp.head, backbone.dim, num_classes, hp.scale)
         self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
         self.register_buffer("mean", torch.zeros(backbone.dim))
 
-    def batches(self) -> BatchSpec:
-        """Images in random order."""
-        return Shuffled(self.hp.images)
-
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy over the base classes."""
-        features = self.backbone(batch.images).float()
-        self.mean.lerp_(features.detach().mean(0), MOMENTUM)
-        return self.log_loss(F.cross_entropy(self.head(features), batch.labels))
-
-    def configure_optimizers(self) -> Any:
-        """SGD; the paper's learning rate falls to a tenth at epochs 45 and 66 of 90."""
-        hp = self.hp
-        return configure_pretraining(
-            self.parameters(), hp.steps, hp.schedule, hp.learning_rate, hp.weight_decay, TENTH_AT
-        )
+    def start_from(self, pretrained: BaseClassifier) -> None:
+        """With the mean feature."""
+        super().start_from(pretrained)
+        self.mean.copy_(pretrained.mean)
 
     def embed(self, images: Tensor) -> Tensor:
         """Transformed features: ``[N, 3, H, W]`` -> ``[N, D]``."""

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, StepLR
 
 Optimizer = Literal["sgd", "adam"]
-Schedule = Literal["one_cycle", "halving", "constant"]
+Schedule = Literal["one_cycle", "halving", "linear", "constant"]
 HALVE_EVERY = 2000  # steps, as Snell et al. 2017 do
 
 
@@ -29,7 +29,8 @@ def configure(
             batch-norm scales do not.
         steps: of the whole training.
         optimizer: by name.
-        schedule: `one_cycle` (Smith and Topin 2018), `halving` every 2,000 steps, or `constant`.
+        schedule: `one_cycle` (Smith and Topin 2018), `halving` every 2,000 steps, `linear`
+            down to 0, or `constant`.
         learning_rate: the peak.
         weight_decay: of the decaying parameters.
     """
@@ -47,6 +48,8 @@ def configure(
     if schedule == "constant":
         return {"optimizer": made}
     scheduler: LRScheduler = StepLR(made, step_size=HALVE_EVERY, gamma=0.5)
+    if schedule == "linear":
+        scheduler = LambdaLR(made, lambda step: 1 - step / steps)
     if schedule == "one_cycle":
         total = max(steps, 2)
         rise = max(0.2, 1.5 / total)  # of a few steps: torch divides by the rising ones less one

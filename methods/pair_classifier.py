@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.distances import full_precision
-from methods.method import Balanced, BatchSpec, LabelledBatch, Method, PairBatch, Pairs
+from methods.method import Balanced, LabelledBatch, Method, PairBatch, Pairs
 from methods.optimizers import configure
 
 
@@ -39,7 +39,7 @@ class PairClassifier(Method):
     trains_on = "balanced"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "classes": 8},
-        "quick": {"backbone": "conv4", "steps": 3000, "learning_rate": 0.2},
+        "quick": {"backbone": "conv4", "steps": 3200, "learning_rate": 0.2},
         "standard": {"backbone": "resnet12-32"},
         # 200 epochs of its 150,000 pairs; the paper searches for its rates, and does not print them
         "paper": {
@@ -57,6 +57,7 @@ class PairClassifier(Method):
         """Defaults; the presets change some."""
 
         steps: int = 4000  # training steps, one batch each
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         pairs: Literal["batch", "random"] = "batch"  # all pairs in a batch, or separate random ones
         classes: int = 32  # P, classes in a batch of pairs=batch
         images: int = 4  # K, images of each class in a batch of pairs=batch
@@ -78,7 +79,7 @@ class PairClassifier(Method):
         self.alpha = nn.Parameter(torch.full((hp.units,), -2 / hp.units**0.5))
         self.bias = nn.Parameter(torch.tensor(2.0))
 
-    def batches(self) -> BatchSpec:
+    def batches(self) -> Balanced | Pairs:
         """Classes x images, or random pairs."""
         if self.hp.pairs == "random":
             return Pairs(self.hp.random_pairs)
@@ -101,7 +102,12 @@ class PairClassifier(Method):
         """As the hyperparameters say; the paper's is SGD with momentum."""
         hp = self.hp
         return configure(
-            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
         )
 
     def embed(self, images: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from methods.distances import Cosine, Dot, SquaredEuclidean
 from methods.method import (
-    BatchSpec,
     EpisodeBatch,
     Episodes,
     Method,
@@ -49,7 +48,7 @@ class ProtoNet(Method):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2600, "distance": "cosine", "scale": 10.0},
+        "quick": {"backbone": "conv4", "steps": 2731, "distance": "cosine", "scale": 10.0},
         "standard": {"backbone": "resnet12-32", "distance": "cosine", "scale": 10.0},
         "paper": {
             "backbone": "conv4",
@@ -68,7 +67,8 @@ class ProtoNet(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 3400  # training steps
+        steps: int = 3413  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         train_way: int = 30  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images a class in a training episode
         train_query: int = 4  # query images a class in a training episode
@@ -85,7 +85,7 @@ class ProtoNet(Method):
         super().__init__(backbone, hp, num_classes)
         self.distance = DISTANCES[hp.distance]()
 
-    def batches(self) -> BatchSpec:
+    def batches(self) -> Episodes:
         """N-way K-shot episodes of base classes."""
         hp = self.hp
         return Episodes(min(hp.train_way, self.num_classes), hp.train_shot, hp.train_query, hp.episodes)
@@ -104,7 +104,12 @@ class ProtoNet(Method):
         """As the hyperparameters say; the paper's is Adam, halved every 2,000 episodes."""
         hp = self.hp
         return configure(
-            self.parameters(), hp.steps, hp.optimizer, hp.schedule, hp.learning_rate, hp.weight_decay
+            self.parameters(),
+            self.training_steps,
+            hp.optimizer,
+            hp.schedule,
+            hp.learning_rate,
+            hp.weight_decay,
         )
 
     def embed(self, images: Tensor) -> Tensor:

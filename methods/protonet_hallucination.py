@@ -34,10 +34,10 @@ class ProtoNetHallucination(ProtoNet):
     trains_on = "episodes"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2600},
+        "quick": {"backbone": "conv4", "steps": 2731},
         "standard": {"backbone": "resnet12-32"},
-        # the student project's generator and distance; its training length is unknown, so Snell et al. 2017's
-        "paper": {
+        # A student project's generator and distance; its training length is unknown, so Snell et al. 2017's.
+        "original": {
             "backbone": "conv4",
             "generated": 100,
             "hidden": 2400,
@@ -59,7 +59,8 @@ class ProtoNetHallucination(ProtoNet):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 3400  # training steps
+        steps: int = 3413  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         generated: int = 10  # M, generated features of each class
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training
@@ -91,11 +92,14 @@ class ProtoNetHallucination(ProtoNet):
         return self.distance.matrix(query, self.prototypes(support))
 
     def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Negative distance of each query to each base class's mean and each new prototype.
+        """Negative distance of each query to the prototypes of base classes and of new ones.
 
-        Base classes have images enough: their means are of real features alone.
+        A base class gets generated features too, from its mean, which counts as many real ones as a new class
+        has; so both kinds of prototype are moved alike.
         """
-        return self.distance.matrix(query, torch.cat([base.float(), self.prototypes(support[None])[0]]))
+        means = base.float()[:, None].expand(-1, support.shape[1], -1)
+        both = torch.cat([means, support.float()])
+        return self.distance.matrix(query, self.prototypes(both[None])[0])
 
     def prototypes(self, support: Tensor) -> Tensor:
         """Mean of real and generated features: ``[E, way, shot, D]`` -> float32 ``[E, way, D]``."""

@@ -38,6 +38,8 @@ LITERALS = {
     "extends_backbone": bool,
     "marked_when": dict,
     "presets": dict,
+    "starts": dict,
+    "named_by": tuple,
 }
 
 
@@ -65,6 +67,8 @@ class MethodInfo:
         parameters: hyperparameters by name.
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
+        starts: value of the hyperparameter `init` -> hyperparameters that change with it.
+        named_by: hyperparameters that a row's name always says.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -83,6 +87,8 @@ class MethodInfo:
     marked_when: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    named_by: tuple[str, ...] = ()
     problem: str = ""
 
 

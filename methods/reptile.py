@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.optim.lr_scheduler import LambdaLR
 
 from methods.adaptation import (
     MetaLearner,
@@ -22,7 +23,7 @@ from methods.adaptation import (
     with_gradient,
 )
 from methods.distances import full_precision
-from methods.method import BatchSpec, EpisodeBatch, Episodes, LabelledBatch
+from methods.method import EpisodeBatch, Episodes
 from methods.support_norm import BatchNorm, support_norm
 
 Gradient = Callable[[Network, BatchNorm, Weights, Tensor, Tensor], tuple[Weights, Tensor]]
@@ -66,6 +67,7 @@ class Reptile(MetaLearner):
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
     fixed_embedding = False
+    fuses = False
     order_dependent = True  # which images meet in a minibatch
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
@@ -76,30 +78,19 @@ class Reptile(MetaLearner):
             "train_shot": 4,
             "inner_steps": 2,
             "test_steps": 2,
-            "pretrain_steps": 4,
-            "pretrain_images": 32,
         },
-        "quick": {
-            "backbone": "conv4",
-            "steps": 2300,
-            "pretrain_steps": 2000,
-            "batch_norm": "running",
-            "feature_length": 10.0,
-            "inner_learning_rate": 1e-4,
-            "meta_step": 0.5,
-            "test_steps": 8,
-        },
-        "standard": {
-            "backbone": "resnet12-32",
-            "steps": 4000,
-            "pretrain_steps": 3600,
-            "batch_norm": "running",
-            "feature_length": 10.0,
-            "inner_learning_rate": 1e-4,
-            "meta_step": 0.5,
-            "test_steps": 8,
-        },
+        "quick": {"backbone": "conv4", "steps": 1092},
+        "standard": {"backbone": "resnet12-32", "steps": 1365},
         "paper": {"backbone": "conv4", "head": "learned"},
+    }
+    starts = {
+        "pretrained": {
+            "batch_norm": "running",
+            "feature_length": 10.0,
+            "inner_learning_rate": 1e-4,
+            "meta_step": 0.5,
+            "test_steps": 8,
+        }
     }
 
     updates: Tensor
@@ -109,7 +100,8 @@ class Reptile(MetaLearner):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 100000  # training steps, those of the pretraining included
+        steps: int = 100000  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         episodes: int = 5  # tasks a step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
         train_shot: int = 15  # images a class in a training episode
@@ -123,36 +115,23 @@ class Reptile(MetaLearner):
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
         batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics normalise
-        pretrain_steps: int | None = None  # first steps, cross-entropy over base classes; or none
-        pretrain_images: int = 128  # images in a batch of the pretraining
-        pretrain_learning_rate: float = 0.1  # peak learning rate of the pretraining
-        weight_decay: float = 5e-4  # of the pretraining, on matrices and filters
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
         self.transductive = hp.batch_norm == "transductive"  # type: ignore[misc]
-        self.fuses = bool(self.pretrain_steps)  # type: ignore[misc]
         # Buffers, so that a checkpoint keeps the state that belongs to its weights.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.moments = nn.Module()
         for name, weight in self.network(self.train_way).named_parameters():
             self.moments.register_buffer(name.replace(".", "/"), torch.zeros_like(weight))
 
-    def batches(self) -> BatchSpec:
-        """Support sets without queries, after the pretraining if there is one."""
+    def batches(self) -> Episodes:
+        """Support sets without queries."""
         hp = self.hp
-        return self.after_pretraining(Episodes(self.train_way, hp.train_shot, 0, hp.episodes))
+        return Episodes(self.train_way, hp.train_shot, 0, hp.episodes)
 
-    def on_train_batch_start(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> None:
-        """The meta-step is a plain one: momentum and decay are the pretraining's."""
-        if isinstance(batch, EpisodeBatch):
-            for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-                group.update(momentum=0.0, nesterov=False, weight_decay=0.0)
-
-    def training_step(self, batch: EpisodeBatch | LabelledBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Mean inner loss, with the gradient theta - mean(theta_i): SGD at rate r goes r of the way."""
-        if isinstance(batch, LabelledBatch):
-            return self.log_loss(self.pretraining_loss(batch))
         self.move_running_statistics(batch.support)
         network = self.network(batch.support.shape[1])
         generator = torch.Generator().manual_seed(int(self.updates.item()))
@@ -208,13 +187,11 @@ class Reptile(MetaLearner):
             losses.append(loss.mean())
         return learner, torch.stack(losses).mean()
 
-    def meta_rate(self, share: float) -> float:
-        """The meta-step, linear down to 0."""
-        return self.hp.meta_step * (1 - share)
-
     def configure_optimizers(self) -> Any:
-        """SGD: with momentum while pretraining, plain in the meta-steps."""
-        return self.staged("sgd")
+        """Plain gradient descent, whose learning rate is the meta-step, linear down to 0."""
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        scheduler = LambdaLR(optimizer, lambda step: self.hp.meta_step * (1 - step / self.training_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
         """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``."""

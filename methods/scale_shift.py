@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -11,7 +13,7 @@ class ScaleShiftConv(nn.Module):
     """A convolution whose filters are scaled and shifted: ``(W * scale) x + (b + shift)``.
 
     With the convolution's own weights held fixed, a 3x3 kernel has one number to learn instead of nine
-    (Sun et al. 2019, section 4.2). It starts as the convolution that it is given.
+    (Sun et al. 2019, section 4.2). It starts as the convolution that it is given, and loads a state of one.
 
     Args:
         conv: with weights ``[out, in, h, w]``.
@@ -31,6 +33,11 @@ class ScaleShiftConv(nn.Module):
         """As the convolution: ``[N, in, H, W]`` -> ``[N, out, H', W']``."""
         bias = self.shift if self.conv.bias is None else self.conv.bias + self.shift
         return functional_call(self.conv, {"weight": self.conv.weight * self.scale, "bias": bias}, (images,))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        for name in [name for name in ("weight", "bias") if prefix + name in state_dict]:
+            state_dict[f"{prefix}conv.{name}"] = state_dict.pop(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def scale_and_shift(backbone: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from methods.adaptation import with_gradient
 from methods.distances import Cosine, Euclidean, full_precision
-from methods.method import AnchorTasks, BatchSpec, Method, TaskBatch, class_means
+from methods.method import AnchorTasks, Method, TaskBatch, class_means
 from methods.optimizers import configure
 
 
@@ -36,7 +36,7 @@ class SiameseReptile(Method):
     It costs one forward and backward pass for each of tasks x inner steps x 3 x triplets images in a
     step, and a copy of the backbone a task. As many images teach it less than they teach siamese_triplet,
     since a batch pulls together the images of one class only. Evaluation embeds each image once. Preset
-    `paper` takes 115 million images.
+    `original` takes 115 million images.
     """
 
     family = "meta-learning"
@@ -44,9 +44,9 @@ class SiameseReptile(Method):
     trains_on = "tasks"
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "tasks": 2, "inner_steps": 2},
-        "quick": {"backbone": "conv4", "steps": 1400},
+        "quick": {"backbone": "conv4", "steps": 1422},
         "standard": {"backbone": "resnet12-32"},
-        "paper": {
+        "original": {
             "backbone": "resnet56",
             "steps": 10000,
             "tasks": 1,
@@ -65,7 +65,7 @@ class SiameseReptile(Method):
     class Hyperparameters:
         """Defaults; the presets change some."""
 
-        steps: int = 1800  # meta-steps, one batch of tasks each
+        steps: int = 1778  # meta-steps, one batch of tasks each
         tasks: int = 4  # tasks of a meta-step, each learnt by a clone of its own
         inner_steps: int = 3  # steps in which a clone learns its task
         triplets: int = 8  # anchors, positives and negatives in the batch of an inner step, so many of each
@@ -84,7 +84,7 @@ class SiameseReptile(Method):
         self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
         self.margin = hp.margin or (0.3 if hp.distance == "cosine" else 1.0)
 
-    def batches(self) -> BatchSpec:
+    def batches(self) -> AnchorTasks:
         """Tasks of one anchor class against the rest."""
         return AnchorTasks(self.hp.tasks, self.hp.inner_steps, self.hp.triplets)
 

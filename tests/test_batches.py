@@ -19,7 +19,6 @@ from methods.method import (
     PairBatch,
     Pairs,
     Shuffled,
-    Stages,
     TripletBatch,
     Triplets,
 )
@@ -226,13 +225,6 @@ def test_batches_are_augmented_and_then_normalised(make, tiny, tiny_split):
     for image in batch.images:
         pixels = (image * normalise.std + normalise.mean).round().to(torch.uint8)
         assert pixels.numpy().tobytes() in known
-
-
-def test_stages_follow_one_another(make):
-    batches = first(make(Stages(Shuffled(20), 2, Balanced(3, 4))), 4)
-    assert [len(batch.labels) for batch in batches] == [20, 20, 12, 12]
-    alone = first(make(Shuffled(20)), 2)
-    assert all(torch.equal(a.images, b.images) for a, b in zip(batches, alone, strict=False))
 
 
 def test_classes_of_an_episode_are_told(plain, class_of):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
@@ -16,7 +15,7 @@ from bench.checkpoints import saved_step
 from bench.progress import Progress
 from bench.training import train
 from methods.backbones import build
-from methods.method import Episodes, Shuffled, Stages
+from methods.method import Episodes, Pretraining
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
@@ -28,17 +27,16 @@ class Killed(Exception):
 
 
 class Drawing(ProtoNet):
-    """Draws random numbers in training, asks for classes by what it has seen, and trains in two stages."""
+    """Draws random numbers in training, and asks for classes by what it has seen."""
 
     kill_at = 0
 
     def __init__(self, *args):
         super().__init__(*args)
         self.register_buffer("seen", torch.zeros(8))
-        self.head = nn.Linear(64, 8)
 
     def batches(self):
-        return Stages(Shuffled(16), 6, Episodes(4, 1, 2))
+        return Episodes(4, 1, 2)
 
     def next_classes(self):
         return self.seen.argsort(stable=True)[None, :4]
@@ -46,10 +44,6 @@ class Drawing(ProtoNet):
     def training_step(self, batch, batch_idx):
         if self.global_step == self.kill_at:
             raise Killed
-        if len(batch) == 2:
-            features = self.embed(batch.images)
-            loss = nn.functional.cross_entropy(self.head(nn.functional.dropout(features, 0.3)), batch.labels)
-            return self.log_loss(loss)
         self.seen[batch.classes[0]] += torch.rand(4)
         return super().training_step(batch, batch_idx)
 
@@ -130,18 +124,40 @@ def test_the_curves_are_what_the_log_says(uninterrupted, tiny, tiny_split, tmp_p
     assert whole.best_validation == pytest.approx(whole.curves["accuracy"][:, 1].max())
 
 
-def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
-    """`Drawing` pretrains for 6 of its 20 steps."""
-    _, whole = uninterrupted[Drawing]
-    assert whole.curves["accuracy"][:, 0].tolist() == [8, 12, 16, 20]
-    assert whole.curves["loss"][0, 0] == 2
+class Spoiled(Siamese):
+    """Starts from a network that its own steps ruin."""
+
+    pretraining = Pretraining(1)
+
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            for parameter in self.backbone.parameters():
+                parameter.mul_(0.3).add_(torch.randn_like(parameter))
+        return super().training_step(batch, batch_idx)
+
+
+def test_what_a_training_starts_from_may_be_kept(uninterrupted, tiny, tiny_split, tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, Spoiled, KINDS[Siamese] | {"learning_rate": 0.0})
+    start = uninterrupted[Siamese][0]
+
+    class Started(Spoiled):
+        def on_fit_start(self):
+            self.load_state_dict(start.state_dict())
+
+    monkeypatch.setitem(KINDS, Started, KINDS[Spoiled])
+    method, result = fit(Started, tiny, tiny_split, tmp_path)
+    assert result.kept_step == 0 and result.steps == STEPS
+    assert result.curves["accuracy"][:, 0].tolist() == [0, 4, 8, 12, 16, 20]
+    assert result.best_validation == result.curves["accuracy"][0, 1]
+    for name, value in start.state_dict().items():
+        assert torch.equal(method.state_dict()[name], value), name
 
 
 def spend(path: Path, seconds: float) -> None:
     """As if the training that left this checkpoint had taken so long."""
     files = checkpoints.CheckedFiles()
     checkpoint = files.load_checkpoint(path)
-    checkpoint["callbacks"]["Resumable"]["seconds"] = seconds
+    checkpoint["callbacks"]["Resumable"]["spent"] = (seconds, seconds)
     files.save_checkpoint(checkpoint, path)
 
 
@@ -150,7 +166,7 @@ def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeyp
         fit(Siamese, tiny, tiny_split, tmp_path, 5)
     spend(tmp_path / "checkpoints" / "last.ckpt", 1000.0)
     _, result = fit(Siamese, tiny, tiny_split, tmp_path)
-    assert 1000 < result.seconds < 2000 and result.earlier == 1000
+    assert 1000 < result.spent.seconds < 2000 and result.earlier == (1000, 1000)
 
 
 @pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text", "a flipped bit"])
@@ -198,11 +214,11 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(tiny, tiny_split, t
         fit(Bad, tiny, tiny_split, tmp_path)
     path = tmp_path / "checkpoints" / "last.ckpt"
     assert saved_step(path, "made by") == 7  # the last good one
-    assert first.value.seconds > 0 == first.value.earlier
+    assert first.value.spent.seconds > 0 == first.value.earlier.seconds
     spend(path, 1000.0)
     with pytest.raises(Diverged, match="at step 8") as again:
         fit(Bad, tiny, tiny_split, tmp_path)
-    assert again.value.seconds > 1000 == again.value.earlier
+    assert again.value.spent.seconds > 1000 == again.value.earlier.seconds
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

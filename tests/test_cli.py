@@ -232,7 +232,7 @@ def test_one_method_is_described_with_its_hyperparameters():
     assert "learning_rate" in page and "Schroff et al. 2015" in page
     described = json.loads(bench("list", "methods", "--method", "siamese_triplet", "--json").out)
     assert described["parameters"]["mining"]["default"] == "soft"
-    assert described["presets"]["paper"]["backbone"] == "resnet56"
+    assert described["presets"]["original"]["backbone"] == "resnet56"
 
 
 def test_runs_are_listed_where_there_are_any(folder):

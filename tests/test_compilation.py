@@ -16,6 +16,8 @@ from bench.progress import Progress
 from bench.training import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
+from methods.base_classifier import BaseClassifier
+from methods.method import Pretraining
 from methods.protonet import ProtoNet
 
 CPU = torch.device("cpu")
@@ -30,13 +32,15 @@ def made(name: str, preset: str, **changes):
 
 def test_it_pays_in_a_long_training_only(monkeypatch):
     monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
-    names = ("siamese_triplet", "pair_classifier", "protonet", "nearest_centroid", "anil", "siamese_reptile")
-    for name in names:
+    for name in ("siamese_triplet", "pair_classifier", "protonet", "anil", "siamese_reptile"):
         assert pays(made(name, "quick"), 32, CPU), name
         assert not pays(made(name, "smoke"), 32, CPU), name
     assert pays(made("protonet", "quick", steps=200), 84, CPU)
     assert not pays(made("protonet", "quick", steps=200), 32, CPU)
+    assert pays(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
+    assert not pays(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
     assert not pays(made("protonet", "quick"), 32, torch.device("cuda"))
+    assert pays(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
     assert not pays(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
     assert not pays(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
@@ -72,7 +76,7 @@ def fit(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[str, 
 def available():
     """Skips without a compiler; leaves the random numbers and the method as they were."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compilation, "PAYS_FROM", 0)
+        patch.setitem(compilation.PAYS_FROM, "cpu", 0)
         method = protonet(12)
         before = {name: value.clone() for name, value in method.state_dict().items()}
         drawn = torch.get_rng_state()
@@ -140,10 +144,20 @@ def test_compiled_gradients_are_eager_ones(dtype):
     assert (found - expected).norm() < limit * expected.norm()
 
 
+@pytest.mark.usefixtures("available")
+def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
+    monkeypatch.setitem(compilation.PAYS_FROM, "cpu", 0)
+    right = fused.norm_pool
+    monkeypatch.setattr(fused, "norm_pool", lambda norm, x, slope: 1.1 * right(norm, x, slope))
+    assert not compile_training(protonet(12), 16, "32-true", CPU)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: trains without torch.compile") and "other gradients" in line
+
+
 def test_without_a_compiler_one_line_says_so(tmp_path):
     code = (
         "import torch; from bench import compilation; from methods.backbones import build;"
-        "from methods.protonet import ProtoNet; compilation.PAYS_FROM = 0;"
+        "from methods.protonet import ProtoNet; compilation.PAYS_FROM['cpu'] = 0;"
         "method = ProtoNet(build('conv4', 16), ProtoNet.Hyperparameters(steps=1, train_way=5), 8);"
         "print(compilation.compile_training(method, 16, '32-true', torch.device('cpu')))"
     )

@@ -281,7 +281,7 @@ def test_every_preset_of_every_method_resolves():
         for preset in info.presets:
             found = resolve({"method": name, "preset": preset}, {}, {})
             assert found.overrides == {} and found.hyperparameters.keys() == info.parameters.keys()
-    assert config.PRESETS.keys() == {"smoke", "quick", "standard", "paper"}
+    assert config.PRESETS.keys() == {"smoke", "quick", "standard", "paper", "original"}
 
 
 @pytest.mark.parametrize("method", available())

@@ -117,7 +117,7 @@ def test_one_record_for_each_method_and_seed_and_their_paths_come_last(grid):
 
 
 def test_the_plan_and_the_progress_are_on_stderr_only(grid):
-    for line in ("backbone  conv4, 112,832 parameters", "training  3 steps, seed 1", "class"):
+    for line in ("backbone    conv4, 112,832 parameters", "training    3 steps, seed 1", "class"):
         assert line in grid.err or line in grid.out
     assert "50-50: 4 base, 4 novel classes; 136 training images" in grid.err
     assert "measures  pairs, triplets, allw1s, 3w2s5q" in grid.err
@@ -226,7 +226,7 @@ def test_without_training_weights_are_evaluated_as_they_are(workspace):
     record = records.read(paths_of(answer)[0])
     assert not record.trained and record.timings.steps == 0 and record.timings.train_s == 0
     assert record.external_data and len(record.weights) == 64
-    assert "training  none (--no-train), seed 0" in answer.err
+    assert "training    none (--no-train), seed 0" in answer.err
 
 
 def test_a_method_from_a_file_runs(workspace):

@@ -132,12 +132,12 @@ def test_a_run_that_comes_twice_is_run_once(file):
         seed: [0, 0]
         runs:
           - {}
-          - {hyperparameters: {steps: 2600}}
+          - {hyperparameters: {steps: 2731}}
           - {backbone: conv4}
-          - {hyperparameters: {steps: 2601}}
+          - {hyperparameters: {steps: 2732}}
         """
     )
-    assert [one.hyperparameters["steps"] for one in build(path, {}, {})] == [2600, 2601]
+    assert [one.hyperparameters["steps"] for one in build(path, {}, {})] == [2731, 2732]
     assert len(build(path, {"steps": 9}, {})) == 1
 
 
@@ -222,12 +222,12 @@ def test_comma_lists():
 def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     """Nothing but the switches differs from the preset, so that the rows compare."""
     grid = build(ABLATION, {"preset": preset} if preset else {}, {})
-    switches = ("pretrain", "scale_shift", "hard_task_batch")
+    switches = ("init", "scale_shift", "hard_task_batch")
     assert [tuple(one.hyperparameters[name] for name in switches) for one in grid] == [
-        (False, False, False),
-        (True, False, False),
-        (True, True, False),
-        (True, True, True),
+        ("scratch", True, False),
+        ("pretrained", False, False),
+        ("pretrained", True, False),
+        ("pretrained", True, True),
     ]
     assert {(one.method, one.split, one.preset, one.backbone) for one in grid} == {
         ("mtl", "fc100", preset or "quick", backbone)

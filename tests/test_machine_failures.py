@@ -98,7 +98,7 @@ def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, mon
     (last,) = Path("runs").glob("siamese-triplet*_s2_*/checkpoints/*")
     checkpoint = checkpoints.CheckedFiles().load_checkpoint(last)
     assert checkpoint["global_step"] == 3
-    checkpoint["callbacks"]["Resumable"]["seconds"] = 1000.0  # as if the first three steps had taken long
+    checkpoint["callbacks"]["Resumable"]["spent"] = (1000.0, 900.0)  # as if they had taken long
     checkpoints.CheckedFiles().save_checkpoint(checkpoint, last)
     assert bench(*RUN, "--seed", 2, "--results", "gone-on").code == 0
     (logs,) = Path("runs").glob("siamese-triplet*_s2_*/logs")

@@ -12,6 +12,7 @@ from record_factory import make_record, metric
 
 from bench import method_docs, records
 from bench.errors import UserError
+from bench.show import settings_of
 from methods import registry
 from methods.registry import MethodInfo, Parameter
 
@@ -77,8 +78,8 @@ def test_a_page_has_all_that_the_source_says(own):
     for text in [*method_docs.described(own.description).what, own.paper, own.family, own.trains_on]:
         assert " ".join(text.replace("`", "").split()) in shown
     presets, hyperparameters = tables(made)
-    assert [row[0] for row in presets[1:]] == list(own.presets)
-    for (_, sets), values in zip(presets[1:], own.presets.values(), strict=True):
+    assert [row[0] for row in presets[1:]] == list(settings_of(own))
+    for (_, sets), values in zip(presets[1:], settings_of(own).values(), strict=True):
         assert [part.partition("=")[0] for part in sets.split(", ")] == list(values)
     assert [row[0] for row in hyperparameters[1:]] == list(own.parameters)
     for row, parameter in zip(hyperparameters[1:], own.parameters.values(), strict=True):
@@ -128,9 +129,9 @@ def test_results_are_the_method_s_own_records():
 def test_the_index_leads_to_every_page():
     made = method_docs.render([info(), info(transductive=True)], [])["index.md"]
     (heads, first, second) = tables(made)[0]
-    assert heads == ["method", "what it is", "family", "trains on", "marks", "paper"]
-    assert first == ["mine", "Mine: a method.", "none | other", "pairs", "–", "Me & <you>, 2025"]
-    assert second[4] == "transductive"
+    assert heads == ["method", "what it is", "family", "trains on", "starts from", "marks", "paper"]
+    assert first == ["mine", "Mine: a method.", "none | other", "pairs", "scratch", "–", "Me & <you>, 2025"]
+    assert second[5] == "transductive"
     assert '<a href="mine.md"><code>mine</code></a>' in as_html(made)
 
 

@@ -76,6 +76,8 @@ def test_comments_and_docstrings_and_other_modules_change_nothing(package):
         ('if x:\n    """a\n\n    b"""\n    y = """a\n\n# b"""\n', 'if x:\n    y = """a\n# b"""'),
         ('é = "é"; "doc"\n', 'é = "é"; "doc"'),
         ("f(\n    1,  # one\n)\n", "f(\n    1,\n)"),
+        ('a = ("#1"  # one\n     "#2")  # two\n# three\n', 'a = ("#1"\n     "#2")'),
+        ('é = f"{x}#"; y = 1  # é\nz = 2  # #\n', 'é = f"{x}#"; y = 1\nz = 2'),
     ],
 )
 def test_what_is_stripped(source, expected):

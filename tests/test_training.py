@@ -18,9 +18,9 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
 from bench.evaluation import fewshot
 from bench.progress import Progress
-from bench.training import images_per_batch, train, training_images
+from bench.training import train
 from methods.backbones import build
-from methods.method import Balanced, Episodes, Pairs, Shuffled, Stages, Triplets
+from methods.method import Balanced, Episodes, Pairs, Shuffled, Triplets
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
@@ -97,19 +97,10 @@ def test_logs(trained):
     assert result.best_validation == pytest.approx(max(accuracies.values()), abs=1e-6)
 
 
-def test_speed_is_images_over_seconds(trained):
-    method, result, _ = trained
-    assert result.seconds > 0
-    assert result.images_per_s * result.seconds == pytest.approx(STEPS * 5 * (1 + 4))
-    assert images_per_batch(method.batches()) == 25
-
-
-def test_images_of_a_training_in_two_stages():
-    method = protonet()
-    method.batches = lambda: Stages(Shuffled(7), 3, Episodes(5, 1, 1))
-    assert training_images(method) == 3 * 7 + (STEPS - 3) * 10
-    method.batches = lambda: Stages(Shuffled(7), 10 * STEPS, Episodes(5, 1, 1))
-    assert training_images(method) == 7 * STEPS
+def test_what_a_training_took(trained):
+    _, result, _ = trained
+    assert result.spent.seconds > 0 and result.spent.processor_s > 0
+    assert result.steps == STEPS and result.images == STEPS * 5 * (1 + 4)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +108,7 @@ def test_images_of_a_training_in_two_stages():
     [(Shuffled(7), 7), (Balanced(3, 4), 12), (Pairs(6), 12), (Triplets(5), 15), (Episodes(3, 2, 4, 2), 36)],
 )
 def test_images_per_step_are_those_of_a_batch(spec, images, tiny, tiny_split):
-    assert images_per_batch(spec) == images
+    assert spec.size == images
     batch = next(iter(TrainingBatches(tiny, tiny_split, spec, lambda i: i.float(), 0, CPU)))
     assert sum(t.numel() for t in batch if t.ndim > 2) == images * 3 * 16 * 16
 

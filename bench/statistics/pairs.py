@@ -91,25 +91,31 @@ def pair_metrics(
         ValueError: on scores that are not finite, or without pairs of both kinds.
     """
     scores, same = checked(scores, same)
-    values, ranks = np.unique(scores, return_inverse=True)
-    width = len(values)
-    ranks = width - 1 - ranks  # 0 is the highest score; equal scores share one column
-    kinds = ranks[same], ranks[~same]
-    accepted = int((values >= threshold).sum())
-    point = roc_metrics(_accepts(kinds[0], 1, width), _accepts(kinds[1], 1, width), accepted)[0]
+    kinds, width, accepted = _columns(scores, same, threshold)
+    whole = [np.bincount(kind + 1, minlength=width + 1).cumsum()[None] for kind in kinds]
+    point = roc_metrics(whole[0], whole[1], accepted)[0]
 
     rng = np.random.default_rng(seed)
     draws = np.empty((resamples, len(PAIR_METRICS)))
-    rows = max(1, 2**15 // len(scores))  # as many resamples at once as stay in the processor's cache
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        row_offset = np.arange(size)[:, None] * width
-        accepts = []
-        for kind in kinds:
-            picked = kind[rng.integers(0, len(kind), size=(size, len(kind)), dtype=np.int32)]
-            picked += row_offset
-            accepts.append(_accepts(picked.ravel(), size, width))
-        draws[start : start + size] = roc_metrics(accepts[0], accepts[1], accepted)
+    # How many resamples are drawn at once decides the order of the random numbers, which recorded intervals
+    # rest on. As many are measured at once as stay in the processor's cache.
+    rows = max(1, 2**15 // len(scores))
+    several = rows * max(1, 2**15 // (rows * width))
+    for start in range(0, resamples, several):
+        end = min(start + several, resamples)
+        accepts = np.zeros((2, end - start, width + 1), dtype=np.int64)
+        for first in range(0, end - start, rows):
+            size = min(rows, end - start - first)
+            row_offset = np.arange(size)[:, None] * width
+            for kind, own in zip(kinds, accepts, strict=True):
+                picked = kind.take(
+                    rng.integers(0, len(kind), size=(size, len(kind)), dtype=np.int32), mode="clip"
+                )
+                picked += row_offset
+                counts = np.bincount(picked.ravel(), minlength=size * width)
+                own[first : first + size, 1:] = counts.reshape(size, width)
+        accepts = accepts.cumsum(axis=2)
+        draws[start:end] = roc_metrics(accepts[0], accepts[1], accepted)
     oracle = PAIR_METRICS.index("pair_accuracy_oracle")
     draws[:, oracle] -= 2 * (draws[:, oracle].mean() - point[oracle])
     # Where nearly every pair is right, the lift can be below 0.
@@ -122,15 +128,15 @@ def pair_metrics(
 
 
 def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: int) -> np.ndarray:
-    """`PAIR_METRICS` of B ROC curves over the same U distinct scores: ``[B, 6]``.
+    """`PAIR_METRICS` of B ROC curves over the same U columns: distinct scores, or runs of them. ``[B, 6]``.
 
     Everything is compared in whole numbers, so ties are exact.
 
     Args:
-        true_accepts: whole ``[B, U + 1]``, overwritten: same-class pairs (or their weights) among the u
-            highest distinct scores, from 0 to all of them.
+        true_accepts: whole ``[B, U + 1]``, overwritten: same-class pairs (or their weights) in the first u
+            columns, those of the highest scores, from 0 to all of them.
         false_accepts: the like of different-class pairs, overwritten. Each row has pairs of both kinds.
-        accepted: how many of the distinct scores reach the threshold.
+        accepted: how many of the columns reach the threshold.
     """
     every = np.arange(len(true_accepts))
     positives, negatives = true_accepts[:, -1:].copy(), false_accepts[:, -1:].copy()
@@ -167,12 +173,24 @@ def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: i
     )
 
 
-def _accepts(ranks: np.ndarray, rows: int, width: int) -> np.ndarray:
-    """``[rows, width + 1]``: of the flat ranks, row after row, how many lie below 0, 1, ... `width`."""
-    counts = np.bincount(ranks, minlength=rows * width).reshape(rows, width)
-    accepts = np.zeros((rows, width + 1), dtype=np.int64)
-    np.cumsum(counts, axis=1, out=accepts[:, 1:])
-    return accepts
+def _columns(
+    scores: np.ndarray, same: np.ndarray, threshold: float
+) -> tuple[tuple[np.ndarray, np.ndarray], int, int]:
+    """The columns of the ROC curve that the pairs of each kind lie in, how many columns there are, and how
+    many of them reach the threshold.
+
+    Columns go from the highest score down. Equal scores share one, and so do neighbouring scores of one
+    kind: between them the curve is a straight line, however the pairs are weighted.
+    """
+    values, ranks = np.unique(-scores, return_inverse=True)
+    accepted = int((-values >= threshold).sum())
+    holds = np.zeros((2, len(values)), dtype=bool)
+    holds[same.astype(int), ranks] = True
+    starts = np.ones(len(values), dtype=bool)
+    starts[1:] = (holds[:, 1:] != holds[:, :-1]).any(axis=0) | holds[:, 1:].all(axis=0)
+    starts[accepted : accepted + 1] = True
+    column = starts.cumsum()[ranks] - 1
+    return (column[same], column[~same]), int(starts.sum()), int(starts[:accepted].sum())
 
 
 def checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from methods.anil import ANIL
-from methods.method import Episodes, LabelledBatch, Shuffled, Stages
+from methods.method import Episodes, Pretraining
 
 EPISODES, WAY, SHOT, QUERIES, DIM, RATE, STEPS = 3, 4, 2, 9, 6, 0.3, 5
 LABELS = torch.arange(WAY).repeat_interleave(SHOT)
@@ -161,16 +161,12 @@ def test_random_features_are_guessed(head):
 def test_what_it_trains_on():
     episodes = Episodes(5, 1, 15, 4)
     assert on_conv4(ANIL).batches() == episodes
-    pretrained = on_conv4(ANIL, steps=20, pretrain_steps=9)
-    assert pretrained.batches() == Stages(Shuffled(128), 9, episodes)
-    images, labels = torch.randn(6, 3, 16, 16).double(), torch.tensor([0, 1, 2, 7, 7, 3])
-    loss = pretrained.training_step(LabelledBatch(images, labels), 0)
-    assert loss == pretrained.pretraining_loss(LabelledBatch(images, labels))
+    pretrained = on_conv4(ANIL, steps=1280, init="pretrained")
+    assert pretrained.batches() == episodes and pretrained.training_steps == 320
+    assert pretrained.pretraining == Pretraining(960 * 320 // 128)
 
 
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 40, "pretrain_steps": 20, "episodes": 4}
+    changes = {"steps": 40, "episodes": 4}
     loss = fit(ANIL, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]
-    pretraining, episodes = loss[loss[:, 0] <= 20, 1], loss[loss[:, 0] > 20, 1]
-    assert pretraining[-1] < pretraining[0]
-    assert episodes[-3:].mean() < np.log(5)  # what guessing costs
+    assert loss[-3:, 1].mean() < np.log(5)  # what guessing costs

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.classification import CosineHead, LinearHead, classifier, configure_pretraining
+from methods.classification import CosineHead, LinearHead, classifier, configure_classifier
+from methods.method import Pretraining
 
 DIM, CLASSES = 7, 5
 
@@ -91,21 +92,30 @@ def rates(made: dict, steps: int) -> list[float]:
     return found
 
 
-def test_tenths():
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("simpleshot", [0.1] * 45 + [0.01] * 21 + [0.001] * 24),
+        ("rfs", [0.1] * 45 + [0.01] * 15 + [0.001] * 15 + [0.0001] * 15),
+        ("mtl", [0.1] * 27 + [0.02] * 27 + [0.004] * 27 + [0.0008] * 9),
+    ],
+)
+def test_schedules_of_papers(schedule, expected):
     head = LinearHead(DIM, CLASSES)
-    made = configure_pretraining(head.parameters(), 90, "tenths", 0.1, 5e-4, (45 / 90, 66 / 90))
-    found = rates(made, 90)
-    assert found == pytest.approx([0.1] * 45 + [0.01] * 21 + [0.001] * 24)
+    made = configure_classifier(head.parameters(), Pretraining(90, schedule=schedule))
+    assert rates(made, 90) == pytest.approx(expected)
     assert isinstance(made["optimizer"], torch.optim.SGD)
     decays = {group["weight_decay"]: group["params"] for group in made["optimizer"].param_groups}
     assert decays[5e-4][0] is head.weight and decays[0.0][0] is head.bias
 
 
-def test_one_cycle_and_constant_ask_for_no_tenths():
-    def made(schedule):
-        return configure_pretraining(LinearHead(DIM, 2).parameters(), 50, schedule, 0.2, 0.0, (0.5,))
+def test_one_cycle_and_constant():
+    def made(schedule, **changes):
+        hp = Pretraining(50, schedule=schedule, learning_rate=0.2, **changes)
+        return configure_classifier(LinearHead(DIM, 2).parameters(), hp)
 
     one_cycle = rates(made("one_cycle"), 50)
     assert max(one_cycle) == pytest.approx(0.2, rel=0.01) and one_cycle[-1] < 1e-3
     assert one_cycle.index(max(one_cycle)) == pytest.approx(10, abs=1)
     assert rates(made("constant"), 50) == [0.2] * 50
+    assert isinstance(made("constant", optimizer="adam")["optimizer"], torch.optim.Adam)

@@ -1,7 +1,6 @@
 """RFS: its regression against scikit-learn's, its distillation by hand and through the trainer."""
 
 import copy
-import io
 
 import numpy as np
 import pytest
@@ -9,14 +8,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bench import callbacks, checkpoints, training
-from bench.batches import Normaliser
-from bench.progress import Progress
 from methods import logistic_regression
 from methods.backbones import build
+from methods.base_classifier import BaseClassifier
 from methods.logistic_head import LogisticHead, distillation_loss
 from methods.logistic_regression import fit
-from methods.method import LabelledBatch, Shuffled, Stages
+from methods.method import LabelledBatch, Pretraining, Shuffled
 
 SETTINGS = [(5, 1), (5, 5), (20, 1), (3, 8), (2, 3)]
 
@@ -172,20 +169,30 @@ def test_the_distillation_loss_by_hand():
     assert distillation_loss(*map(torch.tensor, (student, teacher))).item() == pytest.approx(expected)
 
 
+def teacher() -> BaseClassifier:
+    torch.manual_seed(7)
+    return BaseClassifier(build("conv4", image_size=16), Pretraining(1), 8)
+
+
+def test_without_distillation_it_answers_with_the_classifier():
+    ours, classifier = method().eval(), teacher().eval()
+    assert ours.training_steps == 0 and ours.pretraining == Pretraining(4000)
+    ours.start_from(classifier)
+    images = torch.randn(4, 3, 16, 16)
+    expected = nn.functional.normalize(classifier.embed(images), dim=1)
+    torch.testing.assert_close(ours.embed(images), expected)
+
+
 def test_a_student_learns_from_labels_and_teacher():
-    ours = method(distillation=0.3)
+    ours, classifier = method(distillation=0.3).train(), teacher()
     batch = LabelledBatch(torch.randn(8, 3, 16, 16), torch.arange(8))
-    first = copy.deepcopy(ours.network.state_dict())
-    with torch.no_grad():  # the teacher's training
-        for weights in ours.parameters():
-            weights += 0.1 * torch.randn_like(weights)
-    teacher = copy.deepcopy(ours.network).eval()
-    ours.start_student()
-    for name, value in ours.network.state_dict().items():
-        assert torch.equal(value, first[name]), name
-    student = copy.deepcopy(ours.network).train()
+    before = copy.deepcopy(ours.state_dict())
+    ours.start_from(classifier)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    student = nn.Sequential(copy.deepcopy(ours.backbone), copy.deepcopy(ours.head)).train()
     loss = ours.training_step(batch, 5)
-    logits, known = student(batch.images), teacher(batch.images)
+    logits, known = student(batch.images), classifier.eval().head(classifier.embed(batch.images))
     expected = 0.7 * nn.functional.cross_entropy(logits, batch.labels) + 0.3 * distillation_loss(
         logits, known
     )
@@ -193,81 +200,16 @@ def test_a_student_learns_from_labels_and_teacher():
     loss.backward()
     assert all(p.grad is None for p in ours.teacher[0].parameters())
     assert len(list(ours.parameters())) == len(list(student.parameters()))
-    assert ours.state_dict().keys() == method().state_dict().keys()
 
 
-def rates(ours: LogisticHead) -> list[float]:
+@pytest.mark.parametrize("schedule", ["one_cycle", "rfs"])
+def test_both_generations_have_the_whole_schedule(schedule):
+    ours = method(steps=121, schedule=schedule, distillation=0.5, images=64)
+    assert ours.training_steps == 61 and ours.pretraining == Pretraining(60, 64, schedule=schedule)
+    assert ours.batches() == Shuffled(64)
     made, found = ours.configure_optimizers(), []
-    for _ in range(ours.hp.steps):
+    for _ in range(61):
         found.append(made["optimizer"].param_groups[0]["lr"])
         made["optimizer"].step()
         made["lr_scheduler"]["scheduler"].step()
-    return found
-
-
-@pytest.mark.parametrize("schedule", ["one_cycle", "tenths"])
-def test_each_generation_has_the_whole_schedule(schedule):
-    whole = rates(method(steps=60, schedule=schedule))
-    both = rates(method(steps=120, schedule=schedule, distillation=0.5))
-    assert both == pytest.approx(whole * 2)
-    odd = rates(method(steps=119, schedule=schedule, distillation=0.5))
-    assert odd == pytest.approx(whole[:59] + whole)
-
-
-def test_it_trains_on_shuffled_images():
-    assert method(images=64).batches() == Shuffled(64)
-    both = method(images=64, steps=101, distillation=0.5)
-    assert both.batches() == Stages(Shuffled(64), 50, Shuffled(64))
-
-
-class Watched(LogisticHead):
-    """Notes, before each step, whether there is a teacher, and whether weights are the initial ones."""
-
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        self.seen: list[tuple[bool, bool]] = []
-        self.stop_at = 10**9
-
-    def training_step(self, batch, batch_idx):
-        if self.global_step == self.stop_at:
-            raise KeyboardInterrupt
-        loss = super().training_step(batch, batch_idx)
-        start = {name: value for name, value in self.initial[0].items() if not name.endswith("tracked")}
-        fresh = all(torch.equal(p, start[name]) for name, p in self.network.named_parameters())
-        self.seen.append((bool(self.teacher), fresh))
-        return loss
-
-
-def train(data, split, run_dir, stop_at: int = 10**9) -> Watched:
-    torch.manual_seed(0)
-    hp = LogisticHead.Hyperparameters(steps=13, images=8, distillation=0.5)
-    ours = Watched(build("conv4", image_size=16), hp, 8)
-    ours.stop_at = stop_at
-    training.train(
-        ours,
-        data,
-        split,
-        Normaliser(data.images, split.train),
-        seed=0,
-        precision="32-true",
-        device=torch.device("cpu"),
-        run_dir=run_dir,
-        progress=Progress(io.StringIO()),
-        stamp="same",
-    )
-    return ours
-
-
-def test_teacher_then_student_and_on_from_an_interruption(tiny, tiny_split, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    ours = train(tiny, tiny_split, tmp_path / "whole")
-    assert [teacher for teacher, _ in ours.seen] == [False] * 6 + [True] * 7
-    assert [step for step, (_, fresh) in enumerate(ours.seen) if fresh] == [0, 6]
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
-    for stop_at in (2, 6, 9):  # with the teacher, between the two, with the student
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny, tiny_split, tmp_path / str(stop_at), stop_at)
-        again = train(tiny, tiny_split, tmp_path / str(stop_at))
-        assert len(again.seen) == 13 - stop_at
-        for name, value in ours.state_dict().items():
-            assert torch.equal(value, again.state_dict()[name]), (stop_at, name)
+    assert max(found) == pytest.approx(0.1, rel=0.02) and found[-1] <= 0.001

@@ -11,15 +11,14 @@ import methods
 from bench.batches import Normaliser, TrainingBatches
 from methods import registry
 from methods.backbones import build
+from methods.base_classifier import BaseClassifier
 from methods.method import (
     AnchorTasks,
     Balanced,
-    Batches,
     Episodes,
     Method,
     Pairs,
     Shuffled,
-    Stages,
     Triplets,
     class_means,
     flatten_images,
@@ -45,20 +44,15 @@ SMALL = {
 PRESETS = [(name, preset) for name in NAMES for preset in registry.available()[name].presets]
 
 
-def make(name: str, preset: str | None = None, num_classes: int = 8) -> Method:
+def make(name: str, preset: str | None = None, num_classes: int = 8, **changes) -> Method:
     """A method on a small backbone, for images of 16 pixels."""
     method_class = registry.load(registry.available()[name])
-    changes = {k: v for k, v in (method_class.presets[preset] if preset else {}).items() if k != "backbone"}
+    of_preset = method_class.presets[preset] if preset else {}
+    changes = {k: v for k, v in of_preset.items() if k != "backbone"} | changes
     if "pretrained" in changes:
         changes["pretrained"] = False  # no network here
     torch.manual_seed(0)
     return method_class(build("conv4", 16), method_class.Hyperparameters(**changes), num_classes)
-
-
-def stages(method: Method) -> list[Batches]:
-    """What it trains on, first to last."""
-    spec = method.batches()
-    return [spec.first, spec.then] if isinstance(spec, Stages) else [spec]
 
 
 every_method = pytest.mark.parametrize("name", NAMES)
@@ -95,7 +89,7 @@ def test_the_description_read_from_the_source_is_the_class_s_own(name):
         "presets",
     ):
         assert getattr(info, attribute) == getattr(method_class, attribute), attribute
-    assert info.family and info.paper and method_class.trains_on in TRAINS_ON
+    assert info.family and info.paper and method_class.trains_on in {*TRAINS_ON, "pretraining"}
     fields = dataclasses.fields(method_class.Hyperparameters)
     assert {f.name: f.default for f in fields} == {p.name: p.default for p in info.parameters.values()}
     assert all(parameter.help for parameter in info.parameters.values())
@@ -109,8 +103,10 @@ def test_hyperparameters_are_frozen(name):
 
 
 @every_method
-def test_the_four_presets_are_there(name):
-    assert list(registry.available()[name].presets) == ["smoke", "quick", "standard", "paper"]
+def test_presets(name):
+    presets = list(registry.available()[name].presets)
+    assert presets[:3] == ["smoke", "quick", "standard"]
+    assert presets[3:] in (["paper"], ["original"], ["paper", "original"])
 
 
 @pytest.mark.parametrize("name, preset", PRESETS)
@@ -125,29 +121,69 @@ def test_every_preset_constructs(name, preset):
         types = {"int": int, "float": (int, float), "bool": bool}
         assert isinstance(value, types.get(field.type.removesuffix(" | None"), str)), field
     build(method.presets[preset]["backbone"])
-    method.batches()
-    method.configure_optimizers()
     assert hp.steps > 0
+    if method.training_steps:
+        method.batches()
+        method.configure_optimizers()
+    else:
+        assert method.pretraining is not None and method.pretraining.steps == hp.steps
 
 
 @every_method
 def test_it_trains_on_what_it_says(name):
-    assert isinstance(stages(make(name))[-1], TRAINS_ON[make(name).trains_on])
+    method = make(name)
+    if method.trains_on == "pretraining":
+        assert method.training_steps == 0 and method.pretraining is not None
+    else:
+        assert isinstance(method.batches(), TRAINS_ON[method.trains_on])
+
+
+OFFER_A_START = [name for name in NAMES if "init" in registry.available()[name].parameters]
+
+
+def test_methods_that_offer_both_starts():
+    assert set(OFFER_A_START) == {
+        "maml", "anil", "reptile", "mtl", "protonet", "protonet_hallucination", "matching",
+        "pair_classifier", "siamese_triplet",
+    }  # fmt: skip
+
+
+BUDGETS = {"quick": 3200 * 128, "standard": 4000 * 128}
+"""Training images, pretraining included."""
+
+
+@pytest.mark.parametrize("name, preset", [(n, p) for n, p in PRESETS if p in BUDGETS])
+def test_presets_cost_as_many_images_whatever_they_start_from(name, preset):
+    for init in ("scratch", "pretrained"):
+        if init == "pretrained" and name not in OFFER_A_START:
+            continue
+        method = make(name, preset, num_classes=60, **({"init": init} if name in OFFER_A_START else {}))
+        own = method.training_steps * method.batches().size if method.training_steps else 0
+        first = method.pretraining.steps * method.pretraining.images if method.pretraining else 0
+        assert own + first == pytest.approx(BUDGETS[preset], rel=0.001)
+        assert (method.pretraining is None) == (init == "scratch" and method.trains_on != "pretraining")
+        if method.pretraining and own:
+            # One network serves all of them.
+            assert method.pretraining.steps == 3 * BUDGETS[preset] // (4 * 128)
 
 
 @pytest.mark.parametrize("name, preset", PRESETS)
 def test_a_training_step_reaches_every_parameter(name, preset, tiny, tiny_split):
     method = make(name, preset)
-    if not method.automatic_optimization:
-        pytest.skip("it steps its optimizers itself; its own test trains it")
+    if not method.training_steps:
+        pytest.skip("it answers with the pretrained network")
+    if method.pretraining:
+        method.start_from(BaseClassifier(build("conv4", 16), method.pretraining, 8))
     normalise = Normaliser(tiny.images, tiny_split.train)
-    spec = stages(method)[0]
+    spec = method.batches()
     spec = dataclasses.replace(spec, **SMALL[type(spec)])
     batch = next(iter(TrainingBatches(tiny, tiny_split, spec, normalise, 0, torch.device("cpu"))))
     loss = method.training_step(batch, 0)
     assert loss.shape == () and loss.dtype == torch.float32 and torch.isfinite(loss) and loss > 0
     loss.backward()
     for parameter_name, parameter in method.named_parameters():
+        if not parameter.requires_grad:  # a pretrained network that stays as it is
+            continue
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
         assert parameter.grad.abs().max() > 0, parameter_name
 

@@ -13,13 +13,14 @@ from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
 from bench.progress import Progress
 from methods.backbones import build
-from methods.method import EpisodeBatch, Episodes, LabelledBatch, Shuffled, Stages
+from methods.base_classifier import BaseClassifier
+from methods.method import EpisodeBatch, Episodes, Pretraining
 from methods.mtl import MTL, descent
 from methods.scale_shift import ScaleShiftConv
 
 WAY, SHOT, QUERIES, DIM = 4, 3, 7, 6
 CLASSES = 8
-SCRATCH = {"pretrain": False, "scale_shift": False}
+SCRATCH = {"init": "scratch"}
 SMOKE = {name: value for name, value in MTL.presets["smoke"].items() if name != "backbone"}
 
 
@@ -54,16 +55,10 @@ def episodes(seed: int = 3, count: int = 2, way: int = 5, shot: int = 2, query: 
     )
 
 
-def labelled(seed: int = 4) -> LabelledBatch:
-    rng = torch.Generator().manual_seed(seed)
-    return LabelledBatch(torch.randn(16, 3, 16, 16, generator=rng), torch.arange(16) % CLASSES)
-
-
 def stepped(method: MTL, batches: list) -> MTL:
-    """The method after these batches, each of which its own optimizer has stepped on."""
-    found = [stage["optimizer"] for stage in method.configure_optimizers()]
+    """The method after a step on each of these batches."""
+    optimizer = method.configure_optimizers()["optimizer"]
     for batch in batches:
-        optimizer = found[0 if isinstance(batch, LabelledBatch) else -1]
         optimizer.zero_grad()
         method.training_step(batch, 0).backward()
         optimizer.step()
@@ -176,39 +171,18 @@ def test_logits_are_in_full_precision_under_autocast():
 # --- what is trained -------------------------------------------------------------------------------
 
 
-def test_pretraining_classifies_base_classes_and_leaves_scales_shifts_and_the_base_learner():
-    method = mtl()
-    before = state(method)
-    batch = labelled()
-    loss = stepped(copy.deepcopy(method), []).training_step(batch, 0)
-    embeddings = build_plain(method)(batch.images)
-    logits = embeddings @ method.classifier.weight.T + method.classifier.bias
-    expected = -torch.stack([row.log_softmax(0)[c] for row, c in zip(logits, batch.labels, strict=True)])
-    assert loss.item() == pytest.approx(expected.mean().item(), rel=1e-4)
-    moved = changed(before, stepped(method, [batch]).state_dict())
-    assert {name.rpartition(".")[2] for name in before} - {name.rpartition(".")[2] for name in moved} == {
-        "scale",
-        "shift",
-    }
-    assert not any(name.startswith("base_learner") for name in moved)
-    assert {"classifier.weight", "backbone.0.0.conv.weight", "backbone.0.1.running_mean"} <= moved
-
-
-def build_plain(method: MTL) -> nn.Module:
-    """The method's backbone without scales and shifts."""
-    plain = build("conv4", 16)
-    plain.load_state_dict(
-        {
-            name.replace(".conv.", "."): value
-            for name, value in method.backbone.state_dict().items()
-            if not name.endswith((".scale", ".shift"))
-        }
-    )
-    return plain
+def test_it_starts_from_the_pretrained_network():
+    classifier = BaseClassifier(build("conv4", 16), Pretraining(1), CLASSES)
+    images = episodes().query[0]
+    classifier.train().embed(images)  # moves the running statistics
+    for changes in ({}, {"scale_shift": False}, SCRATCH):
+        method = mtl(**changes)
+        method.start_from(classifier)
+        torch.testing.assert_close(method.eval().embed(images), classifier.eval().embed(images))
 
 
 def test_on_episodes_only_scales_shifts_and_the_base_learner_change():
-    method = stepped(mtl(), [labelled()])
+    method = mtl()
     before = state(method)
     moved = changed(before, stepped(method, [episodes(5), episodes(6)]).state_dict())
     scales_and_shifts = {f"backbone.{block}.0.{kind}" for block in range(4) for kind in ("scale", "shift")}
@@ -216,7 +190,7 @@ def test_on_episodes_only_scales_shifts_and_the_base_learner_change():
 
 
 def test_without_scale_shift_only_the_base_learner_changes():
-    method = stepped(mtl(scale_shift=False), [labelled()])
+    method = mtl(scale_shift=False)
     assert not any(isinstance(module, ScaleShiftConv) for module in method.modules())
     before = state(method)
     moved = changed(before, stepped(method, [episodes(5)]).state_dict())
@@ -231,8 +205,7 @@ def test_from_scratch_episodes_train_everything():
 
 @pytest.mark.parametrize("changes", [{}, {"scale_shift": False}])
 def test_batch_norm_stays_frozen_when_the_harness_returns_from_validation(changes):
-    method = mtl(**changes)
-    assert all(module.training for module in method.modules())
+    method = mtl(**changes).train()
     method.training_step(episodes(), 0)
     for _ in range(2):
         assert method.training and not any(module.training for module in method.backbone.modules())
@@ -252,56 +225,35 @@ def test_from_scratch_batch_norm_learns():
 
 
 def test_what_is_asked_for():
-    assert mtl(steps=100, pretrain_share=0.75, train_shot=5).batches() == Stages(
-        Shuffled(32), 75, Episodes(5, 5, 5, 2)
-    )
-    assert [mtl(steps=steps, pretrain_share=0.9).pretrain_steps for steps in (1, 2, 3, 20)] == [0, 1, 2, 18]
-    assert mtl(**SCRATCH, train_query=15, episodes=1).batches() == Episodes(5, 1, 15, 1)
+    ours = mtl(steps=100, train_shot=5)
+    assert ours.batches() == Episodes(5, 5, 5, 2) and ours.training_steps == 25
+    assert ours.pretraining == Pretraining(round(75 * 100 / 128))
+    scratch = mtl(**SCRATCH, train_query=15, episodes=1, steps=100)
+    assert scratch.batches() == Episodes(5, 1, 15, 1)
+    assert scratch.pretraining is None and scratch.training_steps == 100
     assert mtl(**SCRATCH, train_way=30).batches().way == CLASSES
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"pretrain": False}, "scale_shift adjusts pretrained filters: with pretrain=false it must be false"),
-        ({"pretrain_share": 0.0}, "pretrain_share must be between 0 and 1"),
-        ({"pretrain_share": 1.0}, "pretrain_share must be between 0 and 1"),
-    ],
-)
-def test_switches_that_contradict_each_other(changes, message):
-    with pytest.raises(ValueError, match=message):
-        mtl(**changes)
-
-
 def test_the_paper_s_learning_rates():
-    """SGD x0.2 every 30 epochs of 300 batches; Adam with two rates, halved every 10 epochs of 100 tasks."""
+    """Adam with two rates, halved every 10 epochs of 100 tasks."""
     preset = {name: value for name, value in MTL.presets["paper"].items() if name != "backbone"}
     backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten())
     backbone.dim = 2
     method = MTL(backbone, MTL.Hyperparameters(**preset), 64)
-    assert method.batches() == Stages(Shuffled(128), 100 * 300, Episodes(5, 1, 15, 1))
-    first, outer = method.configure_optimizers()
-    sgd, adam = first["optimizer"], outer["optimizer"]
-    assert isinstance(sgd, torch.optim.SGD) and isinstance(adam, torch.optim.Adam)
-    assert {group["momentum"] for group in sgd.param_groups} == {0.9}
-    assert sorted(group["weight_decay"] for group in sgd.param_groups) == [0.0, 5e-4]
+    assert method.batches() == Episodes(5, 1, 15, 1) and method.training_steps == 10_000
+    found = method.configure_optimizers()
+    adam, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
+    assert isinstance(adam, torch.optim.Adam)
     base_learner, others = ({id(p) for p in group["params"]} for group in adam.param_groups)
     assert base_learner == {id(p) for p in method.base_learner.parameters()}
     assert others == {id(p) for p in method.scales_and_shifts()}
-    assert (first["lr_scheduler"].step_size, outer["lr_scheduler"].step_size) == (30 * 300, 10 * 100)
-    assert rates(first) == [pytest.approx([0.1, 0.1]), pytest.approx([0.02, 0.02])]
-    assert rates(outer) == [pytest.approx([1e-3, 1e-4]), pytest.approx([5e-4, 5e-5])]
-
-
-def rates(stage: dict) -> list[list[float]]:
-    """Learning rates of a stage's groups just before, and after, they first fall."""
-    schedule = stage["lr_scheduler"]
-    stage["optimizer"].step()
-    found = []
-    for _ in range(schedule.step_size):
-        found.append(schedule.get_last_lr())
+    assert schedule.step_size == 10 * 100
+    adam.step()
+    for _ in range(schedule.step_size - 1):
         schedule.step()
-    return [found[-1], schedule.get_last_lr()]
+    assert schedule.get_last_lr() == pytest.approx([1e-3, 1e-4])
+    schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([5e-4, 5e-5])
 
 
 # --- hard tasks ------------------------------------------------------------------------------------
@@ -380,12 +332,11 @@ def few_validation_episodes(monkeypatch):
     "changes", [{}, {"hard_task_batch": False}, {"scale_shift": False}, SCRATCH], ids=str
 )
 def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
-    method = mtl(**changes)
-    kinds, steps, drawn = [], [], []
+    method = mtl(**changes, steps=12 if changes == SCRATCH else 48)
+    steps, drawn = [], []
     step, ask = method.training_step, method.next_classes
 
     def watched(batch, batch_idx):
-        kinds.append(type(batch))
         steps.append(method.trainer.global_step)
         return step(batch, batch_idx)
 
@@ -395,38 +346,31 @@ def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
 
     method.training_step, method.next_classes = watched, asked
     trained = fit(method, tiny, tiny_split, tmp_path)
-    first = 0 if changes == SCRATCH else 6
-    assert kinds == [LabelledBatch] * first + [EpisodeBatch] * (12 - first)
-    assert steps == list(range(12))  # exactly one optimizer step a batch
+    assert steps == list(range(12))  # exactly one optimizer step per batch
     assert trained.best_validation is not None and trained.best_validation > 0.2
     hard = [classes is not None for classes in drawn]
     if changes.get("hard_task_batch", True):
-        assert hard == [False, False, True, True] * ((12 - first) // 4) + [False, False] * (first // 6)
+        assert hard == [False, False, True, True] * 3
     else:
         assert not any(hard)
 
 
-def test_it_learns(tiny, tiny_split, tmp_path):
-    trained = fit(mtl(steps=24, pretrain_learning_rate=0.05), tiny, tiny_split, tmp_path)
-    assert trained.best_validation > 0.5  # of five classes
-
-
 def test_an_interrupted_training_ends_where_the_whole_one_does(tiny, tiny_split, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
-    whole = mtl()
+    whole = mtl(steps=48)
     fit(whole, tiny, tiny_split, tmp_path / "whole")
 
     class Interrupted(MTL):
         def training_step(self, batch, batch_idx):
-            if self.trainer.global_step == 9:  # among the hard tasks
+            if self.trainer.global_step == 3:  # among the hard tasks
                 raise KeyboardInterrupt
             return super().training_step(batch, batch_idx)
 
     torch.manual_seed(0)
-    broken = Interrupted(build("conv4", 16), MTL.Hyperparameters(**SMOKE), CLASSES)
+    broken = Interrupted(build("conv4", 16), MTL.Hyperparameters(**SMOKE | {"steps": 48}), CLASSES)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, tiny, tiny_split, tmp_path / "two")
-    again = mtl(seed=1)
+    again = mtl(seed=1, steps=48)
     fit(again, tiny, tiny_split, tmp_path / "two")
     ours, theirs = again.state_dict(), whole.state_dict()
     assert not changed(ours, theirs)

@@ -9,7 +9,7 @@ from meta_learning import answers, batch, fit, on_conv4
 from torch import nn
 from torch.nn import functional as F
 
-from methods.method import EpisodeBatch, Episodes, LabelledBatch, Shuffled, Stages
+from methods.method import EpisodeBatch, Episodes, Pretraining
 from methods.reptile import Learner, Reptile, adam, minibatches
 
 SMALL = {"train_way": 3, "inner_steps": 3, "inner_batch": 4, "test_steps": 3, "inner_learning_rate": 0.01}
@@ -23,11 +23,9 @@ def train(method: Reptile, steps: int) -> torch.optim.Optimizer:
     """Steps as the trainer makes them, on batches that differ."""
     found = method.configure_optimizers()
     optimizer, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
-    method.optimizers = lambda: optimizer
     for step in range(steps):
         given = batch(shot=5)
         given = given._replace(support=given.support + step)
-        method.on_train_batch_start(given, step)
         optimizer.zero_grad()
         method.training_step(given, step).backward()
         optimizer.step()
@@ -144,25 +142,10 @@ def test_a_query_s_answer_depends_on_no_other_query_unless_transductive(batch_no
         torch.testing.assert_close(answers(method, given._replace(query=others[:, :1])), logits[:, :1])
 
 
-def test_the_meta_step_is_plain_after_a_pretraining_with_momentum():
-    method = reptile(steps=8, pretrain_steps=3, weight_decay=0.01, meta_step=1.0)
-    optimizer = method.configure_optimizers()["optimizer"]
-    method.optimizers = lambda: optimizer
-    images = LabelledBatch(torch.randn(6, 3, 16, 16).double(), torch.arange(6))
-    method.on_train_batch_start(images, 0)
-    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
-    for group in optimizer.param_groups:
-        group["lr"] = 0.1
-    method.training_step(images, 0).backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    given = batch(shot=5)
-    for group in optimizer.param_groups:
-        group["lr"] = 1.0
-    start = copy.deepcopy(method)
-    method.on_train_batch_start(given, 3)
-    method.training_step(given, 3).backward()
-    optimizer.step()
+def test_a_whole_meta_step_ends_at_the_mean_of_the_tasks():
+    method = reptile(steps=8, meta_step=1.0)
+    start, given = copy.deepcopy(method), batch(shot=5)
+    train(method, 1)
     expected = by_formula_from_zero_head(start, given)
     for own, parameter in zip(method.backbone.parameters(), expected, strict=True):
         torch.testing.assert_close(own.detach(), parameter, rtol=1e-8, atol=1e-10)
@@ -189,12 +172,15 @@ def by_formula_from_zero_head(method: Reptile, given: EpisodeBatch) -> list[torc
     return [torch.stack(parts).mean(0) for parts in zip(*reached, strict=True)]
 
 
-def test_the_meta_step_falls_linearly_to_zero():
-    method = reptile(steps=10, meta_step=0.8)
-    assert [method.rate(step) for step in (0, 5, 9)] == pytest.approx([0.8, 0.4, 0.08])
-    pretrained = reptile(steps=10, meta_step=0.8, pretrain_steps=6, pretrain_learning_rate=0.3)
-    assert [pretrained.rate(step) for step in (6, 8)] == pytest.approx([0.8, 0.4])
-    assert max(pretrained.rate(step) for step in range(6)) <= 0.3
+@pytest.mark.parametrize("init, steps", [("scratch", 10), ("pretrained", 40)])
+def test_the_meta_step_falls_linearly_to_zero(init, steps):
+    found = reptile(steps=steps, init=init, meta_step=0.8).configure_optimizers()
+    rates = []
+    for _ in range(10):
+        rates.append(found["optimizer"].param_groups[0]["lr"])
+        found["optimizer"].step()
+        found["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.08 * left for left in range(10, 0, -1)])
 
 
 @pytest.mark.parametrize("images, size, steps", [(15, 4, 9), (5, 5, 3), (25, 15, 7), (5, 15, 2)])
@@ -247,15 +233,13 @@ def test_a_head_of_another_number_of_classes_takes_the_mean_state():
 def test_what_it_trains_on():
     episodes = Episodes(5, 15, 0, 5)
     assert on_conv4(Reptile).batches() == episodes
-    pretrained = on_conv4(Reptile, steps=20, pretrain_steps=9)
-    assert pretrained.batches() == Stages(Shuffled(128), 9, episodes)
+    pretrained = on_conv4(Reptile, steps=1092, init="pretrained")
+    assert pretrained.batches() == episodes and pretrained.training_steps == 273
+    assert pretrained.pretraining == Pretraining(2400)  # 2,399.4: as maml's
 
 
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 40, "pretrain_steps": 20, "inner_steps": 6, "inner_learning_rate": 0.01}
+    changes = {"steps": 40, "inner_steps": 6, "inner_learning_rate": 0.01}
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
-    loss = trained.curves["loss"]
-    pretraining, episodes = loss[loss[:, 0] <= 20, 1], loss[loss[:, 0] > 20, 1]
-    assert pretraining[-1] < pretraining[0]
-    assert episodes[-3:].mean() < np.log(5)  # what guessing costs
-    assert int(method.updates) == 20 * 2 * 6
+    assert trained.curves["loss"][-3:, 1].mean() < np.log(5)  # what guessing costs
+    assert int(method.updates) == 40 * 2 * 6

@@ -17,7 +17,6 @@ from bench.batches import Normaliser, TrainingBatches
 from bench.episodes import ClassPool
 from bench.preparation import _check_batches
 from bench.progress import Progress
-from bench.training import images_per_batch
 from methods.backbones import build
 from methods.method import AnchorTasks, LabelledBatch, TaskBatch
 from methods.siamese_reptile import SiameseReptile
@@ -25,7 +24,7 @@ from methods.siamese_triplet import SiameseTriplet
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-PAPER = {name: value for name, value in SiameseReptile.presets["paper"].items() if name != "backbone"}
+PAPER = {name: value for name, value in SiameseReptile.presets["original"].items() if name != "backbone"}
 
 
 def siamese(backbone: nn.Module | None = None, **changes) -> SiameseReptile:
@@ -250,7 +249,7 @@ def test_answers_are_siamese_triplet_s(distance):
 def test_the_source_s_numbers():
     method = siamese(**PAPER)
     assert method.batches() == AnchorTasks(tasks=1, batches=30, triplets=128)
-    assert SiameseReptile.presets["paper"]["backbone"] == "resnet56"
+    assert SiameseReptile.presets["original"]["backbone"] == "resnet56"
     assert (method.hp.steps, method.hp.learning_rate, method.margin) == (10_000, 1e-3, 0.3)
     assert {method.meta_step(step) for step in (0, 5000, 9999)} == {0.01}
     falling = siamese(steps=10, meta_step=0.5)
@@ -307,7 +306,7 @@ def test_tasks_come_again_with_the_seed_and_are_augmented(plain, tiny, tiny_spli
     normalise = Normaliser(tiny.images, tiny_split.train)
     (made,) = islice(TrainingBatches(tiny, tiny_split, spec, normalise, 5, CPU), 1)
     assert all(part.dtype == torch.float32 and part.shape == (2, 2, 3, 3, 16, 16) for part in made)
-    assert images_per_batch(spec) == 36 == sum(part.numel() for part in made) // (3 * 16 * 16)
+    assert spec.size == 36 == sum(part.numel() for part in made) // (3 * 16 * 16)
     assert not torch.equal(made.anchors, normalise(once[0].anchors.flatten(0, 2)).unflatten(0, (2, 2, 3)))
 
 

@@ -1,0 +1,145 @@
+"""From a prepared run to trained weights: the pretraining, if there is one, and the method's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from bench import clock, environment, failures, models, pretraining
+from bench.clock import Spent
+from bench.errors import UserError
+from bench.evaluation.answers import all_finite
+from bench.failures import Failed
+from bench.locks import alone
+from bench.preparation import Options, Prepared
+from bench.progress import Progress
+from bench.record import MODEL_FILE, Pretraining, Training
+from methods.base_classifier import BaseClassifier
+
+if TYPE_CHECKING:
+    from bench.training import Trained
+
+
+class Learned(NamedTuple):
+    """How the weights of a run came about.
+
+    Attributes:
+        start: the pretraining. training: the method's own.
+        elsewhere: spent in this process on a pretraining, less what other processes spent on the training.
+        compiled: whether its own training was. curves: of it.
+        best_validation: accuracy of the weights that were kept, if that was measured.
+    """
+
+    start: Pretraining | None
+    training: Training
+    elsewhere: Spent
+    compiled: bool = False
+    curves: Mapping[str, np.ndarray] = MappingProxyType({})
+    best_validation: float | None = None
+
+
+def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
+    """Leave trained weights in the method of a run, and the random generators as they were seeded.
+
+    Raises:
+        Locked: another process is at the pretraining.
+        Failed: a training diverges.
+    """
+    config, method = prepared.config, prepared.method
+    start, before = None, clock.now()
+    if prepared.pretraining:
+        start = _pretrain(prepared.pretraining, options, progress)
+        method.start_from(prepared.pretraining.method)  # type: ignore[arg-type]
+    elsewhere = clock.now() - before
+    # What a method draws at random must not depend on what was prepared before it.
+    pl.seed_everything(config.seed, verbose=False)
+    if not (config.train and method.training_steps):
+        return Learned(start, Training.none(), elsewhere)
+    compiled = _compiled(prepared)
+    try:
+        trained = _train(prepared, options.runs / prepared.run_id, progress, compiled)
+    except Failed as failure:
+        failure.earlier -= elsewhere
+        raise
+    pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
+    elsewhere -= trained.earlier
+    return Learned(start, _cost(trained), elsewhere, compiled, trained.curves, trained.best_validation)
+
+
+def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretraining:
+    """Load the classifier that runs start from into the stage's method, or train it now."""
+    folder, classifier = options.runs / stage.run_id, stage.method
+    assert isinstance(classifier, BaseClassifier)
+
+    def train() -> None:
+        pl.seed_everything(stage.config.seed, verbose=False)
+        trained = _train(stage, folder, progress, _compiled(stage), "pretraining")
+        models.save(stage, folder, {}, _cost(trained))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    with alone(stage.run_id, options.results, options.runs):
+        return pretraining.obtain(classifier, folder, stage.identity.sha256, train)
+
+
+def _cost(trained: Trained) -> Training:
+    return Training(
+        steps=trained.steps, kept_step=trained.kept_step, images=trained.images, **trained.spent._asdict()
+    )
+
+
+def _compiled(prepared: Prepared) -> bool:
+    from bench.compilation import compile_training
+
+    size = prepared.data.images.shape[-1]
+    return compile_training(prepared.method, size, prepared.precision, prepared.device)
+
+
+def _train(
+    prepared: Prepared, run_dir: Path, progress: Progress, compiled: bool, what: str = "training"
+) -> Trained:
+    """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
+
+    Raises:
+        Failed: it diverges.
+    """
+    from bench.callbacks import Diverged
+    from bench.training import train
+
+    config, method = prepared.config, prepared.method
+    made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
+    stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
+    try:
+        trained = train(
+            method,
+            prepared.data,
+            prepared.split,
+            prepared.normalise,
+            seed=config.seed,
+            precision=prepared.precision,
+            device=prepared.device,
+            run_dir=run_dir,
+            progress=progress,
+            stamp=stamp,
+            compiled=compiled,
+            what=what,
+        )
+    except Diverged as error:
+        if error.kept:
+            models.save(prepared, run_dir, {})
+        best = run_dir / MODEL_FILE if error.kept else None
+        raise Failed(what, str(error), error.step, best, error.spent, error.earlier) from None
+    except OSError as error:
+        if error.errno not in failures.UNWRITABLE:
+            raise
+        raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
+    if not all_finite(method):
+        problem = "its weights are not finite"
+        raise Failed(what, problem, method.training_steps, None, trained.spent, trained.earlier)
+    return trained

@@ -1,0 +1,152 @@
+"""The classifier that runs start from: trained once, shared, part of their identity, and in their records."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from command_line import bench, write_images
+from safetensors.torch import load_file
+
+from bench import models, records
+from bench.locks import alone
+from methods import registry
+
+COMMAND = ["run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
+BOTH = sorted(name for name, info in registry.available().items() if "init" in info.parameters)
+PRETRAINED = ["--set", "init=pretrained"]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(tmp_path / "images", 10, 40)
+    return tmp_path
+
+
+def record_of(*arguments):
+    answer = bench(*COMMAND, *arguments)
+    assert answer.code == 0, answer.err
+    return records.read(Path(answer.out.splitlines()[-1])), answer.err
+
+
+def test_transfer_methods_answer_with_one_network(workspace):
+    first, said = record_of("--method", "nearest_centroid")
+    assert "pretraining: 12/12 steps" in said
+    others = [record_of("--method", name) for name in ("logistic_head", "finetune")]
+    assert not any("pretraining:" in said for _, said in others)
+    card = models.read_card(Path("runs", first.pretraining.run_id))
+    weights = models.read_weights(Path("runs", first.pretraining.run_id), card)
+    for record in (first, *(record for record, _ in others)):
+        assert record.pretraining == first.pretraining
+        assert (record.timings.steps, record.images, record.kept_step) == (0, 0, 0)
+        own = load_file(Path("runs", record.run_id, "model.safetensors"))
+        assert own and all(
+            (weights[name] == value).all() for name, value in own.items() if name.startswith("backbone.")
+        )
+    pretraining = first.pretraining
+    assert pretraining.model == card.weights_sha256 and pretraining.images == 12 * 32
+    assert pretraining.steps == 12 >= pretraining.kept_step > 0
+    assert pretraining.processor_s > 0
+    # A run that finds the network does not pay for it, and says what it had cost.
+    assert all(record.timings.total_s < first.timings.total_s + 60 for record, _ in others)
+
+
+@pytest.mark.parametrize("init", ["scratch", "pretrained"])
+@pytest.mark.parametrize("method", BOTH)
+def test_both_starts(workspace, method, init):
+    record, said = record_of("--method", method, "--set", f"init={init}", "--measure", "5w1s")
+    own, steps = record.timings.steps, record.hyperparameters["steps"]
+    assert record.images > 0 and record.timings.processor_s > 0
+    assert 0 <= record.kept_step <= own
+    if init == "scratch":
+        assert own == steps and record.pretraining is None and "pretraining:" not in said
+        assert record.kept_step > 0
+    else:
+        assert own == steps // 4 and "pretraining:" in said
+        share = record.pretraining.images / (record.pretraining.images + record.images)
+        assert share == pytest.approx(0.75, abs=0.15)  # of so few steps
+    assert set(record.config["overrides"]) <= {"init", "measure"}
+
+
+def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):
+    run = ["--method", "nearest_centroid", "--overwrite"]
+    first, _ = record_of(*run)
+    folder = Path("runs", first.pretraining.run_id)
+    assert "pretraining:" not in record_of(*run)[1]
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    again, said = record_of(*run)
+    assert "pretraining: 12/12 steps" in said and again.pretraining.model == first.pretraining.model
+    (folder / "model.json").unlink()
+    assert "pretraining: 12/12 steps" in record_of(*run)[1]
+    # Another seed, budget or recipe is another network.
+    for change in (["--seed", "1"], ["--steps", "8"], ["--set", "head=linear"]):
+        other, said = record_of(*run, *change)
+        assert "pretraining:" in said and other.pretraining.run_id != first.pretraining.run_id
+
+
+def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
+    """The code of the pretraining is part of the identity of whatever starts from it."""
+    from bench import identity
+
+    first, _ = record_of("--method", "nearest_centroid")
+    real = identity.source_code.digest
+
+    def changed(*modules, **options):
+        found = real(*modules, **options)
+        return found[::-1] if modules == ("methods.base_classifier",) else found
+
+    monkeypatch.setattr(identity.source_code, "digest", changed)
+    second, said = record_of("--method", "nearest_centroid")
+    assert second.run_id != first.run_id and "pretraining:" in said
+    assert second.sources.method == first.sources.method
+
+
+def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_from(workspace):
+    first, _ = record_of("--method", "nearest_centroid")
+    for path in Path("results").glob("*_*.*"):
+        path.unlink()
+    taken, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with alone(first.pretraining.run_id, Path("results"), Path("runs")):
+            taken.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait()
+    timer = threading.Timer(3.0, done.set)
+    timer.start()
+    answer = bench(*COMMAND, "--method", "nearest_centroid,siamese_triplet")
+    thread.join()
+    assert answer.code == 0, answer.err
+    assert f"{first.pretraining.run_id} is running in another process; left for later" in answer.err
+    assert [Path(line).name.partition("_folder")[0] for line in answer.out.splitlines()[-2:]] == [
+        "siamese-triplet",
+        "nearest-centroid",
+    ]
+
+
+def test_a_pretraining_that_diverges_is_the_failure_of_the_run(workspace):
+    diverging = [*COMMAND, "--method", "nearest_centroid", "--set", "learning_rate=1e30", "--overwrite"]
+    for _ in range(2):  # what is kept of it is not taken for a finished one
+        answer = bench(*diverging)
+        (path,) = Path("results").glob("*.json")
+        record = records.read(path)
+        assert record.failure.startswith("diverged in pretraining: ") and record.pretraining is None
+        assert answer.code != 0
+
+
+def test_without_training_there_is_no_pretraining(workspace):
+    first, _ = record_of("--method", "siamese_triplet")
+    weights = load_file(Path("runs", first.run_id, "model.safetensors"))
+    from safetensors.torch import save_file
+
+    own = {name.removeprefix("backbone."): v for name, v in weights.items() if name.startswith("backbone.")}
+    save_file(own, "weights.safetensors")
+    record, said = record_of("--method", "nearest_centroid", "--no-train", "--weights", "weights.safetensors")
+    assert record.pretraining is None and not record.trained and "pretraining:" not in said
