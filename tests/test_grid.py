@@ -8,8 +8,10 @@ from command_line import complaint
 from bench.config import RunConfig, resolve
 from bench.errors import UserError
 from bench.grid import build, separated
+from methods.registry import available
 
-ABLATION = Path(__file__).parents[1] / "configs" / "mtl_ablation.yaml"
+STUDIES = Path(__file__).parents[1] / "studies"
+ABLATION, MAIN = STUDIES / "mtl_ablation.yaml", STUDIES / "main.yaml"
 
 
 @pytest.fixture
@@ -234,3 +236,21 @@ def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     }
     assert all(set(one.overrides) <= set(switches) for one in grid)
     assert grid[-1].overrides == {}  # the last row is the method itself
+
+
+def test_the_main_study_is_every_method_from_both_starts():
+    """Nothing but the start differs from the preset, so that all rows of a split are one track."""
+    grid = build(MAIN, {}, {})
+    assert len(grid) == len(set(map(repr, grid))) == (5 + 2 * 9) * 3 * 3
+    assert {one.method for one in grid} == {
+        name for name, info in available().items() if info.source == f"methods.{name}"
+    }
+    assert {one.split for one in grid} == {"90-10", "cifar-fs", "fc100"} and {one.seed for one in grid} == {
+        0,
+        1,
+        2,
+    }
+    assert {one.preset for one in grid} == {"quick"} and {one.backbone for one in grid} == {"conv4"}
+    assert all(one.overrides.keys() <= {"init"} for one in grid)
+    starts = {(one.method, one.hyperparameters["init"]) for one in grid if "init" in one.hyperparameters}
+    assert len(starts) == 2 * 9
