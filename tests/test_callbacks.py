@@ -2,11 +2,11 @@
 
 import io
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import spend
 from torch import nn
 
 from bench import callbacks, checkpoints, training
@@ -135,14 +135,6 @@ def test_weights_of_a_pretraining_are_not_the_best(uninterrupted):
     _, whole = uninterrupted[Drawing]
     assert whole.curves["accuracy"][:, 0].tolist() == [8, 12, 16, 20]
     assert whole.curves["loss"][0, 0] == 2
-
-
-def spend(path: Path, seconds: float) -> None:
-    """As if the training that left this checkpoint had taken so long."""
-    files = checkpoints.CheckedFiles()
-    checkpoint = files.load_checkpoint(path)
-    checkpoint["callbacks"]["Resumable"]["seconds"] = seconds
-    files.save_checkpoint(checkpoint, path)
 
 
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):

@@ -13,20 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import bench, complaint
-from damaged_records import Folder, Json, run_methods
+from damaged_records import Json
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
-    return run_methods(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def folder(ran, tmp_path) -> Folder:
-    shutil.copytree(ran, tmp_path / "results")
-    return Folder(tmp_path / "results")
 
 
 def test_real_records_are_clean_and_every_number_is_recomputed(folder):
@@ -49,13 +38,13 @@ def test_no_folder_and_an_empty_one(tmp_path, monkeypatch):
     assert bench("validate", "--results", tmp_path) == (0, "0 records: nothing is wrong\n", "")
 
 
-def test_torch_and_pandas_are_not_imported(ran):
-    runs = sorted(path.stem for path in ran.glob("*.json"))
+def test_torch_and_pandas_are_not_imported(two_runs):
+    runs = sorted(path.stem for path in two_runs.glob("*.json"))
     code = f"""
 import sys
 from bench.__main__ import main
 for arguments in (["validate"], ["compare", *{runs}]):
-    sys.argv = ["bench", *arguments, "--results", {str(ran)!r}]
+    sys.argv = ["bench", *arguments, "--results", {str(two_runs)!r}]
     try:
         main()
     except SystemExit as stop:
