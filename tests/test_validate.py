@@ -165,7 +165,7 @@ REWRITTEN = {
     "no answers": (lambda a: a.pop("5w5s"), "5w5s: is not in the per-episode file"),
     "too few": (lambda a: a.update({"5w1s": a["5w1s"][:9]}), "5w1s: uint8 numbers [9], not [300]"),
     "fractions": (lambda a: a.update({"5w1s": a["5w1s"] / 75}), "5w1s: float64 numbers [300], not [300]"),
-    "text": (lambda a: a.update({"5w1s": np.full(300, "a")}), "5w1s is no array of numbers"),
+    "text": (lambda a: a.update({"5w1s": np.full(300, "a")}), "5w1s is not an array of numbers"),
     "scores": (lambda a: a["novel/pair_scores"].sort(), "novel/pair_auc value: "),
     "not a number": (lambda a: a["base/pair_scores"].fill(np.nan), "base/pair_scores: 200 of 200 scores are"),
     "no pairs": (
@@ -231,7 +231,7 @@ def test_members_that_are_no_arrays(folder):
     with zipfile.ZipFile(folder.first.with_suffix(".npz"), "a") as file:
         file.writestr("novel/pair_scores", "text")
     folder.rehash()
-    expected = "cannot be read as npz (novel/pair_scores is no array of numbers)"
+    expected = "cannot be read as npz (novel/pair_scores is not an array of numbers)"
     assert folder.of_first() == [f"{folder.first.stem}.npz: {expected}"]
 
 
