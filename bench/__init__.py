@@ -1,4 +1,4 @@
-"""A few-shot image classification benchmark that one command runs and one can believe."""
+"""A few-shot image classification benchmark: one command, reproducible comparisons, honest uncertainty."""
 
 from importlib.metadata import PackageNotFoundError, version
 

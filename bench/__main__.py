@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 INTERRUPTED = (
     "interrupted; a run that was not finished is not recorded: "
-    "the same command goes on from its last checkpoint"
+    "the same command resumes from its last checkpoint"
 )
 
 INTERRUPT = 130

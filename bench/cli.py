@@ -75,7 +75,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Few-shot image classification methods, compared so that one can believe it.",
+    help="Few-shot image classification methods, compared reproducibly and with honest uncertainty.",
     epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard`.",
 )
 data_app = typer.Typer(cls=Commands, help="What a data set holds, and whether it is whole.")
@@ -83,7 +83,7 @@ app.add_typer(data_app, name="data")
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",
-    "A few-shot setting of your own, measured besides",
+    "Your own few-shot setting, measured too",
     "Folders",
     "How to run it",
 )
@@ -149,8 +149,8 @@ def run(
         flag("--config", "FILE", "YAML: a run's config.yaml, or a list of `runs`; flags win over it.", WHAT),
     ] = None,
     way: Annotated[int | None, flag("--way", "N", "Classes in an episode.", OWN)] = None,
-    shot: Annotated[int | None, flag("--shot", "N", "Support images a class.", OWN)] = None,
-    query: Annotated[int | None, flag("--query", "N", "Query images a class (15).", OWN)] = None,
+    shot: Annotated[int | None, flag("--shot", "N", "Support images per class.", OWN)] = None,
+    query: Annotated[int | None, flag("--query", "N", "Query images per class (15).", OWN)] = None,
     episodes: Annotated[int | None, flag("--episodes", "N", "How many episodes (10,000).", OWN)] = None,
     measure: Annotated[
         list[str] | None,
@@ -168,7 +168,7 @@ def run(
     overwrite: Annotated[bool, flag("--overwrite", "", "Run again what is recorded already.", HOW)] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
     as_json: Annotated[
-        bool, flag("--json", "", "Print the records, one JSON object a line, not tables and paths.", HOW)
+        bool, flag("--json", "", "Print the records, one JSON object per line, not tables and paths.", HOW)
     ] = False,
 ) -> None:
     """Train and evaluate, and write one record for each method, split and seed.

@@ -39,7 +39,7 @@ def leaderboard(
     from bench import leaderboard as board
 
     if check and show:
-        raise UserError("--check", "", "goes not with --show")
+        raise UserError("--check", "", "cannot be combined with --show")
     if not results.exists():
         raise UserError(
             "--results", results, "no such folder; `python -m bench run` makes it, with a record in it"
@@ -129,7 +129,7 @@ def compare(
     results: Results = Path("results"),
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
-    """Say which of several runs or methods is better, and whether that is shown.
+    """Say which of several runs or methods is better, and whether the difference is significant.
 
     They are compared on identical episodes, with several seeds if there are any: `compare protonet
     siamese_triplet --split 90-10`.

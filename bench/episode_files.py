@@ -82,7 +82,7 @@ def read_arrays(
         for name, array in arrays.items():
             # Of what numpy does not know it gives the bytes.
             if not (isinstance(array, np.ndarray) and array.dtype.kind in "biuf"):
-                raise ValueError(f"{name} is no array of numbers")
+                raise ValueError(f"{name} is not an array of numbers")
     except Exception as error:  # whatever numpy and zipfile stumble over, and memory for a false size
         raise UserError("--results", path, f"cannot be read as npz ({error})") from error
     return arrays

@@ -24,8 +24,8 @@ class Setting:
 
     Attributes:
         way: classes in an episode; 0 means all classes of the pool.
-        shot: support images a class.
-        query: query images a class; 0 means every image of the class that is not support.
+        shot: support images per class.
+        query: query images per class; 0 means every image of the class that is not support.
         count: number of episodes.
     """
 
@@ -112,7 +112,7 @@ def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> I
     if way > len(pool.classes):
         raise ValueError(f"{way} classes asked for, {len(pool.classes)} there")
     if shot + max(query, 1) > pool.smallest:
-        raise ValueError(f"{shot + max(query, 1)} images a class asked for, {pool.smallest} there")
+        raise ValueError(f"{shot + max(query, 1)} images per class asked for, {pool.smallest} available")
     bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     per_class, queries = shot + query, way * query
     words = way + way * per_class + queries

@@ -16,6 +16,7 @@ class Published(NamedTuple):
         method, backbone: as the source calls them.
         dataset, split: as ours are called where they are the same classes.
         setting: inductive, transductive, external-data, ...: what the numbers do not share with others.
+            second-hand: copied from a table in another paper, or from a collection of results.
         source: who says so.
         values: metric key -> percent and half-width of the 95% interval, as printed there; the latter is
             empty where none was. Keys are those of records where they mean the same.

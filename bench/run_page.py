@@ -140,7 +140,7 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
     if times.peak_memory_mib:
         yield "peak memory", f"{times.peak_memory_mib:,.0f} MiB"
     for name, info in record.episodes.items():
-        query = f"{info.query} queries a class" if info.query else "all other images as queries"
+        query = f"{info.query} queries per class" if info.query else "all other images as queries"
         drawn = f"{info.count:,} of {info.way} classes, {info.shot}-shot, {query}"
         yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
     for name, value in record.thresholds.items():

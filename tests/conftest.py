@@ -1,6 +1,7 @@
 """Shared fixtures: a small learnable image set, and real CIFAR-100 where it is."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pytest
+from damaged_records import Folder, run_methods
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
@@ -73,3 +75,16 @@ def cifar100() -> ImageSet:
     from bench.data import sources
 
     return sources.load("cifar100", Path(DATA_ROOT), offline=True)
+
+
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory) -> Path:
+    """The folder of records of two tiny runs."""
+    return run_methods(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def folder(two_runs, tmp_path) -> Folder:
+    """A copy of those records, to be damaged."""
+    shutil.copytree(two_runs, tmp_path / "results")
+    return Folder(tmp_path / "results")

@@ -112,7 +112,7 @@ OTHERS = [
     ("leaderboard --results a_file", "--results a_file: a folder of records (Not a directory)"),
     (f"leaderboard --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     ("leaderboard --results ", "--results '': a path is empty"),
-    ("leaderboard --check --show", "--check: goes not with --show"),
+    ("leaderboard --check --show", "--check: cannot be combined with --show"),
     ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: a place that can be written"),
     ("leaderboard --results empty --output empty", "--output empty: a place that can be written to"),
     ("validate", "--results results: a folder of records (No such file or directory)"),

@@ -45,7 +45,7 @@ FILES = {
     "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
     "one validation class": (GOOD.replace("c3,base", "c3,validation"), "needs no validation class, or at le"),
     "no novel class and no pairs": (f"class,part\n{BASE}", "leaves nothing to measure: no pairs and triplet"),
-    "a field of 200,000 letters": (f"class,part\n{'a' * 200_000},base\n", "is no CSV file: field larger tha"),
+    "a field of 200,000 letters": (f"class,part\n{'a' * 200_000},base\n", "is not a CSV file: field larger"),
     "UTF-16": (GOOD.encode("utf-16"), "cannot be read as UTF-8 text: "),
     "Latin 1": ("class,part\né,base\n".encode("latin1"), "cannot be read as UTF-8 text: "),
     "a picture": (bytes(range(256)), "cannot be read as UTF-8 text: "),

@@ -2,11 +2,11 @@
 
 import io
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import spend
 
 from bench import callbacks, checkpoints, training
 from bench.batches import Normaliser
@@ -151,14 +151,6 @@ def test_what_a_training_starts_from_may_be_kept(uninterrupted, tiny, tiny_split
     assert result.best_validation == result.curves["accuracy"][0, 1]
     for name, value in start.state_dict().items():
         assert torch.equal(method.state_dict()[name], value), name
-
-
-def spend(path: Path, seconds: float) -> None:
-    """As if the training that left this checkpoint had taken so long."""
-    files = checkpoints.CheckedFiles()
-    checkpoint = files.load_checkpoint(path)
-    checkpoint["callbacks"]["Resumable"]["spent"] = (seconds, seconds)
-    files.save_checkpoint(checkpoint, path)
 
 
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):

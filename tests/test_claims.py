@@ -6,24 +6,11 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, write_images
-from damaged_records import Folder, run_methods
 from record_factory import make_record
 
 from bench.claims import wrong_claims
 from methods import backbone_names, backbones
 from methods.registry import available
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
-    return run_methods(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def folder(ran, tmp_path) -> Folder:
-    shutil.copytree(ran, tmp_path / "results")
-    return Folder(tmp_path / "results")
-
 
 CLAIMS = {
     "method": (

@@ -192,8 +192,8 @@ def test_the_smallest_class_may_be_used_up(uneven):
     "setting, message",
     [
         (Setting(8, 1, 1, 1), "8 classes asked for, 7 there"),
-        (Setting(5, 6, 15, 1), "21 images a class asked for, 20 there"),
-        (Setting(0, 20, 0, 1), "21 images a class asked for, 20 there"),
+        (Setting(5, 6, 15, 1), "21 images per class asked for, 20 available"),
+        (Setting(0, 20, 0, 1), "21 images per class asked for, 20 available"),
     ],
 )
 def test_too_little_to_draw_from(uneven, setting, message):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
-from markdown_reader import as_html, plain
+from markdown_reader import as_html, cells, plain
 from record_factory import make_record, metric
 
 from bench import method_docs, records
@@ -49,12 +49,7 @@ def page(method: MethodInfo | None = None, found=()) -> str:
 
 def tables(markdown: str) -> list[list[list[str]]]:
     """Rows of cells, as a reader sees them, of each table."""
-    found = re.findall(r"<table>(.*?)</table>", as_html(markdown), re.DOTALL)
-    rows = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL) for table in found]
-    return [
-        [[plain(c) for c in re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL)] for row in table]
-        for table in rows
-    ]
+    return [[list(map(plain, row)) for row in table] for table in cells(markdown)]
 
 
 def test_a_docstring_is_taken_apart():

@@ -89,7 +89,7 @@ def test_the_page_has_everything(results):
         "cpu, bf16-mixed, threads: 2; x86-64; Linux",
         "python 3.11.9, torch 2.15.0",
         "9 min 54 s (3,000 steps, 900 images/s)",
-        "5w1s: 40 of 5 classes, 1-shot, 15 queries a class; seed 0, list 000000000000",
+        "5w1s: 40 of 5 classes, 1-shot, 15 queries per class; seed 0, list 000000000000",
         "pair: 0.3100, from validation pairs",
         "fewshot/5w1s 64.00 ± 1.00 40",
         "90+1 5 5.00 ± 1.00 – – 33.00 ± 1.00",

@@ -13,20 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import bench, complaint
-from damaged_records import Folder, Json, run_methods
+from damaged_records import Json
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
-    return run_methods(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def folder(ran, tmp_path) -> Folder:
-    shutil.copytree(ran, tmp_path / "results")
-    return Folder(tmp_path / "results")
 
 
 def test_real_records_are_clean_and_every_number_is_recomputed(folder):
@@ -49,13 +38,13 @@ def test_no_folder_and_an_empty_one(tmp_path, monkeypatch):
     assert bench("validate", "--results", tmp_path) == (0, "0 records: nothing is wrong\n", "")
 
 
-def test_torch_and_pandas_are_not_imported(ran):
-    runs = sorted(path.stem for path in ran.glob("*.json"))
+def test_torch_and_pandas_are_not_imported(two_runs):
+    runs = sorted(path.stem for path in two_runs.glob("*.json"))
     code = f"""
 import sys
 from bench.__main__ import main
 for arguments in (["validate"], ["compare", *{runs}]):
-    sys.argv = ["bench", *arguments, "--results", {str(ran)!r}]
+    sys.argv = ["bench", *arguments, "--results", {str(two_runs)!r}]
     try:
         main()
     except SystemExit as stop:
@@ -176,7 +165,7 @@ REWRITTEN = {
     "no answers": (lambda a: a.pop("5w5s"), "5w5s: is not in the per-episode file"),
     "too few": (lambda a: a.update({"5w1s": a["5w1s"][:9]}), "5w1s: uint8 numbers [9], not [300]"),
     "fractions": (lambda a: a.update({"5w1s": a["5w1s"] / 75}), "5w1s: float64 numbers [300], not [300]"),
-    "text": (lambda a: a.update({"5w1s": np.full(300, "a")}), "5w1s is no array of numbers"),
+    "text": (lambda a: a.update({"5w1s": np.full(300, "a")}), "5w1s is not an array of numbers"),
     "scores": (lambda a: a["novel/pair_scores"].sort(), "novel/pair_auc value: "),
     "not a number": (lambda a: a["base/pair_scores"].fill(np.nan), "base/pair_scores: 200 of 200 scores are"),
     "no pairs": (
@@ -242,7 +231,7 @@ def test_members_that_are_no_arrays(folder):
     with zipfile.ZipFile(folder.first.with_suffix(".npz"), "a") as file:
         file.writestr("novel/pair_scores", "text")
     folder.rehash()
-    expected = "cannot be read as npz (novel/pair_scores is no array of numbers)"
+    expected = "cannot be read as npz (novel/pair_scores is not an array of numbers)"
     assert folder.of_first() == [f"{folder.first.stem}.npz: {expected}"]
 
 

@@ -4,24 +4,11 @@ import copy
 import json
 import random
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import bench
-from damaged_records import Folder, Json, run_methods
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
-    return run_methods(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def folder(ran, tmp_path) -> Folder:
-    shutil.copytree(ran, tmp_path / "results")
-    return Folder(tmp_path / "results")
-
+from damaged_records import Json
 
 # Episodes and class sizes
 

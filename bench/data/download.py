@@ -177,7 +177,7 @@ def _from_first(urls: Sequence[str], what: str, file: Path, md5: str | None, roo
         try:
             download_url(url, str(file.parent), file.name, md5)
             if md5 is None and not _is_whole_pickle(file):
-                raise RuntimeError("what came is no pickle, or not all of it")
+                raise RuntimeError("the download is not a complete pickle")
             return
         except (OSError, RuntimeError, HTTPException) as error:
             failures.append(f"{url}: {_one_line(error)}")

@@ -127,7 +127,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise UserError(flag, path, f"is no CSV file: {error}") from None
+        raise UserError(flag, path, f"is not a CSV file: {error}") from None
     header = list(reader.fieldnames or ())
     if not rows or not {"class", "part"} <= set(header):
         raise UserError(flag, path, "needs a header line `class,part` and a line for each class")

@@ -144,9 +144,9 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
             section=section.title,
             title=of_model(EPISODE, trained.record),
             caption=f"{way} classes, one support image each; of {setting.query} "
-            f"queries a class {queries} are shown. Accuracy {100 * accuracies[chosen]:.0f}%, as near to the "
-            f"mean of {100 * mean:.1f}% as any of the first {LOOKED_AT} episodes. Blue and ✓: right; orange "
-            "and dashed: the wrong answer.",
+            f"queries per class {queries} are shown. Accuracy {100 * accuracies[chosen]:.0f}%, as near to "
+            f"the mean of {100 * mean:.1f}% as any of the first {LOOKED_AT} episodes. Blue and ✓: right; "
+            "orange and dashed: the wrong answer.",
             alt=f"Support and query images of {', '.join(plain(name).strip() for name in names)}; {right} of "
             f"{answers.size} shown queries are answered rightly.",
             draw=partial(

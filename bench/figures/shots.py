@@ -14,7 +14,7 @@ from bench.figures.rows import Row, Section
 FEWSHOT = re.compile(r"fewshot/5w(\d+)s")
 GENERALIZED = re.compile(r"generalized/(\d+)\+(\d+)/(\d+)s/novel")
 TITLE = "Accuracy against shots"
-HORIZONTAL = "support images a class (shots, number)"
+HORIZONTAL = "support images per class (shots, number)"
 PARTS = {"novel": "new classes", "base": "base classes", "harmonic": "harmonic mean of both"}
 
 
@@ -72,8 +72,8 @@ def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
         name=f"generalized-{base}+{new}",
         section=section.title,
         title=f"Accuracy against shots when {joined} the {base} base classes",
-        caption=f"All {base} base classes and the new ones are told apart at once; 95% intervals. 0 shots: "
-        f"the base classes before any joined.{left_out}",
+        caption=f"All {base} base classes and the new ones are distinguished at once; 95% intervals. 0 "
+        f"shots: the base classes before any joined.{left_out}",
         alt=f"Three panels, new classes, base classes and harmonic mean. {told(harmonic, 'shots')}",
         draw=partial(panels, by_title, _horizontal(list(by_title.values())), "accuracy (%)", palette),
     )

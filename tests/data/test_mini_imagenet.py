@@ -327,7 +327,7 @@ def test_only_what_is_missing_is_downloaded(tmp_path, published):
 )
 def test_what_is_no_whole_pickle_is_not_kept(tmp_path, published, content):
     (published / "mini-imagenet-cache-train.pkl").write_bytes(content)
-    assert "train.pkl: what came is no pickle, or not all of it" in refused(tmp_path / "new" / "root")
+    assert "train.pkl: the download is not a complete pickle" in refused(tmp_path / "new" / "root")
     assert not (tmp_path / "new").exists()
 
 

@@ -333,7 +333,7 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
         (GOOD + "c4,validation\n", "needs no validation class, or at least 2"),
         ("class,part\nc0,base\nc1,novel\nc2,novel\n", "needs at least 2 base classes"),
-        (GOOD + "c" * 200_000 + ",base\n", "is no CSV file: field larger than field limit"),
+        (GOOD + "c" * 200_000 + ",base\n", "is not a CSV file: field larger than field limit"),
     ],
     ids=[
         "unknown class",
