@@ -100,7 +100,7 @@ class Validation(Callback):
 
     Args:
         data, split, normalise, precision: as for the evaluation.
-        every: steps between two validations; the last step is validated too.
+        every: steps between two validations; the last one comes after the last step.
         curves: where they are kept.
         fixed_embedding: whether embeddings are made once; else there are fewer episodes.
         start: also validate what training starts from, as step 0.
@@ -145,7 +145,8 @@ class Validation(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Validate after every `every` steps, and after the last."""
         step = trainer.global_step
-        if step % self.every == 0 or step == trainer.max_steps:
+        left = trainer.max_steps - step
+        if left == 0 or (step % self.every == 0 and left >= self.every):
             mean = self.validate(trainer, pl_module)
             pl_module.log(METRIC, mean, logger=False)  # for the progress bar
 

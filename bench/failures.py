@@ -6,6 +6,7 @@ import errno
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,9 @@ from bench.config import method_info
 from bench.errors import UserError
 from bench.evaluation.answers import Broken
 from methods.registry import described
+
+if TYPE_CHECKING:
+    from bench.learning import Learned
 
 BATCH_SIZES = (
     "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
@@ -29,6 +33,9 @@ UNWRITABLE = {
 class Failed(Exception):
     """Training diverged.
 
+    Attributes:
+        learned: what is known of the run's weights; None where the pretraining failed.
+
     Args:
         what: the training, or the pretraining.
         problem: what was seen.
@@ -41,6 +48,7 @@ class Failed(Exception):
         self, what: str, problem: str, steps: int, best: Path | None, spent: Spent, earlier: Spent
     ) -> None:
         kept = f"the best weights until then are in {best}; " if best else ""
+        self.learned: Learned | None = None
         super().__init__(f"diverged in {what}: {problem}; {kept}a smaller learning rate may help")
         self.steps, self.spent, self.earlier = steps, spent, earlier
 

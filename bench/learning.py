@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from bench import clock, environment, failures, models, pretraining
-from bench.clock import Spent
+from bench.clock import NOTHING, Spent
 from bench.errors import UserError
 from bench.evaluation.answers import all_finite
 from bench.failures import Failed
@@ -32,14 +32,16 @@ class Learned(NamedTuple):
 
     Attributes:
         start: the pretraining. training: the method's own.
-        elsewhere: spent in this process on a pretraining, less what other processes spent on the training.
+        not_own: spent in this process on the pretraining, which is not the run's own.
+        earlier: spent on its own training before an interruption.
         compiled: whether its own training was. curves: of it.
         best_validation: accuracy of the weights that were kept, if that was measured.
     """
 
     start: Pretraining | None
     training: Training
-    elsewhere: Spent
+    not_own: Spent
+    earlier: Spent = NOTHING
     compiled: bool = False
     curves: Mapping[str, np.ndarray] = MappingProxyType({})
     best_validation: float | None = None
@@ -57,20 +59,22 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     if prepared.pretraining:
         start = _pretrain(prepared.pretraining, options, progress)
         method.start_from(prepared.pretraining.method)  # type: ignore[arg-type]
-    elsewhere = clock.now() - before
+    not_own = clock.now() - before
     # What a method draws at random must not depend on what was prepared before it.
     pl.seed_everything(config.seed, verbose=False)
     if not (config.train and method.training_steps):
-        return Learned(start, Training.none(), elsewhere)
+        return Learned(start, Training.none(), not_own)
     compiled = _compiled(prepared)
+    stamp = start.model if start else ""
     try:
-        trained = _train(prepared, options.runs / prepared.run_id, progress, compiled)
+        trained = _train(prepared, options.runs / prepared.run_id, progress, compiled, stamp)
     except Failed as failure:
-        failure.earlier -= elsewhere
+        failure.learned = Learned(start, Training.none(), not_own, failure.earlier, compiled)
         raise
     pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
-    elsewhere -= trained.earlier
-    return Learned(start, _cost(trained), elsewhere, compiled, trained.curves, trained.best_validation)
+    training = _cost(prepared, trained, trained.spent, compiled)
+    earlier = (trained.earlier, compiled, trained.curves, trained.best_validation)
+    return Learned(start, training, not_own, *earlier)
 
 
 def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretraining:
@@ -80,17 +84,26 @@ def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretrain
 
     def train() -> None:
         pl.seed_everything(stage.config.seed, verbose=False)
-        trained = _train(stage, folder, progress, _compiled(stage), "pretraining")
-        models.save(stage, folder, {}, _cost(trained))
+        before = clock.now()
+        compiled = _compiled(stage)
+        trained = _train(stage, folder, progress, compiled, what="pretraining")
+        spent = clock.now() - before + trained.earlier
+        models.save(stage, folder, {}, _cost(stage, trained, spent, compiled))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     with alone(stage.run_id, options.results, options.runs):
         return pretraining.obtain(classifier, folder, stage.identity.sha256, train)
 
 
-def _cost(trained: Trained) -> Training:
+def _cost(prepared: Prepared, trained: Trained, spent: Spent, compiled: bool) -> Training:
+    device = environment.device_name(prepared.device)
+    where = f"{device}, {prepared.precision}, {torch.get_num_threads()} threads"
     return Training(
-        steps=trained.steps, kept_step=trained.kept_step, images=trained.images, **trained.spent._asdict()
+        steps=trained.steps,
+        kept_step=trained.kept_step,
+        images=trained.images,
+        where=f"{where}, compiled" if compiled else where,
+        **spent._asdict(),
     )
 
 
@@ -102,7 +115,12 @@ def _compiled(prepared: Prepared) -> bool:
 
 
 def _train(
-    prepared: Prepared, run_dir: Path, progress: Progress, compiled: bool, what: str = "training"
+    prepared: Prepared,
+    run_dir: Path,
+    progress: Progress,
+    compiled: bool,
+    start: str = "",
+    what: str = "training",
 ) -> Trained:
     """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
 
@@ -114,7 +132,8 @@ def _train(
 
     config, method = prepared.config, prepared.method
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
-    stamp = f"{made_by} {environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
+    where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
+    stamp = f"{made_by} {where} {start}"
     try:
         trained = train(
             method,

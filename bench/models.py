@@ -20,11 +20,15 @@ from bench.files import write_files
 from bench.record import MODEL_FILE, Training
 from methods import backbones, registry
 from methods.method import Method
+from methods.registry import MethodInfo
 
 if TYPE_CHECKING:
     from bench.preparation import Prepared
 
 CARD = "model.json"
+
+PRETRAINING = MethodInfo("pretraining", "methods.base_classifier", "BaseClassifier")
+"""What a classifier that runs start from is called, where others have the name of a method."""
 
 
 class Card(BaseModel):
@@ -62,8 +66,8 @@ class Card(BaseModel):
     pixel_std: list[float]
     precision: str
     thresholds: dict[str, float]
-    identity: str
-    training: Training | None
+    identity: str = ""
+    training: Training | None = None
     weights_sha256: str
 
 
@@ -131,7 +135,8 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
         raise UserError("--runs", folder, f"its method is code that is not run here, {card.method}")
     weights = read_weights(folder, card)
     try:
-        method_class = registry.load(method_info(card.method))
+        info = PRETRAINING if card.method == PRETRAINING.name else method_info(card.method)
+        method_class = registry.load(info)
         backbone: Any = backbones.build(card.backbone, card.image_size[0])
         if isinstance(backbone, backbones.TimmBackbone):
             # Its weights are here: nothing is fetched, and the stem is that of the run.

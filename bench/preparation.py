@@ -26,6 +26,7 @@ from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit,
 from bench.failures import blamed
 from bench.files import check_writable
 from bench.identity import Identity, identify
+from bench.models import PRETRAINING
 from bench.progress import shown
 from methods import backbones, registry
 from methods.base_classifier import BaseClassifier
@@ -37,7 +38,6 @@ from methods.method import (
     Method,
     Pairs,
     Pretraining,
-    Shuffled,
     Triplets,
 )
 from methods.timm_backbone import hub
@@ -174,12 +174,11 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
 def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
     """What the run starts from, to be trained like a run; nothing is measured of it."""
     config, data, split = pretraining.configured(run.config, wanted), run.data, run.split
-    _check_batches(Shuffled(wanted.images), ClassPool(data.labels[split.train].numpy()))
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data.images.shape[-1])
     classifier = _built(BaseClassifier, wanted, run.config.method, backbone, len(split.base), offline)
     classifier.to(memory_format=torch.channels_last)
-    identity = identify(config, pretraining.INFO, data, split, run.weights_sha256)
+    identity = identify(config, PRETRAINING, data, split, run.weights_sha256)
     return replace(
         run, config=config, identity=identity, method=classifier, settings=[], measured=[], left_out=[]
     )

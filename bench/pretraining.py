@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from bench import models
 from bench.config import BRIEF, RunConfig
 from bench.errors import UserError
+from bench.models import PRETRAINING, Card
 from bench.record import Pretraining
 from methods import method
 from methods.base_classifier import BaseClassifier
-from methods.registry import MethodInfo
-
-NAME = "pretraining"
-INFO = MethodInfo(NAME, "methods.base_classifier", "BaseClassifier")
 
 
 def configured(config: RunConfig, wanted: method.Pretraining) -> RunConfig:
@@ -23,9 +22,8 @@ def configured(config: RunConfig, wanted: method.Pretraining) -> RunConfig:
     keys = {"dataset", "split", "seed", "backbone", "weights", "image_size", "precision"}
     # Runs of all presets share one, but for the brief ones, which see other images.
     preset = BRIEF if config.brief else config.backbone
-    return RunConfig(
-        method=NAME, preset=preset, hyperparameters=asdict(wanted), **config.model_dump(include=keys)
-    )
+    kept = config.model_dump(include=keys)
+    return RunConfig(method=PRETRAINING.name, preset=preset, hyperparameters=asdict(wanted), **kept)
 
 
 def obtain(classifier: BaseClassifier, folder: Path, identity: str, train: Callable[[], None]) -> Pretraining:
@@ -40,19 +38,23 @@ def obtain(classifier: BaseClassifier, folder: Path, identity: str, train: Calla
     Returns:
         What a record says of it.
     """
-    if not _finished(folder, identity):
+    found = _finished(folder, identity)
+    if found is None:
         train()
-    card = models.read_card(folder)
+        found = _finished(folder, identity)
+    if found is None:
+        raise UserError("--runs", folder, "the pretraining that was written there is gone")
+    card, weights = found
     assert card.training is not None
-    classifier.load_state_dict(models.read_weights(folder, card))
+    classifier.load_state_dict(weights)
     return Pretraining(run_id=card.run_id, model=card.weights_sha256, **card.training.model_dump())
 
 
-def _finished(folder: Path, identity: str) -> bool:
-    """Whether the folder holds the weights; other or damaged ones are replaced."""
+def _finished(folder: Path, identity: str) -> tuple[Card, dict[str, Tensor]] | None:
+    """What the folder holds; None where it is missing, damaged or of another identity."""
     try:
         card = models.read_card(folder)
-        models.read_weights(folder, card)
+        weights = models.read_weights(folder, card)
     except UserError:
-        return False
-    return card.identity == identity and card.training is not None
+        return None
+    return (card, weights) if card.identity == identity and card.training else None

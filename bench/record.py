@@ -153,6 +153,7 @@ class Training(_Part):
         steps: of it. kept_step: the step that the weights are from.
         images: that were trained on, repetitions included.
         seconds: wall-clock time. processor_s: processor time, all threads together.
+        where: device, precision and threads; empty in older records.
     """
 
     steps: Count
@@ -160,6 +161,7 @@ class Training(_Part):
     images: Count
     seconds: Seconds
     processor_s: Seconds
+    where: str = ""
 
     @classmethod
     def none(cls) -> Training:

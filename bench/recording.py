@@ -80,6 +80,7 @@ def make_record(
     """Put everything a reader needs to believe the run into one record."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
     commit, dirty = prepared.git
+    own = learned.training if learned and config.train and failure is None else None
     return Record(
         protocol_version=PROTOCOL_VERSION,
         run_id=prepared.run_id,
@@ -126,8 +127,8 @@ def make_record(
         },
         pools=evaluation.pools,
         pretraining=learned.start if learned else None,
-        images=learned.training.images if learned else None,
-        kept_step=learned.training.kept_step if learned else None,
+        images=own.images if own else None,
+        kept_step=own.kept_step if own else None,
         failure=failure,
         sources=Sources(
             **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -28,9 +28,6 @@ from bench.preparation import Options, Prepared, prepare
 from bench.progress import Progress
 from bench.recording import describe, make_record
 from bench.records import Record
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
@@ -117,6 +114,8 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         learned = learn(prepared, options, progress)
     except Failed as failure:
         spent = clock.now() - started + failure.earlier
+        if failure.learned:
+            spent -= failure.learned.not_own
         timings = records.Timings(
             data_s=prepared.data_s,
             train_s=failure.spent.seconds,
@@ -125,7 +124,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
             processor_s=spent.processor_s,
             steps=failure.steps,
         )
-        record = make_record(prepared, options, Evaluation(), timings, failure=str(failure))
+        record = make_record(prepared, options, Evaluation(), timings, failure.learned, failure=str(failure))
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
         return records.write(record, options.results), record
     method.to(device).eval()
@@ -143,7 +142,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started
     training = learned.training
-    spent = clock.now() - started - learned.elsewhere
+    spent = clock.now() - started - learned.not_own + learned.earlier
     timings = records.Timings(
         data_s=prepared.data_s,
         train_s=training.seconds,

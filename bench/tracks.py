@@ -27,10 +27,10 @@ class Track(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What training took, the pretraining included; the mean over seeds.
+    """What a run took, the pretraining included; the mean over seeds.
 
     Attributes:
-        seconds: of processor time, or of wall-clock time where a record has no other.
+        seconds: processor time of the whole run, or where a record has none, wall-clock time of training.
         on_processor: whether they are processor time.
         threads: of the runs, such as ``1``, or ``1/2`` where they differ.
     """

@@ -23,7 +23,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.progress import Progress
 from methods.fused import fused_training
-from methods.method import Method
+from methods.method import Method, Shuffled
 
 VALIDATIONS = 10  # points of the validation curve,
 VALIDATE_EVERY = 25  # but no closer than so many steps
@@ -69,7 +69,7 @@ def train(
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
-    Where the method starts from a pretraining, the start itself is validated too, and may be the best.
+    Where it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
     If `compiled` (see `bench.compilation`), the backbone trains on fused operations.
 
     The method is handed base training images through `TrainingBatches`; validation images are embedded
@@ -87,9 +87,8 @@ def train(
     every = max(VALIDATE_EVERY, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)
-    from_pretrained = method.pretraining is not None
     validation = Validation(
-        data, split, normalise, precision, every, curves, method.fixed_embedding, from_pretrained
+        data, split, normalise, precision, every, curves, method.fixed_embedding, method.starts_trained
     )
     resumable = Resumable(last, stamp)
     version = f"logs/from-{start}" if start else "logs"
@@ -135,7 +134,7 @@ def train(
         spent=resumable.spent(),
         earlier=resumable.earlier,
         steps=steps,
-        images=steps * spec.size,
+        images=steps * (min(spec.size, len(split.train)) if isinstance(spec, Shuffled) else spec.size),
         best_validation=validation.best["accuracy"] if validation.best else None,
         kept_step=validation.best["step"] if validation.best else steps,
         curves={name.removeprefix("validation/"): np.array(points) for name, points in curves.points.items()},

@@ -98,6 +98,11 @@ class LogisticHead(Transfer):
         """The classifier that answers, or the teacher."""
         return replace(super().pretraining, steps=self.hp.steps - self.training_steps)
 
+    @property
+    def starts_trained(self) -> bool:
+        """Not a student."""
+        return not self.hp.distillation
+
     def start_from(self, pretrained: BaseClassifier) -> None:
         """Answer with the classifier, or learn from it."""
         if not self.hp.distillation:

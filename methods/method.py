@@ -111,7 +111,8 @@ PretrainingSchedule = Literal["one_cycle", "simpleshot", "rfs", "mtl", "constant
 class Pretraining:
     """Ask to start from a classifier of the base classes (`methods.base_classifier`).
 
-    The harness trains it once for all runs that ask for the same: of the same data, split, seed and backbone.
+    The harness trains it once for all runs that ask for the same on the same data, split and image size, with
+    the same seed, backbone, starting weights and precision.
 
     Attributes:
         steps: of its training, one batch each. images: in a batch.
@@ -211,8 +212,9 @@ class Method(pl.LightningModule):
 
     `named_by` says which hyperparameters the name of a row always shows, since the paper leaves them open.
 
-    `fuses` says whether a long training on a CPU may run the backbone on compiled operations. A method that
-    takes gradients of gradients says False: they are right there, but slow.
+    `fuses` says whether a long training may run the backbone on compiled operations. A method that takes
+    gradients of gradients says False, for they are right there but slow, and so does one whose backbone is in
+    evaluation mode or trains in many small batches.
 
     Args:
         backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
@@ -262,12 +264,17 @@ class Method(pl.LightningModule):
     def pretraining(self) -> Pretraining | None:
         """The classifier of the base classes that it starts from; None: its backbone starts as it is built.
 
-        Methods with batches of different sizes shall share one: steps are rounded to three digits.
+        Steps are rounded to three digits, so that methods with batches of different sizes share one.
         """
         if getattr(self.hp, "init", None) != "pretrained":
             return None
         images = (self.hp.steps - self.training_steps) * self.batches().size
         return Pretraining(max(1, round(float(f"{images / Pretraining.images:.3g}"))))
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the weights that its own training starts from are an answer already."""
+        return self.pretraining is not None
 
     def start_from(self, pretrained: BaseClassifier) -> None:
         """Take over what `pretraining` asked for; called before training, and before it resumes."""

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from methods.distances import Cosine, full_precision
 from methods.hard_tasks import Rounds, worst_classes
-from methods.method import EpisodeBatch, Episodes, Method, flatten_images
+from methods.method import EpisodeBatch, Episodes, Method, Pretraining, flatten_images
 from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
 
@@ -55,8 +55,9 @@ class MTL(Method):
         },
         "quick": {"backbone": "conv4", "steps": 2560, "scale_shift_learning_rate": 0.001},
         "standard": {"backbone": "resnet12-32", "scale_shift_learning_rate": 0.001},
-        "paper": {"backbone": "resnet12", "steps": 40000, "episodes": 1},
+        "paper": {"backbone": "resnet12", "steps": 40000, "episodes": 1, "recipe": "paper"},
     }
+    starts = {"scratch": {"scale_shift": False}}
 
     @dataclass(frozen=True)
     class Hyperparameters:
@@ -64,7 +65,8 @@ class MTL(Method):
 
         steps: int = 3200  # training steps
         init: Literal["scratch", "pretrained"] = "pretrained"  # pretrained: a classifier of the base classes
-        scale_shift: bool = True  # learn a scale and shift of the pretrained filters, if they are pretrained
+        recipe: Literal["shared", "paper"] = "shared"  # of the pretraining; shared: as for all other methods
+        scale_shift: bool = True  # learn a scale and shift of the pretrained filters; false: leave them
         hard_task_batch: bool = True  # make tasks of the classes that fail in random ones
         random_tasks: int = 20  # random tasks in a round; the worst class of each is collected
         hard_tasks: int = 20  # tasks of the collected classes, at the end of a round
@@ -76,13 +78,15 @@ class MTL(Method):
         inner_learning_rate: float = 0.01  # of these steps
         base_learner_learning_rate: float = 0.001  # Adam's, for the classifier's first weights
         scale_shift_learning_rate: float = 0.0001  # Adam's, for scales and shifts
-        backbone_learning_rate: float = 0.001  # Adam's, for the other weights; of init=scratch
+        backbone_learning_rate: float = 0.001  # Adam's, for the other weights; only with init=scratch
         halve_every: int = 1000  # steps on episodes after which Adam's learning rates halve
 
     def __init__(self, backbone: nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
         self.pretrained = hp.init == "pretrained"
-        self.extends_backbone = self.pretrained and hp.scale_shift  # type: ignore[misc]
+        if hp.scale_shift and not self.pretrained:
+            raise ValueError("scale_shift adjusts pretrained filters: with init=scratch it must be false")
+        self.extends_backbone = hp.scale_shift  # type: ignore[misc]
         if self.pretrained:
             backbone.requires_grad_(False)
         if self.extends_backbone:
@@ -103,6 +107,14 @@ class MTL(Method):
         """The parameters that are added to the backbone."""
         convs = [module for module in self.backbone.modules() if isinstance(module, ScaleShiftConv)]
         return [parameter for conv in convs for parameter in (conv.scale, conv.shift)]
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """As for all other methods, or a linear classifier and three times as many steps as on episodes."""
+        shared = super().pretraining
+        if shared is None or self.hp.recipe == "shared":
+            return shared
+        return Pretraining(3 * self.training_steps, head="linear", schedule="mtl")
 
     def batches(self) -> Episodes:
         """Episodes that look like the test."""

@@ -226,7 +226,7 @@ def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     grid = build(ABLATION, {"preset": preset} if preset else {}, {})
     switches = ("init", "scale_shift", "hard_task_batch")
     assert [tuple(one.hyperparameters[name] for name in switches) for one in grid] == [
-        ("scratch", True, False),
+        ("scratch", False, False),
         ("pretrained", False, False),
         ("pretrained", True, False),
         ("pretrained", True, True),

@@ -20,7 +20,7 @@ from methods.scale_shift import ScaleShiftConv
 
 WAY, SHOT, QUERIES, DIM = 4, 3, 7, 6
 CLASSES = 8
-SCRATCH = {"init": "scratch"}
+SCRATCH = {"init": "scratch", "scale_shift": False}
 SMOKE = {name: value for name, value in MTL.presets["smoke"].items() if name != "backbone"}
 
 
@@ -234,6 +234,11 @@ def test_what_is_asked_for():
     assert mtl(**SCRATCH, train_way=30).batches().way == CLASSES
 
 
+def test_scales_and_shifts_are_of_pretrained_filters():
+    with pytest.raises(ValueError, match="scale_shift adjusts pretrained filters"):
+        mtl(init="scratch")
+
+
 def test_the_paper_s_learning_rates():
     """Adam with two rates, halved every 10 epochs of 100 tasks."""
     preset = {name: value for name, value in MTL.presets["paper"].items() if name != "backbone"}
@@ -241,6 +246,7 @@ def test_the_paper_s_learning_rates():
     backbone.dim = 2
     method = MTL(backbone, MTL.Hyperparameters(**preset), 64)
     assert method.batches() == Episodes(5, 1, 15, 1) and method.training_steps == 10_000
+    assert method.pretraining == Pretraining(100 * 300, head="linear", schedule="mtl")
     found = method.configure_optimizers()
     adam, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
     assert isinstance(adam, torch.optim.Adam)

@@ -21,8 +21,14 @@ NAMES = sorted(
     for name, info in registry.available().items()
     if info.source == f"methods.{name}" and info.trains_on != "pretraining"
 )
-STARTED = {"mtl": {"init": "scratch"}, "logistic_head": {"distillation": 0.5, "steps": 24}}
-"""Changes that make these train 12 steps of their own."""
+OFFER_A_START = [name for name in NAMES if "init" in registry.available()[name].parameters]
+RUNS = [
+    *((name, {}) for name in NAMES if name != "mtl"),
+    *((name, {"init": "pretrained", "steps": 48}) for name in NAMES if name in OFFER_A_START),
+    ("mtl", {"init": "scratch", "scale_shift": False}),
+    ("logistic_head", {"distillation": 0.5, "steps": 24}),
+]
+"""Methods with changes that make them train 12 steps of their own."""
 KILLS = (3, 9)
 """Steps of 12."""
 
@@ -38,11 +44,12 @@ def often(monkeypatch):
     monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 2)
 
 
-def fit(name, data, split, folder) -> tuple[Method, Trained]:
+def fit(name, given, data, split, folder) -> tuple[Method, Trained]:
     """Train as preset `smoke` says; what was drawn before must not matter."""
     method_class = registry.load(registry.available()[name])
-    changes = {key: value for key, value in method_class.presets["smoke"].items() if key != "backbone"}
-    changes |= STARTED.get(name, {})
+    changes = {
+        key: value for key, value in method_class.presets["smoke"].items() if key != "backbone"
+    } | given
     torch.manual_seed(0)
     method = method_class(build("conv4", 16), method_class.Hyperparameters(**changes), len(split.base))
     if method.pretraining:
@@ -61,9 +68,11 @@ def fit(name, data, split, folder) -> tuple[Method, Trained]:
     return method, trained
 
 
-@pytest.mark.parametrize("name", [*NAMES, "logistic_head"])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(name, tiny, tiny_split, tmp_path, monkeypatch):
-    expected, whole = fit(name, tiny, tiny_split, tmp_path / "whole")
+@pytest.mark.parametrize("name, given", RUNS, ids=str)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    name, given, tiny, tiny_split, tmp_path, monkeypatch
+):
+    expected, whole = fit(name, given, tiny, tiny_split, tmp_path / "whole")
     save = Resumable.on_train_batch_end
     for kill in KILLS:
 
@@ -75,8 +84,8 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(name, tiny, tiny_s
         with monkeypatch.context() as patch:
             patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
             with pytest.raises(Killed):
-                fit(name, tiny, tiny_split, tmp_path / "killed")
-    method, trained = fit(name, tiny, tiny_split, tmp_path / "killed")
+                fit(name, given, tiny, tiny_split, tmp_path / "killed")
+    method, trained = fit(name, given, tiny, tiny_split, tmp_path / "killed")
     assert (tmp_path / "killed" / "logs" / f"from-{KILLS[-1]}").is_dir()
     for parameter, value in expected.state_dict().items():
         assert torch.equal(method.state_dict()[parameter], value), parameter
