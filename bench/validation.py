@@ -153,7 +153,8 @@ def _impossible(record: Record) -> Iterator[str]:
         yield f"timings: the parts take longer than the whole, {timings.total_s:.1f} s"
     pretrained = record.pretraining is not None
     if record.trained != (timings.steps > 0 or pretrained):
-        yield f"timings.steps: {timings.steps}, of a run that was {'' if record.trained else 'not '}trained"
+        has = "a pretraining" if pretrained else f"{timings.steps} steps"
+        yield f"trained: {record.trained}, but it has {has}"
     if record.images is not None and (record.images > 0) != (timings.steps > 0):
         yield f"images: {record.images}, in {timings.steps} steps"
     if timings.train_s and not timings.steps:

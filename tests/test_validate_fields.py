@@ -91,7 +91,7 @@ IMPOSSIBLE = {
         "created: 2999-01-01, in the future",
     ),
     "longer": (
-        lambda r: r["timings"].update(train_s=50.0, total_s=40.0),
+        lambda r: r["timings"].update(evaluate_s=50.0, total_s=40.0),
         "timings: the parts take longer than the whole, 40.0 s",
     ),
     "oracle": (
@@ -116,14 +116,18 @@ IMPOSSIBLE = {
     ),
     "seed": (lambda r: r.update(seed=4), "seed: 4, but config says 0"),
     "split": (lambda r: r["config"].update(split="\x1b"), "split: 50-50, but config says \\x1b"),
-    "steps": (lambda r: r["timings"].update(steps=0), "timings.steps: 0, of a run that was trained"),
+    "steps": (lambda r: r["timings"].update(steps=3), "images: 0, in 3 steps"),
+    "no steps": (
+        lambda r: r["timings"].update(train_s=9.0, total_s=99.0),
+        "timings.train_s: 9.0 s of no step",
+    ),
     "trained": (
-        lambda r: (r.update(trained=False), r["timings"].update(steps=0)),
+        lambda r: r.update(trained=False, pretraining=None),
         "trained: False, but config says True",
     ),
     "untrained": (
         lambda r: (r.update(trained=False), r["config"].update(train=False)),
-        "timings.steps: 2, of a run that was not trained",
+        "trained: False, but it has a pretraining",
     ),
     "protocol": (lambda r: r.update(protocol_version=2), "protocol version 2; this bench measures 1"),
 }
