@@ -148,6 +148,7 @@ def _train(
             stamp=stamp,
             compiled=compiled,
             what=what,
+            tensorboard=not config.brief,  # importing it takes a second
         )
     except Diverged as error:
         if error.kept:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from bench.batches import Normaliser, TrainingBatches
@@ -65,6 +65,7 @@ def train(
     stamp: str = "",
     compiled: bool = False,
     what: str = "training",
+    tensorboard: bool = True,
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
@@ -92,6 +93,9 @@ def train(
     )
     resumable = Resumable(last, stamp)
     version = f"logs/from-{start}" if start else "logs"
+    loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(run_dir, name="", version=version))
     with _quiet():
         trainer = pl.Trainer(
             max_steps=steps,
@@ -99,10 +103,7 @@ def train(
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision=precision,  # type: ignore[arg-type]
             plugins=[CheckedFiles()],
-            logger=[
-                CSVLogger(run_dir, name="", version=version),
-                TensorBoardLogger(run_dir, name="", version=version),
-            ],
+            logger=loggers,
             callbacks=[
                 Divergence(resumable),
                 curves,

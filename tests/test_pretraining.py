@@ -7,9 +7,10 @@ import pytest
 from command_line import bench, write_images
 from safetensors.torch import load_file
 
-from bench import models, records
+from bench import checkpoints, models, records
 from bench.locks import alone
 from methods import registry
+from methods.base_classifier import BaseClassifier
 
 COMMAND = ["run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
 BOTH = sorted(name for name, info in registry.available().items() if "init" in info.parameters)
@@ -86,6 +87,27 @@ def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):
     for change in (["--seed", "1"], ["--steps", "8"], ["--set", "head=linear"]):
         other, said = record_of(*run, *change)
         assert "pretraining:" in said and other.pretraining.run_id != first.pretraining.run_id
+
+
+def test_an_interrupted_pretraining_resumes_bit_for_bit(workspace, monkeypatch):
+    whole, _ = record_of("--method", "nearest_centroid", "--runs", "whole")
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    step = BaseClassifier.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.trainer.global_step == 5:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    command = [*COMMAND, "--method", "nearest_centroid", "--results", "others"]
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseClassifier, "training_step", interrupted)
+        assert bench(*command).code == 130
+    answer = bench(*command)
+    assert answer.code == 0, answer.err
+    record = records.read(Path(answer.out.splitlines()[-1]))
+    assert Path("runs", record.pretraining.run_id, "logs", "from-5").is_dir()
+    assert record.pretraining.model == whole.pretraining.model and record.metrics == whole.metrics
 
 
 def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
