@@ -33,7 +33,8 @@ def wrong_claims(record: Record) -> Iterator[str]:
     info = None if file else registry.available().get(record.method)
     if info is None or info.problem or (record.sources and record.sources.plugin != info.plugin):
         return
-    for name in ("family", "paper"):
+    # Records from before sources were kept say what the method said of itself then.
+    for name in ("family", "paper") if record.sources else ():
         recorded, said = getattr(record, name), getattr(info, name)
         if recorded != said:
             yield f"{name}: {recorded}, but {info.name} says {said}"

@@ -55,7 +55,7 @@ def describe(prepared: Prepared) -> str:
         "code": f"of {info.source} is run with your permissions" if info.source.endswith(".py") else "",
         "backbone": f"{config.backbone}, {size:,} parameters"
         + (f", from {config.weights}" if config.weights else ""),
-        "starts from": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
+        "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
         "with": hyperparameters,
         "measures": ", ".join(prepared.measured),
@@ -63,9 +63,9 @@ def describe(prepared: Prepared) -> str:
         "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
     }
     wrapper = textwrap.TextWrapper(
-        shutil.get_terminal_size().columns, subsequent_indent=" " * 12, break_long_words=False
+        shutil.get_terminal_size().columns, subsequent_indent=" " * 10, break_long_words=False
     )
-    return "\n".join(wrapper.fill(f"{key:<11} {text}") for key, text in lines.items() if text)
+    return "\n".join(wrapper.fill(f"{key:<9} {text}") for key, text in lines.items() if text)
 
 
 def make_record(

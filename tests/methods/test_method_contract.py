@@ -157,7 +157,8 @@ def test_presets_cost_as_many_images_whatever_they_start_from(name, preset):
     for init in ("scratch", "pretrained"):
         if init == "pretrained" and name not in OFFER_A_START:
             continue
-        method = make(name, preset, num_classes=60, **({"init": init} if name in OFFER_A_START else {}))
+        given = {"init": init} | registry.available()[name].starts.get(init, {})
+        method = make(name, preset, num_classes=60, **(given if name in OFFER_A_START else {}))
         own = method.training_steps * method.batches().size if method.training_steps else 0
         first = method.pretraining.steps * method.pretraining.images if method.pretraining else 0
         assert own + first == pytest.approx(BUDGETS[preset], rel=0.001)
