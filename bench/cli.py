@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import re
@@ -199,6 +200,7 @@ def run(
 
     if first:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # or libraries report as leaks what is left at the end
     gc.enable()
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
