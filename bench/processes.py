@@ -60,8 +60,12 @@ _work: list[Any] = []
 
 
 def _begin(function: Callable, items: Sequence) -> None:
-    """Keep what this forked process has found in its copy of the memory; Ctrl-C is its parent's business."""
+    """Keep what this forked process has found in its copy of the memory; Ctrl-C is its parent's business.
+
+    A request to end must end it: the program's own answer, an exception, would be handed back as a result.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _work[:] = [function, items]
 
 

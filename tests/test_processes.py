@@ -45,6 +45,17 @@ def test_where_it_does_not_pay_this_process_does_it(cores, monkeypatch, why):
 
 
 @linux
+def test_a_request_to_end_ends_the_other_processes(cores):
+    """The command line answers SIGTERM with an exception, which a pool would take for the work's result."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        found = set(shared_out(lambda _: signal.getsignal(signal.SIGTERM), range(64), pays=True))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found == {signal.SIG_DFL}
+
+
+@linux
 def test_when_a_process_is_killed_this_one_does_what_is_left(cores):
     def work(i: int) -> int:
         if i == 300 and os.getpid() != HERE:
