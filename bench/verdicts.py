@@ -1,4 +1,4 @@
-"""What `compare` says: ranks, differences, and for every two sides a sentence that one can act on."""
+"""What `compare` prints: ranks, differences, and a sentence about each pair of sides."""
 
 from __future__ import annotations
 

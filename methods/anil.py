@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from methods.adaptation import MetaLearner, of_length
 from methods.distances import full_precision
 from methods.method import EpisodeBatch, Episodes, flatten_images
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 
 
 class ANIL(MetaLearner):
@@ -118,15 +118,7 @@ class ANIL(MetaLearner):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is Adam at a constant rate."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits ``[E, Q, way]`` of heads adapted to ``[E, way, shot, D]``, all episodes at once."""

@@ -23,7 +23,7 @@ from methods.adaptation import (
 )
 from methods.distances import full_precision
 from methods.method import EpisodeBatch, Episodes
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 from methods.support_norm import support_norm
 
 
@@ -152,15 +152,7 @@ class MAML(MetaLearner):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is Adam at a constant rate."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
         """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``: as in training, first order."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.distances import Cosine, full_precision
 from methods.method import EpisodeBatch, Episodes, Method, flatten_images
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 
 
 class MatchingNetworks(Method):
@@ -99,15 +99,7 @@ class MatchingNetworks(Method):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Log p(y | x), eq. 1, of each query and class: ``[E, Q, way]``."""

@@ -55,3 +55,16 @@ def configure(
         rise = max(0.2, 1.5 / total)  # of a few steps: torch divides by the rising ones less one
         scheduler = OneCycleLR(made, learning_rate, total_steps=total, pct_start=rise, cycle_momentum=False)
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def configure_as_set(method: Any) -> dict[str, Any]:
+    """`configure` for all parameters of a method, as its hyperparameters of the same names say."""
+    hp = method.hp
+    return configure(
+        method.parameters(),
+        method.training_steps,
+        hp.optimizer,
+        hp.schedule,
+        hp.learning_rate,
+        hp.weight_decay,
+    )

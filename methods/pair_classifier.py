@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.distances import full_precision
 from methods.method import Balanced, LabelledBatch, Method, PairBatch, Pairs
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 
 
 class PairClassifier(Method):
@@ -100,15 +100,7 @@ class PairClassifier(Method):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is SGD with momentum."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, units]``, in (0, 1)."""

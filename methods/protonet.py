@@ -18,7 +18,7 @@ from methods.method import (
     flatten_images,
     mirror_averaged,
 )
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
     "l2": SquaredEuclidean,
@@ -102,15 +102,7 @@ class ProtoNet(Method):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the paper's is Adam, halved every 2,000 episodes."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``; the mean over mirror images is for the test alone."""

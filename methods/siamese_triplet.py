@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.distances import Cosine, Euclidean, full_precision
 from methods.method import Balanced, LabelledBatch, Method, TripletBatch, Triplets, class_means
-from methods.optimizers import configure
+from methods.optimizers import configure_as_set
 
 
 class SiameseTriplet(Method):
@@ -141,15 +141,7 @@ class SiameseTriplet(Method):
 
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the original project's is Adam at a constant rate."""
-        hp = self.hp
-        return configure(
-            self.parameters(),
-            self.training_steps,
-            hp.optimizer,
-            hp.schedule,
-            hp.learning_rate,
-            hp.weight_decay,
-        )
+        return configure_as_set(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 where the distance is the cosine."""
