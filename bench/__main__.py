@@ -31,8 +31,8 @@ def _run() -> int:
     """The exit code of the command line; Ctrl-C may come while it is being imported."""
     import typer
 
-    from bench.cli import app
-    from bench.errors import UserError
+    from bench.cli.commands import app
+    from bench.common.errors import UserError
 
     # A terminal that has no ± should not cost the user the table.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -55,7 +55,7 @@ def _stop(*signal_and_frame: Any) -> NoReturn:
 
 def _usage(error: Any) -> str:
     """The parser's complaint as one line that names the flag, the value and what is allowed."""
-    from bench.errors import one_line, one_of
+    from bench.common.errors import one_line, one_of
 
     message = one_line(error.format_message()).rstrip(".")
     flag, parameter = getattr(error, "option_name", None), getattr(error, "param", None)

@@ -20,7 +20,7 @@ from benchmarks.measure import Comparison, Row, Side, compare, interleave, table
 
 if TYPE_CHECKING:
     from benchmarks.ours import Material
-    from methods.method import EpisodeBatch
+    from methods.batches import EpisodeBatch
 
 TASKS, INNER_STEPS, TEST_STEPS, RATE, META_RATE = 4, 5, 10, 0.01, 0.001
 AT_ONCE = 256  # episodes whose heads ANIL learns together
@@ -50,7 +50,7 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
         UserError: CIFAR-100 cannot be had.
     """
     load = os.getloadavg()[0]
-    from bench import environment
+    from bench.common import environment
     from bench.data import sources
     from benchmarks.ours import CPU, Material
     from benchmarks.speed import conditions

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.common.errors import UserError
 
 
 def run(name: str, doc: str, report: Callable[[Path | None, int, bool], str]) -> int:

@@ -33,8 +33,8 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
     import os
 
     load = os.getloadavg()[0]
+    from bench.common.environment import keep_freed_memory, pick_precision
     from bench.data import sources
-    from bench.environment import keep_freed_memory, pick_precision
     from benchmarks.speed import conditions
 
     material = Material.of(sources.load("cifar100", data_root))
@@ -47,7 +47,7 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
 
 def thread_counts() -> list[int]:
     """All cores, and one."""
-    from bench.environment import available_cores
+    from bench.common.environment import available_cores
 
     return sorted({available_cores(), 1}, reverse=True)
 

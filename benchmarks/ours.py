@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from bench.batches import Normaliser, TrainingBatches
-from bench.compilation import compile_training
+from bench.common.progress import Progress
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve
-from bench.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import fewshot
 from bench.evaluation.embedding import autocast, embed_images
-from bench.progress import Progress
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.statistics import Interval
-from bench.training import train
+from bench.training.batches import TrainingBatches
+from bench.training.compilation import compile_training
+from bench.training.loop import train
 from benchmarks.textbook import textbook
 from methods import backbones
 from methods.method import Method
@@ -158,7 +159,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def train_seconds(material: Material, method: Method, precision: str, compiled: bool = False) -> float:
-    """Train `method` through `bench.training.train`: seconds per step after the warm-up.
+    """Train `method` through `bench.training.loop.train`: seconds per step after the warm-up.
 
     Without validation, as the other side has none; drawing, augmenting and logging are in.
     """

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bench.episodes import ClassPool, Setting, draw
+from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.statistics import (
     Interval,
     class_difference,

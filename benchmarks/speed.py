@@ -51,7 +51,7 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
 
 def timings(material: Material, repeats: int, counts: Counts, say: Callable[[str], None]) -> list[Row]:
     """Every line of the table but memory."""
-    from bench.environment import keep_freed_memory, pick_precision
+    from bench.common.environment import keep_freed_memory, pick_precision
     from benchmarks import eager, sides
     from benchmarks.ours import CPU
 
@@ -103,7 +103,7 @@ def conditions(repeats: int, load: float) -> str:
 
     import torch
 
-    from bench import environment
+    from bench.common import environment
 
     versions, has = _versions(), {True: "yes", False: "no"}
     commit, dirty = environment.git_state()
@@ -123,7 +123,7 @@ def conditions(repeats: int, load: float) -> str:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    from bench.environment import package_versions
+    from bench.common.environment import package_versions
 
     wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning", "learn2learn")
     found = package_versions()

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.config import RunConfig, read_sets, resolve
-from bench.errors import UserError
+from bench.common.errors import UserError
+from bench.config.run_config import RunConfig, read_sets, resolve
 
 LOGS = Path(__file__).parent / "tuning"
 COLUMNS = (
@@ -66,11 +66,12 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, An
     """Train once, and say how good the best checkpoint is on validation images."""
     import torch
 
-    from bench import environment
-    from bench.callbacks import Curves, Validation
-    from bench.learning import learn
-    from bench.preparation import Options, prepare
-    from bench.progress import Progress
+    from bench.common import environment
+    from bench.common.progress import Progress
+    from bench.run.learning import learn
+    from bench.run.plan import Options
+    from bench.run.preparation import prepare
+    from bench.training.callbacks import Curves, Validation
 
     environment.keep_freed_memory()
     options = Options(runs, runs, "", data_root)

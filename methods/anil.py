@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.adaptation import MetaLearner, of_length
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import full_precision
-from methods.method import EpisodeBatch, Episodes, flatten_images
+from methods.method import flatten_images
 from methods.optimizers import configure_as_set
 
 

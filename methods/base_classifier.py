@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.batches import LabelledBatch, Shuffled
 from methods.classification import classifier, configure_classifier
 from methods.distances import Cosine
-from methods.method import LabelledBatch, Method, Pretraining, Shuffled, class_means
+from methods.method import Method, class_means
+from methods.pretraining import Pretraining
 from methods.timm_backbone import TimmBackbone
 
 MOMENTUM = 0.1  # of the mean feature, as of batch norm's statistics

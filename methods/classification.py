@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import MultiStepLR
 
 from methods.distances import Cosine, full_precision
-from methods.method import Pretraining
 from methods.optimizers import configure
+from methods.pretraining import Pretraining
 
 Head = Literal["linear", "cosine"]
 

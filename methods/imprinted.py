@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.batches import LabelledBatch, Shuffled
 from methods.classification import CosineHead
 from methods.distances import Cosine, full_precision
-from methods.method import LabelledBatch, Method, Shuffled
+from methods.method import Method
 from methods.optimizers import configure
 
 EMBEDDED_AT_ONCE = 256

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base_classifier import BaseClassifier
+from methods.batches import LabelledBatch, Shuffled
 from methods.classification import classifier, configure_classifier
 from methods.distances import Cosine, full_precision
 from methods.logistic_regression import fit
-from methods.method import LabelledBatch, Pretraining, Shuffled, mirror_averaged
+from methods.method import mirror_averaged
+from methods.pretraining import PretrainedClassifier, Pretraining
 from methods.transfer import Transfer
 
 TEMPERATURE = 4.0  # of both networks' answers where one learns from the other, as in the paper's code
@@ -103,7 +104,7 @@ class LogisticHead(Transfer):
         """Not a student."""
         return not self.hp.distillation
 
-    def start_from(self, pretrained: BaseClassifier) -> None:
+    def start_from(self, pretrained: PretrainedClassifier) -> None:
         """Answer with the classifier, or learn from it."""
         if not self.hp.distillation:
             return super().start_from(pretrained)

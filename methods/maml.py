@@ -21,8 +21,8 @@ from methods.adaptation import (
     support_loss,
     with_gradient,
 )
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import full_precision
-from methods.method import EpisodeBatch, Episodes
 from methods.optimizers import configure_as_set
 from methods.support_norm import support_norm
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, full_precision
-from methods.method import EpisodeBatch, Episodes, Method, flatten_images
+from methods.method import Method, flatten_images
 from methods.optimizers import configure_as_set
 
 

@@ -8,182 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from methods.starts import PRETRAINED_SHARE
-
-if TYPE_CHECKING:
-    from methods.base_classifier import BaseClassifier
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """Ask for batches of `images` base training images drawn without replacement, epoch by epoch."""
-
-    images: int
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return self.images
-
-
-@dataclass(frozen=True)
-class Balanced:
-    """Ask for batches of `classes` x `images` base training images, grouped by class."""
-
-    classes: int
-    images: int
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return self.classes * self.images
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Ask for `pairs` image pairs, half of one class and half of two."""
-
-    pairs: int
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return 2 * self.pairs
-
-
-@dataclass(frozen=True)
-class Triplets:
-    """Ask for `triplets` random (anchor, positive, negative) triples."""
-
-    triplets: int
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return 3 * self.triplets
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Ask for `episodes` N-way K-shot episodes per step, drawn from the base classes."""
-
-    way: int
-    shot: int
-    query: int
-    episodes: int = 1
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return self.episodes * self.way * (self.shot + self.query)
-
-
-@dataclass(frozen=True)
-class AnchorTasks:
-    """Ask for `tasks` tasks per step, each one anchor class against the rest.
-
-    A task comes as `batches` batches to learn it from, each of `triplets` triples of two images of the
-    anchor class and one of another class; no image of the anchor class is in a batch twice.
-    """
-
-    tasks: int
-    batches: int
-    triplets: int
-
-    @property
-    def size(self) -> int:
-        """Images in a batch."""
-        return self.tasks * self.batches * 3 * self.triplets
-
-
-Batches = Shuffled | Balanced | Pairs | Triplets | Episodes | AnchorTasks
-
-PretrainingSchedule = Literal["one_cycle", "simpleshot", "rfs", "mtl", "constant"]
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """Ask to start from a classifier of the base classes (`methods.base_classifier`).
-
-    The harness trains it once for all runs that ask for the same on the same data, split and image size, with
-    the same seed, backbone, starting weights and precision.
-
-    Attributes:
-        steps: of its training, one batch each. images: in a batch.
-        head, scale: of the classifier; `scale` multiplies the cosines of a cosine head.
-        schedule: of the learning rate, whose peak is `learning_rate` (see `configure_classifier`).
-        weight_decay: of matrices and filters.
-        pretrained, small_stem: see `base_classifier.prepare_backbone`.
-    """
-
-    steps: int
-    images: int = 128
-    head: Literal["linear", "cosine"] = "cosine"
-    scale: float = 16.0
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    schedule: PretrainingSchedule = "one_cycle"
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    pretrained: bool = False
-    small_stem: bool = False
-
-
-class LabelledBatch(NamedTuple):
-    """A batch of `Shuffled` or `Balanced` images.
-
-    Attributes:
-        images: float ``[N, 3, H, W]``, augmented and normalised.
-        labels: int64 ``[N]``, base class indices ``0..B-1``.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-
-class PairBatch(NamedTuple):
-    """A batch of `Pairs`: images ``a`` and ``b`` ``[N, 3, H, W]``; ``same`` float ``[N]`` of 0 and 1."""
-
-    a: Tensor
-    b: Tensor
-    same: Tensor
-
-
-class TripletBatch(NamedTuple):
-    """A batch of `Triplets`: three float ``[N, 3, H, W]`` tensors."""
-
-    anchor: Tensor
-    positive: Tensor
-    negative: Tensor
-
-
-class EpisodeBatch(NamedTuple):
-    """A batch of `Episodes`.
-
-    Attributes:
-        support: float ``[E, way, shot, 3, H, W]``.
-        query: float ``[E, Q, 3, H, W]`` in random class order.
-        labels: int64 ``[E, Q]`` in ``0..way-1``.
-        classes: int64 ``[E, way]``, base class indices ``0..B-1`` in the episode's order.
-    """
-
-    support: Tensor
-    query: Tensor
-    labels: Tensor
-    classes: Tensor
-
-
-class TaskBatch(NamedTuple):
-    """A batch of `AnchorTasks`: three float ``[tasks, batches, triplets, 3, H, W]`` tensors."""
-
-    anchors: Tensor
-    positives: Tensor
-    negatives: Tensor
+from methods.batches import Batches, LabelledBatch
+from methods.pretraining import PRETRAINED_SHARE, PretrainedClassifier, Pretraining
 
 
 class Method(pl.LightningModule):
@@ -276,7 +108,7 @@ class Method(pl.LightningModule):
         """Whether the weights that its own training starts from are an answer already."""
         return self.pretraining is not None
 
-    def start_from(self, pretrained: BaseClassifier) -> None:
+    def start_from(self, pretrained: PretrainedClassifier) -> None:
         """Take over what `pretraining` asked for; called before training, and before it resumes."""
         self.backbone.load_state_dict(pretrained.backbone.state_dict(), strict=not self.extends_backbone)
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import StepLR
 
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, full_precision
 from methods.hard_tasks import Rounds, worst_classes
-from methods.method import EpisodeBatch, Episodes, Method, Pretraining, flatten_images
+from methods.method import Method, flatten_images
+from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
 

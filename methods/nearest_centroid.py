@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base_classifier import BaseClassifier
 from methods.distances import Cosine, Euclidean
 from methods.method import class_means
+from methods.pretraining import PretrainedClassifier
 from methods.transfer import Transfer
 
 
@@ -71,7 +71,7 @@ class NearestCentroid(Transfer):
         self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
         self.register_buffer("mean", torch.zeros(backbone.dim))
 
-    def start_from(self, pretrained: BaseClassifier) -> None:
+    def start_from(self, pretrained: PretrainedClassifier) -> None:
         """With the mean feature."""
         super().start_from(pretrained)
         self.mean.copy_(pretrained.mean)

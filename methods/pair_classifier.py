@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.batches import Balanced, LabelledBatch, PairBatch, Pairs
 from methods.distances import full_precision
-from methods.method import Balanced, LabelledBatch, Method, PairBatch, Pairs
+from methods.method import Method
 from methods.optimizers import configure_as_set
 
 

@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, Dot, SquaredEuclidean
-from methods.method import (
-    EpisodeBatch,
-    Episodes,
-    Method,
-    class_means,
-    flatten_images,
-    mirror_averaged,
-)
+from methods.method import Method, class_means, flatten_images, mirror_averaged
 from methods.optimizers import configure_as_set
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {

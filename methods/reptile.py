@@ -22,8 +22,8 @@ from methods.adaptation import (
     support_loss,
     with_gradient,
 )
+from methods.batches import EpisodeBatch, Episodes
 from methods.distances import full_precision
-from methods.method import EpisodeBatch, Episodes
 from methods.support_norm import BatchNorm, support_norm
 
 Gradient = Callable[[Network, BatchNorm, Weights, Tensor, Tensor], tuple[Weights, Tensor]]

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.adaptation import with_gradient
+from methods.batches import AnchorTasks, TaskBatch
 from methods.distances import Cosine, Euclidean, full_precision
-from methods.method import AnchorTasks, Method, TaskBatch, class_means
+from methods.method import Method, class_means
 from methods.optimizers import configure
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.batches import Balanced, LabelledBatch, TripletBatch, Triplets
 from methods.distances import Cosine, Euclidean, full_precision
-from methods.method import Balanced, LabelledBatch, Method, TripletBatch, Triplets, class_means
+from methods.method import Method, class_means
 from methods.optimizers import configure_as_set
 
 

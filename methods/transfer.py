@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from methods.method import Method, Pretraining
+from methods.method import Method
+from methods.pretraining import Pretraining
 
 
 class Transfer(Method):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import CheckedFiles
+from bench.training.checkpoints import CheckedFiles
 
 
 def spend(path: Path, seconds: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from command_line import bench
 from record_factory import make_record
 
-from bench import records
+from bench.records import store
 
 EPISODES = 40
 QUERIES = 75
@@ -29,7 +29,7 @@ def write(correct: np.ndarray, results: str = "results", **changes) -> str:
     """Record a run; its id says method, preset and seed."""
     changes = {"episodes": episode_info(), "metrics": {}, "per_class": {}} | changes
     record = make_record(**changes)
-    records.write(record, Path(results), {"5w1s": correct, "5w1s/queries": np.array(QUERIES)})
+    store.write(record, Path(results), {"5w1s": correct, "5w1s/queries": np.array(QUERIES)})
     return record.run_id
 
 

@@ -17,12 +17,12 @@ FIRST, SECOND = "nearest-centroid", "protonet"
 def run_methods(place: Path) -> Path:
     """Records of two methods, both of which novel classes can join, with fewer pairs and episodes."""
     write_images(place / "images", classes=12, each=40)
-    from bench import config
+    from bench.config import run_config
     from bench.evaluation import protocol, verification
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
-        patch.setattr(config, "BRIEF", "")  # small trainings, but everything is measured
+        patch.setattr(run_config, "BRIEF", "")  # small trainings, but everything is measured
         patch.setattr(verification, "COUNT", 200)
         patch.setattr(protocol, "CACHED_EPISODES", 300)
         answer = bench(

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from record_factory import make_episodes, make_record, metric, record_fields
 
-from bench import records
-from bench.episodes import ClassPool
-from bench.pairs import draw_pairs
-from bench.records import Record
+from bench.records import store
+from bench.records.store import Record
+from bench.sampling.episodes import ClassPool
+from bench.sampling.pairs import draw_pairs
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -72,8 +72,8 @@ def write(directory: Path, base: int = 90, accuracy: float = 0.6, **changes: Any
     arrays = (
         make_episodes(accuracy, record.seed) | curves(accuracy) | {"novel/pair_scores": pair_scores(record)}
     )
-    path = records.write(record, directory, arrays)
-    return records.read(path)
+    path = store.write(record, directory, arrays)
+    return store.read(path)
 
 
 def hash_of(name: str) -> int:

@@ -19,13 +19,16 @@ import learn2learn  # noqa: F401
 import pandas  # noqa: F401
 import tensorboard.summary  # noqa: F401
 
-from bench import callbacks, checkpoints, cli, leaderboard, runner, show, training
 from bench.__main__ import main
+from bench.cli import commands
+from bench.reporting import leaderboard, show
+from bench.run import runner
+from bench.training import callbacks, checkpoints, loop
 from methods import siamese_triplet
 
-PRELOADED = (cli, leaderboard, runner, show, siamese_triplet, training)
+PRELOADED = (commands, leaderboard, runner, show, siamese_triplet, loop)
 checkpoints.SAVE_EVERY_S = 0.05
-training.VALIDATE_EVERY = 10
+loop.VALIDATE_EVERY = 10
 callbacks.VALIDATION_EPISODES = 50
 
 

@@ -5,11 +5,11 @@ import io
 import torch
 from torch import nn
 
-from bench.batches import Normaliser
-from bench.episodes import ClassPool, Setting, draw
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Generalized, evaluate
-from bench.progress import Progress
+from bench.sampling.episodes import ClassPool, Setting, draw
 from methods.method import Method
 from methods.protonet import ProtoNet
 

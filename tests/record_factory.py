@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import Record
+from bench.records.store import Record
 
 QUERIES = {"5w1s": 75, "5w5s": 75, "allw1s": 5990}
 SETTINGS = {"5w1s": (5, 1, 15), "5w5s": (5, 5, 15), "allw1s": (10, 1, 0)}  # way, shot, queries per class

@@ -3,7 +3,7 @@
 import pytest
 from command_line import complaint, files_in
 
-from bench.yaml_files import read_yaml
+from bench.config.yaml_files import read_yaml
 
 PROTONET = "method: protonet\n"
 MAP = "--config run.yaml: must be a map from names to values"

@@ -13,7 +13,7 @@ from command_line import bench, write_images
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench import records
+from bench.records import store
 from methods.backbones import build
 
 LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,test}/<class>/<image>"
@@ -172,7 +172,7 @@ def test_every_run_says_how_many_and_the_record_holds_it(workspace):
         assert answer.code == 0, answer.err
         assert "warning: folder:photos: left out 1 of 162 images cannot be read: class1/bad.png" in answer.err
         assert "has       1 copies within a class\n" in answer.err
-        record = records.read(Path(answer.out.splitlines()[-1]))
+        record = store.read(Path(answer.out.splitlines()[-1]))
         assert record.left_out_images == record.classes.dropped_copies == 1
         assert record.pools["novel"]["class7"] == 20
 

@@ -7,7 +7,7 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record, metric, record_fields
 
-from bench import records
+from bench.records import store
 
 GOOD = json.dumps(record_fields(run_id="bad"))
 
@@ -80,7 +80,7 @@ def workspace(tmp_path_factory):
     """Records of two methods, beside which each bad one is put."""
     folder = tmp_path_factory.mktemp("records")
     for method in ("protonet", "mtl"):
-        records.write(make_record(method=method), folder / "results", make_episodes())
+        store.write(make_record(method=method), folder / "results", make_episodes())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder

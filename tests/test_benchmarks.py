@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from bench.common.errors import UserError
 from bench.data.images import ImageSet
-from bench.errors import UserError
 from benchmarks import eager, measure, memory, ours, peers, sides, speed
 
 EACH = 20

@@ -8,14 +8,15 @@ import pytest
 import torch
 from checkpoint_files import spend
 
-from bench import callbacks, checkpoints, training
-from bench.batches import Normaliser
-from bench.callbacks import Diverged
-from bench.checkpoints import saved_step
-from bench.progress import Progress
-from bench.training import train
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.training import callbacks, checkpoints, loop
+from bench.training.callbacks import Diverged
+from bench.training.checkpoints import saved_step
+from bench.training.loop import train
 from methods.backbones import build
-from methods.method import Episodes, Pretraining
+from methods.batches import Episodes
+from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
@@ -63,7 +64,7 @@ KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
+    monkeypatch.setattr(loop, "VALIDATE_EVERY", 4)
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
 
 
@@ -91,7 +92,7 @@ def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):
 def uninterrupted(tiny, tiny_split, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-        patch.setattr(training, "VALIDATE_EVERY", 4)
+        patch.setattr(loop, "VALIDATE_EVERY", 4)
         return {kind: fit(kind, tiny, tiny_split, tmp_path_factory.mktemp("whole")) for kind in KINDS}
 
 

@@ -8,7 +8,7 @@ import pytest
 from command_line import bench, write_images
 from record_factory import make_record
 
-from bench.claims import wrong_claims
+from bench.records.claims import wrong_claims
 from methods import backbone_names, backbones
 from methods.registry import available
 

@@ -10,8 +10,8 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 
-from bench import records
 from bench.__main__ import INTERRUPTED
+from bench.records import store
 
 HEAVY = {
     "torch",
@@ -48,7 +48,7 @@ LIGHT = [
     ids=["others", "leaderboard"],
 )
 def test_quick_commands_import_nothing_heavy(folder, commands, allowed):
-    records.write(make_record(), folder / "results", make_episodes())
+    store.write(make_record(), folder / "results", make_episodes())
     code = f"""
 import sys
 from bench.__main__ import main
@@ -61,7 +61,7 @@ for arguments in {commands}:
     loaded = {HEAVY - allowed} & set(sys.modules)
     assert not loaded, (arguments, loaded)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(records.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -238,12 +238,12 @@ def test_one_method_is_described_with_its_hyperparameters():
 def test_runs_are_listed_where_there_are_any(folder):
     assert bench("list", "runs").out == "(none)\n"
     assert json.loads(bench("list", "runs", "--json").out) == []
-    records.write(make_record(), folder / "results")
+    store.write(make_record(), folder / "results")
     assert make_record().run_id in bench("list", "runs").out
 
 
 def test_the_leaderboard_is_written_checked_and_found_stale(folder):
-    records.write(make_record(), folder / "results", make_episodes())
+    store.write(make_record(), folder / "results", make_episodes())
     stale = bench("leaderboard", "--check")
     assert (stale.code, stale.out) == (1, "")
     assert stale.err == "leaderboard.md is stale: run `python -m bench leaderboard`\n"
@@ -252,12 +252,12 @@ def test_the_leaderboard_is_written_checked_and_found_stale(folder):
     assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
     assert bench("leaderboard", "--check") == (0, "leaderboard.md is up to date\n", "")
 
-    records.write(make_record(seed=1), folder / "results", make_episodes())
+    store.write(make_record(seed=1), folder / "results", make_episodes())
     assert bench("leaderboard", "--check").code == 1
 
 
 def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
-    records.write(make_record(), folder / "results", make_episodes())
+    store.write(make_record(), folder / "results", make_episodes())
     (folder / "results" / "broken.json").write_text("{}")
     answer = bench("leaderboard")
     assert answer.code == 1 and answer.out == "leaderboard.md\n"
@@ -274,7 +274,7 @@ def test_ctrl_c_is_one_line(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.show.listing", interrupt)
+    monkeypatch.setattr("bench.reporting.show.listing", interrupt)
     answer = bench("list", "methods")
     assert answer == (130, "", f"error: {INTERRUPTED}\n")
 
@@ -283,6 +283,6 @@ def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):
     def bug(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bench.show.listing", bug)
+    monkeypatch.setattr("bench.reporting.show.listing", bug)
     with pytest.raises(ZeroDivisionError):
         bench("list", "methods")

@@ -11,8 +11,8 @@ from compared_runs import COMMON, QUERIES, answers, compared, said, write, write
 from record_factory import make_record
 from scipy import stats
 
-from bench import records
-from bench.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.records import store
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.statistics import class_difference
 
 
@@ -209,7 +209,7 @@ def write_drawn(name: str, setting: Setting, correct: np.ndarray, sha256: str = 
     fields = {"episodes": {setting.name: info}, "metrics": {}, "per_class": {}, "pools": {"novel": POOL}}
     record = make_record(**(fields | {"method": name} | changes))
     arrays = {setting.name: correct, f"{setting.name}/queries": np.array(QUERIES)}
-    records.write(record, Path("results"), arrays)
+    store.write(record, Path("results"), arrays)
     return correct / QUERIES
 
 

@@ -10,7 +10,7 @@ from command_line import bench, complaint
 from compared_runs import answers, compared, episode_info, write, write_seeds
 from record_factory import make_record, record_fields
 
-from bench import records
+from bench.records import store
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +243,7 @@ def test_runs_without_their_answers_are_refused(folder):
     assert "not the file that the record was written with" in complaint("compare", "protonet", "matching")
     npz.unlink()
     assert complaint("compare", "protonet", "matching").endswith("No such file or directory")
-    records.write(make_record(method="maml"), folder / "results")
+    store.write(make_record(method="maml"), folder / "results")
     assert complaint("compare", "protonet", "maml") == (
         "compare cifar100-maml-quick-0: has no file of per-episode answers"
     )

@@ -8,16 +8,16 @@ import sys
 import pytest
 import torch
 
-from bench import callbacks, checkpoints, compilation
-from bench.batches import Normaliser
-from bench.checkpoints import Resumable
-from bench.compilation import compile_training, pays
-from bench.progress import Progress
-from bench.training import train
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.training import callbacks, checkpoints, compilation
+from bench.training.checkpoints import Resumable
+from bench.training.compilation import compile_training, pays
+from bench.training.loop import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
 from methods.base_classifier import BaseClassifier
-from methods.method import Pretraining
+from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
 
 CPU = torch.device("cpu")

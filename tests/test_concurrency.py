@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from command_line import bench, carried_out, write_images
 
-from bench import records
+from bench.common.errors import UserError
+from bench.common.files import write_files
 from bench.data import cache
-from bench.errors import UserError
-from bench.files import write_files
-from bench.locks import alone
+from bench.records import store
+from bench.run.locks import alone
 
 RUNS = int(os.environ.get("FEWSHOT_RUNS_AT_ONCE", 10))
 SEEDS = 4
@@ -29,7 +29,7 @@ def test_ten_runs_of_four_configurations_train_four_times(tmp_path, monkeypatch)
     assert [end["status"] for end in ends] == [0] * RUNS, ends
     monkeypatch.chdir(tmp_path)
 
-    found, problems = records.read_all(Path("results"))
+    found, problems = store.read_all(Path("results"))
     assert problems == [] and [record.seed for record in found] == list(range(SEEDS))
     for seed, end in zip(seeds, ends, strict=True):  # each was told its record
         assert end["said"].splitlines()[-1] == f"results/{found[seed].run_id}.json"

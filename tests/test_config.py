@@ -1,10 +1,10 @@
 import pytest
 
-from bench import config
-from bench.config import RunConfig, method_info, read_sets, resolve
-from bench.configurations import as_set
-from bench.errors import UserError
-from bench.yaml_files import read_yaml
+from bench.common.errors import UserError
+from bench.config import run_config
+from bench.config.run_config import RunConfig, method_info, read_sets, resolve
+from bench.config.yaml_files import read_yaml
+from bench.records.identity import as_set
 from methods.registry import available
 
 METHOD = '''
@@ -281,7 +281,7 @@ def test_every_preset_of_every_method_resolves():
         for preset in info.presets:
             found = resolve({"method": name, "preset": preset}, {}, {})
             assert found.overrides == {} and found.hyperparameters.keys() == info.parameters.keys()
-    assert config.PRESETS.keys() == {"smoke", "quick", "standard", "paper", "original"}
+    assert run_config.PRESETS.keys() == {"smoke", "quick", "standard", "paper", "original"}
 
 
 @pytest.mark.parametrize("method", available())

@@ -7,9 +7,9 @@ import pytest
 import torch
 from command_line import bench, write_images
 
-from bench import records
 from bench.evaluation import embedding, fewshot, verification
-from bench.records import Record
+from bench.records import store
+from bench.records.store import Record
 
 COMMAND = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50", "--preset",
@@ -42,7 +42,7 @@ def run(images: Path, folder: Path, seed: int = 0) -> tuple[Record, dict[str, np
     assert answer.code == 0, answer.err
     (path,) = (folder / "results").glob("*.json")
     with np.load(path.with_suffix(".npz")) as arrays:
-        return records.read(path), dict(arrays)
+        return store.read(path), dict(arrays)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from methods import registry
 from methods.backbones import build
-from methods.method import LabelledBatch, Shuffled
+from methods.batches import LabelledBatch, Shuffled
 
 
 def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):

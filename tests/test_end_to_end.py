@@ -16,11 +16,11 @@ import yaml
 from command_line import Answer, bench, complaint, files_in, write_images
 from safetensors.torch import save_file
 
-from bench import records
 from bench.__main__ import INTERRUPTED
-from bench.config import method_info
-from bench.episode_files import read_episodes
-from bench.locks import LOCKS
+from bench.config.run_config import method_info
+from bench.records import store
+from bench.records.arrays import read_episodes
+from bench.run.locks import LOCKS
 from methods import backbones
 from methods.registry import ENTRY_POINT_GROUP, available
 
@@ -37,7 +37,8 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.method import Method, Shuffled, class_means
+from methods.batches import Shuffled
+from methods.method import Method, class_means
 
 
 class NearestMean(Method):
@@ -106,7 +107,7 @@ def paths_of(answer: Answer) -> list[Path]:
 def test_one_record_for_each_method_and_seed_and_their_paths_come_last(grid):
     paths = paths_of(grid)
     assert grid.out.splitlines()[-4:] == [str(path) for path in paths]
-    found = [records.read(path) for path in paths]
+    found = [store.read(path) for path in paths]
     assert [(record.method, record.seed) for record in found] == [
         ("siamese_triplet", 0),
         ("siamese_triplet", 1),
@@ -127,7 +128,7 @@ def test_the_plan_and_the_progress_are_on_stderr_only(grid):
 
 
 def test_a_record_says_everything_about_its_run(grid):
-    record = records.read(paths_of(grid)[0])
+    record = store.read(paths_of(grid)[0])
     assert record.hyperparameters["steps"] == 3 and record.hyperparameters["classes"] == 8
     assert record.config["overrides"] == {"steps": 3}
     assert record.config["split"] == "50-50" and record.config["way"] == 3
@@ -156,7 +157,7 @@ def test_a_record_says_everything_about_its_run(grid):
 
 
 def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
-    record = records.read(paths_of(grid)[0])
+    record = store.read(paths_of(grid)[0])
     assert record.episodes.keys() == {"3w2s5q", "allw1s"}
     episodes = read_episodes(record, workspace / "results", ["3w2s5q", "allw1s"])
     assert episodes["3w2s5q"].shape == (50,)
@@ -164,7 +165,7 @@ def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
 
 
 def test_all_methods_and_seeds_see_the_same_episodes(grid):
-    found = [records.read(path) for path in paths_of(grid)]
+    found = [store.read(path) for path in paths_of(grid)]
     assert len({record.episodes["3w2s5q"].sha256 for record in found}) == 1
     assert len({record.metrics["novel/pair_auc"].value for record in found}) > 1
 
@@ -181,12 +182,12 @@ def test_the_same_command_again_trains_nothing_and_says_so(grid, workspace):
 
 def test_the_resolved_yaml_gives_the_same_numbers_to_the_last_bit(grid, workspace):
     for path in paths_of(grid)[::2]:
-        first, episodes = records.read(path), path.with_suffix(".npz").read_bytes()
+        first, episodes = store.read(path), path.with_suffix(".npz").read_bytes()
         resolved = Path("runs", first.run_id, "config.yaml")
         assert yaml.safe_load(resolved.read_text())["hyperparameters"] == first.hyperparameters
         answer = bench("run", "--config", resolved, "--device", "cpu", "--overwrite")
         assert paths_of(answer) == [path], answer.err
-        second = records.read(path)
+        second = store.read(path)
         assert second.created > first.created
         for field in ("metrics", "per_class", "constant_answer", "thresholds", "episodes", "config"):
             assert getattr(second, field) == getattr(first, field), field
@@ -214,7 +215,7 @@ def test_other_images_under_the_same_name_are_another_run(grid, workspace):
     finally:
         picture.write_bytes(content)
     assert "is recorded already" not in answer.err
-    found = [records.read(path) for path in (paths_of(grid)[0], *paths_of(answer))]
+    found = [store.read(path) for path in (paths_of(grid)[0], *paths_of(answer))]
     assert len({record.fingerprint for record in found}) == len({record.run_id for record in found}) == 2
     assert found[0].config == found[1].config
 
@@ -223,7 +224,7 @@ def test_without_training_weights_are_evaluated_as_they_are(workspace):
     torch.manual_seed(7)
     save_file(backbones.build("conv4").state_dict(), workspace / "weights.safetensors")
     answer = bench(*SIAMESE, "--weights", "weights.safetensors", "--no-train")
-    record = records.read(paths_of(answer)[0])
+    record = store.read(paths_of(answer)[0])
     assert not record.trained and record.timings.steps == 0 and record.timings.train_s == 0
     assert record.external_data and len(record.weights) == 64
     assert "training  none (--no-train), seed 0" in answer.err
@@ -235,7 +236,7 @@ def test_a_method_from_a_file_runs(workspace):
     answer = bench(
         "run", "--dataset", "folder:images", "--split", "50-50", "--method", "pixels.py:NearestMean"
     )
-    record = records.read(paths_of(answer)[0])
+    record = store.read(paths_of(answer)[0])
     assert (record.method, record.family, record.preset) == ("pixels", "baseline", "standard")
     assert record.hyperparameters == {"steps": 2} and record.trained
     assert record.metrics["fewshot/allw1s"].value > 0.5  # chance is 0.25
@@ -255,7 +256,7 @@ def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
     try:
         assert "nearest_pixels" in bench("list", "methods").out
         answer = bench("run", "--dataset", "folder:images", "--split", "50-50", "--method", "nearest_pixels")
-        record = records.read(paths_of(answer)[0])
+        record = store.read(paths_of(answer)[0])
         assert record.method == "nearest_pixels" and record.metrics["fewshot/allw1s"].value > 0.5
     finally:
         available.cache_clear()
@@ -346,7 +347,7 @@ def test_training_that_diverges_is_recorded_as_failed_and_the_next_one_runs(work
     command = (*SIAMESE, "--config", "grid.yaml", "--results", "diverged")
     answer = bench(*command)
     assert answer.code == 2
-    failed, done = sorted(records.read_all(Path("diverged"))[0], key=lambda record: record.failure is None)
+    failed, done = sorted(store.read_all(Path("diverged"))[0], key=lambda record: record.failure is None)
     last = answer.err.splitlines()[-1]
     assert last.startswith("error: --method siamese_triplet: diverged in training: ")
     assert failed.failure in last and f"{failed.run_id}.json" in last
@@ -367,7 +368,7 @@ def test_out_of_memory_says_what_to_lower(workspace, monkeypatch, error):
     def train(*args, **options):
         raise error
 
-    monkeypatch.setattr("bench.training.train", train)
+    monkeypatch.setattr("bench.training.loop.train", train)
     answer = bench(*SIAMESE, "--results", "small")
     assert answer.code == 2 and recorded(Path("small")) == []
     expected = "out of memory; lower --set images, --set classes, --set triplets, --image-size, or take a"
@@ -381,7 +382,7 @@ def test_a_mistake_in_the_last_cell_of_a_grid_is_found_before_the_first_one_trai
 
 def test_ctrl_c_in_training_ends_the_bar_and_records_nothing(workspace):
     """In a process of its own, whose stderr is a terminal, so that there is a bar to leave half drawn."""
-    environment = os.environ | {"PYTHONPATH": str(Path(records.__file__).parents[1]), "TERM": "xterm"}
+    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[1]), "TERM": "xterm"}
     environment["TORCH_COMPILE_DISABLE"] = "1"  # a minute that this test has not
     master, slave = pty.openpty()
     command = [*SIAMESE, "--steps", "100000", "--results", "interrupted"]

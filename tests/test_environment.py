@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import environment
-from bench.errors import UserError
+from bench.common import environment
+from bench.common.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from bench import episodes
-from bench.episodes import ClassPool, Setting, draw, episode_key, stream
+from bench.sampling import episodes
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key, stream
 
 FIVE_ONE = Setting(5, 1, 15, 1000)
 FIVE_FIVE = Setting(5, 5, 15, 1000)

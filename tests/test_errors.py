@@ -1,4 +1,4 @@
-from bench.errors import UserError, one_line, one_of
+from bench.common.errors import UserError, one_line, one_of
 
 
 def test_the_message_names_flag_value_and_what_is_allowed():

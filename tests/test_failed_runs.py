@@ -6,7 +6,8 @@ from command_line import bench, complaint
 from pydantic import ValidationError
 from record_factory import make_episodes, make_record, metric
 
-from bench import leaderboard, records
+from bench.records import store
+from bench.reporting import leaderboard
 
 WHY = "diverged in training: the loss is <b>not</b> finite at step 7"
 FAILED = {
@@ -23,8 +24,8 @@ FAILED = {
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    records.write(make_record(run_id="good"), tmp_path / "results", make_episodes())
-    records.write(make_record(**FAILED), tmp_path / "results")
+    store.write(make_record(run_id="good"), tmp_path / "results", make_episodes())
+    store.write(make_record(**FAILED), tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -35,7 +36,7 @@ def test_a_failed_run_has_no_numbers():
 
 
 def test_the_leaderboard_names_it_and_gives_it_no_rank(results):
-    text = leaderboard.render(records.read_all(results)[0], results)
+    text = leaderboard.render(store.read_all(results)[0], results)
     (board,) = boards(text)
     assert [name for name in column(board, "method") if "unlucky" in name] == []
     section = text.split("## Failed runs")[1]

@@ -18,13 +18,24 @@ from PIL import Image
 from record_factory import make_record
 from sklearn import metrics as sklearn_metrics
 
-from bench import records
-from bench.configurations import name_of
-from bench.episode_files import Pairs, pairs
-from bench.figures import Gap, Options, Picture, collect, cost, novel, of_trained, per_class, scores, style
-from bench.figures.collect import drawn
-from bench.figures.picture import Palette
-from bench.figures.rows import sections
+from bench.records import store
+from bench.records.arrays import Pairs, pairs
+from bench.records.identity import name_of
+from bench.reporting.figures import (
+    Gap,
+    Options,
+    Picture,
+    collect,
+    cost,
+    novel,
+    of_trained,
+    per_class,
+    scores,
+    style,
+)
+from bench.reporting.figures.collect import drawn
+from bench.reporting.figures.picture import Palette
+from bench.reporting.figures.rows import sections
 from bench.statistics import Interval
 
 METHODS = ("protonet", "siamese_triplet", "<script>alert(1)</script>", "**x** | y")
@@ -32,7 +43,7 @@ UNIT = re.compile(r"\(.+\)")
 
 
 def everything(directory: Path, runs: str = "no runs") -> list[Picture | Gap]:
-    found, problems = records.read_all(directory)
+    found, problems = store.read_all(directory)
     assert problems == []
     return collect(sections(found, directory), Options(directory, directory / runs))
 
@@ -159,7 +170,7 @@ def test_labels_are_one_line_and_not_too_long():
 
 
 def test_records_from_before_lack_pictures_and_break_none(tmp_path):
-    records.write(make_record(), tmp_path)
+    store.write(make_record(), tmp_path)
     found = everything(tmp_path)
     drawn_names = {item.name for item in found if isinstance(item, Picture)}
     assert drawn_names == {"cifar100-90-10-" + n for n in ("shots", "training-time", "per-class")}
@@ -180,7 +191,7 @@ def test_a_damaged_file_costs_its_own_pictures_only(folder, tmp_path):
 
 
 def test_pairs_are_drawn_again_from_the_pools(folder):
-    record = next(r for r in records.read_all(folder)[0])
+    record = next(r for r in store.read_all(folder)[0])
     found = pairs(record, folder)
     np.testing.assert_array_equal(found.same, found.scores > 0.5)
     assert found.same.sum() == figure_records.PAIRS / 2
@@ -214,7 +225,7 @@ def test_which_method_pays():
 
 
 def test_hardest_and_easiest_classes(folder):
-    section = next(s for s in sections(records.read_all(folder)[0], folder) if "50-50" in s.title)
+    section = next(s for s in sections(store.read_all(folder)[0], folder) if "50-50" in s.title)
     found = per_class.ranked(section)
     assert [name for name, _ in found.classes] == figure_records.CLASSES
     assert found.row.label == "siamese_triplet (quick)" and len(found.others[0]) == 1
@@ -318,7 +329,7 @@ def test_records_that_are_damaged_are_named(tmp_path):
 
 
 def test_torch_is_not_imported_for_records_alone():
-    code = "import bench.figures, bench.report, sys; sys.exit('torch' in sys.modules)"
+    code = "import bench.reporting.figures, bench.reporting.report, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
@@ -346,7 +357,7 @@ def test_pictures_of_a_trained_method(ran):
     found = everything(ran / "results", "../runs")
     made = {re.sub(r".*csv@[0-9a-f]+-", "", item.name): item for item in found if isinstance(item, Picture)}
     assert {"class-images", "embeddings", "confusions", "episode", "generated"} <= set(made)
-    (record,), _ = records.read_all(ran / "results")
+    (record,), _ = store.read_all(ran / "results")
     model = f"{name_of(record)}, seed 0, 5w1s accuracy {100 * record.metrics['fewshot/5w1s'].value:.1f}%"
     assert "protonet_hallucination (quick, from scratch, steps=2)" in model
     for name in ("class-images", "embeddings", "confusions", "episode", "generated", "per-class"):
@@ -362,10 +373,10 @@ def test_pictures_of_a_trained_method(ran):
 
 
 def test_a_trained_method_answers_as_it_did_in_its_run(ran):
-    from bench.episodes import Setting
-    from bench.figures.trained import Trained
+    from bench.reporting.figures.trained import Trained
+    from bench.sampling.episodes import Setting
 
-    (record,), _ = records.read_all(ran / "results")
+    (record,), _ = store.read_all(ran / "results")
     trained = Trained(record, ran / "runs", None)
     episodes = trained.episodes(Setting(5, 1, 15, 40))
     assert episodes.sha256() == record.episodes["5w1s"].sha256
@@ -380,10 +391,10 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
     import torch
     from torch import nn
 
-    from bench.batches import Normaliser
-    from bench.episodes import ClassPool, Setting, draw
+    from bench.data.normalisation import Normaliser
     from bench.evaluation import adapted
-    from bench.figures.trained import Trained
+    from bench.reporting.figures.trained import Trained
+    from bench.sampling.episodes import ClassPool, Setting, draw
     from methods.method import Method
 
     class Learner(Method):

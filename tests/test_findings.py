@@ -8,8 +8,8 @@ from statistics import median
 import pytest
 from markdown_reader import plain, tables
 
-from bench.config import PRESETS
-from bench.published import published
+from bench.config.run_config import PRESETS
+from bench.reporting.published import published
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "findings.md"

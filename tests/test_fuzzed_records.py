@@ -16,9 +16,9 @@ import pytest
 from command_line import Answer, bench
 from figure_records import write
 
-from bench import records
-from bench.episode_files import read_arrays
-from bench.errors import UserError
+from bench.common.errors import UserError
+from bench.records import store
+from bench.records.arrays import read_arrays
 
 BYTES, VALUES, ARCHIVES = 200, 150, 100
 """How many times bytes are damaged, values replaced, and answers damaged."""
@@ -124,7 +124,7 @@ def survives(victim: Path, command: str) -> Answer:
     operands = {"show": [victim], "compare": [victim, "mtl"]}.get(command, [])
     answer = bench(*command.split(), *operands)
     try:
-        records.read(victim)
+        store.read(victim)
     except UserError as error:
         said = answer.out if command == "validate" else answer.err
         assert victim.name in said, (command, answer)
@@ -213,7 +213,7 @@ def test_damaged_answers(victim):
             survives(victim, commands[number % len(commands)])
             for wanted in ("novel/pair_scores", "curve/loss"):
                 with contextlib.suppress(UserError):
-                    found = read_arrays(records.read(victim), victim.parent, wanted.__eq__)
+                    found = read_arrays(store.read(victim), victim.parent, wanted.__eq__)
                     assert all(isinstance(array, np.ndarray) for array in found.values())
     finally:
         file.write_bytes(whole)

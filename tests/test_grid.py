@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from command_line import complaint
 
-from bench.config import RunConfig, resolve
-from bench.errors import UserError
-from bench.grid import build, separated
+from bench.common.errors import UserError
+from bench.config.grid import build, separated
+from bench.config.run_config import RunConfig, resolve
 from methods.registry import available
 
 STUDIES = Path(__file__).parents[1] / "studies"

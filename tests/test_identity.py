@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from command_line import bench, write_images
 
-from bench import identity, records, source_code
-from bench.config import method_info, resolve
+from bench.config.run_config import method_info, resolve
 from bench.data.splits import resolve as split_of
-from bench.identity import identify
+from bench.records import store
+from bench.run import run_id, source_code
+from bench.run.run_id import identify
 from methods import registry
 
 RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:images", "--precision", "fp32"]
@@ -19,7 +20,7 @@ RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:image
 @pytest.fixture
 def named(tiny, tiny_split):
     """A function from what may differ between two runs to the name of the run."""
-    for module in identity.MEASURING:  # as in a process that has trained
+    for module in run_id.MEASURING:  # as in a process that has trained
         importlib.import_module(module)
 
     def name(data=tiny, parts=tiny_split, weights=None, **given) -> str:
@@ -77,10 +78,17 @@ def test_a_file_that_is_edited_while_its_module_runs_does_not_count(named, monke
 
 
 def test_what_only_shows_results_does_not_count():
-    measuring = source_code.own_files(*identity.MEASURING, without=identity.NUMBERLESS)
-    assert {"bench.batches", "bench.training", "bench.episodes", "methods.backbones"} <= measuring.keys()
+    measuring = source_code.own_files(*run_id.MEASURING, without=run_id.NUMBERLESS)
+    assert {
+        "bench.training.batches",
+        "bench.training.loop",
+        "bench.sampling.episodes",
+        "methods.backbones",
+    } <= measuring.keys()
     assert not [
-        name for name in measuring if name.startswith(("bench.leaderboard", "bench.cli", "bench.show"))
+        name
+        for name in measuring
+        if name.startswith(("bench.reporting.leaderboard", "bench.cli", "bench.reporting.show"))
     ]
 
 
@@ -118,7 +126,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def accuracies() -> dict[str, float]:
-    found = (records.read(path) for path in Path("results").glob("*.json"))
+    found = (store.read(path) for path in Path("results").glob("*.json"))
     return {record.run_id: record.metrics["fewshot/5w1s"].value for record in found}
 
 
@@ -134,7 +142,7 @@ def test_a_helper_of_a_method_that_changes_is_another_run(workspace, monkeypatch
         method_info.cache_clear()
         answer = bench(*arguments)
         assert answer.code == 0, answer.err
-        values.append(records.read(Path(answer.out.split()[-1])).metrics["fewshot/5w1s"].value)
+        values.append(store.read(Path(answer.out.split()[-1])).metrics["fewshot/5w1s"].value)
     assert len(accuracies()) == 2
     # The most similar class, and the least similar one.
     assert values[0] > 0.3 and values[1] < 0.2
@@ -170,7 +178,7 @@ def test_which_images_are_held_out_counts(workspace):
             other.rename(Path("parts", "test", place.name, other.name))
     assert bench(*arguments).code == 0
     paths = sorted(Path("results").glob("*.json"))
-    first, second = (records.read(path) for path in paths)
+    first, second = (store.read(path) for path in paths)
     assert first.fingerprint == second.fingerprint and first.sources.split != second.sources.split
     assert bench("validate").code == 0
 
@@ -186,6 +194,6 @@ def test_another_way_to_write_the_folder_is_the_same_run(workspace):
 
 def test_a_record_names_its_code_and_its_model(workspace):
     answer = bench(*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "25-75")
-    record = records.read(Path(answer.out.split()[-1]))
+    record = store.read(Path(answer.out.split()[-1]))
     assert record.sources.method == source_code.digest("methods.siamese_triplet")
     assert record.sources.plugin == "" and len(record.model) == 64

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from command_line import bench, carried_out, write_images
 
-from bench import records
 from bench.__main__ import INTERRUPTED
 from bench.data import cache
+from bench.records import store
 
 AIMS = [(0, 0.2), *4 * [(0, 0.8)], (0.8, 1.1)]
 """When each run of a round is killed, in parts of the shortest run: one that has trained already.
@@ -42,7 +42,7 @@ def runs(folder: Path, kills: list[tuple[int, float]]) -> list[dict]:
 def numbers(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """All of the one record that does not depend on the moment, and the arrays beside it."""
     (path,) = (folder / "results").glob("*.json")
-    record = records.read(path)
+    record = store.read(path)
     content = record.model_dump(exclude=OF_THE_MOMENT)
     with np.load(path.with_suffix(".npz")) as arrays:
         return content, dict(arrays)
@@ -55,7 +55,7 @@ def uninterrupted(tmp_path_factory):
     (end,) = runs(folder, [])
     assert end["status"] == 0, end
     (path,) = (folder / "results").glob("*.json")
-    timings = records.read(path).timings
+    timings = store.read(path).timings
     return folder, end["seconds"] * (1 - timings.train_s / timings.total_s)
 
 
@@ -93,7 +93,7 @@ def test_ctrl_c_before_the_command_line_is_read(monkeypatch):
     real = builtins.__import__
 
     def interrupted(name, *rest):
-        if name == "bench.cli":
+        if name == "bench.cli.commands":
             raise KeyboardInterrupt
         return real(name, *rest)
 

@@ -10,9 +10,10 @@ from board_reader import as_html, boards, column, with_metrics
 from markdown_reader import plain
 from record_factory import make_episodes, make_record, metric, record_fields
 
-from bench import leaderboard, records
-from bench.errors import UserError
-from bench.leaderboard import render
+from bench.common.errors import UserError
+from bench.records import store
+from bench.reporting import leaderboard
+from bench.reporting.leaderboard import render
 from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
 HOSTILE = [
@@ -112,7 +113,7 @@ def test_one_section_for_each_split_and_one_table_for_each_protocol():
     assert all(len(table) == 1 for table in boards(text))
 
 
-def seeds(tmp_path, number: int, **changes) -> list[records.Record]:
+def seeds(tmp_path, number: int, **changes) -> list[store.Record]:
     """Records of several seeds, written with their episodes; the accuracy rises with the seed."""
     written = []
     for seed in range(number):
@@ -121,7 +122,7 @@ def seeds(tmp_path, number: int, **changes) -> list[records.Record]:
         metrics = with_metrics({"novel pairs": 0.70 + 0.01 * seed})
         metrics["fewshot/5w1s"] = own._asdict()
         record = make_record(seed=seed, metrics=metrics, **changes)
-        written.append(records.read(records.write(record, tmp_path, episodes)))
+        written.append(store.read(store.write(record, tmp_path, episodes)))
     return written
 
 
@@ -326,10 +327,10 @@ def test_write_and_is_stale(tmp_path):
     assert leaderboard.is_stale(results, output)
     assert leaderboard.write(results, output) == []
     assert not leaderboard.is_stale(results, output)
-    assert output.read_text(encoding="utf-8") == render(records.read_all(results)[0], results)
+    assert output.read_text(encoding="utf-8") == render(store.read_all(results)[0], results)
     output.write_bytes(output.read_bytes().replace(b"\n", b"\r\n"))  # as git may check it out on Windows
     assert not leaderboard.is_stale(results, output)
-    records.write(make_record(seed=7), results)
+    store.write(make_record(seed=7), results)
     assert leaderboard.is_stale(results, output)
     (results / "broken.json").write_text("{")
     [problem] = leaderboard.write(results, output)
@@ -353,13 +354,13 @@ def test_one_episode_a_seed_is_no_table_to_cross(tmp_path):
     episodes = {name: info | {"count": 1} for name, info in record_fields()["episodes"].items()}
     for seed in range(3):
         arrays = {k: v if k.endswith("queries") else v[:1] for k, v in make_episodes(seed=seed).items()}
-        records.write(make_record(seed=seed, episodes=episodes), tmp_path, arrays)
-    [[row]] = boards(render(records.read_all(tmp_path)[0], tmp_path))
+        store.write(make_record(seed=seed, episodes=episodes), tmp_path, arrays)
+    [[row]] = boards(render(store.read_all(tmp_path)[0], tmp_path))
     assert row["5w1s"].startswith("64.00 ±")
 
 
 def test_importing_it_loads_nothing_heavy():
     heavy = "{'numpy', 'pandas', 'scipy', 'tabulate', 'torch'}"
-    code = f"import bench.leaderboard, sys; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import bench.reporting.leaderboard, sys; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_record
 
-from bench import record, records
+from bench.records import schema, store
 
 FIRST = Path(__file__).parent / "data_files" / "siamese-triplet_cifar100_90-10_standard_s0_559cc747.json"
 """The first record of this repository, of schema version 1, without all that was added to it since."""
@@ -29,7 +29,7 @@ def test_the_first_record_is_read_by_every_command(results):
     assert fields["schema_version"] == 1
     assert not {"pools", "failure"} & fields.keys() and '"std"' not in FIRST.read_text()
     before = {path.name: path.read_bytes() for path in results.iterdir()}
-    found = records.read(results / FIRST.name)
+    found = store.read(results / FIRST.name)
     value = fields["metrics"]["fewshot/5w1s"]["value"]
     assert found.metrics["fewshot/5w1s"].value == value
     assert (found.pools, found.failure, found.metrics["fewshot/5w1s"].std) == ({}, None, None)
@@ -60,21 +60,21 @@ def renamed(old: str, new: str):
 
 @pytest.mark.parametrize("version", [0, -1])
 def test_older_versions_are_migrated_step_by_step_in_memory_alone(results, monkeypatch, version):
-    expected = records.read(results / FIRST.name)
+    expected = store.read(results / FIRST.name)
     path = older(results, version)
     before = path.read_bytes()
     assert f"schema_version: this bench reads version 1, not {version} " in complaint("show", FIRST.stem)
-    monkeypatch.setitem(record.MIGRATIONS, 0, renamed("approach", "method"))
-    monkeypatch.setitem(record.MIGRATIONS, -1, renamed("kind", "family"))
-    assert records.read(path) == expected
+    monkeypatch.setitem(schema.MIGRATIONS, 0, renamed("approach", "method"))
+    monkeypatch.setitem(schema.MIGRATIONS, -1, renamed("kind", "family"))
+    assert store.read(path) == expected
     assert bench("validate").code == 0
     assert path.read_bytes() == before
 
 
 def test_what_a_migration_stumbles_over_is_named_and_skipped(results, monkeypatch):
-    records.write(make_record(), results)
+    store.write(make_record(), results)
     path = older(results, 0)
-    monkeypatch.setitem(record.MIGRATIONS, 0, lambda fields: fields | {"method": fields["lost"]})
+    monkeypatch.setitem(schema.MIGRATIONS, 0, lambda fields: fields | {"method": fields["lost"]})
     answer = bench("leaderboard")
     assert (
         answer.code == 1 and f"{path.name}: schema_version: this bench reads version 1, not 0" in answer.err

@@ -18,10 +18,13 @@ from checkpoint_files import spend
 from command_line import Answer, bench, complaint, write_images
 from record_factory import make_episodes, make_record
 
-from bench import checkpoints, recording, records, report, runner
-from bench.errors import UserError
-from bench.figures import Picture
-from bench.locks import LOCKS
+from bench.common.errors import UserError
+from bench.records import store
+from bench.reporting import report
+from bench.reporting.figures import Picture
+from bench.run import recording, runner
+from bench.run.locks import LOCKS
+from bench.training import checkpoints
 
 HERE = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
@@ -102,7 +105,7 @@ def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, mon
     (logs,) = Path("runs").glob("siamese-triplet*_s2_*/logs")
     assert [path.name for path in logs.glob("from-*")] == ["from-3"]
     (path,) = Path("gone-on").glob("*.json")
-    timings = records.read(path).timings
+    timings = store.read(path).timings
     assert timings.total_s > timings.train_s > 1000
     assert bench("validate", "--results", "gone-on").code == 0
 
@@ -118,7 +121,7 @@ def test_no_room_for_logs(workspace, monkeypatch):
 
 def test_a_record_that_cannot_be_written_costs_no_training(workspace, often, monkeypatch):
     """Neither it nor its arrays are there; the same command evaluates again and does not train again."""
-    results, write = Path("crowded"), records.write
+    results, write = Path("crowded"), store.write
 
     def full(descriptor: int) -> None:
         raise FULL
@@ -129,7 +132,7 @@ def test_a_record_that_cannot_be_written_costs_no_training(workspace, often, mon
             patch.setattr(os, "fsync", full)
             return write(*record_and_arrays)
 
-        patch.setattr(records, "write", fills_up)
+        patch.setattr(store, "write", fills_up)
         line = last_line(bench(*RUN, "--seed", 4, "--results", results))
     assert line.startswith("error: --results crowded/siamese-triplet") and "No space left" in line
     assert not contents(results)
@@ -163,7 +166,7 @@ def recorded(tmp_path_factory) -> Path:
 def test_no_room_for_what_is_made_from_records(recorded, monkeypatch, command, output):
     """What was there before is there still."""
     monkeypatch.chdir(recorded)
-    collect = sys.modules["bench.figures.collect"]
+    collect = sys.modules["bench.reporting.figures.collect"]
     every = collect.collect
     for module in (collect, report):  # one picture is slow enough
         monkeypatch.setattr(
@@ -181,7 +184,7 @@ def test_no_room_for_what_is_made_from_records(recorded, monkeypatch, command, o
 
 def test_a_record_is_replaced_with_its_arrays_or_not_at_all(tmp_path, monkeypatch):
     """Its arrays were renamed already when the record cannot be."""
-    records.write(make_record(), tmp_path, make_episodes(seed=1))
+    store.write(make_record(), tmp_path, make_episodes(seed=1))
     before = contents(tmp_path)
     rename = Path.replace
 
@@ -192,10 +195,10 @@ def test_a_record_is_replaced_with_its_arrays_or_not_at_all(tmp_path, monkeypatc
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(UserError, match=r"--results .*\.json: .*No space left on device"):
-        records.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
+        store.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
     assert contents(tmp_path) == before
     with pytest.raises(UserError):
-        records.write(make_record(seed=9), tmp_path, make_episodes(seed=2))
+        store.write(make_record(seed=9), tmp_path, make_episodes(seed=2))
     assert contents(tmp_path) == before
 
 
@@ -238,7 +241,7 @@ def test_a_clock_that_goes_backwards(workspace, monkeypatch):
         monkeypatch.setattr(module, "datetime", Backwards)
     answer = bench(*RUN, "--seed", 6, "--results", "yesterday")
     assert answer.code == 0, answer.err
-    (record,) = records.read_all(Path("yesterday"))[0]
+    (record,) = store.read_all(Path("yesterday"))[0]
     assert record.created < datetime.now(UTC) - timedelta(minutes=59)
     assert all(value > 0 for value in record.timings.model_dump(exclude_none=True).values())
     assert bench("validate", "--results", "yesterday").code == 0

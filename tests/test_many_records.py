@@ -3,14 +3,15 @@
 import numpy as np
 from board_reader import boards, column
 
-from bench import leaderboard, records
-from bench.episode_files import read_episodes
+from bench.records import store
+from bench.records.arrays import read_episodes
+from bench.reporting import leaderboard
 from benchmarks import many_records
 
 
 def test_generated_records_are_valid_and_make_full_tables(tmp_path):
     many_records.write(tmp_path, 155, episodes=20)
-    found, problems = records.read_all(tmp_path)
+    found, problems = store.read_all(tmp_path)
     assert len(found) == 155 and problems == []
     first = found[0]
     values = read_episodes(first, tmp_path, first.episodes)

@@ -7,8 +7,8 @@ import pytest
 from board_reader import boards, column
 from command_line import bench, complaint, write_images
 
-from bench import configurations, records
 from bench.evaluation import generalized
+from bench.records import identity, store
 
 CLASSES, EACH = 12, 40
 RUN = [
@@ -30,13 +30,13 @@ def workspace(folder, monkeypatch):
     monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
 
 
-def made(*flags: str) -> records.Record:
+def made(*flags: str) -> store.Record:
     answer = bench(*RUN, *flags)
     assert answer.code == 0, answer.err
-    return records.read(Path(answer.out.splitlines()[-1]))
+    return store.read(Path(answer.out.splitlines()[-1]))
 
 
-def groups(record: records.Record) -> set[str]:
+def groups(record: store.Record) -> set[str]:
     """Names of what was measured, as --measure has them."""
     kinds = {"pair": "pairs", "unbalanced": "pairs", "triplet": "triplets"}
     found = set()
@@ -87,7 +87,7 @@ def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
         for name, own in part.per_class.items():
             assert own.items() <= whole.per_class[name].items()
     every = [whole, *parts.values()]
-    assert len({record.run_id for record in every}) == len({*map(configurations.configuration, every)}) == 4
+    assert len({record.run_id for record in every}) == len({*map(identity.configuration, every)}) == 4
     assert bench("validate").code == 0
 
     again = bench(*RUN, "--preset", "quick", "--measure", "5w1s", "--measure", "pairs")

@@ -10,9 +10,10 @@ from command_line import bench, complaint
 from markdown_reader import as_html, cells, plain
 from record_factory import make_record, metric
 
-from bench import method_docs, records
-from bench.errors import UserError
-from bench.show import settings_of
+from bench.common.errors import UserError
+from bench.records import store
+from bench.reporting import method_docs
+from bench.reporting.show import settings_of
 from methods import registry
 from methods.registry import MethodInfo, Parameter
 
@@ -140,7 +141,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_a_page_for_each_built_in_method_and_none_for_a_plug_in(folder, monkeypatch):
     found = {**registry.available(), "plugged": info()}
-    monkeypatch.setattr("bench.method_docs.available", lambda: found)
+    monkeypatch.setattr("bench.reporting.method_docs.available", lambda: found)
     assert bench("docs").out == "docs/methods\n"
     names = {path.stem for path in Path("docs/methods").iterdir()}
     assert names == {own.name for own in method_docs.built_in()} | {"index"}
@@ -153,7 +154,7 @@ def test_check_says_what_is_stale(folder):
     assert not Path("pages").exists()
     assert bench("docs", "--output", "pages").code == 0
     assert bench("docs", "--check", "--output", "pages").out == "pages is up to date\n"
-    records.write(make_record(method="protonet"), folder / "results")
+    store.write(make_record(method="protonet"), folder / "results")
     stale = bench("docs", "--check", "--output", "pages")
     assert (stale.code, stale.err) == (1, "pages is stale (protonet.md): run `python -m bench docs`\n")
     assert bench("docs", "--output", "pages").code == 0
@@ -186,8 +187,8 @@ def test_bad_input(folder, monkeypatch):
     answer = bench("docs")
     assert answer.code == 1 and answer.err.startswith("warning: --results results/broken.json: ")
     broken = MethodInfo("bad", "methods.bad", problem="bad.py is not valid Python")
-    monkeypatch.setattr("bench.method_docs.available", lambda: {"bad": broken})
-    monkeypatch.setattr("bench.config.registry.available", lambda: {"bad": broken})
+    monkeypatch.setattr("bench.reporting.method_docs.available", lambda: {"bad": broken})
+    monkeypatch.setattr("bench.config.run_config.registry.available", lambda: {"bad": broken})
     method_docs.method_info.cache_clear()
     with pytest.raises(UserError, match=r"bad\.py is not valid Python"):
         method_docs.stale(folder / "results", Path("docs/methods"))
@@ -204,7 +205,7 @@ except SystemExit as stop:
     assert not stop.code
 assert not {"torch", "pandas", "pytorch_lightning"} & set(sys.modules)
 """
-    root = Path(records.__file__).parents[1]
+    root = Path(store.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"],
         capture_output=True,

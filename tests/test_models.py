@@ -9,9 +9,10 @@ import pytest
 import torch
 from command_line import bench, write_images
 
-from bench import models, records
-from bench.errors import UserError
+from bench.common.errors import UserError
 from bench.evaluation.embedding import embed_images
+from bench.records import store
+from bench.run import models
 
 RUN = [
     "run", "--method", "nearest_centroid", "--preset", "quick", "--split", "50-50", "--device", "cpu",
@@ -41,7 +42,7 @@ def ran(tmp_path_factory):
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
         answer = bench(*RUN)
         assert answer.code == 0, answer.err
-        yield records.read(Path(answer.out.split()[-1])), place
+        yield store.read(Path(answer.out.split()[-1])), place
 
 
 def test_a_run_keeps_its_model_and_the_record_names_it(ran):
@@ -61,8 +62,8 @@ def test_it_answers_as_its_run_did(ran):
 
     from bench.data import sources
     from bench.data.splits import resolve
-    from bench.episodes import ClassPool
     from bench.evaluation import verification
+    from bench.sampling.episodes import ClassPool
 
     record, place = ran
     model = models.load(place / "runs" / record.run_id)

@@ -10,11 +10,12 @@ from command_line import Answer, bench, complaint
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench import records
-from bench.config import RunConfig, resolve
+from bench.config.run_config import RunConfig, resolve
+from bench.config.yaml_files import read_yaml
 from bench.data import sources
-from bench.preparation import Options, Prepared, prepare
-from bench.yaml_files import read_yaml
+from bench.records import store
+from bench.run.plan import Options, Prepared
+from bench.run.preparation import prepare
 from methods.backbones import build, interpolation
 
 SIZE, EACH = 160, 24  # test_resnet's size; images per class
@@ -82,9 +83,9 @@ def test_detail_that_32_pixels_do_not_show_is_used(workspace):
     command += ["--split", "60-40", "--backbone", "timm:test_resnet", "--weights", "elsewhere.safetensors"]
     command += ["--no-train", "--device", "cpu"]
     own, small = (recorded(bench(*command, *more)) for more in ([], ["--image-size", 32]))
-    accuracy = [records.read(path).metrics["fewshot/allw1s"].value for path in (own, small)]
+    accuracy = [store.read(path).metrics["fewshot/allw1s"].value for path in (own, small)]
     assert accuracy[0] > 0.95 and accuracy[1] < 0.75  # chance is 0.5
-    found = RunConfig.model_validate(records.read(own).config)
+    found = RunConfig.model_validate(store.read(own).config)
     assert found.image_size == SIZE
     assert resolve(read_yaml(Path("runs", own.stem, "config.yaml")), {}, {}) == found
     for again in (command, [*command, "--image-size", SIZE]):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from bench.episodes import ClassPool
-from bench.pairs import draw_pairs, draw_triplets
+from bench.sampling.episodes import ClassPool
+from bench.sampling.pairs import draw_pairs, draw_triplets
 
 KEY = "a fixed key"
 

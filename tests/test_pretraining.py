@@ -7,8 +7,10 @@ import pytest
 from command_line import bench, write_images
 from safetensors.torch import load_file
 
-from bench import checkpoints, models, records
-from bench.locks import alone
+from bench.records import store
+from bench.run import models
+from bench.run.locks import alone
+from bench.training import checkpoints
 from methods import registry
 from methods.base_classifier import BaseClassifier
 
@@ -28,7 +30,7 @@ def workspace(tmp_path, monkeypatch):
 def record_of(*arguments):
     answer = bench(*COMMAND, *arguments)
     assert answer.code == 0, answer.err
-    return records.read(Path(answer.out.splitlines()[-1])), answer.err
+    return store.read(Path(answer.out.splitlines()[-1])), answer.err
 
 
 def test_transfer_methods_answer_with_one_network(workspace):
@@ -105,23 +107,23 @@ def test_an_interrupted_pretraining_resumes_bit_for_bit(workspace, monkeypatch):
         assert bench(*command).code == 130
     answer = bench(*command)
     assert answer.code == 0, answer.err
-    record = records.read(Path(answer.out.splitlines()[-1]))
+    record = store.read(Path(answer.out.splitlines()[-1]))
     assert Path("runs", record.pretraining.run_id, "logs", "from-5").is_dir()
     assert record.pretraining.model == whole.pretraining.model and record.metrics == whole.metrics
 
 
 def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
     """The code of the pretraining is part of the identity of whatever starts from it."""
-    from bench import identity
+    from bench.run import run_id
 
     first, _ = record_of("--method", "nearest_centroid")
-    real = identity.source_code.digest
+    real = run_id.source_code.digest
 
     def changed(*modules, **options):
         found = real(*modules, **options)
         return found[::-1] if modules == ("methods.base_classifier",) else found
 
-    monkeypatch.setattr(identity.source_code, "digest", changed)
+    monkeypatch.setattr(run_id.source_code, "digest", changed)
     second, said = record_of("--method", "nearest_centroid")
     assert second.run_id != first.run_id and "pretraining:" in said
     assert second.sources.method == first.sources.method
@@ -158,7 +160,7 @@ def test_a_pretraining_that_diverges_is_the_failure_of_the_run(workspace):
     for _ in range(2):  # what is kept of it is not taken for a finished one
         answer = bench(*diverging)
         (path,) = Path("results").glob("*.json")
-        record = records.read(path)
+        record = store.read(path)
         assert record.failure.startswith("diverged in pretraining: ") and record.pretraining is None
         assert answer.code != 0
 

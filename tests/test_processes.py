@@ -11,8 +11,10 @@ import pytest
 from record_factory import make_episodes, make_record
 from threadpoolctl import threadpool_info
 
-from bench import leaderboard, processes, records
-from bench.processes import shared_out
+from bench.common import processes
+from bench.common.processes import shared_out
+from bench.records import store
+from bench.reporting import leaderboard
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 HERE = os.getpid()
@@ -87,7 +89,7 @@ def test_the_leaderboard_is_the_same_as_from_one_process(cores, tmp_path, monkey
     for method in "abcdef":
         for seed in range(4 if method < "d" else 1):
             record = make_record(method=method, seed=seed, run_id=f"{method}-{seed}")
-            records.write(record, results, make_episodes(rng.uniform(0.5, 0.7), seed))
+            store.write(record, results, make_episodes(rng.uniform(0.5, 0.7), seed))
     (results / "a-1.npz").write_bytes(b"damaged")
     (results / "b-2.json").write_text("{}")
     alone = tmp_path / "alone.md", leaderboard.write(results, tmp_path / "alone.md")

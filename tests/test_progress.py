@@ -4,8 +4,8 @@ import pty
 
 import pytest
 
-from bench import progress
-from bench.progress import Progress, clock, shown
+from bench.common import progress
+from bench.common.progress import Progress, clock, shown
 
 
 @pytest.fixture

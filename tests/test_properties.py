@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from record_factory import make_record
 
-from bench import records
-from bench.config import RunConfig, resolve
+from bench.common.errors import UserError
+from bench.config.run_config import RunConfig, resolve
+from bench.config.yaml_files import read_yaml
 from bench.data.names import TENS, check_split, parse_ratio
 from bench.data.splits import resolve as resolve_split
-from bench.episode_files import read_episodes
-from bench.episodes import ClassPool, EpisodeList, Setting, draw, stream
-from bench.errors import UserError
-from bench.yaml_files import read_yaml
+from bench.records import store
+from bench.records.arrays import read_episodes
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, stream
 from methods.registry import available
 
 few = settings(
@@ -247,7 +247,7 @@ def interval(draw_one) -> dict:
 
 @few
 @given(
-    st.from_regex(records.RUN_ID, fullmatch=True),
+    st.from_regex(store.RUN_ID, fullmatch=True),
     some({"method": TEXT, "paper": TEXT, "command": TEXT, "dataset": TEXT, "preset": TEXT}),
     st.dictionaries(TEXT, SCALAR | st.lists(SCALAR, max_size=3), max_size=3),
     st.dictionaries(TEXT, st.fixed_dictionaries({"novel/pair_auc": interval()}), max_size=3),
@@ -258,10 +258,10 @@ def test_a_record_comes_back_as_it_was(run_id, texts, hyperparameters, per_class
         run_id=run_id, hyperparameters=hyperparameters, per_class=per_class, created=created, **texts
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = records.write(made, Path(folder))
-        assert path.name == f"{run_id}.json" and records.read(path) == made
+        path = store.write(made, Path(folder))
+        assert path.name == f"{run_id}.json" and store.read(path) == made
         text = path.read_bytes()
-        records.write(records.read(path), Path(folder))
+        store.write(store.read(path), Path(folder))
         assert path.read_bytes() == text
 
 
@@ -273,7 +273,7 @@ def test_answers_come_back_as_accuracies(correct):
     made = make_record(episodes={"5w1s": info}, metrics={"fewshot/5w1s": value})
     arrays = {"5w1s": np.array(correct, np.uint16), "5w1s/queries": np.array(75)}
     with tempfile.TemporaryDirectory() as folder:
-        found = records.read(records.write(made, Path(folder), arrays))
+        found = store.read(store.write(made, Path(folder), arrays))
         content = Path(folder, found.episode_file).read_bytes()
         assert found.episode_file_sha256 == hashlib.sha256(content).hexdigest()
         assert read_episodes(found, Path(folder), ["5w1s"])["5w1s"].tolist() == [n / 75 for n in correct]

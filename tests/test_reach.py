@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from record_factory import make_record, metric, record_fields
 
-from bench import records
-from bench.episodes import ClassPool, Setting, draw, episode_key
-from bench.pairs import draw_pairs, draw_triplets
-from bench.reach import reaches
+from bench.records import store
+from bench.reporting.reach import reaches
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.pairs import draw_pairs, draw_triplets
 
 CLASSES, IMAGES, PAIRS = 12, 600, 4000
 SETTING = Setting(way=5, shot=1, query=15, count=400)
@@ -40,7 +40,7 @@ def written(directory, **changes):
         }
         | changes
     )
-    return records.read(records.write(record, directory, arrays)), arrays, episodes
+    return store.read(store.write(record, directory, arrays)), arrays, episodes
 
 
 def test_new_classes_are_as_uncertain_as_their_spread(tmp_path):

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
 
-from bench import records
-from bench.episode_files import read_episodes
-from bench.errors import UserError
-from bench.records import Metric, Record
+from bench.common.errors import UserError
+from bench.records import store
+from bench.records.arrays import read_episodes
+from bench.records.store import Metric, Record
 
 
 def problem_of(**changes) -> str:
@@ -26,8 +26,8 @@ def test_round_trip_keeps_every_field(tmp_path):
     record = make_record(
         method=hostile, dataset=hostile, per_class={hostile: {"novel/pair_auc": metric(0.5)}}
     )
-    path = records.write(record, tmp_path, make_episodes())
-    again = records.read(path)
+    path = store.write(record, tmp_path, make_episodes())
+    again = store.read(path)
     assert path == tmp_path / f"{record.run_id}.json"
     assert again.episode_file == f"{record.run_id}.npz"
     assert again.model_dump(exclude={"episode_file", "episode_file_sha256"}) == record.model_dump(
@@ -39,12 +39,12 @@ def test_round_trip_keeps_every_field(tmp_path):
 
 def test_a_command_that_is_not_utf8_is_still_recorded(tmp_path):
     latin1 = b"--data-root caf\xe9".decode("utf-8", "surrogateescape")  # as sys.argv holds it
-    path = records.write(make_record(command=latin1), tmp_path)
-    assert records.read(path).command == "--data-root caf?"
+    path = store.write(make_record(command=latin1), tmp_path)
+    assert store.read(path).command == "--data-root caf?"
 
 
 def test_the_file_is_sorted_readable_json_that_ends_its_last_line(tmp_path):
-    text = records.write(make_record(), tmp_path).read_text(encoding="utf-8")
+    text = store.write(make_record(), tmp_path).read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert text.count("\n") > 50
@@ -55,7 +55,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         # The order in which settings were evaluated is not part of the result.
         episodes = dict(sorted(make_episodes().items(), reverse=folder == "b"))
-        path = records.write(make_record(), tmp_path / folder, episodes)
+        path = store.write(make_record(), tmp_path / folder, episodes)
         written.append((path.read_bytes(), path.with_suffix(".npz").read_bytes()))
     assert written[0] == written[1]
 
@@ -63,7 +63,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
 def test_created_is_kept_in_utc(tmp_path):
     record = make_record(created="2025-03-01T14:00:00+02:00")
     assert record.created == datetime(2025, 3, 1, 12, tzinfo=UTC)
-    text = records.write(record, tmp_path).read_text()
+    text = store.write(record, tmp_path).read_text()
     assert json.loads(text)["created"] == "2025-03-01T12:00:00Z"
     assert "timezone" in problem_of(created="2025-03-01T14:00:00")
 
@@ -97,7 +97,7 @@ def test_records_cannot_be_changed():
 )
 def test_unsafe_run_ids_are_refused(run_id, tmp_path):
     assert "run_id" in problem_of(run_id=run_id)
-    assert records.find(tmp_path, run_id) is None
+    assert store.find(tmp_path, run_id) is None
 
 
 @pytest.mark.parametrize("run_id", ["a", "x" * 200, "cifar100+resnet12@3_s0-1.5"])
@@ -158,25 +158,25 @@ def test_read_names_the_file_and_the_first_problem_in_one_line(tmp_path):
     for name, text in cases.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         with pytest.raises(UserError) as caught:
-            records.read(tmp_path / name)
+            store.read(tmp_path / name)
         line = str(caught.value)
         assert name in line and "\n" not in line and "\x1b" not in line and len(line) < 600
     fields = record_fields(run_id="seed", seed=-1)
     (tmp_path / "seed.json").write_text(json.dumps(fields))
     with pytest.raises(UserError, match=r"seed\.json: seed: .*greater than or equal to 0"):
-        records.read(tmp_path / "seed.json")
+        store.read(tmp_path / "seed.json")
     with pytest.raises(UserError, match=r"absent\.json"):
-        records.read(tmp_path / "absent.json")
+        store.read(tmp_path / "absent.json")
 
 
 def test_read_all_skips_and_reports_what_is_not_a_record(tmp_path):
     for seed in (2, 0, 1):
-        records.write(make_record(seed=seed), tmp_path, make_episodes())
+        store.write(make_record(seed=seed), tmp_path, make_episodes())
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "._copy.json").write_text("what a Mac leaves on a stick")
     (tmp_path / "notes.txt").write_text("not a record")
-    found, problems = records.read_all(tmp_path)
+    found, problems = store.read_all(tmp_path)
     assert [record.seed for record in found] == [0, 1, 2]
     assert len(problems) == 2
     assert "broken.json" in problems[0] and "folder.json" in problems[1]
@@ -184,20 +184,20 @@ def test_read_all_skips_and_reports_what_is_not_a_record(tmp_path):
 
 def test_read_all_wants_a_folder(tmp_path):
     with pytest.raises(UserError, match="--results"):
-        records.read_all(tmp_path / "absent")
+        store.read_all(tmp_path / "absent")
 
 
 def test_find(tmp_path):
-    path = records.write(make_record(), tmp_path)
-    assert records.find(tmp_path, path.stem) == path
-    assert records.find(tmp_path, "absent") is None
-    assert records.find(tmp_path / "absent", path.stem) is None
-    assert records.find(tmp_path / "inner", f"../{path.stem}") is None
+    path = store.write(make_record(), tmp_path)
+    assert store.find(tmp_path, path.stem) == path
+    assert store.find(tmp_path, "absent") is None
+    assert store.find(tmp_path / "absent", path.stem) is None
+    assert store.find(tmp_path / "inner", f"../{path.stem}") is None
 
 
 def test_episodes_come_back_as_accuracies(tmp_path):
     episodes = make_episodes()
-    record = records.read(records.write(make_record(), tmp_path, episodes))
+    record = store.read(store.write(make_record(), tmp_path, episodes))
     accuracies = read_episodes(record, tmp_path, ["5w1s", "allw1s", "9w9s"])
     assert set(accuracies) == {"5w1s", "allw1s"}
     np.testing.assert_array_equal(accuracies["5w1s"], episodes["5w1s"] / 75)
@@ -208,7 +208,7 @@ def test_episodes_come_back_as_accuracies(tmp_path):
 
 def test_episodes_may_have_a_number_of_queries_each(tmp_path):
     episodes = make_episodes() | {"allw1s/queries": np.arange(5990, 5990 + EPISODES)}
-    record = records.read(records.write(make_record(), tmp_path, episodes))
+    record = store.read(store.write(make_record(), tmp_path, episodes))
     accuracies = read_episodes(record, tmp_path, ["allw1s"])["allw1s"]
     np.testing.assert_array_equal(accuracies, episodes["allw1s"] / np.arange(5990, 5990 + EPISODES))
 
@@ -218,7 +218,7 @@ def test_a_record_without_an_episode_file_has_no_accuracies(tmp_path):
 
 
 def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
-    record = records.read(records.write(make_record(), tmp_path, make_episodes()))
+    record = store.read(store.write(make_record(), tmp_path, make_episodes()))
     path = tmp_path / f"{record.run_id}.npz"
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -242,26 +242,26 @@ def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
 )
 @pytest.mark.filterwarnings("ignore:.*(divide|invalid value).*:RuntimeWarning")
 def test_an_episode_file_that_does_not_hold_the_episodes_is_refused(tmp_path, change):
-    record = records.read(records.write(make_record(), tmp_path, make_episodes() | change))
+    record = store.read(store.write(make_record(), tmp_path, make_episodes() | change))
     with pytest.raises(UserError, match=r"\.npz"):
         read_episodes(record, tmp_path, ["5w1s"])
 
 
 def test_an_episode_file_without_its_settings_is_refused(tmp_path):
-    record = records.read(records.write(make_record(), tmp_path, {"other": np.zeros(3)}))
+    record = store.read(store.write(make_record(), tmp_path, {"other": np.zeros(3)}))
     with pytest.raises(UserError, match="5w1s"):
         read_episodes(record, tmp_path, ["5w1s"])
 
 
 def test_overwriting_replaces_both_files(tmp_path):
-    path = records.write(make_record(), tmp_path, make_episodes(seed=1))
-    records.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
-    record = records.read(path)
+    path = store.write(make_record(), tmp_path, make_episodes(seed=1))
+    store.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
+    record = store.read(path)
     assert record.command == "again"
     np.testing.assert_array_equal(
         read_episodes(record, tmp_path, ["5w1s"])["5w1s"], make_episodes(seed=2)["5w1s"] / 75
     )
-    records.write(make_record(), tmp_path)
+    store.write(make_record(), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -276,12 +276,12 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, fails_at):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"--results .*No space left on device"):
-        records.write(make_record(), tmp_path, make_episodes())
+        store.write(make_record(), tmp_path, make_episodes())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_overwrite_keeps_the_old_record(tmp_path, monkeypatch):
-    path = records.write(make_record(), tmp_path, make_episodes(seed=1))
+    path = store.write(make_record(), tmp_path, make_episodes(seed=1))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def full(descriptor: int) -> None:
@@ -289,9 +289,9 @@ def test_a_failed_overwrite_keeps_the_old_record(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError):
-        records.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
+        store.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-    assert records.read(path).command != "again"
+    assert store.read(path).command != "again"
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -300,23 +300,23 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        records.write(make_record(), tmp_path, make_episodes())
+        store.write(make_record(), tmp_path, make_episodes())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_to_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="--results"):
-        records.write(make_record(), tmp_path / "file", make_episodes())
+        store.write(make_record(), tmp_path / "file", make_episodes())
     record = make_record()
     (tmp_path / f"{record.run_id}.json").mkdir()
     with pytest.raises(UserError, match=f"--results .*{record.run_id}"):
-        records.write(record, tmp_path, make_episodes())
+        store.write(record, tmp_path, make_episodes())
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["file", f"{record.run_id}.json"])
 
 
 def test_missing_folders_are_made_and_files_follow_the_umask(tmp_path):
-    path = records.write(make_record(), tmp_path / "a" / "b", make_episodes())
+    path = store.write(make_record(), tmp_path / "a" / "b", make_episodes())
     plain = tmp_path / "plain"
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import show
+from bench.reporting import show
 from methods import registry
 from methods.registry import ENTRY_POINT_GROUP, available, load, read_source
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.method import Method, Shuffled, class_means
+from methods.batches import Shuffled
+from methods.method import Method, class_means
 
 
 class NearestMean(Method):

@@ -16,9 +16,10 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_record
 
-from bench import records, report, report_tables
-from bench.figures import Gap, Options, collect
-from bench.figures.rows import sections
+from bench.records import store
+from bench.reporting import report, report_tables
+from bench.reporting.figures import Gap, Options, collect
+from bench.reporting.figures.rows import sections
 
 VOID = {"meta", "link", "input", "br", "path", "use", "image"}
 HOSTILE = figure_records.HOSTILE[:3]
@@ -89,7 +90,7 @@ def write_records(directory: Path) -> None:
 
 
 def made(directory: Path, few_pictures: bool = True) -> str:
-    found, problems = records.read_all(directory)
+    found, problems = store.read_all(directory)
     assert problems == []
     own = sections(found, directory)
     pictures = collect(own, Options(directory, directory / "no runs"))
@@ -159,7 +160,7 @@ def test_tables_say_what_the_records_say(page, folder):
     by_method = dict(
         zip((m for m, _ in page.column("results", "method")), page.column("results", "5w1s"), strict=True)
     )
-    found = {r.method: r for r in records.read_all(folder)[0] if r.seed == 0 and r.split == "90-10"}
+    found = {r.method: r for r in store.read_all(folder)[0] if r.seed == 0 and r.split == "90-10"}
     for name in (*HOSTILE, "outsider"):
         metric = found[name].metrics["fewshot/5w1s"]
         half = max(metric.value - metric.low, metric.high - metric.value)
@@ -220,14 +221,14 @@ def test_no_records(tmp_path):
 
 
 def test_records_from_before(tmp_path):
-    records.write(make_record(), tmp_path)
+    store.write(make_record(), tmp_path)
     page = Page(made(tmp_path))
     assert page.column("results", "5w1s") == [("64.00 ± 1.00", "0.64")]
 
 
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    records.write(make_record(), Path("results"))
+    store.write(make_record(), Path("results"))
     answer = bench("report")
     assert (answer.code, answer.out) == (0, "report.html\n")
     assert Page(Path("report.html").read_text(encoding="utf-8")).column("runs", "seed") == [("0", "0")]

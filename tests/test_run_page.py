@@ -6,7 +6,8 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record, metric, record_fields
 
-from bench import records, run_page
+from bench.records import store
+from bench.reporting import run_page
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "results"
     for run_id in ("proto_90-10_s0", "proto_90-10_s1", "proto_90-10_s10", "siamese_90-10_s0"):
-        records.write(make_record(run_id=run_id), folder, make_episodes())
+        store.write(make_record(run_id=run_id), folder, make_episodes())
     return folder
 
 
@@ -72,8 +73,8 @@ def test_the_page_has_everything(results):
         transductive=True,
         weights="12" * 32,
     )
-    path = records.write(record, results, make_episodes())
-    page = run_page.page(records.read(path), path, results.parent / "runs")
+    path = store.write(record, results, make_episodes())
+    page = run_page.page(store.read(path), path, results.parent / "runs")
     words = " ".join(page.split())
     for text in (
         "method protonet (quick, steps=200, weights=12121212) family metric",
@@ -106,7 +107,7 @@ def test_the_page_has_everything(results):
 
 def test_it_says_which_files_are_missing_or_not_the_runs_own(results):
     path = results / "siamese_90-10_s0.json"
-    record = records.read(path)
+    record = store.read(path)
     (results.parent / "runs" / record.run_id).mkdir(parents=True)
     npz = path.with_suffix(".npz")
     npz.write_bytes(b"other")
@@ -140,4 +141,4 @@ def test_the_command_prints_the_page_or_the_record(results):
     answer = bench("show", "siamese")
     assert answer.code == 0 and answer.out.startswith("siamese_90-10_s0\n\nWhat\n")
     as_json = bench("show", "siamese", "--json").out
-    assert records.Record.model_validate_json(as_json) == records.read(results / "siamese_90-10_s0.json")
+    assert store.Record.model_validate_json(as_json) == store.read(results / "siamese_90-10_s0.json")

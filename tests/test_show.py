@@ -1,8 +1,9 @@
 import pytest
 from record_factory import make_record, metric
 
-from bench import records, show
-from bench.records import Metric
+from bench.records import store
+from bench.records.store import Metric
+from bench.reporting import show
 from methods.registry import MethodInfo, Parameter, available
 
 
@@ -98,7 +99,7 @@ def test_listings_have_names(what):
 
 def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
     record = make_record()
-    records.write(record, tmp_path)
+    store.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
     rows, problems = show.runs(tmp_path)
     assert [(row["run"], row["method"]) for row in rows] == [(record.run_id, "protonet (quick)")]

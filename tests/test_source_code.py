@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from bench import source_code
-from bench.source_code import digest, own_files, stripped
+from bench.run import source_code
+from bench.run.source_code import digest, own_files, stripped
 
 
 @pytest.fixture

@@ -11,16 +11,17 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bench import callbacks, training
-from bench.batches import Normaliser, TrainingBatches
-from bench.callbacks import Curves, Validation
+from bench.common.progress import Progress
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve
 from bench.evaluation import fewshot
-from bench.progress import Progress
-from bench.training import train
+from bench.training import callbacks, loop
+from bench.training.batches import TrainingBatches
+from bench.training.callbacks import Curves, Validation
+from bench.training.loop import train
 from methods.backbones import build
-from methods.method import Balanced, Episodes, Pairs, Shuffled, Triplets
+from methods.batches import Balanced, Episodes, Pairs, Shuffled, Triplets
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
@@ -31,7 +32,7 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def few_validation_episodes(monkeypatch):
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
-    monkeypatch.setattr(training, "VALIDATE_EVERY", 10)
+    monkeypatch.setattr(loop, "VALIDATE_EVERY", 10)
 
 
 def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0, **changes) -> ProtoNet:
@@ -67,7 +68,7 @@ def trained(tiny, tiny_split, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "VALIDATION_EPISODES", 40)
-        patch.setattr(training, "VALIDATE_EVERY", 10)
+        patch.setattr(loop, "VALIDATE_EVERY", 10)
         method = protonet()
         return method, fit(method, tiny, tiny_split, run_dir), run_dir
 
@@ -302,7 +303,7 @@ def test_the_spy_would_find_a_careless_callback(marked, tiny_split, tmp_path, mo
             super().__init__(data, *rest)
             self.score = lambda: data
 
-    monkeypatch.setattr(training, "Validation", Careless)
+    monkeypatch.setattr(loop, "Validation", Careless)
     method = protonet(Spy, steps=1)
     method.handed, method.found = [], []
     fit(method, marked, tiny_split, tmp_path)

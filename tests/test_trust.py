@@ -16,10 +16,10 @@ from bad_inputs import refusal, write_tiny
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 
-from bench import records
+from bench.common.errors import UserError
 from bench.data import cache
-from bench.episode_files import read_arrays
-from bench.errors import UserError
+from bench.records import store
+from bench.records.arrays import read_arrays
 from methods import backbones
 
 DATA = ["--dataset", "folder:images", "--split", "50-50"]
@@ -103,10 +103,10 @@ def test_the_last_checkpoint_of_a_run(harmful, workspace):
 
 
 def test_the_model_of_a_run(harmful, workspace, tmp_path):
-    from bench.figures.trained import Trained
+    from bench.reporting.figures.trained import Trained
 
     (path,) = (workspace / "results").glob("*.json")
-    record = records.read(path)
+    record = store.read(path)
     folder = tmp_path / record.run_id
     shutil.copytree(workspace / "runs" / record.run_id, folder)
     (folder / "model.safetensors").write_bytes(harmful)
@@ -149,7 +149,7 @@ def test_pickles_of_mini_imagenet(harmful, tmp_path, name):
 
 def test_answers_of_a_record(harmful, tmp_path):
     for method in ("protonet", "mtl"):
-        path = records.write(make_record(method=method), tmp_path, make_episodes())
+        path = store.write(make_record(method=method), tmp_path, make_episodes())
     record = json.loads(path.read_text())
     # Whoever writes the one file writes the other, with its SHA-256.
     record["episode_file_sha256"] = hashlib.sha256(harmful).hexdigest()
@@ -161,7 +161,7 @@ def test_answers_of_a_record(harmful, tmp_path):
         assert bench(*command, "--results", tmp_path).code in (0, 1)
 
     with pytest.raises(UserError):
-        read_arrays(records.read(path), tmp_path, lambda name: True)
+        read_arrays(store.read(path), tmp_path, lambda name: True)
 
 
 def test_records_configurations_and_splits(harmful, workspace, tmp_path):

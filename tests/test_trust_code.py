@@ -12,10 +12,10 @@ from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 from safetensors.torch import save_file
 
-from bench import records
-from bench.config import method_info, resolve
+from bench.common.errors import UserError
+from bench.config.run_config import method_info, resolve
 from bench.data import download
-from bench.errors import UserError
+from bench.records import store
 from methods import backbones
 
 CODE = '''
@@ -69,13 +69,13 @@ def test_a_run_says_that_it_runs_the_file(workspace):
 
 def test_code_that_a_record_names_is_not_run(workspace):
     """Not even where its author has given the record the name that the file leads to."""
-    from bench.figures.trained import Trained
+    from bench.reporting.figures.trained import Trained
 
     config = resolve({"method": "mine.py", "dataset": "folder:images", "split": "50-50"}, {}, {})
     fields = {"dataset": config.dataset, "split": config.split, "method": "mine", "preset": config.preset}
     run_id = "mine_folder-images_50-50_standard_s0_01234567"
     record = make_record(run_id=run_id, config=config.model_dump(), **fields)
-    records.write(record, Path("results"), make_episodes())
+    store.write(record, Path("results"), make_episodes())
     (Path("runs") / run_id).mkdir(parents=True)
     (Path("runs") / run_id / "model.safetensors").touch()
     for command in (["leaderboard"], ["validate"], ["show", run_id], ["list", "runs"]):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from command_line import bench, write_images
 
-from bench import records
-from bench.config import method_info
+from bench.config.run_config import method_info
+from bench.records import store
 from methods.registry import ENTRY_POINT_GROUP, available
 
 START = '''
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.method import Shuffled
+from methods.batches import Shuffled
 from methods.siamese_triplet import SiameseTriplet
 
 
@@ -100,7 +100,7 @@ def test_queries_are_centred_by_methods_that_say_so_alone(workspace):
     method_info.cache_clear()
     answer = bench(*RUN, "mine.py")
     assert answer.code == 0, answer.err
-    assert records.read(Path(answer.out.splitlines()[-1])).transductive
+    assert store.read(Path(answer.out.splitlines()[-1])).transductive
 
 
 @pytest.mark.parametrize("when", RAISES)
@@ -207,4 +207,4 @@ def test_training_that_diverges_is_recorded_as_before(workspace):
     answer = bench(*RUN, "mine.py", "--steps", "1", "--dataset", "folder:more")
     assert answer.code == 2 and "weights are not finite" in answer.err, answer.err
     (path,) = Path("results").glob("*.json")
-    assert records.read(path).failure and not torch.tensor(len(records.read(path).metrics))
+    assert store.read(path).failure and not torch.tensor(len(store.read(path).metrics))

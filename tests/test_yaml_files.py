@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import UserError
-from bench.yaml_files import dumped, read_yaml
+from bench.common.errors import UserError
+from bench.config.yaml_files import dumped, read_yaml
 
 
 @pytest.mark.parametrize(

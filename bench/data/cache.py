@@ -16,8 +16,8 @@ from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from bench.common.files import without_tilde
 from bench.data.images import ImageSet
-from bench.files import without_tilde
 
 # Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
 FORMAT = 4

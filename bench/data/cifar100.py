@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.common.errors import UserError
 from bench.data import cache, safe_pickle
 from bench.data.download import Archive, download, not_found
 from bench.data.images import ImageSet
 from bench.data.png import decode_pngs
 from bench.data.published_splits import CIFAR_FS, FC100
-from bench.errors import UserError
 
 FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
 """Of the 60,000 published images."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.errors import UserError
+from bench.common.errors import UserError
 
 TIMEOUT = 20
 """Seconds of silence after which the host is given up."""

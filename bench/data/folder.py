@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import UserError
+from bench.common.files import is_file, is_folder
 from bench.data.cache import stamp
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
-from bench.errors import UserError
-from bench.files import is_file, is_folder
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 PARTS = ("train", "test")

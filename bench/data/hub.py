@@ -14,11 +14,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from bench.common.errors import UserError
+from bench.common.files import is_folder, without_tilde
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
-from bench.errors import UserError
-from bench.files import is_folder, without_tilde
 
 LABEL_COLUMNS = ("fine_label", "label")
 SUPERCLASS_COLUMN = "coarse_label"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.common.errors import UserError
 from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour, pixel_digests
 from bench.data.photos import Photos, image_set
-from bench.errors import UserError
 
 CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
 

@@ -7,8 +7,23 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.errors import UserError, one_of
-from bench.files import is_file
+from bench.common.errors import UserError, one_of
+from bench.common.files import is_file
+
+DATASETS = {
+    "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
+    "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
+    "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
+    "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
+    "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
+    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,test}/<class>/<image>",
+    "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
+}
+
+IMAGE_SIZES = range(8, 1025)
+DEFAULT_IMAGE_SIZE = 32
+RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
+"""Kinds of data sets that are resized when loaded, and the largest useful size: Omniglot's is its own."""
 
 TENS = range(10, 91, 10)
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
@@ -77,8 +92,6 @@ def check_dataset(dataset: str, flag: str = "--dataset") -> None:
     Raises:
         UserError: with the nearest name.
     """
-    from bench.data.sources import DATASETS
-
     kind, colon, place = dataset.partition(":")
     known = kind in ("folder", "hf") and place if colon else dataset in DATASETS
     if not known:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import UserError
 from bench.data import folder
 from bench.data.download import Archive, require
 from bench.data.folder import Listing
 from bench.data.images import ImageSet
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION, differences
-from bench.errors import UserError
 
 SIZE = 28  # of the published results since Vinyals et al. 2016
 FOLDER = "omniglot-py"

@@ -15,9 +15,9 @@ from typing import IO
 
 import numpy as np
 
+from bench.common.errors import UserError, one_line
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import Span, span_of, to_square
-from bench.errors import UserError, one_line
 
 # Goes up when the same files come out as other pixels or other held-out images; part of cache keys.
 DECODING = 2

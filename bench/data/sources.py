@@ -10,28 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.names import canonical, check_dataset
-from bench.errors import UserError, one_line
-from bench.files import is_file, without_tilde
+from bench.common.errors import UserError, one_line
+from bench.common.files import is_file, without_tilde
+from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
-if TYPE_CHECKING:  # torch takes seconds to import, and `list datasets` needs only the names
+if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in a name should not wait for it
     from bench.data.images import ImageSet
     from bench.data.photos import Photos
-
-DATASETS = {
-    "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
-    "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
-    "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
-    "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
-    "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
-    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,test}/<class>/<image>",
-    "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
-}
-
-IMAGE_SIZES = range(8, 1025)
-DEFAULT_IMAGE_SIZE = 32
-RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
-"""Kinds of data sets that are resized when loaded, and the largest useful size: Omniglot's is its own."""
 
 Progress = Callable[[str, int, int], None]
 Examined = tuple["ImageSet | None", list[str]]
@@ -68,7 +53,7 @@ def load(
     """Load a data set: memory-mapped from the cache of decoded images, or decoded and put there.
 
     Args:
-        dataset: one of `DATASETS`, e.g. ``folder:photos``.
+        dataset: one of `names.DATASETS`, e.g. ``folder:photos``.
         root: the value of ``--data-root``, if given.
         image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32,
             and for ``omniglot``, where it defaults to 28.

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
 from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, told_apart
 from bench.data.published_splits import CIFAR_FS, FC100
-from bench.errors import UserError, one_of
 
 PARTS = ("base", "validation", "novel")
 

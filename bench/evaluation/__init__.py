@@ -1,1 +1,4 @@
-"""The numbers of the protocol: few-shot accuracy and verification."""
+"""What a trained method answers: few-shot episodes, pairs and triplets, new classes joining the base classes.
+
+Imports `statistics`, `sampling`, `data` and `common`; `training` and `run` import it.
+"""

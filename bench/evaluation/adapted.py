@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.batches import Normaliser
-from bench.episodes import ClassPool, EpisodeList
+from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
 from bench.evaluation.fewshot import FewShotResult
+from bench.sampling.episodes import ClassPool, EpisodeList
 from methods.method import Method
 
 QUERIES_AT_ONCE = 512

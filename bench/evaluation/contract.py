@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.batches import Normaliser
 from bench.data.images import ImageSet
-from bench.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import Broken, checked, unchanged, untouched
 from bench.evaluation.embedding import autocast, embed_images
 from bench.evaluation.invariance import Answer, Given, Rows, centred, one_by_one, rounded
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from methods.method import Method
 
 EPISODE = 5, 3, 3  # classes, and support and query images of each: classes and shots can't be mixed up

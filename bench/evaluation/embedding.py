@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from bench.batches import Normaliser
+from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import checked
 from methods.method import Method
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.episodes import ClassPool, EpisodeList
 from bench.evaluation.answers import checked
+from bench.sampling.episodes import ClassPool, EpisodeList
 from bench.statistics import Interval, closed_interval
 from methods.method import Method
 

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from bench.batches import Normaliser
+from bench.common.progress import Progress
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
-from bench.progress import Progress
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
 from bench.statistics import Interval, closed_interval, mean_recall_interval
 from methods.method import Method
 

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench.batches import Normaliser
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
-from methods.method import LabelledBatch, Method
+from methods.batches import LabelledBatch
+from methods.method import Method
 
 ROWS_AT_ONCE = 8192
 IMAGES_AT_ONCE = 512

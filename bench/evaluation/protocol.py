@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from bench.batches import Normaliser
+from bench.common.progress import Progress
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.evaluation import adapted, fewshot, generalized, verification
 from bench.evaluation.answers import unchanged, untouched
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
-from bench.progress import Progress
+from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw, episode_key
 from bench.statistics import Interval, closed_interval
 from methods.method import Method
 

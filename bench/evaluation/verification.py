@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.episodes import ClassPool, EpisodeList
 from bench.evaluation.answers import checked
-from bench.pairs import draw_pairs, draw_triplets
+from bench.sampling.episodes import ClassPool, EpisodeList
+from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import Interval, best_threshold, pair_metrics, proportion_interval
 from methods.method import Method
 

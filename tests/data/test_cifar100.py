@@ -17,9 +17,9 @@ import torch
 from cifar100_files import TEST, TRAIN, Content, png, python2_pickle, table, write_parquet, write_pickles
 from PIL import Image
 
+from bench.common.errors import UserError
 from bench.data import cache, cifar100, download, sources
 from bench.data.images import ImageSet
-from bench.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

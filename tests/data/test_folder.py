@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.common.errors import UserError
 from bench.data import folder, photos, sources
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import to_square
-from bench.errors import UserError
 
 SIZE = 8
 

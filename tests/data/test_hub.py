@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.common.errors import UserError
 from bench.data import hub, sources
 from bench.data.images import ImageSet
-from bench.errors import UserError
 
 datasets = pytest.importorskip("datasets", reason="needs the extra hf")
 

@@ -9,10 +9,10 @@ import pytest
 from cifar100_files import TEST, TRAIN, Content, png, write_parquet, write_pickles
 from PIL import Image
 
+from bench.common.errors import UserError
 from bench.data import cache, cifar100, glyphs, inspect, sources
 from bench.data.images import ImageSet
 from bench.data.inspect import remarks
-from bench.errors import UserError
 
 
 @pytest.fixture(autouse=True)

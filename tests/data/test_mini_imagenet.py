@@ -12,13 +12,14 @@ from cifar100_files import python2_pickle
 from command_line import bench
 from published_files import MINI_CLASSES, MINI_EACH, mini_part, write_mini
 
-from bench.batches import Normaliser, TrainingBatches
+from bench.common.errors import UserError
 from bench.data import inspect, mini_imagenet, sources
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.errors import UserError
+from bench.training.batches import TrainingBatches
 from methods import backbones
-from methods.method import Shuffled
+from methods.batches import Shuffled
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

@@ -5,10 +5,10 @@ import pytest
 from command_line import bench
 from published_files import MNIST_IMAGES, digits, gzip_mnist, idx, write_mnist
 
+from bench.common.errors import UserError
 from bench.data import inspect, mnist, sources
 from bench.data.images import ImageSet
 from bench.data.splits import resolve
-from bench.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

@@ -9,14 +9,15 @@ from command_line import bench
 from PIL import Image
 from published_files import ALPHABETS, DRAWINGS, write_omniglot, zip_omniglot
 
-from bench.batches import Normaliser, TrainingBatches
+from bench.common.errors import UserError
 from bench.data import inspect, omniglot, sources
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION
 from bench.data.splits import resolve
-from bench.errors import UserError
+from bench.training.batches import TrainingBatches
 from methods import backbones
-from methods.method import Shuffled
+from methods.batches import Shuffled
 
 pytestmark = pytest.mark.usefixtures("isolated")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import glyphs, sources
+from bench.common.errors import UserError
+from bench.data import glyphs, names, sources
 from bench.data.images import ImageSet
-from bench.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +49,12 @@ def test_data_root(tmp_path, monkeypatch):
 def test_unknown_names_get_the_nearest(name, hint):
     message = refused(name)
     assert message.startswith(f"--dataset {name}: did you mean {hint}")
-    assert all(known in message for known in sources.DATASETS)
+    assert all(known in message for known in names.DATASETS)
 
 
 @pytest.mark.parametrize("name", ["", "imagenet", "cifar100:x", "glyphs:", "omniglot:28"])
 def test_other_names_get_the_list(name):
-    assert all(known in refused(name) for known in sources.DATASETS)
+    assert all(known in refused(name) for known in names.DATASETS)
 
 
 @pytest.mark.parametrize("name", ["cifar100", "glyphs"])
@@ -91,7 +91,7 @@ def test_glyphs_are_generated_once_a_version(monkeypatch):
 
 def test_names_are_listed_without_heavy_imports():
     code = (
-        "import sys; from bench.data.sources import DATASETS; "
+        "import sys; from bench.data.names import DATASETS; "
         "print(sorted({'torch', 'numpy', 'PIL', 'pyarrow', 'torchvision'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

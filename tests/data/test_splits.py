@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.batches import Normaliser
+from bench.common.errors import UserError
 from bench.data.images import ImageSet
 from bench.data.names import check_split
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve
-from bench.errors import UserError
 
 # Bertinetto et al. 2019; Oreshkin et al. 2018.
 CIFAR_FS_NOVEL = """

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batches import Normaliser
-from bench.episodes import ClassPool, Setting, draw
+from bench.data.normalisation import Normaliser
 from bench.evaluation import adapted, fewshot
 from bench.evaluation.embedding import embed_images
+from bench.sampling.episodes import ClassPool, Setting, draw
 from methods.method import Method
 
 LISTS = [Setting(3, 2, 4, 7), Setting(0, 1, 0, 2)]

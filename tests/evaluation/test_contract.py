@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batches import Normaliser
+from bench.data.normalisation import Normaliser
 from bench.evaluation import contract
 from bench.evaluation.answers import Broken, NotFinite, checked, unchanged, untouched
 from methods import registry

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.batches import Normaliser
+from bench.data.normalisation import Normaliser
 from bench.evaluation import embedding
 from bench.evaluation.embedding import autocast, embed_images
 from methods.backbones import build

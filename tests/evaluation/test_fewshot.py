@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batches import Normaliser
 from bench.data.images import ImageSet
-from bench.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.data.normalisation import Normaliser
 from bench.evaluation import fewshot
 from bench.evaluation.embedding import embed_images
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from methods.backbones import build
 from methods.method import Method
 from methods.protonet import ProtoNet

@@ -12,16 +12,16 @@ from record_factory import make_record
 from scipy import stats
 from torch import nn
 
-from bench import show
-from bench.batches import Normaliser
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.episodes import ClassPool
 from bench.evaluation import generalized
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS, Spread, evaluate, plan
-from bench.progress import Progress
-from bench.recording import metrics_of
-from bench.records import Metric
+from bench.records.store import Metric
+from bench.reporting import show
+from bench.run.recording import metrics_of
+from bench.sampling.episodes import ClassPool
 from methods.method import Method
 from methods.protonet import ProtoNet
 

@@ -11,12 +11,12 @@ from pixel_prototypes import DRAWS, EACH, B, N, Pixels, drawn, join
 from safetensors.torch import load
 from torch import nn
 
-from bench import records
-from bench.batches import Normaliser
+from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import generalized, joining
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS
+from bench.records import store
 from methods.backbones import build
 from methods.imprinted import Imprinted
 
@@ -179,7 +179,7 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     answer = bench(*command)
     assert answer.code == 0, answer.err
     assert "allw1s, generalized" in answer.err
-    record = records.read(Path(answer.out.splitlines()[-1]))
+    record = store.read(Path(answer.out.splitlines()[-1]))
     for shot in SHOTS:
         assert f"generalized/2+1/{shot}s/harmonic" in answer.out
         assert record.metrics[f"generalized/2+1/{shot}s/novel"].std is not None
@@ -190,4 +190,4 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     (folder / "left_over.safetensors").touch()
     assert bench(*command, "--overwrite").code == 0
     assert {path.name for path in folder.iterdir()} == expected
-    assert records.read(Path(answer.out.splitlines()[-1])).metrics == record.metrics
+    assert store.read(Path(answer.out.splitlines()[-1])).metrics == record.metrics

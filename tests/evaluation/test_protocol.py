@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batches import Normaliser
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.episodes import ClassPool, Setting, draw, episode_key
 from bench.evaluation import fewshot, protocol, verification
 from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, standard_settings
-from bench.pairs import draw_pairs
-from bench.progress import Progress
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.pairs import draw_pairs
 from bench.statistics import pair_metrics
 from methods.method import Method
 from methods.protonet import ProtoNet

@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from bench.episodes import ClassPool, Setting, draw
 from bench.evaluation import verification
-from bench.pairs import draw_pairs, draw_triplets
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.pairs import draw_pairs, draw_triplets
 from methods.method import Method
 
 SIZES = [12, 7, 30, 5, 16]

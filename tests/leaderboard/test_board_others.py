@@ -7,10 +7,10 @@ from board_reader import as_html, boards, column, tables, with_columns, with_met
 from markdown_reader import plain
 from record_factory import make_record, metric
 
-from bench.leaderboard import render
-from bench.leaderboard.blocks import NOTHING, without_empty_columns
-from bench.leaderboard.others import HEADINGS
-from bench.published import published
+from bench.reporting.leaderboard import render
+from bench.reporting.leaderboard.blocks import NOTHING, without_empty_columns
+from bench.reporting.leaderboard.others import HEADINGS
+from bench.reporting.published import published
 
 
 def joined(base: int, new: int, values: dict[int, float]) -> dict:

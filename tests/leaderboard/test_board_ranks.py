@@ -6,8 +6,8 @@ from board_reader import boards, column, with_columns
 from markdown_reader import plain
 from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
 
-from bench import records
-from bench.leaderboard import render
+from bench.records import store
+from bench.reporting.leaderboard import render
 from bench.statistics import closed_interval, compare_all, rank_ranges
 
 QUERIES = 75
@@ -24,7 +24,7 @@ def some_answers(count: int, mean: float, rng: np.random.Generator) -> np.ndarra
     return np.clip(np.rint(QUERIES * (mean + hard + rng.normal(0, 0.03, count))), 0, QUERIES).astype(np.uint8)
 
 
-def written(folder, method: str, answers: list[np.ndarray], **changes) -> list[records.Record]:
+def written(folder, method: str, answers: list[np.ndarray], **changes) -> list[store.Record]:
     """Records of as many seeds as there are arrays of answers, with 5w1s alone."""
     made = []
     for seed, correct in enumerate(answers):
@@ -32,7 +32,7 @@ def written(folder, method: str, answers: list[np.ndarray], **changes) -> list[r
         changes.setdefault("episodes", episodes_info(len(correct)))
         record = make_record(method=method, seed=seed, metrics=metrics, **changes)
         arrays = {"5w1s": correct, "5w1s/queries": np.array(QUERIES)}
-        made.append(records.read(records.write(record, folder, arrays)))
+        made.append(store.read(store.write(record, folder, arrays)))
     return made
 
 
@@ -190,7 +190,7 @@ def test_a_table_without_5w1s_is_ranked_by_what_it_has(tmp_path):
         metrics = record_fields()["metrics"] | {"fewshot/5w5s": metric(accuracy)}
         del metrics["fewshot/5w1s"]
         record = make_record(method=method, metrics=metrics)
-        found.append(records.read(records.write(record, tmp_path, make_episodes(accuracy))))
+        found.append(store.read(store.write(record, tmp_path, make_episodes(accuracy))))
     [table] = boards(render(found, tmp_path))
     assert column(table, "method") == ["better (quick)", "worse (quick)"]
     assert column(table, "rank") == ["1", "2"]

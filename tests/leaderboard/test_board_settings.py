@@ -6,9 +6,9 @@ from board_reader import boards, column
 from markdown_reader import plain
 from record_factory import EPISODES, QUERIES, episode_info, make_record, metric, record_fields
 
-from bench import records
-from bench.leaderboard import render
-from bench.records import Record
+from bench.records import store
+from bench.records.store import Record
+from bench.reporting.leaderboard import render
 
 STANDARD = record_fields()["episodes"]
 SPREAD = np.random.default_rng(0).integers(-5, 6, EPISODES)
@@ -24,7 +24,7 @@ def written(folder, *own: str, correct: int = 40, hour: int = 12, **changes) -> 
     )
     arrays = {name: (correct + SPREAD).astype(np.uint16) for name in episodes}
     arrays |= {f"{name}/queries": np.array(QUERIES.get(name, 75)) for name in episodes}
-    return records.read(records.write(record, folder, arrays))
+    return store.read(store.write(record, folder, arrays))
 
 
 def test_a_setting_of_ones_own_has_a_column_of_its_own(tmp_path):
@@ -67,7 +67,7 @@ def test_runs_that_differ_in_their_own_setting_are_one_row(tmp_path):
 def test_seeds_are_averaged_over_the_same_episodes_only(tmp_path):
     for seed, correct in enumerate((30, 45)):
         written(tmp_path, "10w5s", seed=seed, correct=correct)
-    found, _ = records.read_all(tmp_path)
+    found, _ = store.read_all(tmp_path)
     [[row]] = boards(render(found, tmp_path))
     assert row["10w5s"].startswith(f"{100 * (37.5 + SPREAD.mean()) / 75:.2f} ±")
     other = found[0].episodes | {"10w5s": found[0].episodes["10w5s"].model_copy(update={"sha256": "e" * 64})}

@@ -5,18 +5,18 @@ from board_reader import boards, column, with_columns, with_metrics
 from markdown_reader import plain
 from record_factory import EPISODES, make_record, metric
 
-from bench import records
-from bench.leaderboard import render
-from bench.leaderboard.rows import Row
-from bench.leaderboard.summary import aggregates, best
-from bench.leaderboard.tables import Table, tables_of
+from bench.records import store
+from bench.records.tracks import Track
+from bench.reporting.leaderboard import render
+from bench.reporting.leaderboard.rows import Row
+from bench.reporting.leaderboard.summary import aggregates, best
+from bench.reporting.leaderboard.tables import Table, tables_of
 from bench.statistics import RankRange
-from bench.tracks import Track
 
 SPREAD = np.random.default_rng(0).integers(-8, 9, EPISODES)
 
 
-def written(folder, means: dict[str, dict[str, int]], **changes) -> list[records.Record]:
+def written(folder, means: dict[str, dict[str, int]], **changes) -> list[store.Record]:
     """One record for each split and method; methods that score the same answer nearly the same."""
     found = []
     for split, own in means.items():
@@ -33,7 +33,7 @@ def written(folder, means: dict[str, dict[str, int]], **changes) -> list[records
             )
             arrays = {name: answers for name in ("5w1s", "5w5s", "allw1s")}
             arrays |= {f"{name}/queries": np.array(75) for name in list(arrays)}
-            found.append(records.read(records.write(record, folder, arrays)))
+            found.append(store.read(store.write(record, folder, arrays)))
     return found
 
 

@@ -6,9 +6,9 @@ from board_reader import boards, column, with_columns
 from markdown_reader import plain
 from record_factory import make_record, metric, record_fields
 
-from bench import records
-from bench.episodes import ClassPool, Setting, draw, episode_key
-from bench.leaderboard import render
+from bench.records import store
+from bench.reporting.leaderboard import render
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
 
 IMAGES = 384_000
 NETWORK, OTHER = "12" * 32, "34" * 32
@@ -183,8 +183,8 @@ def answered(folder, method: str, ease: np.ndarray, **changes):
         "pools": {"novel": SIZES},
     }
     record = make_record(method=method, **(fields | changes))
-    path = records.write(record, folder, {"5w1s": correct, "5w1s/queries": np.array(75)})
-    return records.read(path)
+    path = store.write(record, folder, {"5w1s": correct, "5w1s/queries": np.array(75)})
+    return store.read(path)
 
 
 def test_the_best_is_named_only_where_new_classes_would_agree(tmp_path):

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench import callbacks, training
-from bench.batches import Normaliser
+from bench.common.progress import Progress
 from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.progress import Progress
+from bench.training import callbacks, loop
 from methods.backbones import Conv4
-from methods.method import EpisodeBatch, Method
+from methods.batches import EpisodeBatch
+from methods.method import Method
 
 
 def batch(episodes=2, way=3, shot=2, query=4, size=16, dtype=torch.float64) -> EpisodeBatch:
@@ -71,7 +72,7 @@ def fit(method_class: type[Method], data: ImageSet, split: Split, run_dir: Path,
     )
     # Without validation images the last weights stay, not the best.
     split = replace(split, validation_images=split.validation_images[:0])
-    trained = training.train(
+    trained = loop.train(
         method,
         data,
         split,

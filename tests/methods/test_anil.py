@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from methods.anil import ANIL
-from methods.method import Episodes, Pretraining
+from methods.batches import Episodes
+from methods.pretraining import Pretraining
 
 EPISODES, WAY, SHOT, QUERIES, DIM, RATE, STEPS = 3, 4, 2, 9, 6, 0.3, 5
 LABELS = torch.arange(WAY).repeat_interleave(SHOT)

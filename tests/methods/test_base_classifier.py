@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from methods.base_classifier import BaseClassifier
-from methods.method import LabelledBatch, Pretraining, Shuffled
+from methods.batches import LabelledBatch, Shuffled
+from methods.pretraining import Pretraining
 
 
 class Pixels(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from methods.classification import CosineHead, LinearHead, classifier, configure_classifier
-from methods.method import Pretraining
+from methods.pretraining import Pretraining
 
 DIM, CLASSES = 7, 5
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from methods.backbones import build
 from methods.classification import CosineHead, LinearHead
 from methods.finetune import Finetune
-from methods.method import Pretraining
+from methods.pretraining import Pretraining
 
 WAY, SHOT, DIM = 4, 3, 32
 
@@ -269,8 +269,9 @@ def test_weights_from_a_file_see_the_images_that_they_know(workspace):
     from command_line import bench
     from safetensors.torch import save_file
 
-    from bench.config import resolve
-    from bench.preparation import Options, prepare
+    from bench.config.run_config import resolve
+    from bench.run.plan import Options
+    from bench.run.preparation import prepare
 
     save_file(timm.create_model("test_resnet").state_dict(), "weights.safetensors")
     given = {"method": "finetune", "preset": "smoke", "dataset": "folder:images", "split": "50-50"}

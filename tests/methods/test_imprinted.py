@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.backbones import build
+from methods.batches import LabelledBatch, Shuffled
 from methods.imprinted import Imprinted
-from methods.method import LabelledBatch, Shuffled
 
 DIM, BASE, SIDE = 6, 4, 8
 

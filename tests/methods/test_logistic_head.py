@@ -11,9 +11,10 @@ from torch import nn
 from methods import logistic_regression
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
+from methods.batches import LabelledBatch, Shuffled
 from methods.logistic_head import LogisticHead, distillation_loss
 from methods.logistic_regression import fit
-from methods.method import LabelledBatch, Pretraining, Shuffled
+from methods.pretraining import Pretraining
 
 SETTINGS = [(5, 1), (5, 5), (20, 1), (3, 8), (2, 3)]
 

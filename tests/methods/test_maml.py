@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from methods.adaptation import with_gradient
+from methods.batches import EpisodeBatch, Episodes
 from methods.maml import MAML
-from methods.method import EpisodeBatch, Episodes, Pretraining
+from methods.pretraining import Pretraining
 
 RATE, STEPS = 0.5, 3
 

@@ -9,8 +9,8 @@ from easyfsl.methods import MatchingNetworks as Easyfsl
 from torch import Tensor, nn
 
 from methods.backbones import build
+from methods.batches import EpisodeBatch, Episodes
 from methods.matching import MatchingNetworks
-from methods.method import EpisodeBatch, Episodes
 from methods.protonet import ProtoNet
 
 EPISODES, WAY, SHOT, QUERIES, DIM = 2, 3, 4, 7, 6

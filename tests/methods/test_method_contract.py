@@ -8,21 +8,13 @@ import pytest
 import torch
 
 import methods
-from bench.batches import Normaliser, TrainingBatches
+from bench.data.normalisation import Normaliser
+from bench.training.batches import TrainingBatches
 from methods import registry
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
-from methods.method import (
-    AnchorTasks,
-    Balanced,
-    Episodes,
-    Method,
-    Pairs,
-    Shuffled,
-    Triplets,
-    class_means,
-    flatten_images,
-)
+from methods.batches import AnchorTasks, Balanced, Episodes, Pairs, Shuffled, Triplets
+from methods.method import Method, class_means, flatten_images
 
 NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
 TRAINS_ON = {

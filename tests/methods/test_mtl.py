@@ -9,13 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import callbacks, checkpoints, training
-from bench.batches import Normaliser
-from bench.progress import Progress
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.training import callbacks, checkpoints, loop
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
-from methods.method import EpisodeBatch, Episodes, Pretraining
+from methods.batches import EpisodeBatch, Episodes
 from methods.mtl import MTL, descent
+from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv
 
 WAY, SHOT, QUERIES, DIM = 4, 3, 7, 6
@@ -314,8 +315,8 @@ def test_without_hard_task_batch_all_tasks_are_random():
 # --- through the harness ---------------------------------------------------------------------------
 
 
-def fit(method: MTL, tiny, split, run_dir) -> training.Trained:
-    return training.train(
+def fit(method: MTL, tiny, split, run_dir) -> loop.Trained:
+    return loop.train(
         method,
         tiny,
         split,
@@ -331,7 +332,7 @@ def fit(method: MTL, tiny, split, run_dir) -> training.Trained:
 @pytest.fixture(autouse=True)
 def few_validation_episodes(monkeypatch):
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    monkeypatch.setattr(training, "VALIDATE_EVERY", 4)
+    monkeypatch.setattr(loop, "VALIDATE_EVERY", 4)
 
 
 @pytest.mark.parametrize(

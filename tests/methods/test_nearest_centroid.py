@@ -8,8 +8,8 @@ from sklearn.neighbors import NearestCentroid as SklearnCentroid
 from torch import nn
 
 from methods.base_classifier import BaseClassifier
-from methods.method import Pretraining
 from methods.nearest_centroid import NearestCentroid
+from methods.pretraining import Pretraining
 
 EPISODES, WAY, SHOT, QUERIES, DIM = 3, 4, 5, 11, 16
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.backbones import build
-from methods.method import Balanced, LabelledBatch, PairBatch, Pairs
+from methods.batches import Balanced, LabelledBatch, PairBatch, Pairs
 from methods.pair_classifier import PairClassifier
 
 DIM = 6

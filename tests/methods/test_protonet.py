@@ -10,7 +10,7 @@ from learn2learn.nn import PrototypicalClassifier
 from torch import nn
 
 from methods.backbones import build
-from methods.method import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch, Episodes
 from methods.protonet import ProtoNet
 
 EPISODES, WAY, SHOT, QUERIES, DIM = 3, 4, 5, 11, 16

@@ -9,7 +9,7 @@ from learn2learn.nn import PrototypicalClassifier
 from torch import Tensor, nn
 
 from methods.backbones import build
-from methods.method import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch, Episodes
 from methods.protonet_hallucination import ProtoNetHallucination
 
 EPISODES, WAY, SHOT, QUERIES, DIM = 2, 4, 3, 9, 6

@@ -9,7 +9,8 @@ from meta_learning import answers, batch, fit, on_conv4
 from torch import nn
 from torch.nn import functional as F
 
-from methods.method import EpisodeBatch, Episodes, Pretraining
+from methods.batches import EpisodeBatch, Episodes
+from methods.pretraining import Pretraining
 from methods.reptile import Learner, Reptile, adam, minibatches
 
 SMALL = {"train_way": 3, "inner_steps": 3, "inner_batch": 4, "test_steps": 3, "inner_learning_rate": 0.01}

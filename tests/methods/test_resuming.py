@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import callbacks, checkpoints
-from bench.batches import Normaliser
-from bench.checkpoints import Resumable
-from bench.progress import Progress
-from bench.training import Trained, train
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.training import callbacks, checkpoints
+from bench.training.checkpoints import Resumable
+from bench.training.loop import Trained, train
 from methods import registry
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier

@@ -12,13 +12,13 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from bench import callbacks, training
-from bench.batches import Normaliser, TrainingBatches
-from bench.episodes import ClassPool
-from bench.preparation import _check_batches
-from bench.progress import Progress
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.sampling.episodes import ClassPool
+from bench.training import callbacks, loop
+from bench.training.batches import TrainingBatches, check_fit
 from methods.backbones import build
-from methods.method import AnchorTasks, LabelledBatch, TaskBatch
+from methods.batches import AnchorTasks, LabelledBatch, TaskBatch
 from methods.siamese_reptile import SiameseReptile
 from methods.siamese_triplet import SiameseTriplet
 
@@ -147,9 +147,9 @@ def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, t
             torch.testing.assert_close(value, reference.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def train(method: SiameseReptile, data, split, run_dir) -> training.Trained:
+def train(method: SiameseReptile, data, split, run_dir) -> loop.Trained:
     normalise = Normaliser(data.images, split.train)
-    return training.train(
+    return loop.train(
         method,
         data,
         split,
@@ -312,8 +312,8 @@ def test_tasks_come_again_with_the_seed_and_are_augmented(plain, tiny, tiny_spli
 
 def test_what_the_base_classes_cannot_fill_is_refused():
     pool = ClassPool(np.repeat(np.arange(3), 10))
-    assert _check_batches(AnchorTasks(4, 30, 5), pool) is None
+    assert check_fit(AnchorTasks(4, 30, 5), pool) is None
     with pytest.raises(ValueError, match="needs 12 training images a class; the smallest base class has 10"):
-        _check_batches(AnchorTasks(1, 1, 6), pool)
+        check_fit(AnchorTasks(1, 1, 6), pool)
     with pytest.raises(ValueError, match="trains on 2 classes at a time; there are 1 base classes"):
-        _check_batches(AnchorTasks(1, 1, 2), ClassPool(np.zeros(10, int)))
+        check_fit(AnchorTasks(1, 1, 2), ClassPool(np.zeros(10, int)))

@@ -12,7 +12,7 @@ from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor, nn
 
 from methods.backbones import build
-from methods.method import Balanced, LabelledBatch, TripletBatch, Triplets
+from methods.batches import Balanced, LabelledBatch, TripletBatch, Triplets
 from methods.siamese_triplet import SiameseTriplet
 
 BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])

@@ -1,0 +1,97 @@
+"""The command line, its flags, and what commands share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bench.common.errors import UserError, one_of
+
+
+class Commands(TyperGroup):
+    """Answers a mistyped command with the nearest one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command called `cmd_name`."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise UserError(cmd_name, "", f"no such command; {one_of(cmd_name, self.commands)}")
+        return command
+
+
+def whole_number(name: str) -> Callable[[str], int]:
+    """A parser of the flag's value."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise UserError(name, text, "must be a whole number")
+        return int(text)
+
+    return parse
+
+
+def place(name: str) -> Callable[[str | Path], Path]:
+    """A parser of the flag's value, which is a path."""
+
+    def parse(text: str | Path) -> Path:
+        try:
+            Path(text).exists()
+        except OSError as error:
+            raise UserError(name, text, f"cannot be looked at ({error.strerror})") from None
+        if not str(text):  # what a shell makes of a variable that is not set
+            raise UserError(name, "''", "a path is empty")
+        return Path(text)
+
+    return parse
+
+
+PARSERS: dict[str, Callable[[str], Callable[..., Any]]] = {"N": whole_number, "DIR": place, "FILE": place}
+
+
+def flag(name: str, metavar: str, text: str, panel: str | None = None) -> Any:
+    """A flag of a command: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value."""
+    parser = PARSERS[metavar](name) if metavar in PARSERS else None
+    return typer.Option(name, metavar=metavar, parser=parser, help=text, rich_help_panel=panel)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Few-shot image classification methods, compared reproducibly and with honest uncertainty.",
+    epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard`.",
+)
+data_app = typer.Typer(cls=Commands, help="What a data set holds, and whether it is whole.")
+app.add_typer(data_app, name="data")
+
+Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
+DATA_ROOT = "Where data sets lie; else $FEWSHOT_DATA, else the user's cache folder."
+IMAGE_SIZE = (
+    "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized; pretrained models"
+    " of timm get images of their own size."
+)
+NO_DOWNLOAD = "Never download."
+DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
+ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
+Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
+Results = Annotated[Path, flag("--results", "DIR", "Folder of records.")]
+Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddings and episodes.")]
+
+
+@contextmanager
+def warned_of(problems: Sequence[str]) -> Iterator[None]:
+    """Name files that are left out, then show the rest, then exit 1 if there were any."""
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    yield
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,45 @@
+"""`list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import Results, app, flag, warned_of
+from bench.common.errors import UserError, one_of
+
+LISTINGS = ("methods", "splits", "datasets", "backbones", "presets", "runs")
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help=f"{', '.join(LISTINGS[:-1])} or {LISTINGS[-1]}.")
+    ],
+    method: Annotated[
+        str | None, flag("--method", "NAME", "With `methods`: all about one, with its hyperparameters.")
+    ] = None,
+    results: Results = Path("results"),
+    as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
+) -> None:
+    """List methods, splits, datasets, backbones, presets or recorded runs."""
+    from bench.reporting import show
+
+    if what not in LISTINGS:
+        raise UserError("list", what, one_of(what, LISTINGS))
+    if method is None:
+        rows, problems = show.runs(results) if what == "runs" else (show.listing(what), [])
+        with warned_of(problems):
+            print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
+        return
+    if what != "methods":
+        raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")
+    from dataclasses import asdict
+
+    from bench.config.run_config import method_info
+
+    info = method_info(method)
+    print(json.dumps(asdict(info), indent=1) if as_json else show.method_page(info))

@@ -1,0 +1,141 @@
+"""`run`: train and evaluate."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, whole_number
+from bench.common.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.config.run_config import RunConfig
+
+WHAT, OWN, WHERE, HOW = (
+    "What to run",
+    "Your own few-shot setting, measured too",
+    "Folders",
+    "How to run it",
+)
+
+
+@app.command()
+def run(
+    method: Annotated[
+        list[str] | None,
+        flag(
+            "--method", "NAME,...", "See `list methods`; or path/to/file.py:Class, whose code is run.", WHAT
+        ),
+    ] = None,
+    split: Annotated[
+        list[str] | None, flag("--split", "NAME,...", "See `list splits` (90-10).", WHAT)
+    ] = None,
+    seed: Annotated[list[str] | None, flag("--seed", "N,...", "Training seeds (0).", WHAT)] = None,
+    preset: Annotated[
+        str | None, flag("--preset", "NAME", "smoke, quick, standard (default) or paper.", WHAT)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        flag("--dataset", "NAME", "See `list datasets` (cifar100); or folder:PATH, hf:NAME.", WHAT),
+    ] = None,
+    image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
+    backbone: Annotated[
+        str | None, flag("--backbone", "NAME", "Not the preset's; see `list backbones`.", WHAT)
+    ] = None,
+    weights: Annotated[
+        Path | None, flag("--weights", "FILE", "Start from these: safetensors or a PyTorch checkpoint.", WHAT)
+    ] = None,
+    no_train: Annotated[bool, flag("--no-train", "", "Evaluate the weights as they are.", WHAT)] = False,
+    steps: Annotated[int | None, flag("--steps", "N", "Training steps, not the preset's.", WHAT)] = None,
+    set_: Annotated[
+        list[str] | None,
+        flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        flag("--config", "FILE", "YAML: a run's config.yaml, or a list of `runs`; flags win over it.", WHAT),
+    ] = None,
+    way: Annotated[int | None, flag("--way", "N", "Classes in an episode.", OWN)] = None,
+    shot: Annotated[int | None, flag("--shot", "N", "Support images per class.", OWN)] = None,
+    query: Annotated[int | None, flag("--query", "N", "Query images per class (15).", OWN)] = None,
+    episodes: Annotated[int | None, flag("--episodes", "N", "How many episodes (10,000).", OWN)] = None,
+    measure: Annotated[
+        list[str] | None,
+        flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
+    ] = None,
+    data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
+    results: Annotated[Path, flag("--results", "DIR", "Folder of records.", WHERE)] = Path("results"),
+    runs: Annotated[
+        Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.", WHERE)
+    ] = Path("runs"),
+    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.", HOW)] = "auto",
+    precision: Annotated[
+        str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
+    ] = None,
+    overwrite: Annotated[bool, flag("--overwrite", "", "Run again what is recorded already.", HOW)] = False,
+    offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
+    as_json: Annotated[
+        bool, flag("--json", "", "Print the records, one JSON object per line, not tables and paths.", HOW)
+    ] = False,
+) -> None:
+    """Train and evaluate, and write one record for each method, split and seed.
+
+    Methods, splits and seeds may be several: `--method protonet,siamese_triplet --seed 0,1,2`.
+    """
+    from bench.config.grid import build, separated
+    from bench.config.run_config import read_sets
+
+    flags = {
+        "method": separated("--method", method) or None, "split": separated("--split", split) or None,
+        "seed": [whole_number("--seed")(text) for text in separated("--seed", seed)] or None,
+        "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
+        "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
+        "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
+        "measure": separated("--measure", measure) or None,
+    }  # fmt: skip
+    given = {key: value for key, value in flags.items() if value is not None}
+    grid = build(config, given, read_sets(set_ or []))
+    _check_before_imports(grid, device)
+
+    # What is imported stays: to look through it for garbage, again and again, takes two seconds.
+    first = "torch" not in sys.modules
+    gc.disable()
+    from bench.reporting.show import result_table
+    from bench.run.plan import Options
+    from bench.run.runner import run_all
+
+    if first:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # or libraries report as leaks what is left at the end
+    gc.enable()
+
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    options = Options(results, runs, command, data_root, device, overwrite, offline)
+    paths, failed = [], []
+    for path, record in run_all(grid, options):
+        if record.failure is None or as_json:
+            print(record.model_dump_json() if as_json else result_table(record), flush=True)
+        if record.failure is not None:
+            failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))
+        paths.append(path)
+    for path in paths:
+        print(path, file=sys.stderr if as_json else sys.stdout)
+    for error in failed[:-1]:
+        print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise failed[-1]
+
+
+def _check_before_imports(grid: list[RunConfig], device: str) -> None:
+    """Mistakes that need no data are found before torch is imported."""
+    from bench.common.environment import check_device
+    from bench.data.names import check_dataset, check_split
+
+    check_device(device)
+    for one in grid:
+        check_dataset(one.dataset)
+        check_split(one.split)

@@ -1,0 +1,167 @@
+"""Where a run is made: device, precision, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "pytorch-metric-learning",
+    "learn2learn",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
+
+
+def check_device(name: str) -> None:
+    """Refuse a name that is no device's anywhere, before torch is imported.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    if not DEVICE.fullmatch(name):
+        raise UserError("--device", name, one_of(name, ("auto", "cpu", "cuda", "cuda:1", "mps")))
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` as a torch.device.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    check_device(name)
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.cuda.is_available():
+        there.insert(1, "cuda")
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if name == "auto":
+        return torch.device(next((kind for kind in ("cuda", "mps") if kind in there), "cpu"))
+    if name not in there:
+        raise UserError("--device", name, f"not on this machine; {one_of('', ['auto', *there])}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 where hardware computes in it."""
+    import torch
+
+    if name == "auto":
+        fast = False
+        if device.type == "cpu":
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        elif device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bf16" if fast else "fp32"
+    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to hand freed memory out again instead of returning it to the system.
+
+    By default every large tensor is mapped and unmapped anew, and the page faults of that took up to a
+    third of a training step on the CPU. Other C libraries are left as they are.
+    """
+    import ctypes
+
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's name and number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {available_cores()} cores"
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout this code runs from, and whether it has changes; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+
+    # Variables such as GIT_DIR, which git sets for its hooks, would name another repository. A checkout of
+    # another user is read too: its code is running already.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), "-c", f"safe.directory={root}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=variables)
+        return done.stdout
+
+    try:
+        # What runs and tuning trials write decides no number.
+        written = [f":!{path}" for path in ("results", "leaderboard.md", "benchmarks/tuning")]
+        changed = git("status", "--porcelain", "--", ".", *written)
+        return git("rev-parse", "HEAD").strip(), bool(changed.strip())
+    except (OSError, subprocess.SubprocessError) as error:
+        _warn(f"the commit is not recorded: git cannot read {root} ({type(error).__name__})")
+        return None, None
+
+
+@cache
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def peak_memory_mib() -> float | None:
+    """Peak resident memory of this process."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if platform.system() == "Darwin" else 1024)

@@ -1,0 +1,109 @@
+"""A grid of runs: every combination that flags and a ``--config`` file ask for, each resolved and checked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.common.errors import UserError
+from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, resolve
+from bench.data.names import RATIOS
+
+AXES = ("method", "split", "seed")
+"""Of which several may be given; a run is made for each combination."""
+
+Given = tuple[dict[str, Any], dict[str, str]]
+"""Values of `RunConfig` fields, and how an error message calls where each came from."""
+
+
+def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) -> list[RunConfig]:
+    """The runs in the order in which they are asked for, none of them twice.
+
+    Args:
+        path: of the ``--config`` file.
+        flags: those that were given: field -> value, or list of values where it is one of `AXES`; and
+            `steps`. They win over the file.
+        sets: hyperparameters from ``--set``, as text, for all runs.
+
+    Raises:
+        UserError: a mistake in a flag or in the file.
+    """
+    named = {key: "--no-train" if key == "train" else f"--{key.replace('_', '-')}" for key in flags}
+    fields = {key: value for key, value in flags.items() if key != "steps"}
+    if "steps" in flags:
+        sets = {**sets, "steps": str(flags["steps"])}
+    grid: list[RunConfig] = []
+    for from_file, places in _in_file(path):
+        given, sources = from_file | fields, places | named
+        axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
+        axes[AXES.index("split")] = _splits(axes[AXES.index("split")])
+        for cell in itertools.product(*axes):
+            config = resolve(given | dict(zip(AXES, cell, strict=True)), sources, sets)
+            if config not in grid:
+                grid.append(config)
+    return grid
+
+
+def separated(flag: str, values: list[str] | None) -> list[str]:
+    """Repeated flags and comma lists as one list without repetitions.
+
+    Raises:
+        UserError: there is nothing between two commas.
+    """
+    parts = [(value, part.strip()) for value in values or [] for part in value.split(",")]
+    for value, part in parts:
+        if not part:
+            raise UserError(flag, value or "''", "a name is empty")
+    return list(dict.fromkeys(part for _, part in parts))
+
+
+def _several(source: str, value: Any) -> list[Any]:
+    if value == []:
+        raise UserError(source, value, "must name at least one")
+    return value if isinstance(value, list) else [value]
+
+
+def _splits(names: list[Any]) -> list[Any]:
+    return [one for name in names for one in (RATIOS if name == "ratios" else [name])]
+
+
+def _in_file(path: Path | None) -> Iterator[Given]:
+    """What the file says of each of its runs: under `runs`, or all of it if there is no such key."""
+    if path is None:
+        yield {}, {}
+        return
+    from bench.config.yaml_files import read_yaml
+
+    common = read_yaml(path)
+    check_keys(common, FILE_KEYS, lambda key: f"{path}: {key}")
+    places = {key: f"{path}: {key}" for key in common}
+    if "runs" not in common:
+        yield common, places
+        return
+    runs = common.pop("runs")
+    if not isinstance(runs, list) or not runs:
+        raise UserError(f"{path}: runs", runs, "must be a list of maps, e.g. `runs: [{method: protonet}]`")
+    for number, own in enumerate(runs, start=1):
+        where = f"{path}: run {number}"
+        if not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
+            raise UserError(where, own, "must be a map from names to values, e.g. `method: protonet`")
+        # A key that is in neither is the run's to give.
+        in_run = {key: f"{where}: {key}" for key in (*KEYS, *own)}
+        yield _merged((common, in_run | places), (own, in_run))
+
+
+def _merged(common: Given, own: Given) -> Given:
+    """A run's values over those that it shares, and hyperparameters one by one."""
+    key = "hyperparameters"
+    values = common[0] | own[0]
+    sources = common[1] | {name: own[1][name] for name in own[0]}
+    inner: dict[str, Any] = {}
+    for given, places in (common, own):
+        part = {} if given.get(key) is None else given[key]
+        if not isinstance(part, dict):
+            raise UserError(places[key], part, "must be a map from name to value")
+        inner |= part
+        sources |= {f"{key}.{name}": f"{places[key]}.{name}" for name in part}
+    return values | {key: inner}, sources

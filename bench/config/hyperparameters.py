@@ -1,0 +1,109 @@
+"""Hyperparameters from text and YAML: typed and checked as the method's source declares them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from bench.common.errors import UserError, one_of
+from methods.registry import MethodInfo
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+TYPES = "int, float, bool, str, Literal[...], or one of them | None"
+
+
+def checked(
+    info: MethodInfo, values: Mapping[str, Any], label: Callable[[str, Any], tuple[str, str]], *, strict: bool
+) -> dict[str, Any]:
+    """Values of some of the method's hyperparameters in their declared types.
+
+    Whole numbers are at least 1, others at least 0; a method that wants less or more says so when it is
+    built.
+
+    Args:
+        info: the method.
+        values: name -> value.
+        label: name, value -> the flag and value that an error message names.
+        strict: False for text, from which the type is read; True where values have types already.
+
+    Raises:
+        UserError: no such hyperparameter, or a value that it cannot take.
+    """
+    for name, value in values.items():
+        if name not in info.parameters:
+            problem = f"{info.name} has no such hyperparameter; {one_of(name, info.parameters)}"
+            raise UserError(*label(name, value), problem)
+    try:
+        return _model(info).model_validate(dict(values), strict=strict).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        raise UserError(*label(name, values[name]), what_is_allowed(first)) from None
+
+
+def what_is_allowed(problem: ErrorDetails) -> str:
+    """Pydantic's complaint as a sentence fragment that says what would have been accepted."""
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "int_type" | "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "must be a whole number"
+        case "float_type" | "float_parsing":
+            return "must be a number"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
+        case "string_type":
+            return "must be text"
+        case "literal_error":
+            return one_of(
+                problem["input"], re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+            )
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+        case _:
+            return problem["msg"].replace("Input should be", "must be")
+
+
+def _model(info: MethodInfo) -> type[BaseModel]:
+    typed: dict[str, Any] = {}
+    for name, parameter in info.parameters.items():
+        try:
+            typed[name] = (_type(ast.parse(parameter.annotation, mode="eval").body), None)
+        except ValueError:
+            problem = f"the hyperparameter {name} is {parameter.annotation}, not {TYPES}"
+            raise UserError("--method", info.name, problem) from None
+    return create_model("Hyperparameters", __config__=ConfigDict(allow_inf_nan=False), **typed)
+
+
+def _type(node: ast.expr) -> Any:
+    """The type that an annotation means, without running the code of the method's file."""
+    match node:
+        case ast.Name(id="int"):
+            return Annotated[int, Field(ge=1)]
+        case ast.Name(id="float"):
+            return Annotated[float, Field(ge=0)]
+        case ast.Name(id="bool"):
+            return bool
+        case ast.Name(id="str"):
+            return str
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choice):
+            choices = [
+                ast.literal_eval(one) for one in (choice.elts if isinstance(choice, ast.Tuple) else [choice])
+            ]
+            by_text = {str(one): one for one in choices}
+            chosen = BeforeValidator(
+                lambda value: by_text.get(value, value) if isinstance(value, str) else value
+            )
+            return Annotated[Literal[tuple(choices)], chosen]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+            return Annotated[
+                _type(left) | None, BeforeValidator(lambda value: None if value == "none" else value)
+            ]
+    raise ValueError(ast.unparse(node))

@@ -1,0 +1,192 @@
+"""What a record's numbers were computed from, out of the npz file beside it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.common.errors import UserError
+from bench.records.schema import Record
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.sampling.pairs import draw_pairs
+
+EPISODE_SEED = 0  # of every run; pairs are drawn with it too
+
+
+class Pairs(NamedTuple):
+    """Scored pairs of a part: similarity ``[n]`` and whether both images show one class ``[n]``."""
+
+    scores: np.ndarray
+    same: np.ndarray
+
+
+def read_episodes(record: Record, directory: Path, settings: Collection[str]) -> dict[str, np.ndarray]:
+    """Per-episode accuracies of a record: setting to float64 ``[T]``.
+
+    Args:
+        record: the record.
+        directory: where it and its episode file lie.
+        settings: which are wanted; those the record does not have are left out.
+
+    Raises:
+        UserError: if the episode file is missing, is not the one the record was written with, or does not
+            hold what the record says.
+    """
+    if record.episode_file is None:
+        return {}
+    path, content = _content(record, directory, record.episode_file)
+    accuracies = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as members:
+            for setting in [name for name in record.episodes if name in settings]:
+                correct, queries = [members.read(f"{name}.npy") for name in (setting, f"{setting}/queries")]
+                accuracies[setting] = _npy(correct) / _npy(queries)
+    except Exception as error:  # as in `read_arrays`
+        raise UserError("--results", path, f"per-episode accuracies as npz ({error})") from error
+    for setting, values in accuracies.items():
+        count = record.episodes[setting].count
+        if values.dtype.kind != "f" or values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
+            raise UserError("--results", path, f"{setting}: {count} numbers of correct queries")
+    return accuracies
+
+
+def read_arrays(
+    record: Record, directory: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, np.ndarray]:
+    """Arrays of a record by name; empty if it has no file or none that is wanted.
+
+    Args:
+        record: the record.
+        directory: where it and its file lie.
+        wanted: whether the array of a name is read.
+
+    Raises:
+        UserError: if the file is missing or damaged, or not the one that the record was written with.
+    """
+    if record.episode_file is None:
+        return {}
+    path, content = _content(record, directory, record.episode_file)
+    try:
+        file = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is one array")
+        with file:
+            arrays = {name: file[name] for name in file.files if wanted(name)}
+        for name, array in arrays.items():
+            # Of what numpy does not know it gives the bytes.
+            if not (isinstance(array, np.ndarray) and array.dtype.kind in "biuf"):
+                raise ValueError(f"{name} is not an array of numbers")
+    except Exception as error:  # whatever numpy and zipfile stumble over, and memory for a false size
+        raise UserError("--results", path, f"cannot be read as npz ({error})") from error
+    return arrays
+
+
+def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
+    path = directory / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError("--results", path, error.strerror or "cannot be read") from error
+    if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:
+        raise UserError("--results", path, "not the file that the record was written with")
+    return path, content
+
+
+def _npy(content: bytes) -> np.ndarray:
+    """What ``np.load`` gives for these bytes.
+
+    It parses each array's header as Python source, which would be three quarters of the time that
+    thousands of records take; their headers are all alike.
+    """
+    end = 10 + int.from_bytes(content[8:10], "little")
+    shape, dtype = _npy_header(content[:end])
+    return np.frombuffer(content, dtype, offset=end).reshape(shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    from numpy.lib import format as npy
+
+    stream = io.BytesIO(header)
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError("not version 1.0 of the npy format")
+    shape, _, dtype = npy.read_array_header_1_0(stream)
+    return shape, dtype
+
+
+def setting_of(record: Record, name: str) -> Setting:
+    """The setting that the episodes called `name` are of; its own name is another if they are misnamed."""
+    info = record.episodes[name]
+    return Setting(0 if name.startswith("all") else info.way, info.shot, info.query, info.count)
+
+
+def pool_of(record: Record, part: str) -> ClassPool | None:
+    """The classes and images that a part's episodes and pairs were drawn from; None if not recorded."""
+    counts = list(record.pools.get(part, {}).values())
+    return ClassPool(np.repeat(np.arange(len(counts)), counts)) if counts else None
+
+
+def drawn_again(record: Record, name: str) -> EpisodeList | None:
+    """The episodes of a setting; None if the class sizes are not recorded, or give other episodes."""
+    return _draw(*_identity(record, name))
+
+
+def episode_classes(record: Record, name: str) -> np.ndarray | None:
+    """The classes of each episode of a setting, int ``[T, way]``.
+
+    Returns:
+        None if every episode holds all novel classes, or where `drawn_again` gives None.
+    """
+    all_there = record.episodes[name].way >= len(record.pools.get("novel", {}))
+    return None if all_there else _classes(*_identity(record, name))
+
+
+def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
+    """`episode_classes` of the longest of several lists of episodes that begin alike."""
+    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
+    return episode_classes(longest, name)
+
+
+def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
+    info, setting = record.episodes[name], setting_of(record, name)
+    sizes = tuple(record.pools.get("novel", {}).values())
+    return sizes, episode_key(record.fingerprint, record.split, setting, info.seed), setting, info.sha256
+
+
+@functools.lru_cache(maxsize=64)
+def _classes(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> np.ndarray | None:
+    found = _draw(sizes, key, setting, sha256)
+    return None if found is None else found.classes
+
+
+def _draw(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> EpisodeList | None:
+    try:
+        found = draw(ClassPool(np.repeat(np.arange(len(sizes)), sizes)), key, setting)
+    except ValueError:  # such classes have no such episodes
+        return None
+    return found if found.sha256() == sha256 else None
+
+
+def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
+    """The scored pairs of a part; None if they, or the pool they were drawn from, are not recorded.
+
+    Raises:
+        UserError: as `read_arrays`, or if the scores are no numbers of pairs.
+    """
+    pool = pool_of(record, part)
+    name = f"{part}/pair_scores"
+    scores = read_arrays(record, directory, name.__eq__).get(name) if pool else None
+    if pool is None or scores is None:
+        return None
+    if scores.ndim != 1 or len(scores) < 2 or len(scores) % 2 or not np.isfinite(scores).all():
+        raise UserError("--results", directory / f"{record.run_id}.npz", f"{name}: one number a pair")
+    key = f"{record.fingerprint}/{record.split}/{part}/{EPISODE_SEED}/pairs"
+    _, _, same = draw_pairs(pool, key, len(scores))
+    return Pairs(scores.astype(np.float64), same)

@@ -1,0 +1,73 @@
+"""What a record says of its method, compared with the method's source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from bench.config.run_config import METHOD_FILE
+from bench.records.store import Record
+from methods import registry
+from methods.backbone_names import parameter_count
+from methods.registry import MethodInfo
+
+MARKS = ("transductive", "external_data")
+PART_OF_PATH = re.compile(r"[/\\\\]")  # of either kind of system
+SPLIT_FILE = re.compile(r"(?P<name>.+)@[0-9a-f]{8}")
+
+
+def wrong_claims(record: Record) -> Iterator[str]:
+    """One line for each thing that the record's method would not have said.
+
+    Of a method that is not installed here, or is another version of a plug-in, only what follows from the
+    record itself is checked; so are methods in files, whose code may have changed since.
+    """
+    given = record.config.get("method")
+    file = METHOD_FILE.fullmatch(given) if isinstance(given, str) else None
+    expected = PurePosixPath(PART_OF_PATH.split(file["path"])[-1]).stem if file else given
+    if given is not None and record.method != expected:
+        yield f"method: {record.method}, but config says {given}"
+    if record.weights and not record.external_data:
+        yield "external_data: false, with a file of starting weights"
+    info = None if file else registry.available().get(record.method)
+    if info is None or info.problem or (record.sources and record.sources.plugin != info.plugin):
+        return
+    # Records from before sources were kept say what the method said of itself then.
+    for name in ("family", "paper") if record.sources else ():
+        recorded, said = getattr(record, name), getattr(info, name)
+        if recorded != said:
+            yield f"{name}: {recorded}, but {info.name} says {said}"
+    if unknown := sorted(record.hyperparameters.keys() - info.parameters.keys()):
+        yield f"hyperparameters: {info.name} has no {', '.join(unknown)}"
+    built_in = not info.plugin
+    for mark in MARKS:
+        recorded, must = getattr(record, mark), _marked(record, info, mark)
+        # A plug-in may set a mark for reasons of its own, but not take one back.
+        if recorded != must and (must or built_in):
+            is_, was = str(must).lower(), str(recorded).lower()
+            yield f"{mark}: {was}, but {info.name} with these settings is {is_}"
+    if built_in and record.sources and record.trained and record.failure is None:
+        pretrained = record.hyperparameters.get("init") == "pretrained" or info.trains_on == "pretraining"
+        if pretrained and record.pretraining is None:
+            yield f"pretraining: none, but {info.name} with these settings starts from one"
+        if record.pretraining and not pretrained:
+            yield f"pretraining: {record.pretraining.run_id}, but {info.name} with these settings has none"
+    count = parameter_count(record.backbone) if built_in and not info.extends_backbone else None
+    if count not in (None, record.parameters):
+        yield f"parameters: {record.parameters}, but {record.backbone} has {count}"
+
+
+def _marked(record: Record, info: MethodInfo, mark: str) -> bool:
+    if getattr(info, mark) or (mark == "external_data" and record.weights):
+        return True
+    name, _, value = info.marked_when.get(mark.replace("_", " "), "").partition("=")
+    return name in record.hyperparameters and str(record.hyperparameters[name]).lower() == value
+
+
+def same_split(recorded: str, given: str) -> bool:
+    """Whether a record's split is what the configuration asked for: a CSV file's name carries a digest."""
+    file = SPLIT_FILE.fullmatch(recorded)
+    return recorded == given or (
+        file is not None and given.endswith(".csv") and PART_OF_PATH.split(given)[-1] == file["name"]
+    )

@@ -1,0 +1,196 @@
+"""Which records are of one configuration, and which are meant by the name of a run or method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.common.errors import UserError, one_of
+from bench.records.store import Record, find, read, read_all
+from methods.registry import available
+
+OWN_SETTING = ("way", "shot", "query", "episodes")
+START = "init"
+STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
+"""Value of the hyperparameter `START` -> how a row's name says it."""
+
+
+def configuration(record: Record) -> str:
+    """Equal for two records that differ in nothing but the seed (and in a few-shot setting of their own)."""
+    # Images and starting weights are known by their content, and overrides follow from the rest.
+    left_out = {"seed", "overrides", "weights", "hyperparameters", "dataset", "image_size", *OWN_SETTING}
+    return json.dumps(
+        [
+            record.protocol_version,
+            record.dataset.partition(":")[0],
+            record.fingerprint,
+            record.split,
+            split_digest(record),
+            record.method,
+            record.preset,
+            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+            record.backbone,
+            record.parameters,
+            record.weights,
+            record.trained,
+            record.transductive,
+            record.external_data,
+            # Records from before a setting existed say nothing of it.
+            {key: value for key, value in record.config.items() if key not in left_out and value is not None},
+        ],
+        sort_keys=True,
+    )
+
+
+def run(record: Record) -> str:
+    """Equal for two records of one run, which should not be there twice."""
+    own = [record.config.get(key) for key in OWN_SETTING]
+    code = record.sources.model_dump() if record.sources else None
+    return json.dumps([configuration(record), record.seed, own, code])
+
+
+def overrides(record: Record) -> dict[str, Any]:
+    """What was changed from the preset, but for the seed; by key."""
+    changed = record.config.get("overrides")
+    if not isinstance(changed, dict):
+        return {}
+    return {key: value for key, value in sorted(changed.items()) if key != "seed"}
+
+
+def changes(record: Record) -> dict[str, Any]:
+    """`overrides` but for where training starts: both starts of a method are methods of their own."""
+    return {key: value for key, value in overrides(record).items() if key != START or not start(record)}
+
+
+def start(record: Record) -> str:
+    """Where training started, of a method that leaves the choice; empty for others."""
+    value = record.hyperparameters.get(START)
+    return STARTS.get(value, "") if isinstance(value, str) else ""
+
+
+def name_of(record: Record) -> str:
+    """What a record's row is called everywhere: ``maml (quick, pretrained, steps=300)``.
+
+    It says the method, the preset, where training started if the method leaves the choice, what else the
+    method always names, and what was changed from the preset, but for the seed.
+    """
+    info = available().get(record.method)
+    given = record.hyperparameters
+    named = {key: given[key] for key in (info.named_by if info else ()) if key in given}
+    starts = [start(record)] if start(record) else []
+    weights = [f"weights={record.weights[:8]}"] if record.weights else []
+    training = [] if record.trained or record.pretraining else ["no training"]
+    words = [record.preset, *starts, *as_set(named | changes(record)), *weights, *training]
+    return f"{record.method} ({', '.join(words)})"
+
+
+def untrained(record: Record) -> bool:
+    """Whether its embedding is random: trained neither by the run nor before it."""
+    return not (record.trained or record.pretraining or record.weights or record.external_data)
+
+
+def split_digest(record: Record) -> str | None:
+    """SHA-256 of the split's classes and images; None in records from before it was kept."""
+    return record.sources.split if record.sources else None
+
+
+def as_set(values: Mapping[str, Any]) -> list[str]:
+    """``key=value`` of each, as ``--set`` takes them."""
+    return [f"{key}={value_as_set(value)}" for key, value in values.items()]
+
+
+def value_as_set(value: Any) -> str:
+    """As ``--set`` takes it."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def seeds(records: Iterable[Record]) -> list[Record]:
+    """One record for each seed, in the order of the seeds; of two with the same seed the later one."""
+    newest = {record.seed: record for record in sorted(records, key=lambda r: (r.created, r.run_id))}
+    return [newest[seed] for seed in sorted(newest)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where the records of a method are looked for; None means anywhere.
+
+    Attributes:
+        results: folder of records.
+        dataset, split, preset: theirs.
+        problems: filled in while looking: one line for each file that is not a valid record.
+    """
+
+    results: Path
+    dataset: str | None = None
+    split: str | None = None
+    preset: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Field of a record to what it must be."""
+        fields = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
+        return {key: value for key, value in fields.items() if value is not None}
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Those that it holds; `problems` is filled in."""
+        found, self.problems[:] = read_all(self.results)
+        return [
+            record
+            for record in found
+            if all(getattr(record, key) == value for key, value in self.wanted.items())
+        ]
+
+
+def named(name: str, table: Table) -> list[tuple[Record, Path]]:
+    """The records of one configuration that a name means, one a seed, each with the folder that it lies in.
+
+    Args:
+        name: a run id, the path of a record, a comma list of these that differ only in the seed, or a
+            method of which the table holds one configuration, or the name of a row (`name_of`).
+        table: where to look.
+
+    Raises:
+        UserError: there is no such run or method, or it is not one configuration.
+    """
+    parts = name.split(",")
+    paths = [Path(part) if part.endswith(".json") else find(table.results, part) for part in parts]
+    found = [(read(path), path.parent) for path in paths if path]
+    if not found:
+        return [(record, table.results) for record in _of_method(name, table)]
+    if len(found) < len(parts):
+        missing = parts[paths.index(None)]
+        near = one_of(missing, (record.run_id for record in table.records))
+        raise UserError("compare", name, f"'{missing}' is no recorded run; {near}")
+    if len({configuration(record) for record, _ in found}) > 1:
+        raise UserError("compare", name, "these runs differ in more than the seed")
+    if len({record.seed for record, _ in found}) < len(found):
+        raise UserError("compare", name, "these runs have the same seed")
+    return found
+
+
+def _of_method(name: str, table: Table) -> list[Record]:
+    ours = [r for r in table.records if name in (r.method, name_of(r)) and r.failure is None]
+    if not ours:
+        methods = sorted({record.method for record in table.records})
+        known = [*methods, *(record.run_id for record in table.records)]
+        raise UserError("compare", name, f"no such run or method there; {one_of(name, known)}")
+    if len({configuration(record) for record in ours}) == 1:
+        return seeds(ours)
+    choices = []
+    for key in ("dataset", "split", "preset"):
+        values = sorted({getattr(record, key) for record in ours})
+        if len(values) > 1:
+            choices.append(f"--{key} {' or '.join(values)}")
+    names = sorted({name_of(record) for record in ours})
+    if len(names) > 1 and not any(choice.startswith("--preset") for choice in choices):
+        choices.append(f"the name of a row, such as '{names[0]}'")
+    choices.append("run ids instead: " + ", ".join(record.run_id for record in ours))
+    raise UserError("compare", name, f"has several configurations; choose with {', '.join(choices)}")

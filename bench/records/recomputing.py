@@ -1,0 +1,285 @@
+"""A record's numbers once more, from its per-episode file and the sizes of the classes, without any image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.records.arrays import setting_of
+from bench.records.store import Record
+from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.pairs import draw_pairs, draw_triplets
+from bench.statistics import (
+    Interval,
+    balanced_interval,
+    closed_interval,
+    mean_recall_interval,
+    pair_metrics,
+    proportion_interval,
+)
+
+Arrays = Mapping[str, np.ndarray]
+Pools = Mapping[str, Mapping[str, int]]
+
+PARTS = ("base", "novel")
+UNBALANCED = "novel/unbalanced_pair_accuracy"
+JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/\d+s)/novel")
+
+
+class Number(NamedTuple):
+    """A metric, as `records.Metric` holds it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    std: float | None = None
+
+
+@dataclass
+class Recomputed:
+    """What the per-episode file says.
+
+    Attributes:
+        metrics: metric key -> number.
+        per_class: class name -> metric key -> number.
+        constant_answer: metric key -> what a constant answer scores.
+        episodes: settings whose list of episodes was drawn again.
+        problems: what the file and the record contradict each other in, one line each.
+    """
+
+    metrics: dict[str, Number] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Number]] = field(default_factory=dict)
+    constant_answer: dict[str, float] = field(default_factory=dict)
+    episodes: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def of_class(self, name: str) -> dict[str, Number]:
+        """The numbers of one class, to be filled in."""
+        return self.per_class.setdefault(name, {})
+
+
+def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
+    """Everything that follows from a record's arrays.
+
+    Args:
+        record: says which episodes, pairs and triplets were drawn, and the threshold.
+        arrays: the content of its per-episode file; what older files lack is done without.
+        pools: part -> class name -> number of images; its own or those of a record of the same split.
+    """
+    source = _Source(record, arrays, pools)
+    steps: list[Callable[[Recomputed], None]] = []
+    steps += [partial(_fewshot, source, setting) for setting in record.episodes]
+    for part in PARTS:
+        steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
+        # Where there are pairs, the triplets that the record has numbers of must be there too.
+        expected = f"{part}/pair_scores" in arrays and f"{part}/triplet_accuracy" in record.metrics
+        steps += [partial(_triplets, source, part)] if expected or f"{part}/triplets_won" in arrays else []
+    # Older records have the numbers alone.
+    keys = {key for key in record.metrics if record.sources} | arrays.keys()
+    steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
+    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith("/0s/base")]
+    steps += [partial(_joined, source, joined) for key in arrays if (joined := JOINED.fullmatch(key))]
+    found = Recomputed()
+    for step in steps:
+        try:
+            step(found)
+        except _Wrong as error:
+            found.problems.append(str(error))
+    return found
+
+
+class _Wrong(Exception):
+    """The file does not hold what it should."""
+
+
+class _Source:
+    """A record, its arrays, and the classes of each part."""
+
+    def __init__(self, record: Record, arrays: Arrays, pools: Pools) -> None:
+        self.record, self.arrays = record, arrays
+        self.names = {part: list(sizes) for part, sizes in pools.items()}
+        self.pools = {part: _pool(tuple(sizes.values())) for part, sizes in pools.items()}
+
+    def array(self, name: str, *shapes: tuple[int, ...], kind: str) -> np.ndarray:
+        """The array `name`, which has one of the shapes and is of a kind (``u`` whole numbers, ``f``)."""
+        if name not in self.arrays:
+            raise _Wrong(f"{name}: is not in the per-episode file")
+        found = self.arrays[name]
+        if found.shape not in shapes or found.dtype.kind not in ("f" if kind == "f" else "ui"):
+            raise _Wrong(f"{name}: {found.dtype} numbers {list(found.shape)}, not {list(shapes[0])}")
+        return found.astype(np.float64 if kind == "f" else np.int64)
+
+    def flat(self, name: str, kind: str) -> np.ndarray:
+        """The array `name`, which has one dimension of any length."""
+        size = self.arrays[name].size if name in self.arrays else 0
+        return self.array(name, (size,), kind=kind)
+
+
+@lru_cache(maxsize=16)
+def _pool(sizes: tuple[int, ...]) -> ClassPool:
+    return ClassPool(np.repeat(np.arange(len(sizes)), sizes))
+
+
+@lru_cache(maxsize=64)
+def _drawn(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
+    """The classes ``[T, way]`` of a list of episodes, and its hash; most records share a few lists."""
+    episodes = draw(_pool(sizes), key, setting)
+    return episodes.classes, episodes.sha256()
+
+
+def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
+    info, key = source.record.episodes[name], f"fewshot/{name}"
+    correct = source.array(name, (info.count,), kind="u")
+    queries = source.array(f"{name}/queries", (), (info.count,), kind="u")
+    if not ((correct >= 0) & (correct <= queries) & (queries > 0)).all():
+        raise _Wrong(f"{name}: more correct answers than queries, or fewer than none")
+    found.metrics[key] = _number(closed_interval(correct / queries))
+    if "novel" not in source.pools:
+        return
+    names, pool = source.names["novel"], source.pools["novel"]
+    record = source.record
+    setting = setting_of(record, name)
+    try:
+        classes, sha256 = _drawn(
+            tuple(pool.counts.tolist()),
+            episode_key(record.fingerprint, record.split, setting, info.seed),
+            setting,
+        )
+    except ValueError as error:
+        raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
+    found.episodes.add(name)
+    if sha256 != info.sha256 or classes.shape[1] != info.way:
+        raise _Wrong(f"episodes.{name}: drawn again, they have another SHA-256, {sha256}")
+    asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
+    if (asked.sum(axis=1) != queries).any():
+        raise _Wrong(f"{name}/queries: not as many as the episodes have")
+    if f"{name}/hits" not in source.arrays:
+        return
+    hits = source.array(f"{name}/hits", classes.shape, kind="u")
+    if (hits.sum(axis=1) != correct).any() or ((hits < 0) | (hits > asked)).any():
+        raise _Wrong(f"{name}/hits: do not add up to the correct answers of each episode")
+    shares = hits / asked
+    for c, own in enumerate(names):
+        if (classes == c).any():
+            found.of_class(own)[key] = _number(closed_interval(shares[classes == c]))
+
+
+def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], ClassPool, str]:
+    """Names and sizes of a part's classes, and the key that its pairs and triplets are drawn by."""
+    if part not in source.pools:
+        raise _Wrong(f"pools.{part}: is missing, though there are {what} of it")
+    names, pool = source.names[part], source.pools[part]
+    if len(names) < 2 or pool.smallest < 2:
+        raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
+    # Pairs, triplets and episodes have one seed, which stands with the episodes.
+    seed = next((info.seed for info in source.record.episodes.values()), 0)
+    return names, pool, f"{source.record.fingerprint}/{source.record.split}/{part}/{seed}/{what}"
+
+
+def _pairs(source: _Source, part: str, found: Recomputed) -> None:
+    names, pool, key = _drawn_from(source, part, "pairs")
+    threshold = source.record.thresholds.get("similarity")
+    if threshold is None:
+        raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
+    scores = source.flat(f"{part}/pair_scores", kind="f")
+    a, b, same = draw_pairs(pool, key, len(scores))
+    try:
+        metrics = pair_metrics(scores, same, threshold)
+    except ValueError as error:
+        raise _Wrong(f"{part}/pair_scores: {error}") from None
+    found.metrics |= {f"{part}/{name}": _number(interval) for name, interval in metrics.items()}
+    if part != "novel":
+        return
+    found.constant_answer[UNBALANCED] = (len(names) - 1) / len(names)
+    owner = np.repeat(np.arange(len(names)), pool.counts)
+    right = (scores >= threshold) == same
+    for c, name in enumerate(names):
+        involved = (owner[a] == c) | (owner[b] == c)
+        kinds = right[involved & same], right[involved & ~same]
+        if all(map(len, kinds)):
+            found.of_class(name)["novel/pair_accuracy"] = _number(balanced_interval(*kinds))
+
+
+def _triplets(source: _Source, part: str, found: Recomputed) -> None:
+    names, pool, key = _drawn_from(source, part, "triplets")
+    won = source.flat(f"{part}/triplets_won", kind="u") / 2
+    if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
+        raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
+    anchor, *_ = draw_triplets(pool, key, count)
+    found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
+    owner = np.repeat(np.arange(len(names)), pool.counts)
+    for c, name in enumerate(names if part == "novel" else ()):
+        ours = won[owner[anchor] == c]
+        if len(ours):
+            interval = proportion_interval(float(ours.sum()), len(ours))
+            found.of_class(name)["novel/triplet_accuracy"] = _number(interval)
+
+
+def _unbalanced(source: _Source, found: Recomputed) -> None:
+    shares = source.flat(UNBALANCED, kind="f")
+    if len(shares) < 2 or not ((shares >= 0) & (shares <= 1)).all():
+        raise _Wrong(f"{UNBALANCED}: must be accuracies between 0 and 1 of two or more draws")
+    found.metrics[UNBALANCED] = _number(closed_interval(shares))
+
+
+def _before(source: _Source, key: str, found: Recomputed) -> None:
+    """Accuracy on the base classes before any class joins them."""
+    if key != (expected := f"generalized/{source.record.classes.base}+1/0s/base"):
+        raise _Wrong(f"{key}: must be {expected}")
+    if "base" not in source.pools:
+        raise _Wrong(f"{key}: there are no class sizes of base classes")
+    counts = source.pools["base"].counts
+    right = source.array(key, counts.shape, kind="u")
+    if not ((right >= 0) & (right <= counts)).all():
+        raise _Wrong(f"{key}: more right answers than images, or fewer than none")
+    found.metrics[key] = _number(mean_recall_interval(right, counts))
+
+
+def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
+    """Generalized accuracies: of base classes, and of novel ones that join one at a time or all together."""
+    key, run, new = joined["key"], joined["run"], int(joined["new"])
+    if not {"base", "novel"} <= source.pools.keys():
+        raise _Wrong(f"{key}: there are no class sizes of base and novel classes")
+    names, tested = source.names["novel"], len(source.names["base"])
+    shape = source.arrays[f"{key}/novel"].shape
+    alone = new == 1
+    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
+        raise _Wrong(f"{key}: not 1 or {len(names)} classes that join {source.record.classes.base} ones")
+    novel = source.array(f"{key}/novel", shape, kind="f")
+    base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
+    fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
+    if novel.ndim != 2 or min(shape) < 2 or not fractions:
+        raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
+    classes = source.array(f"{run}/classes", (shape[0],), kind="u") if alone else np.arange(len(names))
+    if len(classes) != shape[0 if alone else 1] or not ((classes >= 0) & (classes < len(names))).all():
+        raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, of {len(names)} novel ones")
+    of_novel = novel if alone else novel.mean(axis=1)
+    both = of_novel + base
+    measures = {
+        "novel": of_novel,
+        "base": base,
+        "all": (new * of_novel + tested * base) / (new + tested),
+        "harmonic": np.divide(2 * of_novel * base, both, out=np.zeros_like(both), where=both > 0),
+    }
+    for name, values in measures.items():
+        found.metrics[f"{key}/{name}"] = _spread(values, values.mean(axis=1) if alone else values)
+    for row, c in enumerate(classes):
+        own = found.of_class(names[c])
+        if alone:
+            own[f"{key}/novel"], own[f"{key}/base"] = (_spread(v[row], v[row]) for v in (novel, base))
+        else:
+            own[f"{key}/novel"] = _spread(novel[:, row], novel[:, row])
+
+
+def _number(interval: Interval) -> Number:
+    return Number(*interval)
+
+
+def _spread(values: np.ndarray, units: np.ndarray) -> Number:
+    return Number(*closed_interval(units), std=float(values.std(ddof=1)))

@@ -1,0 +1,362 @@
+"""What a record is: everything about one run, as a validated model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+SCHEMA_VERSION = 1
+"""Raised whenever a field of `Record` changes its meaning, or one without a default is added."""
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Schema version -> what makes JSON of that version JSON of the next one."""
+
+RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
+"""What a run may be called: a safe file name on every system."""
+
+MODEL_FILE = "model.safetensors"
+"""The weights of a run, in its folder under ``--runs``; a card lies beside them (`bench.run.models`)."""
+
+FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
+"""Metrics under these names lie between 0 and 1."""
+
+MOST_IMAGES = 20_000_000
+"""Of a part of a split: a record that claims more would fill the memory when its episodes are drawn again."""
+
+_ROUNDING = 1e-9
+
+
+def _finite(value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("numbers must be finite") from None
+    return value
+
+
+def _utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not in the years 1 to 9999 of UTC") from None
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
+Scalar = bool | int | float | str | None
+MetricKey = Annotated[str, Field(pattern=r"^[\w.@+-]+(/[\w.@+-]+)+$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Metric(_Part):
+    """A number with its 95% interval.
+
+    Attributes:
+        value: the estimate, usually a fraction.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: how many observations (episodes, pairs, triplets, classes) are behind it.
+        std: how the single values behind it spread, where that says more than the interval; in no
+            record's text where it does not.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: Positive
+    std: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Metric:
+        if not self.low - _ROUNDING <= self.value <= self.high + _ROUNDING:
+            raise ValueError(f"low {self.low} <= value {self.value} <= high {self.high} does not hold")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_blank(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class SplitCounts(_Part):
+    """How many classes and images each part of the split has."""
+
+    base: Count
+    validation: Count
+    novel: Count
+    train_images: Count
+    validation_images: Count
+    base_test_images: Count
+    novel_images: Count
+    novel_dropped_duplicates: Count
+    dropped_copies: Count = 0
+
+
+class EpisodeInfo(_Part):
+    """What identifies a list of episodes.
+
+    Attributes:
+        way, shot, query: classes, and support and query images a class; query 0 means all other images.
+        count: how many ran. seed: of the drawing. sha256: of the list itself.
+    """
+
+    way: Positive
+    shot: Positive
+    query: Count
+    count: Positive
+    seed: Count
+    sha256: Sha256
+
+
+class Sources(_Part):
+    """SHA-256 of what else decides the numbers, beside the configuration and the images (`bench.run.run_id`).
+
+    Attributes:
+        split: of the classes and images of each part.
+        method: of the code of the method and of all it imports that is not a library.
+        bench: of the code that trains and measures.
+        plugin: name and version of the package that a plug-in method is from; the empty string for others.
+    """
+
+    split: Sha256
+    method: Sha256
+    bench: Sha256
+    plugin: str = ""
+
+
+class Training(_Part):
+    """What a training took.
+
+    Attributes:
+        steps: of it. kept_step: the step that the weights are from.
+        images: that were trained on, repetitions included.
+        seconds: wall-clock time. processor_s: processor time, all threads together.
+        where: device, precision and threads; empty in older records.
+    """
+
+    steps: Count
+    kept_step: Count
+    images: Count
+    seconds: Seconds
+    processor_s: Seconds
+    where: str = ""
+
+    @classmethod
+    def none(cls) -> Training:
+        """Of no step."""
+        return cls(steps=0, kept_step=0, images=0, seconds=0.0, processor_s=0.0)
+
+
+class Pretraining(Training):
+    """The classifier of the base classes that a run started from, trained once for all that ask for it.
+
+    Attributes:
+        run_id: its folder under ``--runs``.
+        model: SHA-256 of its file of weights.
+    """
+
+    run_id: str
+    model: Sha256
+
+
+class Timings(_Part):
+    """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
+
+    The training before an interruption counts in `train_s`, `total_s` and `processor_s`; a pretraining
+    counts in none of them.
+
+    Attributes:
+        processor_s: processor time of the run, all threads together.
+    """
+
+    data_s: Seconds
+    train_s: Seconds
+    evaluate_s: Seconds
+    total_s: Seconds
+    steps: Count
+    processor_s: Seconds | None = None
+    train_images_per_s: Rate | None = None
+    episodes_per_s: Rate | None = None
+    peak_memory_mib: Rate | None = None
+
+
+class Environment(_Part):
+    """Where a run was made; `libraries` maps names to versions.
+
+    Attributes:
+        compiled: whether it was trained on compiled operations, which round differently.
+    """
+
+    libraries: dict[str, str]
+    platform: str
+    cpu: str
+    device: str
+    precision: str
+    threads: Positive
+    compiled: bool = False
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class Record(_Part):
+    """Everything about one run that a reader needs to believe it or to run it again.
+
+    Attributes:
+        schema_version: of this class.
+        protocol_version: of splits, episodes and metrics; numbers of two versions do not compare.
+        run_id: the record's file name without its ending.
+        created: UTC.
+        command: the exact command.
+        transductive: queries of an episode were answered together.
+        external_data: the weights have seen images beyond the base classes.
+        config: the resolved run configuration, which can be run again; ``overrides`` holds what was
+            changed from the preset.
+        parameters: the backbone's parameter count.
+        trained: False if the weights were evaluated as they came.
+        weights: SHA-256 of the file of starting weights.
+        fingerprint: of the data set.
+        left_out_images: those that could not be read.
+        metrics: key to metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
+        per_class: class name to metric key to metric.
+        constant_answer: metric key to what always giving the same answer would score.
+        thresholds: name to similarity threshold, found on validation pairs.
+        episodes: setting (``5w1s``) to its list of episodes.
+        pools: part (base, validation, novel) -> class name -> number of images, in the order that
+            episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
+        pretraining: what it started from; None for random weights, or those of a file.
+        images: training images that its own steps saw, repetitions included; None in older records.
+        kept_step: the step of its own training that its weights are from, of `timings.steps`; 0 is what it
+            started from.
+        failure: why there are no numbers: how training failed. Such a run is never ranked.
+        sources: digests of classes and code; None in records from before they were kept.
+        model: SHA-256 of the file of the weights that answered, `MODEL_FILE`.
+        episode_file: the npz file with what the metrics were computed from, answer by answer.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    protocol_version: Positive
+    run_id: str
+    created: Annotated[AwareDatetime, AfterValidator(_utc)]
+    bench_version: str
+    command: str
+    method: str
+    family: str
+    paper: str
+    transductive: bool
+    external_data: bool
+    preset: str
+    hyperparameters: Annotated[dict[str, Scalar | list[Scalar]], AfterValidator(_finite)]
+    config: Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+    backbone: str
+    parameters: Count
+    trained: bool
+    weights: Sha256 | None = None
+    dataset: str
+    fingerprint: Sha256
+    left_out_images: Count = 0
+    split: str
+    seed: Count
+    classes: SplitCounts
+    metrics: dict[MetricKey, Metric]
+    per_class: dict[str, dict[MetricKey, Metric]] = Field(default_factory=dict)
+    constant_answer: dict[str, float] = Field(default_factory=dict)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
+    pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    pretraining: Pretraining | None = None
+    images: Count | None = None
+    kept_step: Count | None = None
+    failure: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    sources: Sources | None = None
+    model: Sha256 | None = None
+    episode_file: str | None = None
+    episode_file_sha256: Sha256 | None = None
+    timings: Timings
+    environment: Environment
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_schema(cls, version: int) -> int:
+        if version != SCHEMA_VERSION:
+            newer = ": a newer bench wrote it" if version > SCHEMA_VERSION else ""
+            raise ValueError(f"this bench reads version {SCHEMA_VERSION}, not {version}{newer}")
+        return version
+
+    @field_validator("run_id")
+    @classmethod
+    def _safe_name(cls, run_id: str) -> str:
+        if not RUN_ID.fullmatch(run_id):
+            raise ValueError("1 to 200 of A-Z a-z 0-9 . _ + @ -, not starting with a dot")
+        return run_id
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Record:
+        for owner, metrics in [("metrics", self.metrics), *self.per_class.items()]:
+            for key, metric in metrics.items():
+                if key.startswith(FRACTIONS) and not (metric.low >= 0 and metric.high <= 1):
+                    raise ValueError(f"{owner} {key}: must be a fraction between 0 and 1")
+        for part, sizes in self.pools.items():
+            if sum(sizes.values()) > MOST_IMAGES:
+                raise ValueError(f"pools {part}: more than {MOST_IMAGES:,} images")
+        for key in self.metrics:
+            if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
+                raise ValueError(f"episodes: lacks the episode list of {key}")
+        if self.kept_step is not None and self.kept_step > self.timings.steps:
+            raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
+        if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
+            raise ValueError("failure: such a run has no metrics, no classes and no episode file")
+        if (self.episode_file is None) != (self.episode_file_sha256 is None):
+            raise ValueError("episode_file and episode_file_sha256 go together")
+        if self.episode_file not in (None, f"{self.run_id}.npz"):
+            raise ValueError(f"episode_file: must be {self.run_id}.npz")
+        return self
+
+
+def parse(content: bytes) -> Record:
+    """Check a record's JSON, of this schema version or of an older one that there is a migration from.
+
+    Raises:
+        ValidationError: it is no record.
+    """
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError:
+        migrated = _migrated(content)
+        if migrated is None:
+            raise
+    return Record.model_validate_json(migrated)
+
+
+def _migrated(content: bytes) -> bytes | None:
+    """JSON of an older version in the words of this one; None if it is not of an older one."""
+    try:
+        fields = json.loads(content)
+        first = version = fields["schema_version"]
+        while version in MIGRATIONS:
+            fields = MIGRATIONS[version](fields) | {"schema_version": version + 1}
+            version += 1
+        return None if version == first else json.dumps(fields).encode()
+    except Exception:  # a damaged file may hold anything, and a migration stumble over it in any way
+        return None

@@ -1,0 +1,179 @@
+"""Records: one run = one validated JSON file, with its per-episode accuracies in one npz file beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.records.schema import (
+    RUN_ID,
+    SCHEMA_VERSION,
+    Environment,
+    EpisodeInfo,
+    Metric,
+    Record,
+    Sources,
+    SplitCounts,
+    Timings,
+    parse,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "RUN_ID",
+    "SCHEMA_VERSION",
+    "Environment",
+    "EpisodeInfo",
+    "Metric",
+    "Record",
+    "Sources",
+    "SplitCounts",
+    "Timings",
+    "collection_paused",
+    "find",
+    "paths_in",
+    "read",
+    "read_all",
+    "read_or_say",
+    "told_apart",
+    "write",
+]
+
+
+def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Write ``<run_id>.json``, and ``<run_id>.npz`` before it, each whole or not at all.
+
+    Only one process may write a record at a time.
+
+    Args:
+        record: `episode_file` and its hash are filled in here.
+        directory: made if missing.
+        episodes: for each setting ``[T]`` numbers of correct queries under its name (``5w1s``) and the
+            number of queries an episode, scalar or ``[T]``, under ``5w1s/queries``; other arrays besides.
+
+    Returns:
+        The JSON file's path.
+
+    Raises:
+        UserError: if a file cannot be written; nothing of this record is left behind then.
+    """
+    path, npz = directory / f"{record.run_id}.json", directory / f"{record.run_id}.npz"
+    files = {}
+    if episodes:
+        import numpy as np
+
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {key: episodes[key] for key in sorted(episodes)}
+        np.savez_compressed(buffer, **arrays)
+        files[npz] = buffer.getvalue()
+        digest = hashlib.sha256(files[npz]).hexdigest()
+        record = record.model_copy(update={"episode_file": npz.name, "episode_file_sha256": digest})
+    text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
+    # A path or an argument that is not UTF-8 must not cost the run: its odd bytes become "?".
+    files[path] = f"{text}\n".encode("utf-8", "replace")
+    write_files(files, "--results", alone=True)
+    if record.episode_file is None:  # an overwritten record may have had one
+        with contextlib.suppress(OSError):
+            npz.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read and check one record; one of an older schema version is migrated, in memory alone.
+
+    Raises:
+        UserError: naming the file and the first thing wrong with it, in one line.
+    """
+    try:
+        record = parse(path.read_bytes())
+    except OSError as error:
+        raise UserError("--results", path, error.strerror or "cannot be read") from error
+    except ValidationError as error:
+        raise UserError("--results", path, _first_problem(error)) from None
+    if path.name != f"{record.run_id}.json":
+        raise UserError("--results", path, f"run_id: must be the file's name, not {record.run_id}")
+    return record
+
+
+def read_all(directory: Path) -> tuple[list[Record], list[str]]:
+    """All records of a folder, by run_id, and one line for each file that is not a valid record.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    with collection_paused():
+        records, problems = told_apart(map(read_or_say, paths_in(directory)))
+    return sorted(records, key=lambda record: record.run_id), problems
+
+
+def told_apart(found: Iterable[Record | str]) -> tuple[list[Record], list[str]]:
+    """What `read_or_say` gave: the records, and the lines."""
+    records, problems = [], []
+    for one in found:
+        if isinstance(one, Record):
+            records.append(one)
+        else:
+            problems.append(one)
+    return records, problems
+
+
+def paths_in(directory: Path) -> list[Path]:
+    """The files of a folder that ought to be records, by name.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    try:
+        files = (path for path in directory.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+        return sorted(files, key=lambda path: path.name)
+    except OSError as error:
+        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+
+
+def read_or_say(path: Path) -> Record | str:
+    """The record in a file, or a line that says why there is none."""
+    try:
+        return read(path)
+    except UserError as error:
+        return str(error)
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """No search for reference cycles: among the objects of a thousand records it takes half the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def find(directory: Path, run_id: str) -> Path | None:
+    """The file of the run called `run_id`, or None if it is not recorded in `directory`."""
+    path = directory / f"{run_id}.json"
+    return path if RUN_ID.fullmatch(run_id) and path.is_file() else None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_input=False)
+    where = ".".join(str(step) for step in problems[0]["loc"])
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    text = f"{where}: {message}" if where else message
+    if len(problems) > 1:
+        text += f" (and {len(problems) - 1} more)"
+    # Keys come from the file: no control characters to the terminal, no endless line.
+    return "".join(c if c.isprintable() else " " for c in text)[:300]

@@ -1,0 +1,180 @@
+"""What a run was given and what it kept, as its record says: track, images, kept step, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from bench.records.identity import changes, name_of
+from bench.records.store import Record
+
+TOLERANCE = 0.01
+"""Share by which a record's images may differ from its track's budget: a batch of rounding."""
+
+
+class Track(NamedTuple):
+    """What is ranked together: one preset, one backbone, one budget, and nothing changed but the start.
+
+    Attributes:
+        preset: such as ``quick``.
+        backbone: such as ``conv4``.
+        images: the budget: training images seen, pretraining included.
+    """
+
+    preset: str
+    backbone: str
+    images: int
+
+
+class Cost(NamedTuple):
+    """What a run took, the pretraining included; the mean over seeds.
+
+    Attributes:
+        seconds: processor time of the whole run, or where a record has none, wall-clock time of training.
+        on_processor: whether they are processor time.
+        threads: of the runs, such as ``1``, or ``1/2`` where they differ.
+    """
+
+    seconds: float
+    on_processor: bool
+    threads: str
+
+
+def images_seen(record: Record) -> int | None:
+    """Training images seen, repetitions and pretraining included; None in older records."""
+    if record.images is None:
+        return None
+    return record.images + (record.pretraining.images if record.pretraining else 0)
+
+
+def pretraining_share(record: Record) -> float | None:
+    """The share of the images seen that its pretraining saw; None if there are none, or not recorded."""
+    seen = images_seen(record)
+    if not seen:
+        return None
+    return record.pretraining.images / seen if record.pretraining else 0.0
+
+
+def divided(records: Iterable[Record]) -> tuple[dict[Track, list[Record]], list[Record]]:
+    """Records by track, and the variations: those that are in none.
+
+    A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; of several
+    such numbers that of most rows exactly, or the largest.  A variation has something changed but where it
+    starts, began with weights from a file, has seen another number of images, or does not say how many.
+
+    Args:
+        records: on the same images, by the same protocol.
+    """
+    tracks: dict[Track, list[Record]] = {}
+    variations: list[Record] = []
+    unchanged: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if images_seen(record) and not changes(record) and record.weights is None:
+            unchanged.setdefault((record.preset, record.backbone), []).append(record)
+        else:
+            variations.append(record)
+    for (preset, backbone), own in unchanged.items():
+        budget = _budget(own)
+        for record in own:
+            if _within(record, budget):
+                tracks.setdefault(Track(preset, backbone, budget), []).append(record)
+            else:
+                variations.append(record)
+    in_order = sorted(tracks, key=lambda track: (track.images, track))
+    return {track: tracks[track] for track in in_order}, variations
+
+
+def _budget(records: Sequence[Record]) -> int:
+    def rows(chosen: Callable[[Record], bool]) -> int:
+        return len({name_of(record) for record in records if chosen(record)})
+
+    def order(images: int) -> tuple[int, int, int]:
+        within = rows(lambda record: _within(record, images))
+        return within, rows(lambda record: images_seen(record) == images), images
+
+    return max({images_seen(record) or 0 for record in records}, key=order)
+
+
+def _within(record: Record, budget: int) -> bool:
+    return abs((images_seen(record) or 0) - budget) <= TOLERANCE * budget
+
+
+def kept_pretrained(record: Record) -> bool:
+    """Whether the network that answered is its pretraining's, unchanged."""
+    return record.pretraining is not None and (record.timings.steps == 0 or record.kept_step == 0)
+
+
+def kept(records: Iterable[Record]) -> str:
+    """The step whose weights answered, of how many: ``2,100 of 3,000``; empty if no record says so.
+
+    Args:
+        records: the seeds of one row.
+    """
+    steps: dict[str, list[int]] = {}
+    pretrained = others = 0
+    for record in records:
+        if record.pretraining and record.timings.steps == 0:
+            steps.setdefault(f"{record.pretraining.steps:,} pretraining", []).append(
+                record.pretraining.kept_step
+            )
+        elif kept_pretrained(record):
+            pretrained += 1
+            continue
+        elif record.kept_step is not None:
+            steps.setdefault(f"{record.timings.steps:,}", []).append(record.kept_step)
+        others += 1
+    parts = [f"{_span(own)} of {total}" for total, own in steps.items()]
+    if pretrained:
+        seeds = f" ({pretrained} of {pretrained + others} seeds)" if others else ""
+        parts.append(f"the pretrained network{seeds}")
+    return ", ".join(parts)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def training_seconds(record: Record) -> float | None:
+    """Wall-clock seconds of training, the pretraining included; None if nothing was trained."""
+    if not (record.trained or record.pretraining):
+        return None
+    return record.timings.train_s + (record.pretraining.seconds if record.pretraining else 0.0)
+
+
+def processor_seconds(record: Record) -> float | None:
+    """Processor time of the run and of its pretraining; None where it was not recorded."""
+    if record.timings.processor_s is None:
+        return None
+    return record.timings.processor_s + (record.pretraining.processor_s if record.pretraining else 0.0)
+
+
+def cost(records: Iterable[Record]) -> Cost | None:
+    """What the seeds of a row took; None if nothing was trained."""
+    trained = [record for record in records if record.trained or record.pretraining]
+    if not trained:
+        return None
+    processor = [own for record in trained if (own := processor_seconds(record)) is not None]
+    on_processor = len(processor) == len(trained)
+    total = sum(processor) if on_processor else sum(training_seconds(record) or 0.0 for record in trained)
+    threads = sorted({record.environment.threads for record in trained})
+    return Cost(total / len(trained), on_processor, "/".join(map(str, threads)))
+
+
+def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
+    """Positions of the rows that answer with the same trained network: a tuple for each such set of rows.
+
+    Args:
+        rows: the records of each row.
+    """
+    users: dict[str, set[int]] = {}
+    for position, records in enumerate(rows):
+        for record in records:
+            if record.pretraining and kept_pretrained(record):
+                users.setdefault(record.pretraining.model, set()).add(position)
+    return sorted({tuple(sorted(own)) for own in users.values() if len(own) > 1})
+
+
+def uncommitted(records: Iterable[Record]) -> bool:
+    """Whether any was made by code that no commit holds."""
+    return any(record.environment.git_dirty for record in records)

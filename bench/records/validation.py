@@ -1,0 +1,217 @@
+"""`validate`: recompute every record's numbers from its per-episode file, and name what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import PROTOCOL_VERSION
+from bench.common.errors import UserError, one_line
+from bench.records import identity
+from bench.records.claims import same_split, wrong_claims
+from bench.records.store import Metric, Record, read
+
+if TYPE_CHECKING:
+    from bench.records.recomputing import Number, Recomputed
+
+ROUNDING = 1e-9
+CLOCKS_DIFFER = timedelta(days=1)
+NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
+"""Metrics whose single answers older per-episode files do not hold."""
+
+Pools = Mapping[str, Mapping[str, int]]
+
+
+@dataclass
+class Report:
+    """What `validate` found.
+
+    Attributes:
+        records: how many files claim to be records.
+        problems: one line each, beginning with the file or run.
+        notes: one line for each record of which not every number could be recomputed.
+    """
+
+    records: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def validate(directory: Path) -> Report:
+    """Check every record of a folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.name[0] != ".")
+    except OSError as error:
+        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+    names = {path.name for path in paths}
+    report, records = Report(), []
+    for path in paths:
+        if path.suffix == ".json":
+            report.records += 1
+            try:
+                records.append(read(path))
+            except UserError as error:
+                report.problems.append(f"{path.name}: {error.allowed}")
+        elif path.suffix == ".npz" and f"{path.stem}.json" not in names:
+            report.problems.append(f"{path.name}: there is no record that it belongs to")
+    pools: dict[tuple[str, str, str | None], tuple[str, Pools]] = {}
+    for record in records:
+        if record.pools and not any(_wrong_sizes(record)):
+            pools.setdefault(_images(record), (record.run_id, record.pools))
+    report.problems += _duplicates(records)
+    for record in records:
+        owner, known = pools.get(_images(record), (record.run_id, {}))
+        wrong_sizes = list(_wrong_sizes(record))
+        found = [*wrong_sizes, *_impossible(record), *wrong_claims(record)]
+        if record.pools and not wrong_sizes and record.pools != known:
+            found.append(f"its class sizes differ from those of {owner}, on the same data and split")
+        if record.episode_file is None and f"{record.run_id}.npz" in names:
+            found.append(f"{record.run_id}.npz lies beside it, but it names no per-episode file")
+        if record.protocol_version != PROTOCOL_VERSION:
+            found.append(
+                f"protocol version {record.protocol_version}; this bench measures {PROTOCOL_VERSION}"
+            )
+        elif known or not wrong_sizes:
+            own = known if wrong_sizes else record.pools or known
+            problems, left_out = _against_file(record, directory, own)
+            found += problems
+            if left_out:
+                report.notes.append(f"{record.run_id}: not recomputed: {left_out}")
+        report.problems += [f"{record.run_id}: {problem}" for problem in found]
+    # Names of files and classes may hold what a terminal acts on.
+    report.problems, report.notes = (list(map(one_line, lines)) for lines in (report.problems, report.notes))
+    return report
+
+
+def _duplicates(records: list[Record]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for record in records:
+        if ".py" in str(record.config.get("method")):  # the code in that file may have been another
+            continue
+        other = first.setdefault(identity.run(record), record.run_id)
+        if other != record.run_id:
+            yield f"{record.run_id}: the same configuration and seed as {other}"
+
+
+def _images(record: Record) -> tuple[str, str, str | None]:
+    """Equal for records whose parts hold the same images."""
+    return record.fingerprint, record.split, record.sources.split if record.sources else None
+
+
+def _wrong_sizes(record: Record) -> Iterator[str]:
+    """Class sizes that do not add up: nothing can be drawn from them again."""
+    classes = record.classes
+    for part, images, count in (
+        ("base", classes.base_test_images, classes.base),
+        ("validation", classes.validation_images, classes.validation or classes.base),
+        ("novel", classes.novel_images, classes.novel),
+    ):
+        sizes = record.pools.get(part)
+        if sizes is not None and (not sizes or sum(sizes.values()) != images or len(sizes) > count):
+            found = f"{len(sizes)} classes of {sum(sizes.values())} images"
+            yield f"pools.{part}: {found}, not {count} of {images}"
+
+
+def _impossible(record: Record) -> Iterator[str]:
+    """Values that contradict each other, or that no run can have."""
+    from bench.records.arrays import setting_of
+
+    classes, timings = record.classes, record.timings
+    for name, info in record.episodes.items():
+        if info.way > classes.novel:
+            yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"
+        elif (called := setting_of(record, name).name) != name:
+            yield f"episodes.{name}: way, shot and query say {called}"
+        metric = record.metrics.get(f"fewshot/{name}")
+        if metric and metric.n != info.count:
+            yield f"fewshot/{name} n: {metric.n}, but {info.count} episodes"
+    for name in record.per_class:
+        if "novel" in record.pools and name not in record.pools["novel"]:
+            yield f"per_class: {name} is no novel class"
+    said = record.config | {"trained": record.config.get("train", record.trained)}
+    for name in ("dataset", "split", "preset", "backbone", "seed", "trained", "hyperparameters"):
+        recorded = json.loads(record.model_dump_json(include={name}))[name]
+        given = said.get(name, recorded)
+        if given != recorded and not (name == "split" and same_split(recorded, str(given))):
+            yield f"{name}: {recorded}, but config says {given}"
+    if "weights" in said and (said["weights"] is None) != (record.weights is None):
+        yield f"weights: {record.weights or 'none'}, but config says {said['weights'] or 'none'}"
+    for part in ("base", "novel"):
+        best, usual = (record.metrics.get(f"{part}/pair_accuracy{end}") for end in ("_oracle", ""))
+        if best and usual and best.value < usual.value - ROUNDING:
+            yield f"{part}/pair_accuracy: {usual.value}, more than the best threshold's {best.value}"
+    if record.created > datetime.now(UTC) + CLOCKS_DIFFER:
+        yield f"created: {record.created:%Y-%m-%d}, in the future"
+    if timings.data_s + timings.train_s + timings.evaluate_s > timings.total_s + 1:
+        yield f"timings: the parts take longer than the whole, {timings.total_s:.1f} s"
+    pretrained = record.pretraining is not None
+    if record.trained != (timings.steps > 0 or pretrained):
+        has = "a pretraining" if pretrained else f"{timings.steps} steps"
+        yield f"trained: {record.trained}, but it has {has}"
+    if record.images is not None and (record.images > 0) != (timings.steps > 0):
+        yield f"images: {record.images}, in {timings.steps} steps"
+    if timings.train_s and not timings.steps:
+        yield f"timings.train_s: {timings.train_s:.1f} s of no step"
+
+
+def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[str], str]:
+    """What is wrong with a record's numbers, and what could not be recomputed."""
+    from bench.records.arrays import read_arrays
+    from bench.records.recomputing import recompute
+
+    if record.failure is not None:
+        return [], ""
+    if record.episode_file is None:
+        return [], "everything: it has no per-episode file"
+    try:
+        arrays = read_arrays(record, directory)
+    except UserError as error:
+        return [f"{record.episode_file}: {error.allowed}"], ""
+    found = recompute(record, arrays, pools)
+    problems = found.problems
+    problems += _differences("", record.metrics, found.metrics)
+    for name, numbers in found.per_class.items():
+        problems += _differences(f"{name}: ", record.per_class.get(name, {}), numbers)
+    for key, value in found.constant_answer.items():
+        if abs(record.constant_answer.get(key, value) - value) > ROUNDING:
+            problems.append(f"constant_answer {key}: {record.constant_answer[key]}, recomputed {value}")
+    return problems, _not_recomputed(record, found)
+
+
+def _differences(
+    owner: str, recorded: Mapping[str, Metric], recomputed: Mapping[str, Number]
+) -> Iterator[str]:
+    for key, number in recomputed.items():
+        if key not in recorded:
+            yield f"{owner}{key}: is missing; recomputed {number.value:.6g}"
+            continue
+        for name, value in number._asdict().items():
+            was = getattr(recorded[key], name)
+            if was != value and (was is None or value is None or abs(was - value) > ROUNDING):
+                yield f"{owner}{key} {name}: {was}, recomputed {value}"
+
+
+def _not_recomputed(record: Record, found: Recomputed) -> str:
+    """The keys whose numbers nothing was found for, but for those that no file has answers for."""
+    older = record.sources is None
+    left_out = [
+        key for key in record.metrics
+        if key not in found.metrics and not (older and key.endswith(NOT_KEPT))
+    ]  # fmt: skip
+    of_classes = {
+        key
+        for name, own in record.per_class.items()
+        for key in own
+        if key not in found.per_class.get(name, {})
+    }
+    left_out += [f"{key} of each class" for key in sorted(of_classes)]
+    left_out += [f"episodes of {name}" for name in record.episodes if name not in found.episodes]
+    return ", ".join(left_out)

@@ -1,0 +1,144 @@
+"""`compare`: runs or methods, two by two, on identical episodes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common.errors import UserError, one_line, one_of
+from bench.records.arrays import common_classes, read_episodes
+from bench.records.identity import Table, name_of, named
+from bench.records.store import Record
+from bench.reporting.comparable import why_not
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bench.statistics import Comparison, Interval
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the things compared.
+
+    Attributes:
+        name: how it is called in sentences.
+        records: one a seed, all of one configuration.
+        accuracies: float64 ``[R, T]``.
+    """
+
+    name: str
+    records: list[Record]
+    accuracies: np.ndarray
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two or more sides on one setting, and every pair of them.
+
+    Attributes:
+        comparisons: of every two sides, over episodes.
+        new_classes: for each of these the interval of the difference over classes; None if not known.
+    """
+
+    setting: str
+    sides: list[Side]
+    comparisons: list[Comparison]
+    new_classes: list[Interval | None]
+
+    def side(self, name: str) -> Side:
+        """The side of that name."""
+        return next(side for side in self.sides if side.name == name)
+
+
+def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
+    """Compare every two of the operands.
+
+    Args:
+        operands: run ids, paths of records, or comma lists of these that differ only in the seed; or
+            names of methods in `table`.
+        table: where to look.
+        setting: such as ``5w1s``.
+
+    Raises:
+        UserError: an operand is not there or not one configuration, or their episodes are not the same.
+    """
+    from bench.statistics import compare_all
+
+    if len(operands) < 2:
+        raise UserError("compare", " ".join(operands), "needs two or more runs or methods")
+    found = [named(operand, table) for operand in operands]
+    for operand, of in zip(operands, found, strict=True):
+        _check_setting(operand, [record for record, _ in of], setting)
+    names = _names([[record for record, _ in of] for of in found])
+    sides = [
+        Side(name, [record for record, _ in of], _accuracies(of, setting))
+        for name, of in zip(names, found, strict=True)
+    ]
+    pairs = list(zip(itertools.combinations(operands, 2), itertools.combinations(sides, 2), strict=True))
+    for given, (one, other) in pairs:
+        if shared := {record.run_id for record in one.records} & {record.run_id for record in other.records}:
+            raise UserError("compare", " ".join(given), f"{min(shared)} is in both")
+    for given, (one, other) in pairs:
+        if reason := why_not(one.records[0], other.records[0], setting):
+            raise UserError("compare", " ".join(given), reason)
+    comparisons = compare_all({side.name: side.accuracies for side in sides})
+    classes = common_classes([record for side in sides for record in side.records], setting)
+    new_classes = [_new_classes(one, other, classes) for one, other in itertools.combinations(sides, 2)]
+    return Compared(setting, sides, comparisons, new_classes)
+
+
+def _names(sides: Sequence[list[Record]]) -> list[str]:
+    """Names of the sides; with seeds, or as run ids, where they are the same otherwise."""
+    ways: list[Callable[[list[Record]], str]] = [
+        lambda of: name_of(of[0]),
+        lambda of: f"{name_of(of[0])}, seed {' '.join(str(record.seed) for record in of)}",
+    ]
+    for way in ways:
+        names = [one_line(way(of)) for of in sides]
+        if len(set(names)) == len(names):
+            return names
+    return [" ".join(record.run_id for record in of) for of in sides]
+
+
+def _check_setting(operand: str, records: Iterable[Record], setting: str) -> None:
+    for record in records:
+        if record.failure is not None:
+            raise UserError("compare", operand, f"{record.run_id} failed: {record.failure}")
+        if setting not in record.episodes:
+            raise UserError(
+                "--setting", setting, f"{operand} has no such setting; {one_of(setting, record.episodes)}"
+            )
+
+
+def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarray:
+    import numpy as np
+
+    rows = []
+    for record, folder in found:
+        episodes = read_episodes(record, folder, [setting])
+        if setting not in episodes:
+            raise UserError("compare", record.run_id, "has no file of per-episode answers")
+        rows.append(episodes[setting])
+        if len(rows[-1]) < 2:
+            raise UserError("compare", record.run_id, "answered one episode, which tells no spread")
+    lists = {(record.episodes[setting].sha256, record.episodes[setting].count) for record, _ in found}
+    if len(lists) > 1:
+        raise UserError("compare", found[0][0].run_id, f"its seeds answered different episodes of {setting}")
+    return np.stack(rows)
+
+
+def _new_classes(one: Side, other: Side, classes: np.ndarray | None) -> Interval | None:
+    from bench.statistics import class_difference
+
+    if classes is None:
+        return None
+    shared = min(one.accuracies.shape[1], other.accuracies.shape[1])
+    first, second = (side.accuracies[:, :shared].mean(axis=0) for side in (one, other))
+    try:
+        return class_difference(first, second, classes[:shared])
+    except ValueError:  # too few classes
+        return None

@@ -1,0 +1,126 @@
+"""All pictures of a folder of records, in order, and their files."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.common.errors import one_line
+from bench.common.files import check_writable, write_files
+from bench.records.schema import MODEL_FILE
+from bench.records.store import read_all
+from bench.reporting.figures import base_classes, cost, curves, per_class, scores, shots
+from bench.reporting.figures.picture import Gap, Palette, Picture
+from bench.reporting.figures.rows import Section, sections
+from bench.reporting.figures.style import LOOK, entitle, png, svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Progress = Callable[[str, int, int], None]
+
+
+class Options(NamedTuple):
+    """Where things lie.
+
+    Attributes:
+        results: folder of records.
+        runs: folder of checkpoints; it need not be there.
+        data_root: as of ``--data-root``; None if it was not given.
+    """
+
+    results: Path
+    runs: Path
+    data_root: Path | None = None
+
+
+def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap]:
+    """Every picture that can be drawn, and every one that cannot and why; each picture's name is its own."""
+    palette = Palette(row.label for section in sections for row in section.rows)
+    found = base_classes.pictures(sections, palette)
+    for section in sections:
+        found += shots.pictures(section, palette)
+        found += cost.pictures(section)
+        found += curves.pictures(section, palette)
+        found += scores.pictures(section, palette)
+        found += per_class.pictures(section)
+        found += _with_images(section, options)
+    taken: set[str] = set()
+    return [_named(item, taken) if isinstance(item, Picture) else item for item in found]
+
+
+def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
+    """What takes images: only if a model is there or it is said where data lie, for it takes a while."""
+    kept = (options.runs / record.run_id / MODEL_FILE for row in section.rows for record in row.records)
+    if options.data_root is None and not any(path.is_file() for path in kept):
+        why = "takes the model of a run, in the folder that --runs names, and its data set"
+        title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
+        return [Gap(section.title, title, why)]
+    from bench.reporting.figures import of_trained, samples
+
+    return [
+        *samples.pictures(section, options.data_root),
+        *of_trained.pictures(section, options.runs, options.data_root),
+    ]
+
+
+def _named(picture: Picture, taken: set[str]) -> Picture:
+    name = base = re.sub(r"[^A-Za-z0-9.@+-]+", "-", f"{picture.section} {picture.name}").strip("-.").lower()
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name)
+    return picture._replace(name=name)
+
+
+@contextmanager
+def drawn(picture: Picture) -> Iterator[Figure]:
+    """The picture, to be saved within the context."""
+    import matplotlib
+
+    with matplotlib.rc_context(LOOK), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is drawn instead
+        yield picture.draw()
+
+
+class Written(NamedTuple):
+    """Files that were written, pictures that could not be drawn, and files that are no valid records."""
+
+    paths: list[Path]
+    gaps: list[Gap]
+    problems: list[str]
+
+
+def write(folder: Path, options: Options, progress: Progress) -> Written:
+    """Write every picture of a folder of records as PNG and SVG, and how to read them as ``captions.txt``.
+
+    Raises:
+        UserError: if the records cannot be read or the folder cannot be written to.
+    """
+    check_writable(folder, "--output")
+    records, problems = read_all(options.results)
+    found = collect(sections(records, options.results), options)
+    pictures = [item for item in found if isinstance(item, Picture)]
+    written = Written([], [item for item in found if isinstance(item, Gap)], problems)
+    for number, picture in enumerate(pictures):
+        progress("drawing", number, len(pictures))
+        with drawn(picture) as figure:
+            entitle(figure, picture.title, picture.section)
+            files = {
+                folder / f"{picture.name}.png": png(figure),
+                folder / f"{picture.name}.svg": svg(figure).encode(),
+            }
+        write_files(files, "--output")
+        written.paths.extend(files)
+    if pictures:
+        progress("drawing", len(pictures), len(pictures))
+        captions = folder / "captions.txt"
+        lines = (f"{one.name}: {one.title}. {one.caption}" for one in pictures)
+        write_files({captions: "".join(f"{one_line(line)}\n" for line in lines).encode()}, "--output")
+        written.paths.append(captions)
+    return written

@@ -1,0 +1,224 @@
+"""What a trained method makes of novel images: t-SNE, confusions, an episode. Numbers in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bench.reporting.figures.style import GREY, INK, MARKERS, PAPER, SERIES, SMALL, axes, legend, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 20  # of a confusion matrix
+RIGHT, WRONG = SERIES[0], SERIES[1]
+HEIGHT = 4.0  # inches, of a cloud of points
+
+
+class Points(NamedTuple):
+    """A t-SNE of some classes.
+
+    Attributes:
+        places: float ``[n, 2]``.
+        classes: int ``[n]``, positions in `names`.
+        names: of the classes.
+        kinds: int ``[n]``, 0 a query or any image, 1 a support image, 2 generated.
+    """
+
+    places: np.ndarray
+    classes: np.ndarray
+    names: list[str]
+    kinds: np.ndarray
+
+
+def t_sne(features: np.ndarray) -> np.ndarray:
+    """Two coordinates of each row such that near stays near: float ``[n, 2]``, the same every time."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    scatter = features.std()
+    if not np.isfinite(features).all() or scatter == 0 or len(features) < 4:
+        return np.zeros((len(features), 2))
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features / scatter)
+
+
+def draw_points(points: Points) -> Figure:
+    """Images, as points in the colour and form of their class."""
+    from matplotlib.lines import Line2D
+
+    figure, (place,) = axes(HEIGHT + 0.1 * len(points.names))
+    handles = []
+    for number in range(len(points.names)):
+        colour, form = SERIES[number % 6].light, MARKERS[(number + 3 * (number // 6)) % len(MARKERS)]
+        x, y = points.places[points.classes == number].T
+        place.scatter(x, y, s=22, marker=form, color=colour, alpha=0.85, lw=0.4, edgecolors=PAPER.light)
+        handles.append(Line2D([], [], ls="", marker=form, color=colour))
+    _coordinates(place)
+    legend(figure, handles, points.names)
+    return figure
+
+
+def draw_generated(points: Points) -> Figure:
+    """Real and generated features of the classes of an episode."""
+    from matplotlib.lines import Line2D
+
+    figure, (place,) = axes(HEIGHT + 0.8)
+    for number in range(len(points.names)):
+        colour = SERIES[number % 6].light
+        query, support, made = (
+            points.places[(points.classes == number) & (points.kinds == kind)].T for kind in range(3)
+        )
+        place.scatter(query[0], query[1], s=22, color=colour, alpha=0.85, lw=0.4, edgecolors=PAPER.light)
+        place.scatter(made[0], made[1], s=28, marker="x", color=colour, linewidths=1.3)
+        place.scatter(support[0], support[1], s=170, marker="*", color=colour, lw=0.6, edgecolors=PAPER.light)
+    _coordinates(place)
+    forms = [("o", 4, "real: query"), ("*", 12, "real: support"), ("x", 6, "generated")]
+    kinds = [Line2D([], [], ls="", color=INK.light, marker=form, ms=size) for form, size, _ in forms]
+    names = points.names
+    classes = [Line2D([], [], ls="", marker="s", color=SERIES[i % 6].light) for i in range(len(names))]
+    legend(figure, kinds + classes, [*(word for *_, word in forms), *names])
+    return figure
+
+
+def _coordinates(place: Axes) -> None:
+    place.set_xticks([])
+    place.set_yticks([])
+    place.set_xlabel("t-SNE, first coordinate (no unit)")
+    place.set_ylabel("t-SNE, second coordinate (no unit)")
+
+
+def confusions(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
+    """Row: true class, column: answer; shares of each row's answers, float ``[classes, classes]``.
+
+    Args:
+        truth, given: int ``[n]``, positions of classes.
+        classes: how many.
+    """
+    counts = np.bincount(truth * classes + given, minlength=classes**2).reshape(classes, classes)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def draw_confusions(shares: np.ndarray, names: Sequence[str]) -> Figure:
+    """Shares as a matrix of blue; numbers where there is room."""
+    from matplotlib.colors import to_rgb
+
+    size = len(names)
+    figure, (place,) = axes(4.9 if size > 6 else 4.0)
+    pixels = np.empty((size, size, 4))
+    pixels[..., :3] = to_rgb(SERIES[0].light)
+    darkest = max(float(shares.max()), 1e-9)
+    pixels[..., 3] = 0.8 * shares / darkest  # see-through, so that it goes with a light and a dark page
+    place.imshow(pixels, vmin=0, vmax=1)
+    if size <= 12:
+        for i in range(size):
+            for j in range(size):
+                if shares[i, j] >= 0.005:
+                    place.annotate(
+                        f"{100 * shares[i, j]:.0f}", (j, i), ha="center", va="center", size=8, color=INK.light
+                    )
+    labels = [plain(name, 16) for name in names]
+    place.set_xticks(range(size), labels, rotation=60, ha="right", rotation_mode="anchor", size=8)
+    place.set_yticks(range(size), labels, size=8)
+    place.grid(visible=False)
+    place.set_xlabel(f"answer (class; % of the row, darkest {100 * darkest:.0f}%)")
+    place.set_ylabel("truth (class)")
+    return figure
+
+
+def draw_images(pixels: np.ndarray, names: Sequence[str], gap_after: int | None = None) -> Figure:
+    """A row of images for each class.
+
+    Args:
+        pixels: uint8 ``[classes, n, H, W, 3]``.
+        names: of the classes.
+        gap_after: a gap follows this row.
+    """
+    rows, columns = pixels.shape[:2]
+    figure, (place,) = axes(0.42 * rows + 0.3)
+    for i, (name, images) in enumerate(zip(names, pixels, strict=True)):
+        top = i + (0.5 if gap_after is not None and i >= gap_after else 0.0)
+        place.annotate(
+            plain(name, 20), (-0.15, top + 0.5), ha="right", va="center", size=SMALL, annotation_clip=False
+        )
+        for j, image in enumerate(images):
+            _image(place, image, j, top)
+    _blank(place, columns, rows + (0.5 if gap_after is not None else 0.0), 3.6)
+    return figure
+
+
+def draw_episode(support: np.ndarray, query: np.ndarray, given: np.ndarray, names: Sequence[str]) -> Figure:
+    """A row for each class: its support image, then queries, each with the answer.
+
+    Args:
+        support: uint8 ``[way, H, W, 3]``, one image a class.
+        query: uint8 ``[way, n, H, W, 3]``, queries of each class.
+        given: int ``[way, n]``, the answers.
+        names: of the classes.
+    """
+    way, queries = given.shape
+    figure, (place,) = axes(1.13 * way + 0.5)
+    for i, name in enumerate(names):
+        top = 1.5 * i
+        place.annotate(
+            plain(name, 30), (0, top - 0.1), va="bottom", size=SMALL, weight="bold", annotation_clip=False
+        )
+        _image(place, support[i], 0, top, INK.light)
+        for j in range(queries):
+            right = given[i, j] == i
+            colour = (RIGHT if right else WRONG).light
+            _image(place, query[i, j], 1.3 + j, top, colour, "-" if right else (0, (2, 1)))
+            word = "✓" if right else plain(names[given[i, j]], 11)
+            place.annotate(word, (1.3 + j + 0.5, top + 1.05), ha="center", va="top", size=7.5, color=colour,
+                           annotation_clip=False)  # fmt: skip
+    place.annotate(
+        "support", (0.5, -0.5), ha="center", va="bottom", size=SMALL, color=GREY.light, annotation_clip=False
+    )
+    place.annotate(
+        "queries and answers", (1.3, -0.5), va="bottom", size=SMALL, color=GREY.light, annotation_clip=False
+    )
+    _blank(place, 1.3 + queries, 1.5 * way - 0.1, 0.1, above=0.9)
+    return figure
+
+
+def _image(
+    place: Axes, image: np.ndarray, left: float, top: float, frame: str = GREY.light, dashes: object = "-"
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    edge = 0.06
+    inside = (left + edge, left + 1 - edge, top + 1 - edge, top + edge)
+    place.imshow(image, extent=inside, interpolation="nearest", aspect="auto")
+    width = 0.8 if frame == GREY.light else 2.2
+    place.add_patch(
+        Rectangle(
+            (left + edge, top + edge), 1 - 2 * edge, 1 - 2 * edge, fill=False, ec=frame, lw=width, ls=dashes
+        )
+    )
+
+
+def _blank(place: Axes, columns: float, rows: float, left: float, above: float = 0.0) -> None:
+    """No axes; images stay square."""
+    place.set_xlim(-left, columns)
+    place.set_ylim(rows, -above)
+    place.set_aspect("equal")
+    place.axis("off")
+
+
+def most_confused(shares: np.ndarray, most: int = MOST_CLASSES) -> np.ndarray:
+    """Positions of the `most` classes that are answered wrongly most often, in their own order."""
+    hardest = np.argsort(np.diag(shares), kind="stable")[:most]
+    return np.sort(hardest)
+
+
+def typical(correct: np.ndarray, mean: float) -> int:
+    """The first of the episodes whose accuracy is nearest to the mean.
+
+    Args:
+        correct: ``[E]`` accuracies.
+        mean: of all.
+    """
+    distance = np.abs(correct - mean)
+    return int(np.flatnonzero(np.isclose(distance, distance.min()))[0])

@@ -1,0 +1,191 @@
+"""Pictures that take a trained method and its data: embeddings, confusions, an episode. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.common.errors import UserError
+from bench.evaluation.protocol import does_not_fit
+from bench.records.schema import MODEL_FILE, Record
+from bench.reporting.figures.novel import (
+    Points,
+    confusions,
+    draw_confusions,
+    draw_episode,
+    draw_generated,
+    draw_points,
+    most_confused,
+    t_sne,
+    typical,
+)
+from bench.reporting.figures.per_class import ends, ranked
+from bench.reporting.figures.picture import Gap, Picture
+from bench.reporting.figures.rows import Row, Section, of_model
+from bench.reporting.figures.style import plain
+from bench.reporting.figures.trained import Trained
+from bench.sampling.episodes import Setting
+
+TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
+GENERATED = "Real and generated features"
+HALLUCINATES = "protonet_hallucination"
+TSNE_CLASSES, TSNE_IMAGES = 10, 60  # that a reader can tell apart
+DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
+LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is taken; queries of it that are shown
+
+
+def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
+    """Pictures of the best row whose model is there, and generated features where a row has them."""
+    found: list[Picture | Gap] = []
+    record = _with_model(section.best(), runs)
+    if record is None:
+        why = "no model of these runs (RUN/model.safetensors) in the folder that --runs names"
+        return [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
+    try:
+        trained = Trained(record, runs, data_root)
+        found += [_embeddings(trained, section), *_confusions(trained, section), *_episode(trained, section)]
+    except UserError as error:
+        why = f"{error.flag} {error.value}: {error.allowed}"
+        found += [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
+    generating = [row for row in section.best() if row.first.method == HALLUCINATES]
+    if generating:
+        found.append(_of_generator(section, generating, runs, data_root))
+    return found
+
+
+def _with_model(rows: Iterable[Row], runs: Path) -> Record | None:
+    records = (record for row in rows for record in row.records)
+    return next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
+
+
+def _embeddings(trained: Trained, section: Section) -> Picture:
+    order = ranked(section)
+    names = [name for name, _ in order.classes if name in trained.names] if order else trained.names
+    names = ends(names or trained.names, TSNE_CLASSES)
+    chosen, classes = [], []
+    for number, name in enumerate(names):
+        position = trained.names.index(name)
+        count = min(TSNE_IMAGES, int(trained.pool.counts[position]))
+        chosen.append(trained.pool.starts[position] + np.arange(count))
+        classes.append(np.full(count, number))
+    made = trained.embeddings(np.concatenate(chosen)).flatten(1).numpy()
+    points = Points(t_sne(made), np.concatenate(classes), names, np.zeros(len(made), dtype=int))
+    some = (
+        f"The {len(names)} hardest and easiest classes"
+        if len(names) < len(trained.names)
+        else "All novel classes"
+    )
+    return Picture(
+        name="embeddings",
+        section=section.title,
+        title=of_model(TSNE, trained.record),
+        caption=f"{some}, up to {TSNE_IMAGES} images of each; images near each other have "
+        "alike embeddings (t-SNE). Distances between far-off clouds mean little.",
+        alt=f"Clouds of points, one for each of {', '.join(plain(name).strip() for name in names)}.",
+        draw=partial(draw_points, points),
+    )
+
+
+def _confusions(trained: Trained, section: Section) -> list[Picture | Gap]:
+    way = 5 if trained.method.transductive else 0  # all: a batch of queries answered together is no larger
+    query = min(QUERIES, trained.pool.smallest - 1)
+    setting = Setting(way, 1, query, DRAWS if trained.method.fixed_embedding else ADAPTED_DRAWS)
+    if problem := does_not_fit(setting, trained.pool):
+        return [Gap(section.title, CONFUSIONS, problem)]
+    episodes = trained.episodes(setting)
+    given = trained.answers(episodes)
+    truth, answers = (
+        np.take_along_axis(episodes.classes, own, axis=1).ravel() for own in (episodes.labels, given)
+    )
+    shares = confusions(truth, answers, len(trained.names))
+    shown = most_confused(shares)
+    names = [trained.names[c] for c in shown]
+    off = shares - np.diag(np.diag(shares))
+    true, answer = np.unravel_index(off.argmax(), off.shape)
+    ways = f"{way} novel classes" if way else f"All {len(trained.names)} novel classes"
+    left_out = f" The {len(shown)} hardest classes are shown." if len(shown) < len(trained.names) else ""
+    return [
+        Picture(
+            name="confusions",
+            section=section.title,
+            title=of_model(CONFUSIONS, trained.record),
+            caption=f"{ways} at once, one support image each, {setting.count} draws. A row "
+            f"is a class and adds up to 100%.{left_out}",
+            alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is taken for "
+            f"{plain(trained.names[answer]).strip()}, {100 * off.max():.0f}% of its images.",
+            draw=partial(draw_confusions, shares[np.ix_(shown, shown)], names),
+        )
+    ]
+
+
+def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
+    way = min(5, len(trained.names))
+    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), LOOKED_AT)
+    if problem := does_not_fit(setting, trained.pool):
+        return [Gap(section.title, EPISODE, problem)]
+    episodes = trained.episodes(setting)
+    given = trained.answers(episodes)
+    accuracies = (given == episodes.labels).mean(axis=1)
+    known = trained.record.metrics.get(f"fewshot/{setting.name}")
+    mean = known.value if known else float(accuracies.mean())
+    chosen = typical(accuracies, mean)
+    queries = min(SHOWN_QUERIES, setting.query)
+    own = np.stack([np.flatnonzero(episodes.labels[chosen] == c)[:queries] for c in range(way)])
+    names = [trained.names[c] for c in episodes.classes[chosen]]
+    answers = given[chosen][own]
+    right = int((answers == np.arange(way)[:, None]).sum())
+    return [
+        Picture(
+            name="episode",
+            section=section.title,
+            title=of_model(EPISODE, trained.record),
+            caption=f"{way} classes, one support image each; of {setting.query} "
+            f"queries per class {queries} are shown. Accuracy {100 * accuracies[chosen]:.0f}%, as near to "
+            f"the mean of {100 * mean:.1f}% as any of the first {LOOKED_AT} episodes. Blue and ✓: right; "
+            "orange and dashed: the wrong answer.",
+            alt=f"Support and query images of {', '.join(plain(name).strip() for name in names)}; {right} of "
+            f"{answers.size} shown queries are answered rightly.",
+            draw=partial(
+                draw_episode,
+                trained.pixels(episodes.support[chosen][:, 0]),
+                trained.pixels(episodes.query[chosen][own]),
+                answers,
+                names,
+            ),
+        )
+    ]
+
+
+def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: Path | None) -> Picture | Gap:
+    record = _with_model(rows, runs)
+    if record is None:
+        return Gap(section.title, GENERATED, f"no model of {HALLUCINATES} in the folder that --runs names")
+    try:
+        trained = Trained(record, runs, data_root)
+    except UserError as error:
+        return Gap(section.title, GENERATED, f"{error.flag} {error.value}: {error.allowed}")
+    setting = Setting(min(5, len(trained.names)), 1, min(QUERIES, trained.pool.smallest - 1), 1)
+    if problem := does_not_fit(setting, trained.pool):
+        return Gap(section.title, GENERATED, problem)
+    episodes = trained.episodes(setting)
+    support, query = trained.embeddings(episodes.support), trained.embeddings(episodes.query)
+    with torch.inference_mode():
+        generated = trained.method.hallucinate(support)  # type: ignore[operator]
+    way, made = generated.shape[1:3]
+    features = torch.cat([query[0], support.flatten(0, 2), generated.flatten(0, 2)]).numpy()
+    classes = np.concatenate([episodes.labels[0], np.arange(way), np.repeat(np.arange(way), made)])
+    kinds = np.repeat([0, 1, 2], [len(query[0]), way, way * made])
+    names = [trained.names[c] for c in episodes.classes[0]]
+    return Picture(
+        name="generated",
+        section=section.title,
+        title=of_model(GENERATED, trained.record),
+        caption=f"One episode of {way} classes with one support image each, and the "
+        f"{made} features generated from each (t-SNE). Good ones lie among the real features of their class.",
+        alt=f"Points of real, crosses of generated features: {', '.join(plain(n).strip() for n in names)}.",
+        draw=partial(draw_generated, Points(t_sne(features), classes, names, kinds)),
+    )

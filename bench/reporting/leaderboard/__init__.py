@@ -1,0 +1,113 @@
+"""The leaderboard: records in, one document out, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.common.processes import PAYS_FROM, shared_out
+from bench.records.store import Record, collection_paused, paths_in, read_or_say, told_apart
+from bench.reporting.leaderboard import markdown
+from bench.reporting.leaderboard.blocks import Block, Paragraph
+from bench.reporting.leaderboard.cells import duration, parameter_count
+from bench.reporting.leaderboard.document import document
+from bench.reporting.leaderboard.failures import failures
+from bench.reporting.leaderboard.hidden import hidden
+from bench.reporting.leaderboard.markdown import code
+from bench.reporting.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
+from bench.reporting.leaderboard.tables import HIDDEN_PRESET, tables_of
+
+__all__ = [
+    "COLUMNS",
+    "ENOUGH_SEEDS",
+    "HIDDEN_PRESET",
+    "code",
+    "duration",
+    "is_stale",
+    "parameter_count",
+    "read",
+    "render",
+    "show",
+    "write",
+]
+
+
+def render(records: Iterable[Record], directory: Path | None = None) -> str:
+    """The leaderboard as Markdown.
+
+    Records that differ only in the seed make one row; of two with the same seed the later one counts. What is
+    not shown is counted at the end.
+
+    Args:
+        records: in any order.
+        directory: where their episode files lie. Without it no row is compared with another, and the
+            intervals over several seeds come from the records' own, which is a little wider; it is said.
+    """
+    return markdown.render(_blocks(list(records), directory))
+
+
+def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
+    tables = tables_of(records, directory)
+    said = hidden(records, tables)
+    return [*document(tables), *failures(records), *([Paragraph((said,))] if said else [])]
+
+
+def read(directory: Path) -> tuple[list[Block], list[str]]:
+    """The leaderboard of all valid records of a folder, and a line for each file that is not one.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    with collection_paused():
+        paths = paths_in(directory)
+        records, problems = told_apart(shared_out(_read, paths, pays=len(paths) >= PAYS_FROM))
+        return _blocks(records, directory), problems
+
+
+def _read(path: Path) -> Record | str:
+    found = read_or_say(path)
+    if isinstance(found, Record):
+        # What is told of single classes is most of a record, and not shown here.
+        found = found.model_copy(update={"per_class": {}})
+    return found
+
+
+def write(directory: Path, output: Path) -> list[str]:
+    """Write the leaderboard of all valid records of a folder.
+
+    Returns:
+        One line for each file of the folder that was left out because it is not a valid record.
+
+    Raises:
+        UserError: if the folder cannot be read or the file cannot be written.
+    """
+    blocks, problems = read(directory)
+    write_files({output: markdown.render(blocks).encode()}, "--output")
+    return problems
+
+
+def show(directory: Path) -> list[str]:
+    """Print the leaderboard for a terminal of any width; otherwise as `write`."""
+    from bench.reporting.leaderboard import terminal
+
+    blocks, problems = read(directory)
+    terminal.show(blocks)
+    return problems
+
+
+def is_stale(directory: Path, output: Path) -> bool:
+    """Whether the leaderboard file is missing or differs from what the records give.
+
+    Raises:
+        UserError: if the folder or the file cannot be read.
+    """
+    try:
+        # As text, because git may have changed the line ends.
+        current = output.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UserError("--output", output, error.strerror or "cannot be read") from error
+    return current != markdown.render(read(directory)[0])

@@ -1,0 +1,165 @@
+"""The leaderboard as a document: the summary, what the columns mean, then table by table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from bench.records.identity import split_digest
+from bench.reporting.leaderboard.blocks import (
+    Block,
+    Cell,
+    Code,
+    Commands,
+    Heading,
+    Paragraph,
+    Prose,
+    without_empty_columns,
+)
+from bench.reporting.leaderboard.cells import (
+    NEW_CLASSES,
+    cells,
+    joined,
+    name,
+    network_notes,
+    parameter_count,
+    track_name,
+)
+from bench.reporting.leaderboard.generalized import generalized
+from bench.reporting.leaderboard.others import elsewhere, published_beside
+from bench.reporting.leaderboard.overview import overview
+from bench.reporting.leaderboard.rows import ENOUGH_SEEDS
+from bench.reporting.leaderboard.tables import Table
+
+MADE = Prose("Made from the records by `python -m bench leaderboard`; do not edit it by hand.")
+
+LEGEND = """\
+All numbers are percent: mean ± half-width of the 95% interval. `–`: this run has no such number.
+
+- **Tracks**: a method is ranked only against methods with the same preset, backbone and budget of training
+  images (pretraining included, up to 1%), and only with nothing changed from the preset. Where a method can
+  start from random weights or from the shared classifier of the base classes, both starts are rows.
+  **Variations** are all other rows: changed hyperparameters, other budgets, weights from a file, and older
+  records that do not say how many images they saw. They have no rank.
+- **rank**: by 5w1s (by the next column where no row has that), for new episodes of these classes. Every two
+  rows of a track are compared on identical episodes, with Holm's correction over the track; `2–4` means that
+  one row is significantly better, and that the tests leave open whether this one is the second or the fourth.
+  Rows whose ranks overlap are tied. A method that learns in every episode answers the first 1,000 of the
+  others' 10,000 and is compared on those. A row that was compared with no other has no rank.
+- **rank, new classes**: the same for other novel classes: two rows count as different only where the 95%
+  interval of their difference over classes (delete-one-class jackknife) excludes 0. With 10 or 20 classes
+  few differences are shown. These intervals are not corrected for the number of rows.
+- **5w1s**, **5w5s**: accuracy over episodes of 5 novel classes with 1 or 5 support images and 15 queries per
+  class. **all-way 1-shot**: all novel classes at once, one support image each. Any other setting has a column
+  of its own: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class.
+- **pairs**: balanced accuracy of saying whether two images show the same class, at the threshold that was
+  best on validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (less is better)
+  of the same pairs, whatever the threshold. **triplets**: how often an anchor is more similar to an image of
+  its own class than to one of another. Guessing scores 50 in all of them. *novel*: on novel classes; *base*:
+  on images of the base classes that were kept out of training.
+- Novel classes are never seen in training, model selection or thresholds. Queries are answered one by one,
+  except in rows marked transductive.
+- **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer
+  than three seeds (†) it applies to other episodes or pairs only, for these very models, and so does the
+  rank. It never applies to other classes or other images.
+- **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
+  that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
+  training step with the best validation accuracy, whose weights answer; *the pretrained network*: no step
+  of the method's own training was better. **time**: processor time of the run and its pretraining, the mean
+  over the seeds, with the number of threads; *wall*: wall-clock time of training, where a record has no
+  processor time. **date**: of the newest record.
+- **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
+  queries of an episode are answered together; *untrained*: the weights are random. Such rows stand below
+  the others, without a rank. *other episodes*: the row was measured on other episodes than the ranked ones.
+  *network a*: rows with the same letter answer with one trained network. *uncommitted code*: no commit holds
+  the code that made it.
+- A **method** is named with its preset, where it started if it leaves the choice, and what else was changed;
+  *weights*: it started from this file (SHA-256); *no training*: it was evaluated as it came."""
+
+FEW_SEEDS: Cell = (f"† episodes only: fewer than {ENOUGH_SEEDS} training seeds.",)
+NOT_WHOLE: Cell = (
+    "‡ the per-episode accuracies are not all at hand: compared with no other row, and over several seeds ± "
+    "comes from each seed's own interval.",
+)
+IN_HEADING = ("backbone", "parameters")
+"""Columns that a track's heading makes needless."""
+
+
+def document(tables: Sequence[Table]) -> list[Block]:
+    """Everything, from the title to the published results that have no table here."""
+    blocks: list[Block] = [Heading(1, ("Leaderboard",)), MADE, *overview(tables)]
+    blocks += [Heading(2, ("How to read the tables",)), Prose(LEGEND)]
+    for _, split in groupby(tables, key=lambda table: (table.first.dataset, table.first.split)):
+        same = list(split)
+        for _, section in groupby(same, key=lambda table: table.section):
+            of_section = list(section)
+            blocks += _title(of_section)
+            for _, protocol in groupby(of_section, key=lambda table: table.first.protocol_version):
+                of_protocol = list(protocol)
+                for table in of_protocol:
+                    blocks += [Heading(3, _heading(table)), *_table(table)]
+                blocks += generalized(of_protocol)
+        blocks += published_beside(same[0].first)
+    return blocks + elsewhere({(table.first.dataset, table.first.split) for table in tables})
+
+
+def _title(tables: Sequence[Table]) -> list[Block]:
+    record = tables[0].first
+    counts = record.classes
+    records = (record for table in tables for row in table.rows for record in row.records)
+    digest = next(filter(None, map(split_digest, records)), None)
+    return [
+        Heading(
+            2,
+            (
+                Code(record.dataset),
+                " split ",
+                Code(record.split),
+                f": {counts.base} base / {counts.validation} validation / {counts.novel} novel classes",
+            ),
+        ),
+        Paragraph(
+            (
+                "Fingerprint ",
+                Code(record.fingerprint[:12]),
+                *((", split ", Code(digest[:12])) if digest else ()),
+                f". {counts.train_images:,} training images; {counts.novel_images:,} images of novel classes "
+                f"({counts.novel_dropped_duplicates:,} more are left out because their pixels occur in "
+                "training).",
+            )
+        ),
+    ]
+
+
+def _heading(table: Table) -> Cell:
+    protocol = f"protocol {table.first.protocol_version}"
+    if table.track is None:
+        return (f"Variations, {protocol}",)
+    sizes = sorted({row.first.parameters for row in table.rows})
+    parameters = " to ".join(dict.fromkeys(map(parameter_count, (sizes[0], sizes[-1]))))
+    about = f" ({parameters} parameters), {table.track.images:,} images, {protocol}"
+    return ("Track ", *track_name(table.track), about)
+
+
+def _table(table: Table) -> list[Block]:
+    known = table.ranked_by in table.better_for_new_classes
+    left_out = (*IN_HEADING, *(() if known else (NEW_CLASSES,))) if table.track else ("rank", NEW_CLASSES)
+    lines = [
+        {heading: cell for heading, cell in cells(row, table).items() if heading not in left_out}
+        for row in table.rows
+    ]
+    headings = list(lines[0])
+    blocks: list[Block] = [
+        without_empty_columns(headings, [list(line.values()) for line in lines], 1 + headings.index("method"))
+    ]
+    if any(len(row.records) < ENOUGH_SEEDS for row in table.rows):
+        blocks.append(Paragraph(FEW_SEEDS))
+    if not all(row.whole for row in table.rows):
+        blocks.append(Paragraph(NOT_WHOLE))
+    blocks += [Paragraph(note) for note in network_notes(table)]
+    commands = []
+    for row in table.rows:
+        seeds = ", ".join(str(record.seed) for record in row.records)
+        title = joined([name(row), (Code(row.first.backbone),), (f"seed {seeds}",)])
+        commands.append((title, "\n".join(dict.fromkeys(run.command for runs in row.runs for run in runs))))
+    return [*blocks, Commands(commands)]

@@ -1,0 +1,80 @@
+"""Results as others published them: set apart, in the order of the file, without ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import groupby
+
+from bench.records.store import Record
+from bench.reporting.leaderboard.blocks import (
+    NOTHING,
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Paragraph,
+    without_empty_columns,
+)
+from bench.reporting.leaderboard.rows import COLUMNS
+from bench.reporting.published import Published, published
+
+HEADINGS = {
+    **{key: heading for heading, (key, _) in COLUMNS.items() if key.startswith("fewshot/")},
+    "fewshot/5w": "5w, shots not said",
+    "novel/pair_accuracy@0.2": "novel pairs at 0.2",
+    "novel/pair_accuracy_oracle": "novel pairs at best",
+    "novel/pair_auc": "novel AUC",
+    "novel/triplet_accuracy": "novel triplets",
+    "base/pair_accuracy@0.2": "base pairs at 0.2",
+    "base/pair_accuracy_oracle": "base pairs at best",
+    "base/pair_auc": "base AUC",
+    "base/triplet_accuracy": "base triplets",
+    "novel/unbalanced_pair_accuracy": "unbalanced pairs",
+    **{f"generalized/40+1/{shots}s/novel": f"novel, {shots}-shot" for shots in (1, 5, 10, 20)},
+}
+"""Metric key -> heading."""
+
+NOTE = (
+    "As their sources report them: with other episodes, budgets, image sizes and often other images. They "
+    "are never ranked among the rows above. Pairs: at a threshold of 0.2 and at the one that was best for "
+    "those very pairs."
+)
+
+
+def published_beside(record: Record) -> list[Block]:
+    """What was published on the classes of this record."""
+    rows = [row for row in published() if (row.dataset, row.split) == (record.dataset, record.split)]
+    return [Heading(3, ("Published",)), Paragraph((NOTE,)), _table(rows)] if rows else []
+
+
+def elsewhere(shown: Collection[tuple[str, str]]) -> list[Block]:
+    """What was published on other (data set, split) than those `shown`: a table for each kind of number."""
+
+    def kind(row: Published) -> tuple[str, list[str]]:
+        return row.dataset, sorted({key.split("/")[0] for key in row.values})
+
+    rows = [row for row in published() if (row.dataset, row.split) not in shown]
+    tables = [_table(list(own), places=True) for _, own in groupby(sorted(rows, key=kind), key=kind)]
+    return [Heading(2, ("Published, without a row of ours",)), Paragraph((NOTE,)), *tables] if rows else []
+
+
+def percent(value: tuple[str, str]) -> str:
+    """A published number with its interval, as it was printed."""
+    return " ± ".join(part for part in value if part)
+
+
+def _table(rows: Sequence[Published], places: bool = False) -> Block:
+    lines: list[list[Cell]] = [
+        [
+            *(((Code(row.dataset),), (Code(row.split),)) if places else ()),
+            (row.method,),
+            (row.backbone,),
+            *((percent(row.values[key]),) if key in row.values else NOTHING for key in HEADINGS),
+            (row.setting,),
+            (row.source,),
+        ]
+        for row in rows
+    ]
+    leading = ["data set", "split", "method"] if places else ["method"]
+    headings = [*leading, "backbone", *HEADINGS.values(), "setting", "source"]
+    return without_empty_columns(headings, lines, len(leading))

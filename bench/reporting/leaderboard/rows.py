@@ -1,0 +1,228 @@
+"""Records to rows: the seeds of one configuration together, with intervals over them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common.errors import UserError
+from bench.records.identity import overrides, untrained
+from bench.records.store import EpisodeInfo, Record
+
+if TYPE_CHECKING:
+    from bench.statistics import Interval, RankRange
+    from bench.statistics.all_pairs import Accumulator, Answers
+
+COLUMNS = {
+    "5w1s": ("fewshot/5w1s", 2),
+    "5w5s": ("fewshot/5w5s", 2),
+    "5w10s": ("fewshot/5w10s", 2),
+    "all-way 1-shot": ("fewshot/allw1s", 2),
+    "novel pairs": ("novel/pair_accuracy", 1),
+    "AUC": ("novel/pair_auc", 1),
+    "EER": ("novel/pair_eer", 1),
+    "novel triplets": ("novel/triplet_accuracy", 1),
+    "base pairs": ("base/pair_accuracy", 1),
+    "base triplets": ("base/triplet_accuracy", 1),
+}
+"""Heading to metric key and decimals (of percent)."""
+
+SETTINGS = {heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"}
+"""Heading to name of the settings that most runs measure."""
+
+ENOUGH_SEEDS = 3
+"""Below this the spread over seeds is not estimated, and the row says so."""
+
+
+@dataclass
+class Row:
+    """The records of one configuration, one per seed.
+
+    Attributes:
+        key: equal for two records that differ in nothing but the seed.
+        records: by seed; each has the settings of all runs of its seed.
+        runs: for each seed the runs behind its record, the newest first, each with the settings used of it.
+        left_out: how many settings of these runs are not used, because other runs answered other episodes.
+        answers: setting -> per-episode accuracies; only of rows that are compared or have several seeds.
+        whole: whether all per-episode accuracies that were looked for are there.
+        intervals: metric key -> value and interval over the seeds.
+        ranks: setting -> the ranks that the row may have for new episodes of these classes.
+        new_class_ranks: the same for new classes; only of settings where that is known.
+    """
+
+    key: str
+    records: list[Record]
+    runs: list[list[Record]]
+    left_out: int = 0
+    answers: dict[str, Answers] = field(default_factory=dict)
+    whole: bool = True
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    ranks: dict[str, RankRange] = field(default_factory=dict)
+    new_class_ranks: dict[str, RankRange] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        """The record of the lowest seed."""
+        return self.records[0]
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is not ranked: it has seen other images, or queries together, or nothing at all."""
+        return self.first.external_data or self.first.transductive or untrained(self.first)
+
+    def episodes(self, setting: str) -> EpisodeInfo | None:
+        """The episodes of a setting, which all seeds that have it share; None if none has it."""
+        return next((one.episodes[setting] for one in self.records if setting in one.episodes), None)
+
+    def value(self, setting: str) -> float:
+        """The accuracy in a setting; -1 where there is none."""
+        interval = self.intervals.get(f"fewshot/{setting}")
+        return interval.value if interval else -1.0
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    """Records by what `key` says of them."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def columns(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
+    """`COLUMNS`, and after its few-shot settings one for each of the users' own, under its name."""
+
+    def by_size(name: str) -> list[int]:
+        return [int(part) if part.isdecimal() else -1 for part in re.split(r"([0-9]+)", name)]
+
+    own = {name for record in records for name in record.episodes} - set(SETTINGS.values())
+    standard = {heading: COLUMNS[heading] for heading in SETTINGS}
+    return standard | {name: (f"fewshot/{name}", 2) for name in sorted(own, key=by_size)} | COLUMNS
+
+
+def rightly_named(record: Record) -> Record:
+    """The record without settings whose episodes are of another setting than their name says.
+
+    Older versions called every number of queries per class the same.
+    """
+    from bench.records.arrays import setting_of
+
+    used = {name: info for name, info in record.episodes.items() if setting_of(record, name).name == name}
+    return _with(record, used)
+
+
+def _with(record: Record, episodes: Mapping[str, EpisodeInfo]) -> Record:
+    """The record with these of its settings alone."""
+    if len(episodes) == len(record.episodes):
+        return record
+    gone = {f"fewshot/{name}" for name in record.episodes.keys() - episodes.keys()}
+    metrics, *classes = (
+        {key: metric for key, metric in own.items() if key not in gone}
+        for own in (record.metrics, *record.per_class.values())
+    )
+    per_class = dict(zip(record.per_class, classes, strict=True))
+    return record.model_copy(update={"episodes": episodes, "metrics": metrics, "per_class": per_class})
+
+
+def rows_of(records: Iterable[Record]) -> list[Row]:
+    """Rows of the records of one table.
+
+    Of two with the same seed the later one counts, and the earlier one for settings that the later lacks.
+    """
+    rows = []
+    for key, group in grouped(records, row_key).items():
+        row = Row(key, [], [])
+        lists: dict[str, str] = {}  # setting -> SHA-256 of its episodes; all seeds must have the same
+        seeds: dict[int, list[Record]] = {}
+        for record in sorted(group, key=lambda record: (record.created, record.run_id), reverse=True):
+            newer = seeds.setdefault(record.seed, [])
+            known = {name for run in newer for name in run.episodes}
+            more = {name: info for name, info in record.episodes.items() if name not in known}
+            used = {
+                name: info
+                for name, info in more.items()
+                if lists.setdefault(name, info.sha256) == info.sha256
+            }
+            row.left_out += len(more) - len(used)
+            if used or not newer:
+                newer.append(_with(record, used))
+        row.runs = [seeds[seed] for seed in sorted(seeds)]
+        row.records = [_together(runs) for runs in row.runs]
+        rows.append(row)
+    return sorted(rows, key=lambda row: row.key)
+
+
+def _together(runs: list[Record]) -> Record:
+    """The newest run of a seed, with the settings of the others."""
+    newest, *others = runs
+    episodes, metrics = dict(newest.episodes), dict(newest.metrics)
+    for run in others:
+        episodes |= run.episodes
+        metrics |= {
+            key: run.metrics[key] for name in run.episodes if (key := f"fewshot/{name}") in run.metrics
+        }
+    return newest.model_copy(update={"episodes": episodes, "metrics": metrics}) if others else newest
+
+
+def row_key(record: Record) -> str:
+    """Equal for two records of a table that differ in nothing but the seed."""
+    return json.dumps(
+        [
+            record.method,
+            record.preset,
+            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+            record.backbone,
+            record.parameters,
+            record.weights,
+            record.trained,
+            record.transductive,
+            record.external_data,
+            overrides(record),
+            [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes],
+        ],
+        sort_keys=True,
+    )
+
+
+def take_in_answers(row: Row, directory: Path | None, counts: Mapping[str, Collection[int]]) -> None:
+    """Read the per-episode accuracies of a row, seed by seed.
+
+    Args:
+        row: its `answers` are filled in; if a file is missing or damaged, `whole` is set to False instead.
+        directory: where the episode files lie.
+        counts: setting -> the numbers of first episodes that rows may be compared on.
+    """
+    from bench.records.arrays import read_episodes
+    from bench.statistics.all_pairs import Accumulator
+
+    sums: dict[str, Accumulator] = {}
+    try:
+        for record in (record for runs in row.runs for record in runs):
+            if directory is None or record.episode_file is None:
+                raise UserError("--results", record.run_id, "lacks its per-episode accuracies")
+            for setting, accuracies in read_episodes(record, directory, counts).items():
+                own = [count for count in counts[setting] if count <= len(accuracies)]
+                sums.setdefault(setting, Accumulator(own)).add(accuracies)
+    except UserError:
+        row.whole = False
+        return
+    row.answers = {setting: own.answers() for setting, own in sums.items()}
+
+
+def fill_in_intervals(row: Row) -> None:
+    """Intervals over the seeds, of every metric of the row, from its answers where they are at hand."""
+    from bench.statistics import Interval, over_seeds
+
+    for key in dict.fromkeys(key for record in row.records for key in record.metrics):
+        metrics = [record.metrics[key] for record in row.records if key in record.metrics]
+        own = [Interval(metric.value, metric.low, metric.high, metric.n) for metric in metrics]
+        answers = row.answers.get(key.removeprefix("fewshot/"))
+        if len(own) == 1:
+            row.intervals[key] = own[0]
+        elif answers is not None and len(answers.means) > 1:
+            row.intervals[key] = answers.interval()
+        else:
+            row.intervals[key] = over_seeds(own)

@@ -1,0 +1,218 @@
+"""What the tables say together: the best of each track, and ranks over several splits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.records.identity import name_of
+from bench.reporting.leaderboard.rows import SETTINGS, Row
+from bench.reporting.leaderboard.tables import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AGGREGATED = ("5w1s", "5w5s")
+"""The settings of the aggregate rank: the two that the field reports."""
+
+
+class Best(NamedTuple):
+    """The highest row of a track in one setting, and whether it is the best.
+
+    Attributes:
+        table: which.
+        heading: of the setting.
+        row: the one with the highest accuracy.
+        tied: the others that no row is significantly better than for new episodes, from the highest.
+        not_separable: the others whose difference to it may be 0 for new classes, from the highest; None
+            where nothing is known of new classes.
+        among: how many rows were ranked.
+    """
+
+    table: Table
+    heading: str
+    row: Row
+    tied: list[Row]
+    not_separable: list[Row] | None
+    among: int
+
+
+class MeanRank(NamedTuple):
+    """Ranks averaged over tables: by value, and the ends of the ranges that the tests leave."""
+
+    value: float
+    first: float
+    last: float
+
+
+class Place(NamedTuple):
+    """A configuration in an aggregate.
+
+    Attributes:
+        row: its row in one of the tables.
+        ranks: by setting; empty if it is missing in a counted table.
+        new_class_ranks: the same for new classes; empty where they are not known in every counted table.
+        tables: how many counted tables it has a row in.
+    """
+
+    row: Row
+    ranks: dict[str, MeanRank]
+    new_class_ranks: dict[str, MeanRank]
+    tables: int
+
+
+class Aggregate(NamedTuple):
+    """Ranks over the tables of a track in which the same configurations have a row.
+
+    Attributes:
+        preset, backbone: of the track.
+        places: complete configurations from the best, then incomplete ones.
+        counted: the tables that count.
+        left_out: tables in which one of the complete configurations has no row.
+    """
+
+    preset: str
+    backbone: str
+    places: list[Place]
+    counted: list[Table]
+    left_out: list[Table]
+
+
+def newest(tables: Sequence[Table]) -> list[Table]:
+    """Of tables of the same images those of the newest protocol; `tables` are in order."""
+    first: dict[str, int] = {}
+    for table in tables:
+        first.setdefault(table.section, table.first.protocol_version)
+    return [table for table in tables if table.first.protocol_version == first[table.section]]
+
+
+def best(tables: Sequence[Table]) -> list[Best]:
+    """The highest row of each track and setting that has at least one ranked row."""
+    found = []
+    for table in tables:
+        for heading, setting in SETTINGS.items():
+            order = sorted(
+                (i for i, row in enumerate(table.ranked) if setting in row.ranks),
+                key=lambda i: -table.ranked[i].value(setting),
+            )
+            if order:
+                highest, *others = (table.ranked[i] for i in order)
+                tied = [row for row in others if row.ranks[setting].first == 1]
+                not_separable = _not_separable(table, setting, order)
+                found.append(Best(table, heading, highest, tied, not_separable, len(order)))
+    return found
+
+
+def _not_separable(table: Table, setting: str, order: Sequence[int]) -> list[Row] | None:
+    highest, *others = order
+    better = table.better_for_new_classes.get(setting)
+    if better is None:
+        return None if others else []
+    return [table.ranked[i] for i in others if not better[highest, i]]
+
+
+def aggregates(tables: Sequence[Table]) -> list[Aggregate]:
+    """For each track the ranks over several tables, where at least two rows meet in at least two tables.
+
+    Counted are the fullest tables: as many of them, from the one with the most rows on, as give the most
+    numbers with no gap.
+    """
+    tracks = sorted({table.track[:2] for table in tables if table.track})
+    found = (
+        _aggregate([table for table in tables if table.track and table.track[:2] == track], *track)
+        for track in tracks
+    )
+    return [aggregate for aggregate in found if aggregate]
+
+
+def _aggregate(tables: Sequence[Table], preset: str, backbone: str) -> Aggregate | None:
+    entries = [_entries(table) for table in tables]
+    order = sorted((i for i in range(len(tables)) if entries[i]), key=lambda i: (-len(entries[i]), i))
+    grids = []
+    for number in range(2, len(order) + 1):
+        common = set.intersection(*(set(entries[i]) for i in order[:number]))
+        if len(common) > 1:
+            grids.append((len(common) * number, number, common))
+    if not grids:
+        return None
+    _, number, common = max(grids, key=lambda grid: grid[:2])
+    counted = sorted(order[:number])
+    configurations = sorted(common)
+
+    first = counted[0]
+    chosen = [(tables[i], [entries[i][key] for key in configurations]) for i in counted]
+    places = [
+        Place(tables[first].ranked[entries[first][key]], ranks, for_new_classes, number)
+        for key, ranks, for_new_classes in zip(
+            configurations,
+            _mean_ranks(chosen, lambda table: table.better),
+            _mean_ranks(chosen, lambda table: table.better_for_new_classes),
+            strict=True,
+        )
+    ]
+    places.sort(key=lambda place: sum(rank.value for rank in place.ranks.values()))
+    missing: dict[str, list[int]] = {}
+    for i in order:
+        for key in entries[i]:
+            if key not in common:
+                missing.setdefault(key, []).append(i)
+    for key, where in sorted(missing.items()):
+        own = tables[where[0]].ranked[entries[where[0]][key]]
+        places.append(Place(own, {}, {}, sum(i in counted for i in where)))
+    left_out = [tables[i] for i in sorted(order[number:])]
+    return Aggregate(preset, backbone, places, [tables[i] for i in counted], left_out)
+
+
+def _entries(table: Table) -> dict[str, int]:
+    """Configurations with a rank in every aggregated setting: what they are -> position among the ranked."""
+    found: dict[str, int] = {}
+    for i, row in enumerate(table.ranked):
+        if all(setting in row.ranks for setting in AGGREGATED):
+            key = name_of(row.first)  # hyperparameters may follow from the images
+            other = found.get(key)
+            if other is None or _age(table.ranked[other]) < _age(row):
+                found[key] = i
+    return found
+
+
+def _age(row: Row) -> tuple:
+    return max(record.created for record in row.records), row.key
+
+
+def _mean_ranks(
+    chosen: Sequence[tuple[Table, list[int]]], better: Callable[[Table], Mapping[str, np.ndarray]]
+) -> list[dict[str, MeanRank]]:
+    """Ranks by setting of each configuration, averaged over tables; empty where a table does not know them.
+
+    Args:
+        chosen: tables, and the positions of the configurations among their ranked rows.
+        better: a table's matrices by setting.
+    """
+    number = len(chosen[0][1])
+    if any(setting not in better(table) for table, _ in chosen for setting in AGGREGATED):
+        return [{}] * number
+    ranks = {
+        setting: [_ranks(table, among, setting, better(table)[setting]) for table, among in chosen]
+        for setting in AGGREGATED
+    }
+    return [
+        {setting: _mean([table[position] for table in own]) for setting, own in ranks.items()}
+        for position in range(number)
+    ]
+
+
+def _ranks(table: Table, among: list[int], setting: str, better: np.ndarray) -> list[MeanRank]:
+    """The ranks of some of a table's rows among themselves."""
+    from bench.statistics.all_pairs import ranges
+
+    values = [-table.ranked[i].value(setting) for i in among]
+    order = sorted(values)
+    return [
+        MeanRank(1 + bisect_left(order, value), *own)
+        for value, own in zip(values, ranges(better, among), strict=True)
+    ]
+
+
+def _mean(ranks: list[MeanRank]) -> MeanRank:
+    return MeanRank(*(sum(column) / len(ranks) for column in zip(*ranks, strict=True)))

@@ -1,0 +1,242 @@
+"""Rows to tables: for each data set, split and protocol one per track, with ranks, and the variations."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.records.identity import split_digest
+from bench.records.store import Record
+from bench.records.tracks import Track, divided, shared_networks
+from bench.reporting.leaderboard.reading import Found, Job, read_rows
+from bench.reporting.leaderboard.rows import Row, columns, grouped, rightly_named, rows_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HIDDEN_PRESET = "smoke"
+"""A preset that only tests the plumbing; its numbers mean nothing."""
+
+
+@dataclass
+class Table:
+    """Rows that were measured on the same images by the same protocol, of one track or of none.
+
+    Attributes:
+        rows: in order: of a track ranked rows from the best, then those set apart; variations by method.
+        track: what they have in common; None for variations, which have no rank.
+        section: equal for tables of the same images and parts, whatever the protocol and track.
+        ranked_by: the setting that orders them.
+        better: setting -> bool ``[M, M]`` over the M rows of `ranked`: whether the one is significantly
+            better than the other for new episodes of these classes.
+        better_for_new_classes: the same by the intervals over classes; only of settings that have them.
+    """
+
+    rows: list[Row]
+    track: Track | None = None
+    section: str = ""
+    ranked_by: str = "5w1s"
+    better: dict[str, np.ndarray] = field(default_factory=dict)
+    better_for_new_classes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        """Any record; all tell the same about the images."""
+        return self.rows[0].first
+
+    @cached_property
+    def ranked(self) -> list[Row]:
+        """The rows that may be compared with each other."""
+        return [row for row in self.rows if self.track and not row.apart]
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[str, int]]:
+        """Heading to metric key and decimals (of percent)."""
+        return columns(record for row in self.rows for record in row.records)
+
+    @cached_property
+    def shared(self) -> list[list[Row]]:
+        """Sets of rows that answer with the same trained network."""
+        found = shared_networks([row.records for row in self.rows])
+        return [[self.rows[i] for i in positions] for positions in found]
+
+    @property
+    def most_episodes(self) -> int:
+        """How many episodes of the setting that orders them the ranked rows answered at most."""
+        ranked = (row.episodes(self.ranked_by) for row in self.ranked if self.ranked_by in row.ranks)
+        return max((info.count for info in ranked if info), default=0)
+
+
+def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
+    """All tables, in order: by data set, split and protocol, the newest protocol first, then by track.
+
+    Args:
+        records: in any order.
+        directory: where their episode files lie; without it no row is compared with another.
+    """
+    shown = sorted(map(rightly_named, filter(is_shown, records)), key=lambda r: r.run_id)
+    tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
+    with closing(read_rows([job for table in tables for job in _jobs(table, directory)])) as found:
+        for table in tables:
+            _fill_in(table, found)
+    return tables
+
+
+def is_shown(record: Record) -> bool:
+    """Whether a record may have a row."""
+    return record.preset != HIDDEN_PRESET and record.failure is None
+
+
+def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    """Records of the same images, parts and protocol.
+
+    Those that do not tell the digest of their split stand with the others, unless these have several.
+    """
+    digests = {
+        images: {split_digest(record) for record in alike} - {None}
+        for images, alike in grouped(records, _images).items()
+    }
+
+    def section(record: Record) -> str:
+        images = _images(record)
+        return f"{images} {split_digest(record) or ''}" if len(digests[images]) > 1 else images
+
+    def order(own: list[Record]) -> tuple:
+        return *_order(own[0]), section(own[0]), -own[0].protocol_version
+
+    groups = grouped(records, lambda record: f"{section(record)} {record.protocol_version}")
+    return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
+
+
+def _images(record: Record) -> str:
+    """Equal for two records of the same images and parts, wherever the images lay, as far as all tell."""
+    kind = record.dataset.partition(":")[0]
+    return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
+
+
+def _order(record: Record) -> tuple:
+    # 100-0 after 90-10: numbers in names count as numbers.
+    split = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", record.split)]
+    return record.dataset, split, record.fingerprint
+
+
+def _tables(section: str, records: Sequence[Record]) -> list[Table]:
+    tracks, variations = divided(records)
+    tables = [Table(rows_of(own), track, section) for track, own in tracks.items()]
+    return [*tables, *([Table(rows_of(variations), None, section)] if variations else [])]
+
+
+def _jobs(table: Table, directory: Path | None) -> list[Job]:
+    counts: dict[str, set[int]] = {}
+    for record in (record for row in table.rows for record in row.records):
+        for setting, info in record.episodes.items():
+            counts.setdefault(setting, set()).add(info.count)
+    compared = table.track is not None and sum(not row.apart for row in table.rows) > 1
+    in_order = {setting: sorted(own) for setting, own in counts.items()}
+    return [
+        Job(row, directory, in_order, len(row.records) > 1 or (compared and not row.apart))
+        for row in table.rows
+    ]
+
+
+def _fill_in(table: Table, found: Iterator[Found]) -> None:
+    """Answers, intervals, ranks and order of the rows."""
+    rows = table.rows
+    for row, own in zip(rows, found, strict=False):  # what the other tables get stays there
+        row.answers, row.whole, row.intervals = own
+    keys = [key for key, _ in table.columns.values() if any(key in row.intervals for row in rows)]
+    measured = [key.removeprefix("fewshot/") for key in keys if key.startswith("fewshot/")]
+    table.ranked_by = next(iter(measured), table.ranked_by)
+
+    def order(row: Row) -> tuple:
+        by_value = (-row.value(table.ranked_by), row.first.method, row.key)
+        return (row.apart, *by_value) if table.track else (row.first.method, *by_value)
+
+    rows.sort(key=order)
+    for setting in measured if table.track else ():
+        _rank(table, setting)
+    for row in rows:
+        row.answers.clear()
+
+
+def _rank(table: Table, setting: str) -> None:
+    """Fill in `better` and the ranks in one setting of the rows that are compared in it.
+
+    Those are the rows that answered the same episodes as most others did; a row alone is the first of one.
+    """
+    from bench.statistics.all_pairs import ranges, significantly_better
+
+    ranked = table.ranked
+    members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
+    families = _families(ranked, members, setting)
+    compared = max(families, key=lambda family: (len(family), -min(family)), default=[])
+    if len(members) == 1:
+        compared = members
+    elif len(compared) == 1:
+        compared = []
+    answers = {i: ranked[i].answers[setting] for i in compared if setting in ranked[i].answers}
+    table.better[setting] = significantly_better([answers], len(ranked))
+    for i, own in zip(compared, ranges(table.better[setting], compared), strict=True):
+        ranked[i].ranks[setting] = own
+    better = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
+    if better is not None:
+        table.better_for_new_classes[setting] = better
+        for i, own in zip(compared, ranges(better, compared), strict=True):
+            ranked[i].new_class_ranks[setting] = own
+
+
+def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str) -> np.ndarray | None:
+    """Which ranked rows are better by the interval over classes; None if no such interval is known."""
+    import numpy as np
+
+    from bench.records.arrays import common_classes
+    from bench.statistics import class_differences
+
+    rows = [table.ranked[i] for i in compared]
+    records = [record for row in rows for record in row.records if setting in record.episodes]
+    classes = common_classes(records, setting)
+    if classes is None:
+        return None
+    try:
+        values, halves = class_differences([row.answers[setting].means for row in rows], classes)
+    except ValueError:  # too few classes
+        return None
+    better = np.zeros((len(table.ranked), len(table.ranked)), dtype=bool)
+    better[np.ix_(compared, compared)] = values > halves
+    return better
+
+
+def _families(rows: list[Row], members: list[int], setting: str) -> list[list[int]]:
+    """Rows that answered the same episodes, as far as each went.
+
+    Lists that are drawn alike are the same as far as the shorter goes (`bench.sampling.episodes`), unless two
+    of one length differ: then nobody knows which belongs to which, and only equal lists are compared.
+    """
+
+    infos = {i: info for i in members if (info := rows[i].episodes(setting))}
+
+    def drawn(i: int) -> tuple[int, ...]:
+        info = infos[i]
+        return info.way, info.shot, info.query, info.seed
+
+    def identity(i: int) -> tuple[int, str]:
+        return infos[i].count, infos[i].sha256
+
+    families = []
+    answers = {i: rows[i].answers.get(setting) for i in infos}
+    there = [i for i, own in answers.items() if own is not None and len(own.means) > 1]  # one tells no spread
+    for _, alike in groupby(sorted(there, key=drawn), key=drawn):
+        family = list(alike)
+        lists = {identity(i) for i in family}
+        if len(lists) == len({count for count, _ in lists}):
+            families.append(family)
+        else:
+            families += [[i for i in family if identity(i) == one] for one in sorted(lists)]
+    return families

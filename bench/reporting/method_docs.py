@@ -1,0 +1,228 @@
+"""The page of each built-in method, made from its source and the records: the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.config.run_config import method_info
+from bench.records.identity import as_set, overrides, untrained, value_as_set
+from bench.records.store import Record, read_all
+from bench.reporting.leaderboard import HIDDEN_PRESET, code
+from bench.reporting.leaderboard.cells import TIME, images, training_time
+from bench.reporting.leaderboard.rows import columns, rightly_named
+from bench.reporting.show import choices, marks, percent, settings_of, starts_from
+from methods.registry import MethodInfo, available
+
+MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
+USE, COST = "Use it when ", "It costs "
+CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+MARKUP = re.compile(r"[\\`*_\[\]~$]")
+HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+class Description(NamedTuple):
+    """A docstring taken apart: what the method is, when to use it and what it costs, empty if not said."""
+
+    what: list[str]
+    use: str
+    cost: str
+
+
+def described(docstring: str) -> Description:
+    """Take a docstring apart: the paragraphs ``Use it when ...`` and ``It costs ...`` stand by themselves."""
+    paragraphs = [text.strip() for text in re.split(r"\n\s*\n", docstring) if text.strip()]
+    use, cost = (next((p for p in paragraphs if p.startswith(words)), "") for words in (USE, COST))
+    return Description([p for p in paragraphs if not p.startswith((USE, COST))], use, cost)
+
+
+def built_in() -> list[MethodInfo]:
+    """The methods of this package, without the plug-ins of others.
+
+    Raises:
+        UserError: the file of one cannot be read; its page must not vanish for that.
+    """
+    return [
+        method_info(name) for name, info in sorted(available().items()) if info.source == f"methods.{name}"
+    ]
+
+
+def write(results: Path, output: Path) -> list[str]:
+    """Write a page for each built-in method and the index, and remove the pages of methods that are gone.
+
+    Returns:
+        One line for each file of `results` that was left out because it is not a valid record.
+
+    Raises:
+        UserError: `results` or a method's file cannot be read, or a page cannot be written.
+    """
+    records, problems = read_all(results)
+    pages = render(built_in(), records)
+    write_files({output / name: text.encode() for name, text in pages.items()}, "--output")
+    for path in _left_over(output, pages):
+        path.unlink()
+    return problems
+
+
+def stale(results: Path, output: Path) -> list[str]:
+    """The pages that are missing or out of date, and those of methods that are gone.
+
+    Raises:
+        UserError: `results`, a method's file or a page cannot be read.
+    """
+    pages = render(built_in(), read_all(results)[0])
+    changed = [name for name, text in pages.items() if _read(output / name) != text]
+    return changed + [path.name for path in _left_over(output, pages)]
+
+
+def render(methods: Iterable[MethodInfo], records: Sequence[Record]) -> dict[str, str]:
+    """File name -> Markdown: a page for each method, and the index."""
+    shown = list(methods)
+    pages = {f"{info.name}.md": _page(info, [r for r in records if r.method == info.name]) for info in shown}
+    return pages | {"index.md": _index(shown)}
+
+
+def _left_over(output: Path, pages: Iterable[str]) -> list[Path]:
+    """Pages of methods that are gone. Other people's files in that folder are none of ours."""
+    others = (path for path in sorted(output.glob("*.md")) if path.name not in pages)
+    return [path for path in others if MADE in (_read(path) or "")]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")  # as text: git may change the line ends
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError("--output", path, error.strerror or "cannot be read") from error
+
+
+def _index(methods: Sequence[MethodInfo]) -> str:
+    rows = [
+        {
+            "method": f"[{_code(info.name)}]({info.name}.md)",
+            "what it is": _cell(next(iter(described(info.description).what), "")),
+            "family": _cell(info.family),
+            "trains on": _cell(info.trains_on),
+            "starts from": _cell(starts_from(info)),
+            "marks": _cell(", ".join(marks(info)) or "–"),
+            "paper": _cell(info.paper),
+        }
+        for info in methods
+    ]
+    return _joined("# Methods", MADE, _table(rows))
+
+
+def _page(info: MethodInfo, records: Sequence[Record]) -> str:
+    what, use, cost = described(info.description)
+    facts = {
+        "family": info.family,
+        "paper": info.paper,
+        "trains on": info.trains_on,
+        "starts from": starts_from(info),
+        "at the test": "embeds each image once"
+        if info.fixed_embedding
+        else "learns from the support images of each episode",
+        "marks": ", ".join(marks(info)) or "–",
+    }
+    presets = [
+        {"preset": _code(name), "sets": _settings(values)} for name, values in settings_of(info).items()
+    ]
+    hyperparameters = [
+        {
+            "name": _code(p.name),
+            "type": _cell(choices(p.annotation)),
+            "default": _code(value_as_set(p.default)),
+            "what it is": _cell(p.help),
+        }
+        for p in info.parameters.values()
+    ]
+    return _joined(
+        f"# {code(info.name)}",
+        MADE,
+        *(_prose(text) for text in what),
+        "\n".join(f"- {name}: {_prose(text)}" for name, text in facts.items()),
+        *(("## When to use it", _prose(use)) if use else ()),
+        *(("## What it costs", _prose(cost)) if cost else ()),
+        "## Run it",
+        f"```sh\npython -m bench run --method {info.name} --split 90-10\n```",
+        "What each `--preset` sets; `standard` is the default:",
+        _table(presets),
+        "## Hyperparameters",
+        "Their values before a preset changes them. `--set name=value` changes them after it.",
+        _table(hyperparameters),
+        "## Results",
+        *_results(records),
+    )
+
+
+def _results(records: Sequence[Record]) -> list[str]:
+    shown = sorted(
+        (rightly_named(record) for record in records if record.preset != HIDDEN_PRESET),
+        key=lambda r: (r.dataset, r.split, -r.protocol_version, r.preset, r.seed, r.run_id),
+    )
+    if not shown:
+        return ["None is recorded."]
+    headings = columns(shown)
+    rows = [
+        {
+            "data set": _code(record.dataset),
+            "split": _code(record.split),
+            "preset": _code(record.preset),
+            "changed": _settings(overrides(record)),
+            "backbone": _code(record.backbone),
+            "seed": str(record.seed),
+            "protocol": str(record.protocol_version),
+            **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
+            "images": "".join(images([record])),
+            TIME: _training(record),
+        }
+        for record in shown
+    ]
+    note = "Percent with 95% intervals, one row per run. The leaderboard says what the columns mean."
+    return [note, _table(rows)]
+
+
+def _training(record: Record) -> str:
+    if record.failure is not None:
+        return "failed"
+    return "untrained" if untrained(record) else "".join(training_time([record]))
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(map(_code, as_set(values))) or "–"
+
+
+def _prose(text: str) -> str:
+    """Text as Markdown: code spans stay; what else would be markup or HTML is shown as it is written."""
+    parts, end = [], 0
+    for span in CODE_SPAN.finditer(text):
+        parts += [_plain(text[end : span.start()]), span[0]]
+        end = span.end()
+    return "".join([*parts, _plain(text[end:])])
+
+
+def _plain(text: str) -> str:
+    return MARKUP.sub(r"\\\g<0>", text.translate(HTML))
+
+
+def _cell(text: str) -> str:
+    """Text in a table, where a bar would end the cell even inside a code span."""
+    return _prose(" ".join(text.split())).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return code(text).replace("|", "\\|")
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(parts) + "\n"

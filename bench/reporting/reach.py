@@ -1,0 +1,93 @@
+"""One number, asked about other populations: fresh images, and new classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.records.arrays import read_episodes
+from bench.records.store import Record
+
+if TYPE_CHECKING:
+    from bench.statistics import Interval
+
+FEWEST_EPISODES = 5
+"""Of episodes without a common image; the spread of fewer says nothing."""
+
+
+class Reach(NamedTuple):
+    """What an interval becomes when more than the drawing of episodes or pairs could have been otherwise.
+
+    Attributes:
+        metric: key, such as ``fewshot/5w1s``.
+        fresh_images: of these classes, from episodes that share no image; its value is theirs alone. None if
+            there are too few of them, and for pairs and triplets.
+        new_classes: from where these came from; None if there are too few.
+    """
+
+    metric: str
+    fresh_images: Interval | None
+    new_classes: Interval | None
+
+
+def reaches(record: Record, directory: Path) -> list[Reach]:
+    """For each number of a record of which that can be known; episodes and pairs are drawn again for it.
+
+    Args:
+        record: the record.
+        directory: where it and its npz file lie.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    return [*_of_episodes(record, directory), *_of_pairs(record, directory)]
+
+
+def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
+    import numpy as np
+
+    from bench.records.arrays import drawn_again
+    from bench.statistics import class_jackknife, disjoint_episodes, open_interval
+
+    for name, accuracies in read_episodes(record, directory, record.episodes).items():
+        info = record.episodes[name]
+        if info.query == 0 or info.way >= len(record.pools.get("novel", {})):  # it holds all classes
+            continue
+        drawn = drawn_again(record, name)
+        if drawn is None:
+            continue
+        parts = (part.reshape(info.count, -1) for part in (drawn.support, drawn.query))
+        images = np.concatenate(list(parts), axis=1)
+        apart = disjoint_episodes(images)
+        fresh = open_interval(accuracies[apart], images[apart]) if len(apart) >= FEWEST_EPISODES else None
+        try:
+            new = class_jackknife(accuracies, drawn.classes)
+        except ValueError:
+            new = None
+        yield Reach(f"fewshot/{name}", fresh, new)
+
+
+def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
+    import numpy as np
+
+    from bench.records.arrays import EPISODE_SEED, pool_of, read_arrays
+    from bench.sampling.pairs import draw_pairs, draw_triplets
+    from bench.statistics import pairs_over_classes, triplets_over_classes
+
+    pool, threshold = pool_of(record, "novel"), record.thresholds.get("similarity")
+    arrays = read_arrays(record, directory, ("novel/pair_scores", "novel/triplets_won").__contains__)
+    if pool is None or threshold is None or len(arrays) < 2:
+        return
+    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
+    key = f"{record.fingerprint}/{record.split}/novel/{EPISODE_SEED}"
+    scores, won = arrays["novel/pair_scores"].astype(np.float64), arrays["novel/triplets_won"] / 2
+    a, b, _ = draw_pairs(pool, f"{key}/pairs", len(scores))
+    anchor, _, negative = draw_triplets(pool, f"{key}/triplets", len(won))
+    try:
+        found = pairs_over_classes(scores, owner[a], owner[b], threshold)
+        found["triplet_accuracy"] = triplets_over_classes(won, owner[anchor], owner[negative])
+    except ValueError:  # too few classes
+        return
+    for name in ("pair_accuracy", "pair_auc", "triplet_accuracy"):
+        yield Reach(f"novel/{name}", None, found[name])

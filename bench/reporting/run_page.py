@@ -1,0 +1,207 @@
+"""All about one run, for a person: what it was, how it was made, its numbers, and where its files are."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common.errors import UserError, one_line
+from bench.common.files import is_file, is_folder
+from bench.records.arrays import read_episodes
+from bench.records.identity import as_set, name_of
+from bench.records.store import Record, find
+from bench.records.tracks import cost, images_seen, kept, pretraining_share
+from bench.reporting.leaderboard import duration
+from bench.reporting.reach import reaches
+from bench.reporting.show import Row, class_rows, metric_rows, percent, plain_table
+
+if TYPE_CHECKING:
+    from bench.statistics import Interval
+
+WIDTH = 90
+MOST_NAMES = 5
+REACHES = "The same numbers for other populations than other episodes or pairs; no ± includes retraining"
+GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
+
+
+def find_run(results: Path, run: str) -> Path:
+    """The record that `run` names.
+
+    Args:
+        results: the folder of records.
+        run: a run id, the beginning of just one, or a path: of the record, of its npz file or of the folder
+            that the run was made in.
+
+    Raises:
+        UserError: there is none, or the beginning is that of several.
+    """
+    path = Path(run)
+    if path.suffix in (".json", ".npz") and is_file(path.with_suffix(".json")):
+        return path.with_suffix(".json")
+    if not results.is_dir():
+        raise UserError("--results", results, "no such folder; it holds the records")
+    name = path.name if is_folder(path) else run
+    if exact := find(results, name):
+        return exact
+    names = sorted(path.stem for path in results.glob("*.json"))
+    begun = [other for other in names if name and other.startswith(name)]
+    if len(begun) == 1:
+        return results / f"{begun[0]}.json"
+    if begun:
+        more = ", ..." if len(begun) > MOST_NAMES else ""
+        raise UserError(
+            "show", run, f"{len(begun)} runs begin like this: {', '.join(begun[:MOST_NAMES])}{more}"
+        )
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}?" if near else "see `list runs`"
+    raise UserError("show", run, f"no such run in {results}; {hint}" if names else f"{results} has no runs")
+
+
+def page(record: Record, path: Path, runs: Path) -> str:
+    """The page of one run.
+
+    Args:
+        record: what to show.
+        path: the record's file; its npz file lies beside it.
+        runs: where checkpoints and logs of runs lie.
+    """
+    parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
+    if record.failure is not None:
+        parts.append(f"Failed: {one_line(record.failure)}")
+    single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
+    if single:
+        parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
+    if rows := _reaches(record, path.parent):
+        parts.append(f"{REACHES}\n\n{plain_table(rows)}")
+    if rows := _generalized(record):
+        parts.append(f"Generalized: novel classes beside the base classes\n\n{plain_table(rows)}")
+    if record.per_class:
+        parts.append(f"Novel classes, from the hardest\n\n{plain_table(class_rows(record))}")
+    parts.append(_section("Files", _files(record, path, runs)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
+    shown = [title]
+    for name, text in lines:
+        # A command is one line, so that it can be copied.
+        wrapped = [text] if name == "command" else textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+        shown += [f"  {name if i == 0 else '':<16}{piece}" for i, piece in enumerate(wrapped)]
+    return "\n".join(shown)
+
+
+def _what(record: Record) -> Iterator[tuple[str, str]]:
+    counts = record.classes
+    yield "method", one_line(name_of(record))
+    yield "family", one_line(record.family)
+    yield "paper", one_line(record.paper)
+    yield "backbone", one_line(f"{record.backbone}, {record.parameters:,} parameters")
+    yield "data set", one_line(f"{record.dataset}, fingerprint {record.fingerprint}")
+    yield "split", one_line(f"{record.split}, protocol {record.protocol_version}")
+    yield "classes", f"{counts.base} base, {counts.validation} validation, {counts.novel} novel"
+    yield (
+        "images",
+        f"{counts.train_images:,} training, {counts.validation_images:,} validation, "
+        f"{counts.base_test_images:,} base-test, {counts.novel_images:,} novel "
+        f"({counts.novel_dropped_duplicates:,} duplicates left out)",
+    )
+    yield "seed", str(record.seed)
+    yield "hyperparameters", one_line(" ".join(as_set(record.hyperparameters))) or "none"
+    marks = {
+        "external data": record.external_data,
+        "transductive": record.transductive,
+        "no training": not (record.trained or record.pretraining),
+        f"weights {record.weights}": record.weights is not None,
+    }
+    if any(marks.values()):
+        yield "marks", ", ".join(mark for mark, on in marks.items() if on)
+
+
+def _how(record: Record) -> Iterator[tuple[str, str]]:
+    where, times = record.environment, record.timings
+    commit = f", commit {where.git_commit}" if where.git_commit else ""
+    commit += " with uncommitted changes" if where.git_dirty else ""
+    yield "command", one_line(record.command)
+    yield "made", one_line(f"{record.created:%Y-%m-%d %H:%M} UTC by bench {record.bench_version}{commit}")
+    device = f"{where.device}, {where.precision}, threads: {where.threads}"
+    yield "machine", one_line(f"{device}; {where.cpu}; {where.platform}")
+    yield "libraries", one_line(", ".join(f"{name} {version}" for name, version in where.libraries.items()))
+    rates = [f"{times.steps:,} steps"]
+    if times.train_images_per_s:
+        rates.append(f"{times.train_images_per_s:,.0f} images/s")
+    yield "training", f"{duration(times.train_s)} ({', '.join(rates)})" if record.trained else "none"
+    yield from _budget(record)
+    yield "evaluation", duration(times.evaluate_s)
+    yield "in all", duration(times.total_s)
+    if times.peak_memory_mib:
+        yield "peak memory", f"{times.peak_memory_mib:,.0f} MiB"
+    for name, info in record.episodes.items():
+        query = f"{info.query} queries per class" if info.query else "all other images as queries"
+        drawn = f"{info.count:,} of {info.way} classes, {info.shot}-shot, {query}"
+        yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
+    for name, value in record.thresholds.items():
+        yield "threshold", one_line(f"{name}: {value:.4f}, from validation pairs")
+
+
+def _budget(record: Record) -> Iterator[tuple[str, str]]:
+    before, seen, share = record.pretraining, images_seen(record), pretraining_share(record)
+    if before:
+        steps = f"step {before.kept_step:,} of {before.steps:,} kept"
+        yield "pretraining", one_line(f"{before.run_id}: {duration(before.seconds)}, {steps}")
+    if seen is not None and share is not None:
+        yield "images seen", f"{seen:,}, {100 * share:.0f}% of them in pretraining"
+    if kept([record]):
+        yield "kept step", kept([record])
+    if (spent := cost([record])) and spent.on_processor:
+        yield "processor time", f"{duration(spent.seconds)}{', pretraining included' if before else ''}"
+
+
+def _reaches(record: Record, directory: Path) -> list[Row]:
+    try:
+        found = reaches(record, directory)
+    except UserError:  # said under Files
+        return []
+    return [
+        {
+            "metric": one.metric,
+            "other episodes or pairs": percent(record.metrics.get(one.metric)),
+            "fresh images": _spread(one.fresh_images),
+            "new classes": _spread(one.new_classes),
+        }
+        for one in found
+    ]
+
+
+def _spread(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{100 * interval.value:.1f} ± {100 * interval.half_width:.1f}"
+
+
+def _generalized(record: Record) -> list[Row]:
+    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
+    rows = []
+    for join in sorted(joins, key=lambda join: [int(number) for number in re.findall(r"[0-9]+", join)]):
+        _, classes, shots = join.split("/")
+        numbers = {
+            name: percent(record.metrics.get(f"{join}/{name}"))
+            for name in ("novel", "base", "all", "harmonic")
+        }
+        rows.append({"classes": classes, "shots": shots.removesuffix("s"), **numbers})
+    return rows
+
+
+def _files(record: Record, path: Path, runs: Path) -> Iterator[tuple[str, str]]:
+    yield "record", one_line(path)
+    if record.episode_file is None:
+        yield "answers", "none were kept"
+    else:
+        try:
+            read_episodes(record, path.parent, ())
+            yield "answers", one_line(path.with_name(record.episode_file))
+        except UserError as error:
+            yield "answers", f"cannot be used: {error}"
+    folder = runs / record.run_id
+    yield "training", one_line(folder) if folder.is_dir() else f"no checkpoints or logs in {one_line(folder)}"

@@ -1,0 +1,219 @@
+"""Records and names as text for people: tables for stdout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.common.errors import one_line
+from bench.records.identity import name_of
+from bench.records.store import Metric, Record, read_all
+from methods.pretraining import PRETRAINED_SHARE
+from methods.registry import MethodInfo
+
+Row = dict[str, Any]
+
+
+def plain_table(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as an aligned table."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True) if rows else "(none)"
+
+
+def listing(what: str) -> list[Row]:
+    """What `list` shows: methods, splits, datasets, backbones or presets."""
+    if what == "methods":
+        return _methods()
+    return [{"name": name, "what it is": text} for name, text in _named(what).items()]
+
+
+def _named(what: str) -> Mapping[str, str]:
+    if what == "splits":
+        from bench.data.names import SPLITS as NAMED
+    elif what == "datasets":
+        from bench.data.names import DATASETS as NAMED
+    elif what == "backbones":
+        from methods.backbone_names import BACKBONES as NAMED
+    else:
+        from bench.config.run_config import PRESETS as NAMED
+    return NAMED
+
+
+def _methods() -> list[Row]:
+    from methods.registry import available
+
+    return [
+        {
+            "name": info.name,
+            "family": info.family,
+            "trains on": info.trains_on,
+            "starts from": starts_from(info),
+            "marks": ", ".join(marks(info)),
+            "paper": info.paper,
+        }
+        for info in available().values()
+    ]
+
+
+def settings_of(info: MethodInfo) -> dict[str, Mapping[str, Any]]:
+    """What each preset sets, and what comes with a start that is not the default."""
+    return {**info.presets, **{f"any, with init={start}": values for start, values in info.starts.items()}}
+
+
+def starts_from(info: MethodInfo) -> str:
+    """Random weights, or a classifier of the base classes, with the share of training images that it sees."""
+    if info.trains_on == "pretraining":
+        return "pretrained (100%)"
+    init = info.parameters.get("init")
+    starts = {"scratch": "scratch", "pretrained": f"pretrained ({PRETRAINED_SHARE:.0%})"}
+    if init is None or init.default not in starts:
+        return "scratch"
+    default = starts.pop(init.default)
+    return f"{default}, or {', '.join(starts.values())}"
+
+
+def marks(info: MethodInfo) -> list[str]:
+    """What keeps a method's rows from being compared with all others, or the method from being used."""
+    words = {
+        "transductive": info.transductive,
+        "external data": info.external_data,
+        f"unusable: {info.problem}": bool(info.problem),
+    }
+    found = [word for word, on in words.items() if on]
+    return found + [f"{word} if {what}" for word, what in info.marked_when.items()]
+
+
+def runs(results: Path) -> tuple[list[Row], list[str]]:
+    """The recorded runs, and one line for each file that is not a valid record."""
+    if not results.exists():
+        return [], []
+    found, problems = read_all(results)
+    rows = [
+        {
+            "run": record.run_id,
+            "method": one_line(name_of(record)),
+            "5w1s": "failed" if record.failure else percent(record.metrics.get("fewshot/5w1s")),
+            "5w5s": percent(record.metrics.get("fewshot/5w5s")),
+            "created": f"{record.created:%Y-%m-%d %H:%M}",
+        }
+        for record in found
+    ]
+    return rows, problems
+
+
+def method_page(info: MethodInfo) -> str:
+    """All about one method: what it is, its hyperparameters, and what each preset sets."""
+    from tabulate import tabulate
+
+    rows = [
+        {"hyperparameter": p.name, "type": choices(p.annotation), "default": p.default, "what it is": p.help}
+        for p in info.parameters.values()
+    ]
+    presets = [
+        {"preset": name, "sets": ", ".join(f"{key}={value}" for key, value in values.items())}
+        for name, values in settings_of(info).items()
+    ]
+    facts = {
+        "paper": info.paper,
+        "family": info.family,
+        "trains on": info.trains_on,
+        "starts from": starts_from(info),
+    }
+    head = "\n".join(f"{name}: {text}" for name, text in facts.items() if text)
+    table: dict[str, Any] = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True}
+    return "\n\n".join(
+        (
+            f"{info.name}: {info.description}",
+            head,
+            tabulate(rows, **table, maxcolwidths=[None, 24, None, 50]),
+            tabulate(presets, **table, maxcolwidths=[None, 90]),
+        )
+    )
+
+
+def choices(annotation: str) -> str:
+    """A hyperparameter's type for people: ``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
+    if annotation.startswith("Literal["):
+        return annotation.removeprefix("Literal[").replace("]", "").replace("'", "")
+    return annotation
+
+
+def percent(metric: Metric | None) -> str:
+    """``73.21 ± 0.18``: percent, with the distance to the interval's farther end."""
+    if metric is None:
+        return "–"
+    half = max(metric.value - metric.low, metric.high - metric.value)
+    return f"{100 * metric.value:.2f} ± {100 * half:.2f}"
+
+
+def result_table(record: Record) -> str:
+    """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
+    parts = [
+        f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}",
+        plain_table(metric_rows(record, record.metrics)),
+    ]
+    if record.per_class:
+        rows = class_rows(record)
+        cut = rows if len(rows) <= 20 else [*rows[:10], {"novel class": "..."}, *rows[-10:]]
+        parts.append(plain_table(cut))
+    return "\n\n".join(parts) + "\n"
+
+
+def metric_rows(record: Record, keys: Iterable[str]) -> list[Row]:
+    """Metrics of a run, a row each, with what has to be known of them."""
+    metrics = [(key, record.metrics[key]) for key in keys]
+    return [
+        {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
+        for key, metric in sorted(metrics, key=_in_order)
+    ]
+
+
+def class_rows(record: Record) -> list[Row]:
+    """The novel classes of a run, from hardest to easiest."""
+    shown = ("fewshot/5w1s", "novel/pair_accuracy", "novel/triplet_accuracy")
+    classes = sorted(
+        record.per_class.items(),
+        key=lambda item: (item[1][shown[0]].value if shown[0] in item[1] else 0.0, item[0]),
+    )
+    keys = [key for key in shown if any(key in own for _, own in classes)]
+    return [
+        {"novel class": one_line(name)} | {key: percent(own.get(key)) for key in keys}
+        for name, own in classes
+    ]
+
+
+def _in_order(item: tuple[str, Metric]) -> list[tuple[int, str]]:
+    """Keys alphabetically, numbers in them by size: 5s before 10s."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", item[0])]
+
+
+def _note(record: Record, key: str) -> str:
+    if (std := record.metrics[key].std) is not None:
+        return f"standard deviation {100 * std:.1f}"
+    if key in record.constant_answer:
+        return f"constant answer: {100 * record.constant_answer[key]:.1f}"
+    if key.endswith("/pair_accuracy"):
+        return "validation's threshold"
+    if key.endswith("oracle"):
+        return "diagnostic: own threshold"
+    return ""
+
+
+def fact_table(facts: Mapping[str, Any]) -> str:
+    """Nested facts as aligned `name  value` lines."""
+    from tabulate import tabulate
+
+    def flat(facts: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in facts.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{owner}{key}: ")
+            else:
+                yield f"{owner}{key}", value
+
+    rows = [
+        (key.replace("_", " "), f"{value:,}" if type(value) is int else value) for key, value in flat(facts)
+    ]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)

@@ -1,0 +1,211 @@
+"""What `compare` prints: ranks, differences, and a sentence about each pair of sides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.common.errors import one_line
+from bench.reporting.compare import Compared
+from bench.reporting.leaderboard.cells import images
+
+if TYPE_CHECKING:
+    from bench.statistics import Comparison, Difference, Interval
+
+POINT = 0.01  # the difference that seeds are asked to show
+SIGNIFICANT = 0.05
+
+
+def sentence(compared: Compared, comparison: Comparison) -> str:
+    """Who is better and by how much on these classes, or that nothing is shown and what would show it."""
+    difference = comparison.difference
+    names = [comparison.first, comparison.second]
+    where = f"on novel classes of {one_line(compared.sides[0].records[0].split)}"
+    p = f"p {p_text(comparison.p)}"
+    if comparison.p > SIGNIFICANT:
+        by = f"{points(difference.value, difference)} ± {points(difference.half_width, difference)} points"
+        return (
+            f"{' and '.join(names)}: no difference shown {where} ({by}, {p}); "
+            f"{_what_would_show_it(more_seeds(compared, comparison), difference)}."
+        )
+    better, worse = names if difference.value > 0 else names[::-1]
+    by = f"{points(abs(difference.value), difference)} ± {points(difference.half_width, difference)} points"
+    said = f"{better} is better than {worse} by {by} {where} ({p})."
+    return said if difference.over_training else f"As trained here, {said}"
+
+
+def basis(difference: Difference) -> str:
+    """What a comparison over episodes rests on and applies to."""
+    applies = (
+        "retraining with other seeds"
+        if difference.over_training
+        else "these trained models only: retraining may reverse it"
+    )
+    first, second = difference.seeds
+    seeds = f"{first} training seed{'s' if first > 1 else ''} each"
+    if first != second:
+        seeds = f"{first} and {second} training seeds"
+    return (
+        f"New episodes of these classes: it rests on {difference.episodes:,} identical episodes and {seeds}, "
+        f"and applies to {applies}."
+    )
+
+
+def for_new_classes(comparison: Comparison, interval: Interval | None) -> str:
+    """Whether new classes would agree."""
+    if interval is None:
+        return "New classes: not known; these episodes give no interval over classes."
+    width = comparison.difference._replace(low=interval.low, high=interval.high)
+    by = f"{points(interval.value, width)} ± {points(interval.half_width, width)} points"
+    over = f"{by} over the {interval.n} novel classes ({comparison.first} less {comparison.second})"
+    shown = comparison.p <= SIGNIFICANT
+    if interval.low <= 0 <= interval.high:
+        return f"New classes: {'they may reverse it' if shown else 'no difference shown either'}; {over}."
+    better = comparison.first if interval.value > 0 else comparison.second
+    return f"New classes: {better} is better there{' too' if shown else ''}; {over}."
+
+
+def p_text(p: float) -> str:
+    """``= 0.002``, or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def points(fraction: float, difference: Difference) -> str:
+    """A fraction in points, with a second decimal where the interval is so narrow that it matters."""
+    return f"{100 * fraction:.{1 if difference.half_width >= 0.001 else 2}f}"
+
+
+def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
+    """How many more seeds of each side would show a difference of 1 point; None if no number would.
+
+    With fewer than three of either: how many are lacking to know what training again does.
+    """
+    from bench.statistics import ENOUGH_SEEDS, seeds_needed
+
+    difference = comparison.difference
+    fewest = min(difference.seeds)
+    if not difference.over_training:
+        return ENOUGH_SEEDS - fewest
+    first, second = (
+        compared.side(name).accuracies[:, : difference.episodes]
+        for name in (comparison.first, comparison.second)
+    )
+    needed = seeds_needed(first, second, POINT)
+    return None if needed is None else max(0, needed - fewest)
+
+
+def _what_would_show_it(needed: int | None, difference: Difference) -> str:
+    if needed is None:
+        return "no number of seeds would show 1 point on so few episodes"
+    more = f"{needed} more seed{'s' if needed > 1 else ''} of each would be needed"
+    if not difference.over_training:
+        return f"at least {more} to tell what training again does"
+    if needed == 0:
+        return "with these seeds 1 point would be shown four times in five"
+    return f"{more} to show 1 point"
+
+
+def as_text(compared: Compared) -> str:
+    """Ranks, differences, and sentences for every pair."""
+    from bench.reporting.show import plain_table
+    from bench.statistics import ENOUGH_SEEDS, closed_interval, crossed_seeds, rank_ranges
+
+    first = compared.sides[0].records[0]
+    ranks = rank_ranges([side.name for side in compared.sides], compared.comparisons)
+    new_class_ranks = _new_class_ranks(compared)
+    sides = []
+    for side in sorted(compared.sides, key=lambda side: -float(side.accuracies.mean())):
+        crossed = len(side.records) >= ENOUGH_SEEDS
+        own = crossed_seeds(side.accuracies) if crossed else closed_interval(side.accuracies.mean(axis=0))
+        sides.append(
+            {
+                "rank": str(ranks[side.name]),
+                "for new classes": new_class_ranks.get(side.name, "–"),
+                "method": side.name,
+                compared.setting: f"{100 * own.value:.2f} ± {100 * own.half_width:.2f}",
+                "episodes": f"{own.n:,}",
+                "seeds": len(side.records),
+                "images": "".join(images(side.records)),
+            }
+        )
+    pairs = [
+        {
+            "difference": f"{comparison.first} - {comparison.second}",
+            "points": f"{100 * comparison.difference.value:+.2f}",
+            "95%, new episodes": _ends(comparison.difference),
+            "p": p_text(comparison.difference.p).removeprefix("= "),
+            "p (Holm)": p_text(comparison.p).removeprefix("= "),
+            "95%, new classes": _ends(interval) if interval else "–",
+        }
+        for comparison, interval in _both(compared)
+    ]
+    where = one_line(f"novel classes of {first.dataset} {first.split}")
+    head = f"{compared.setting}, {where}, protocol {first.protocol_version}"
+    said = [
+        f"{sentence(compared, comparison)}\n  {basis(comparison.difference)}\n"
+        f"  {for_new_classes(comparison, interval)}"
+        for comparison, interval in _both(compared)
+    ]
+    return "\n\n".join([head, plain_table(sides), plain_table(pairs), "\n".join(said)])
+
+
+def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:
+    return list(zip(compared.comparisons, compared.new_classes, strict=True))
+
+
+def _ends(interval: Difference | Interval) -> str:
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+
+
+def _new_class_ranks(compared: Compared) -> dict[str, str]:
+    """Side -> the ranks that the intervals over classes leave it; empty if one is not known."""
+    import numpy as np
+
+    from bench.statistics.all_pairs import ranges
+
+    if None in compared.new_classes:
+        return {}
+    names = [side.name for side in compared.sides]
+    better = np.zeros((len(names), len(names)), dtype=bool)
+    for comparison, interval in _both(compared):
+        pair = names.index(comparison.first), names.index(comparison.second)
+        if interval and not interval.low <= 0 <= interval.high:
+            better[pair if interval.value > 0 else pair[::-1]] = True
+    return {name: str(own) for name, own in zip(names, ranges(better), strict=True)}
+
+
+def as_json(compared: Compared) -> dict[str, Any]:
+    """The same for programs; fractions, not points."""
+    first = compared.sides[0].records[0]
+    return {
+        "setting": compared.setting,
+        "dataset": first.dataset,
+        "split": first.split,
+        "protocol_version": first.protocol_version,
+        "sides": [
+            {
+                "name": side.name,
+                "runs": [record.run_id for record in side.records],
+                "accuracy": float(side.accuracies.mean()),
+            }
+            for side in compared.sides
+        ],
+        "comparisons": [
+            {
+                "first": c.first,
+                "second": c.second,
+                "difference": c.difference.value,
+                "low": c.difference.low,
+                "high": c.difference.high,
+                "p": c.difference.p,
+                "p_holm": c.p,
+                "episodes": c.difference.episodes,
+                "seeds": list(c.difference.seeds),
+                "over_training": c.difference.over_training,
+                "more_seeds_needed": more_seeds(compared, c),
+                "new_classes": interval
+                and {"low": interval.low, "high": interval.high, "classes": interval.n},
+                "sentence": sentence(compared, c),
+            }
+            for c, interval in _both(compared)
+        ],
+    }

@@ -1,0 +1,143 @@
+"""From a prepared run to trained weights: the pretraining, if there is one, and the method's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+import torch
+
+from bench.common import clock, environment
+from bench.common.clock import Spent
+from bench.common.errors import UserError
+from bench.common.progress import Progress
+from bench.evaluation.answers import all_finite
+from bench.records.schema import MODEL_FILE, Pretraining, Training
+from bench.run import failures, models, pretraining
+from bench.run.locks import alone
+from bench.run.outcome import Failed, Learned
+from bench.run.plan import Options, Prepared
+from methods.base_classifier import BaseClassifier
+
+if TYPE_CHECKING:
+    from bench.training.loop import Trained
+
+
+def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
+    """Leave trained weights in the method of a run, and the random generators as they were seeded.
+
+    Raises:
+        Locked: another process is at the pretraining.
+        Failed: a training diverges.
+    """
+    config, method = prepared.config, prepared.method
+    start, before = None, clock.now()
+    if prepared.pretraining:
+        start = _pretrain(prepared.pretraining, options, progress)
+        method.start_from(prepared.pretraining.method)  # type: ignore[arg-type]
+    not_own = clock.now() - before
+    # What a method draws at random must not depend on what was prepared before it.
+    pl.seed_everything(config.seed, verbose=False)
+    if not (config.train and method.training_steps):
+        return Learned(start, Training.none(), not_own)
+    compiled = _compiled(prepared)
+    stamp = start.model if start else ""
+    try:
+        trained = _train(prepared, options.runs / prepared.run_id, progress, compiled, stamp)
+    except Failed as failure:
+        failure.learned = Learned(start, Training.none(), not_own, failure.earlier, compiled)
+        raise
+    pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
+    training = _cost(prepared, trained, trained.spent, compiled)
+    earlier = (trained.earlier, compiled, trained.curves, trained.best_validation)
+    return Learned(start, training, not_own, *earlier)
+
+
+def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretraining:
+    """Load the classifier that runs start from into the stage's method, or train it now."""
+    folder, classifier = options.runs / stage.run_id, stage.method
+    assert isinstance(classifier, BaseClassifier)
+
+    def train() -> None:
+        pl.seed_everything(stage.config.seed, verbose=False)
+        before = clock.now()
+        compiled = _compiled(stage)
+        trained = _train(stage, folder, progress, compiled, what="pretraining")
+        spent = clock.now() - before + trained.earlier
+        models.save(stage, folder, {}, _cost(stage, trained, spent, compiled))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    with alone(stage.run_id, options.results, options.runs):
+        return pretraining.obtain(classifier, folder, stage.identity.sha256, train)
+
+
+def _cost(prepared: Prepared, trained: Trained, spent: Spent, compiled: bool) -> Training:
+    device = environment.device_name(prepared.device)
+    where = f"{device}, {prepared.precision}, {torch.get_num_threads()} threads"
+    return Training(
+        steps=trained.steps,
+        kept_step=trained.kept_step,
+        images=trained.images,
+        where=f"{where}, compiled" if compiled else where,
+        **spent._asdict(),
+    )
+
+
+def _compiled(prepared: Prepared) -> bool:
+    from bench.training.compilation import compile_training
+
+    size = prepared.data.images.shape[-1]
+    return compile_training(prepared.method, size, prepared.precision, prepared.device)
+
+
+def _train(
+    prepared: Prepared,
+    run_dir: Path,
+    progress: Progress,
+    compiled: bool,
+    start: str = "",
+    what: str = "training",
+) -> Trained:
+    """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
+
+    Raises:
+        Failed: it diverges.
+    """
+    from bench.training.callbacks import Diverged
+    from bench.training.loop import train
+
+    config, method = prepared.config, prepared.method
+    made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
+    where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
+    stamp = f"{made_by} {where} {start}"
+    try:
+        trained = train(
+            method,
+            prepared.data,
+            prepared.split,
+            prepared.normalise,
+            seed=config.seed,
+            precision=prepared.precision,
+            device=prepared.device,
+            run_dir=run_dir,
+            progress=progress,
+            stamp=stamp,
+            compiled=compiled,
+            what=what,
+            tensorboard=not config.brief,  # importing it takes a second
+        )
+    except Diverged as error:
+        if error.kept:
+            models.save(prepared, run_dir, {})
+        best = run_dir / MODEL_FILE if error.kept else None
+        raise Failed(what, str(error), error.step, best, error.spent, error.earlier) from None
+    except OSError as error:
+        if error.errno not in failures.UNWRITABLE:
+            raise
+        raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
+    if not all_finite(method):
+        problem = "its weights are not finite"
+        raise Failed(what, problem, method.training_steps, None, trained.spent, trained.earlier)
+    return trained

@@ -1,0 +1,81 @@
+"""What can be measured of a run: decided once, before it trains."""
+
+from __future__ import annotations
+
+import re
+
+from bench.common.errors import UserError, one_of
+from bench.config.run_config import RunConfig
+from bench.data.images import ImageSet
+from bench.data.splits import Split
+from bench.evaluation import generalized
+from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit, standard_settings
+from bench.sampling.episodes import ClassPool, Setting
+from methods.method import Method
+
+
+def measured(
+    config: RunConfig, split: Split, data: ImageSet, method: Method
+) -> tuple[list[Setting], list[str], list[str]]:
+    """The few-shot settings that will run, all that will be measured, and what cannot be and why.
+
+    Raises:
+        UserError: the user's own setting does not fit, or nothing is left to measure.
+    """
+    pools = {
+        part: ClassPool(data.labels[index].numpy())
+        for part, index in (
+            ("validation", split.validation_images),
+            ("base", split.base_test),
+            ("novel", split.novel_images),
+        )
+    }
+    settings, left_out = [], []
+    standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
+    own = _own_setting(config)
+    wanted = _wanted(config, [setting.name for setting in (*standard, *own)])
+    for setting in standard if split.novel else ():
+        if setting.name not in wanted:
+            continue
+        if problem := does_not_fit(setting, pools["novel"]):
+            left_out.append(f"{setting.name} ({problem})")
+        else:
+            settings.append(setting)
+    for setting in own:
+        if problem := does_not_fit(setting, pools["novel"]):
+            given, _, allowed = problem.partition(": ")
+            raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
+        settings = [*(other for other in settings if other.name != setting.name), setting]
+    names = [setting.name for setting in settings]
+    verified = [name for name in ("pairs", "triplets") if name in wanted]
+    if verified and not can_verify(pools["validation"]):
+        left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
+    elif can_verify(pools["base"]) or can_verify(pools["novel"]):
+        names = [*verified, *names]
+    if split.novel and "generalized" in wanted:
+        shots, missing = generalized.plan(method, pools["base"], pools["novel"])
+        names += ["generalized"] if shots else []
+        left_out += missing
+    if not names:
+        if not left_out:  # there are no novel classes, and nothing else was asked for
+            allowed = "has no novel classes; allowed: pairs, triplets"
+            raise UserError("--measure", ",".join(wanted), f"{config.split} {allowed}")
+        raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
+    return settings, names, left_out
+
+
+def _own_setting(config: RunConfig) -> list[Setting]:
+    if config.way and config.shot and config.query and config.episodes:
+        return [Setting(config.way, config.shot, config.query, config.episodes)]
+    return []
+
+
+def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
+    """Names of what is to be measured, if the classes allow it."""
+    known = [*settings, *BESIDE_SETTINGS]
+    if config.measure is None:
+        return [name for name in known if name != "generalized" or not config.brief]
+    for name in config.measure:
+        if name not in known:
+            raise UserError("--measure", name, one_of(name, known))
+    return config.measure

@@ -1,0 +1,185 @@
+"""Trained models on disk: weights as safetensors, and a card that says how to use them without the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+
+from bench import __version__
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.config.run_config import METHOD_FILE, method_info
+from bench.data.normalisation import Normaliser
+from bench.records.schema import MODEL_FILE, Training
+from bench.run.plan import Prepared
+from methods import backbones, registry
+from methods.method import Method
+from methods.registry import MethodInfo
+
+CARD = "model.json"
+
+PRETRAINING = MethodInfo("pretraining", "methods.base_classifier", "BaseClassifier")
+"""What a classifier that runs start from is called, where others have the name of a method."""
+
+
+class Card(BaseModel):
+    """What is needed to use a model, and where it is from.
+
+    Attributes:
+        bench_version: of the bench that wrote it.
+        run_id: of the run, which is also its record's name.
+        method: as in ``--method``. hyperparameters: all of them.
+        backbone: as in ``--backbone``.
+        dataset, fingerprint, split: what it was trained on. base_classes: by name, in the order of its
+            classifier where the method has one.
+        image_size: height and width of its images, in pixels.
+        pixel_mean, pixel_std: of each channel, for pixels from 0 to 255; images are normalised with them.
+        precision: that it was evaluated in, as Lightning names it.
+        thresholds: name -> similarity from which on two images are called the same.
+        identity: SHA-256 of all that decides the weights (`bench.run.run_id`).
+        training: what it took; None where the weights are as they came, or training did not finish.
+        weights_sha256: of the file of weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bench_version: str
+    run_id: str
+    method: str
+    hyperparameters: dict[str, Any]
+    backbone: str
+    dataset: str
+    fingerprint: str
+    split: str
+    base_classes: list[str]
+    image_size: tuple[int, int]
+    pixel_mean: list[float]
+    pixel_std: list[float]
+    precision: str
+    thresholds: dict[str, float]
+    identity: str = ""
+    training: Training | None = None
+    weights_sha256: str
+
+
+class Model(NamedTuple):
+    """A model as its run left it: `method` in evaluation mode on the CPU."""
+
+    method: Method
+    normalise: Normaliser
+    card: Card
+
+
+def save(
+    prepared: Prepared, folder: Path, thresholds: dict[str, float], training: Training | None = None
+) -> str:
+    """Write the method's present weights and their card into `folder`.
+
+    Returns:
+        SHA-256 (hex) of the file of weights.
+
+    Raises:
+        UserError: they cannot be written; nothing is left behind then.
+    """
+    method, config, data = prepared.method, prepared.config, prepared.data
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in method.state_dict().items()}
+    # The card names the run: two keys here would be in an order that changes from process to process.
+    content = safetensors.torch.save(weights, {"format": "pt"})
+    sha256 = hashlib.sha256(content).hexdigest()
+    card = Card(
+        bench_version=__version__,
+        run_id=prepared.run_id,
+        method=config.method,
+        hyperparameters=dataclasses.asdict(method.hp),
+        backbone=config.backbone,
+        dataset=data.name,
+        fingerprint=data.fingerprint,
+        split=prepared.split.name,
+        base_classes=[data.class_names[c] for c in prepared.split.base],
+        image_size=(data.images.shape[2], data.images.shape[3]),
+        pixel_mean=prepared.normalise.mean.flatten().tolist(),
+        pixel_std=prepared.normalise.std.flatten().tolist(),
+        precision=prepared.precision,
+        thresholds=thresholds,
+        identity=prepared.identity.sha256,
+        training=training,
+        weights_sha256=sha256,
+    )
+    text = f"{card.model_dump_json(indent=1)}\n"
+    files = {folder / MODEL_FILE: content, folder / CARD: text.encode("utf-8", "replace")}
+    write_files(files, "--runs", alone=True)
+    return sha256
+
+
+def load(folder: Path, *, run_code: bool = False) -> Model:
+    """Read a model back; neither its data nor a network is needed.
+
+    Args:
+        folder: of the run, ``runs/<run_id>``.
+        run_code: also of methods that are a file of Python code, which is run then.
+
+    Raises:
+        UserError: there is no model there, it is damaged, or its method is not at hand.
+    """
+    card = read_card(folder)
+    if METHOD_FILE.fullmatch(card.method) and not run_code:
+        raise UserError("--runs", folder, f"its method is code that is not run here, {card.method}")
+    weights = read_weights(folder, card)
+    try:
+        info = PRETRAINING if card.method == PRETRAINING.name else method_info(card.method)
+        method_class = registry.load(info)
+        backbone: Any = backbones.build(card.backbone, card.image_size[0])
+        if isinstance(backbone, backbones.TimmBackbone):
+            # Its weights are here: nothing is fetched, and the stem is that of the run.
+            prefix = "backbone."
+            backbone.make_ready(
+                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            )
+        hp = method_class.Hyperparameters(**card.hyperparameters)
+        method = method_class(backbone, hp, len(card.base_classes))
+        method.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"does not fit {card.method} as it is here: {str(error).splitlines()[0]}"
+        raise UserError("--runs", folder / MODEL_FILE, problem) from None
+    method.to(memory_format=torch.channels_last)
+    return Model(method.eval(), Normaliser.of_pixels(card.pixel_mean, card.pixel_std), card)
+
+
+def read_card(folder: Path) -> Card:
+    """The card of the model in a run's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = folder / CARD
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError("--runs", path, error.strerror or "cannot be read") from None
+    except ValidationError as error:
+        raise UserError("--runs", path, f"not a model card: {error.errors()[0]['msg']}") from None
+
+
+def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:
+    """The weights that the card describes.
+
+    Raises:
+        UserError: there are none, or others.
+    """
+    path = folder / MODEL_FILE
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != card.weights_sha256:
+            raise UserError("--runs", path, f"not the weights that {CARD} describes: its SHA-256 differs")
+        return safetensors.torch.load(content)
+    except OSError as error:
+        raise UserError("--runs", path, error.strerror or "cannot be read") from None
+    except SafetensorError as error:
+        raise UserError("--runs", path, f"not a safetensors file ({error})") from None

@@ -1,0 +1,209 @@
+"""Everything about a run that comes before training, and every check of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from bench.common import environment
+from bench.common.errors import UserError
+from bench.common.files import check_writable
+from bench.common.progress import shown
+from bench.config.run_config import RunConfig, method_info
+from bench.data import sources
+from bench.data.images import ImageSet
+from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
+from bench.data.normalisation import Normaliser
+from bench.data.splits import Split, resolve, thinned
+from bench.run import pretraining
+from bench.run.failures import blamed
+from bench.run.measurable import measured
+from bench.run.models import PRETRAINING
+from bench.run.plan import Options, Prepared
+from bench.run.run_id import identify
+from bench.sampling.episodes import ClassPool
+from bench.training.batches import check_fit
+from methods import backbones, registry
+from methods.base_classifier import BaseClassifier
+from methods.method import Method
+from methods.pretraining import Pretraining
+from methods.timm_backbone import hub
+
+BRIEF_IMAGES = 25
+"""Per class, of those that a run that only tests the plumbing evaluates."""
+SOME_CLASSES = 64
+"""For a method that is only asked what it wants."""
+
+MethodT = TypeVar("MethodT", bound=Method)
+
+
+def prepare(config: RunConfig, options: Options) -> Prepared:
+    """Everything that can go wrong before training goes wrong here, and nothing is written.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    check_writable(options.results, "--results")
+    check_writable(options.runs, "--runs")
+    device = environment.pick_device(options.device)
+    precision = environment.pick_precision(config.precision, device)
+    weights_sha256 = _weights_sha256(config.weights)
+    info = method_info(config.method)
+    try:
+        method_class = registry.load(info)
+    except ValueError as error:
+        raise UserError("--method", config.method, str(error)) from None
+
+    config = _at_own_size(config, method_class, options.offline)
+    started = time.perf_counter()
+    with shown() as progress:
+        data = sources.load(
+            config.dataset,
+            options.data_root,
+            image_size=config.image_size,
+            interpolation=backbones.interpolation(config.backbone, config.image_size),
+            offline=options.offline,
+            progress=progress,
+        )
+    split = split_of(config, data)
+    normalise = Normaliser(data.images, split.train)
+    data_s = time.perf_counter() - started
+
+    torch.manual_seed(config.seed)
+    backbone = _backbone(config, data.images.shape[-1])
+    _check_takes(backbone, data, config)
+    with blamed(config.method):
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        method = _built(method_class, hp, config.method, backbone, len(split.base), options.offline)
+        try:
+            if config.train and method.training_steps:
+                check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
+        except ValueError as error:
+            raise UserError("--method", config.method, str(error)) from None
+    if wanted := getattr(backbone, "normalisation", None):
+        normalise = Normaliser.of_weights(*wanted)
+    settings, names, left_out = measured(config, split, data, method)
+    method.to(memory_format=torch.channels_last)
+    prepared = Prepared(
+        config=config,
+        identity=identify(config, info, data, split, weights_sha256),
+        data=data,
+        split=split,
+        method=method,
+        normalise=normalise,
+        settings=settings,
+        measured=names,
+        left_out=left_out,
+        device=device,
+        precision=precision,
+        data_s=data_s,
+        weights_sha256=weights_sha256,
+        pretraining=None,
+        git=environment.git_state(),  # now, because the checkout may change while the run trains
+    )
+    if not (config.train and method.pretraining):
+        return prepared
+    stage = _pretraining(prepared, method.pretraining, options.offline)
+    identity = identify(config, info, data, split, weights_sha256, stage.identity)
+    return replace(prepared, pretraining=stage, identity=identity)
+
+
+def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
+    """What the run starts from, to be trained like a run; nothing is measured of it."""
+    config, data, split = pretraining.configured(run.config, wanted), run.data, run.split
+    torch.manual_seed(config.seed)
+    backbone = _backbone(config, data.images.shape[-1])
+    classifier = _built(BaseClassifier, wanted, run.config.method, backbone, len(split.base), offline)
+    classifier.to(memory_format=torch.channels_last)
+    identity = identify(config, PRETRAINING, data, split, run.weights_sha256)
+    return replace(
+        run, config=config, identity=identity, method=classifier, settings=[], measured=[], left_out=[]
+    )
+
+
+def split_of(config: RunConfig, data: ImageSet) -> Split:
+    """The classes and images of each part, as the run uses them.
+
+    Raises:
+        UserError: the split does not fit the data set.
+    """
+    split = resolve(data, config.split)
+    if not len(split.train):
+        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+    if not config.brief:
+        return split
+    # Embedding every image of 90 novel classes would take most of the time.
+    return thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
+
+
+def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:
+    """The configuration with the image size that the backbone wants, where the user has chosen none.
+
+    What the method makes of its backbone (timm's own weights, another stem) decides that size, so both are
+    built to be asked; the run's own follow when the number of base classes is known.
+    """
+    largest = RESIZED.get(config.dataset.partition(":")[0])
+    if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
+        return config
+    backbone = _backbone(config)
+    with blamed(config.method):
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        _built(method_class, hp, config.method, backbone, SOME_CLASSES, offline)
+    if not (size := getattr(backbone, "size", None)):
+        return config
+    return config.model_copy(update={"image_size": min(max(size), largest)})
+
+
+def _built(
+    method_class: type[MethodT], hp: Any, name: str, backbone: torch.nn.Module, classes: int, offline: bool
+) -> MethodT:
+    try:
+        with hub(offline=True) if offline else nullcontext():
+            return method_class(backbone, hp, classes)
+    except ValueError as error:
+        raise UserError("--method", name, str(error)) from None
+
+
+def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
+    """Build it and load its weights."""
+    try:
+        backbone = backbones.build(config.backbone, image_size)
+    except (ValueError, RuntimeError) as error:
+        raise UserError("--backbone", config.backbone, str(error)) from None
+    if config.weights is not None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's remarks on files that are then refused
+                backbones.load_weights(backbone, config.weights)
+        except ValueError as error:
+            raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
+    return backbone
+
+
+def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -> None:
+    """Refuse a backbone that cannot take the data set's images; leaves it in training mode."""
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, *data.images.shape[1:]))
+    except (RuntimeError, AssertionError) as error:
+        size = "x".join(map(str, data.images.shape[2:]))
+        raise UserError("--backbone", config.backbone, f"takes no images of {size}: {error}") from None
+    backbone.train()
+
+
+def _weights_sha256(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:  # ValueError: no file has a name with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise UserError("--weights", path, f"cannot be read: {reason}") from None

@@ -1,0 +1,155 @@
+"""What is said of a run: a few lines before it, and the record after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import textwrap
+from datetime import UTC, datetime
+
+import torch
+
+from bench import PROTOCOL_VERSION, __version__
+from bench.common import environment
+from bench.config.run_config import method_info
+from bench.data.inspect import remarks
+from bench.evaluation.generalized import Spread
+from bench.evaluation.protocol import Evaluation
+from bench.records.schema import (
+    Environment,
+    EpisodeInfo,
+    Metric,
+    Record,
+    Sources,
+    SplitCounts,
+    Timings,
+)
+from bench.run.outcome import Learned
+from bench.run.plan import Options, Prepared
+from bench.statistics import Interval
+from methods import backbones
+
+
+def describe(prepared: Prepared) -> str:
+    """What the run will do, in a few lines."""
+    config, split, method = prepared.config, prepared.split, prepared.method
+    info = method_info(config.method)
+    parts = [
+        f"{len(split.base)} base",
+        *([f"{len(split.validation)} validation"] if split.validation else []),
+        f"{len(split.novel)} novel classes",
+    ]
+    dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
+    dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
+    size = backbones.parameter_count(method.backbone)
+    stage = prepared.pretraining
+    training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"
+    hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
+    device = environment.device_name(prepared.device)
+    lines = {
+        "run": prepared.run_id,
+        "data": f"{prepared.data.name}, {len(prepared.data):,} images",
+        "has": remarks(prepared.data),
+        "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
+        "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
+        "code": f"of {info.source} is run with your permissions" if info.source.endswith(".py") else "",
+        "backbone": f"{config.backbone}, {size:,} parameters"
+        + (f", from {config.weights}" if config.weights else ""),
+        "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
+        "training": f"{training}, seed {config.seed}",
+        "with": hyperparameters,
+        "measures": ", ".join(prepared.measured),
+        "not": "; ".join(prepared.left_out),
+        "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
+    }
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns, subsequent_indent=" " * 10, break_long_words=False
+    )
+    return "\n".join(wrapper.fill(f"{key:<9} {text}") for key, text in lines.items() if text)
+
+
+def make_record(
+    prepared: Prepared,
+    options: Options,
+    evaluation: Evaluation,
+    timings: Timings,
+    learned: Learned | None = None,
+    model: str | None = None,
+    failure: str | None = None,
+) -> Record:
+    """Put everything a reader needs to believe the run into one record."""
+    config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
+    commit, dirty = prepared.git
+    own = learned.training if learned and config.train and failure is None else None
+    return Record(
+        protocol_version=PROTOCOL_VERSION,
+        run_id=prepared.run_id,
+        created=datetime.now(UTC),
+        bench_version=__version__,
+        command=options.command,
+        method=info.name,
+        family=info.family,
+        paper=info.paper,
+        transductive=prepared.method.transductive,
+        external_data=prepared.method.external_data or config.weights is not None,
+        preset=config.preset,
+        hyperparameters=dataclasses.asdict(prepared.method.hp),
+        config=config.model_dump(),
+        backbone=config.backbone,
+        parameters=backbones.parameter_count(prepared.method.backbone),
+        trained=config.train,
+        weights=prepared.weights_sha256,
+        dataset=config.dataset,
+        fingerprint=prepared.data.fingerprint,
+        left_out_images=prepared.data.left_out,
+        split=split.name,
+        seed=config.seed,
+        classes=SplitCounts(
+            base=len(split.base),
+            validation=len(split.validation),
+            novel=len(split.novel),
+            train_images=len(split.train),
+            validation_images=len(split.validation_images),
+            base_test_images=len(split.base_test),
+            novel_images=len(split.novel_images),
+            novel_dropped_duplicates=split.dropped,
+            dropped_copies=split.copies,
+        ),
+        metrics=metrics_of(evaluation.metrics),
+        per_class={name: metrics_of(own) for name, own in evaluation.per_class.items()},
+        constant_answer=evaluation.constant_answer,
+        thresholds=evaluation.thresholds,
+        episodes={
+            name: EpisodeInfo(
+                way=s.way, shot=s.shot, query=s.query, count=s.count, seed=0, sha256=evaluation.hashes[name]
+            )
+            for name, s in evaluation.settings.items()
+        },
+        pools=evaluation.pools,
+        pretraining=learned.start if learned else None,
+        images=own.images if own else None,
+        kept_step=own.kept_step if own else None,
+        failure=failure,
+        sources=Sources(
+            **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}
+        ),
+        model=model,
+        timings=timings,
+        environment=Environment(
+            libraries=environment.package_versions(),
+            platform=sys.platform,
+            cpu=environment.cpu_name(),
+            device=environment.device_name(prepared.device),
+            precision=prepared.precision,
+            threads=torch.get_num_threads(),
+            compiled=bool(learned and learned.compiled),
+            git_commit=commit,
+            git_dirty=dirty,
+        ),
+    )
+
+
+def metrics_of(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:
+    """Intervals as a record holds them."""
+    return {key: Metric(**interval._asdict()) for key, interval in intervals.items()}

@@ -1,0 +1,126 @@
+"""What decides a run's numbers, as digests: its configuration, its images and classes, and its code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from bench import PROTOCOL_VERSION
+from bench.config.run_config import RunConfig
+from bench.run import source_code
+from methods import registry
+from methods.registry import MethodInfo
+
+if TYPE_CHECKING:
+    from bench.data.images import ImageSet
+    from bench.data.splits import Split
+
+MEASURING = (
+    "bench.run.runner",
+    "bench.training.loop",
+    "bench.training.compilation",
+    "bench.data.normalisation",
+)
+"""Modules of bench that train and measure; with all that they import."""
+
+NUMBERLESS = (
+    "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
+    "bench.evaluation.invariance", "bench.run.failures", "bench.run.locks", "bench.run.models",
+    "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.run_id", "bench.run.source_code",
+    "methods.registry",
+)  # fmt: skip
+"""What they import that decides no number, or whose outcome (images, classes, configuration) is looked at."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Two runs with equal identities give equal numbers on one machine with the same libraries.
+
+    The device, the precision that it computes in where the configuration says ``auto``, the threads and
+    whether operations were compiled are in the record and in the stamp of checkpoints, not here: the record
+    of one machine answers for another.
+
+    Attributes:
+        run_id: a readable name with the first digits of `sha256`; safe as a file name.
+        sha256: over all that decides the numbers.
+        split: SHA-256 of the classes and images of each part.
+        method: SHA-256 of the code of the method and of all it imports that is not a library.
+        bench: SHA-256 of the code of this bench that trains and measures.
+        plugin: name and version of the package that a plug-in method is from; the empty string for others.
+    """
+
+    run_id: str
+    sha256: str
+    split: str
+    method: str
+    bench: str
+    plugin: str
+
+
+def identify(
+    config: RunConfig,
+    info: MethodInfo,
+    data: ImageSet,
+    split: Split,
+    weights_sha256: str | None,
+    pretraining: Identity | None = None,
+) -> Identity:
+    """The identity of a run; its method must have been imported.
+
+    Args:
+        config: resolved.
+        info: its method.
+        data, split: its images.
+        weights_sha256: of the file of starting weights, if there is one.
+        pretraining: of the run that its weights start from, if there is one.
+    """
+    method = source_code.digest(registry.module_name(info))
+    bench = source_code.digest(*MEASURING, without=NUMBERLESS)
+    parts = split_digest(split)
+    # Files and folders count by their content, however they are spelled.
+    kind, _, place = data.name.partition(":")
+    content = config.model_dump(exclude={"method", "dataset", "image_size", "split", "weights", "overrides"})
+    content |= {
+        "protocol": PROTOCOL_VERSION,
+        "dataset": [kind, data.fingerprint],
+        "split": [split.name, parts],
+        "weights": weights_sha256,
+        "pretraining": pretraining and pretraining.sha256,
+        "method": [info.name, info.class_name, info.plugin, method],
+        "bench": bench,
+    }
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    words = [
+        info.name,
+        f"{kind} {PurePath(place).name}",
+        split.name,
+        config.preset,
+        f"s{config.seed}",
+        sha256[:8],
+    ]
+    return Identity("_".join(map(_slug, words)), sha256, parts, method, bench, info.plugin)
+
+
+def split_digest(split: Split) -> str:
+    """SHA-256 (hex) of the classes and images of each part.
+
+    Images are numbered in an order that follows from their pixels (see `ImageSet`), so that with the data
+    set's fingerprint this says which images they are.
+    """
+    total = hashlib.sha256()
+    for part in ("base", "validation", "novel"):
+        total.update(f"{part} {getattr(split, part)}".encode())
+    for part in ("train", "validation_images", "base_test", "novel_images"):
+        images = getattr(split, part).numpy().astype("<i8")
+        total.update(f"{part} {len(images)}".encode())
+        total.update(images.tobytes())
+    return total.hexdigest()
+
+
+def _slug(text: str) -> str:
+    """A word that is safe in file names; long ones are cut in front."""
+    return re.sub(r"[^A-Za-z0-9.@+-]+", "-", text).strip("-.")[-48:]

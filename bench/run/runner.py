@@ -1,0 +1,180 @@
+"""One run: data -> train -> evaluate -> record."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from bench.common import clock, environment
+from bench.common.clock import Spent
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.common.progress import Progress
+from bench.config.run_config import RunConfig
+from bench.evaluation import contract
+from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
+from bench.records import store
+from bench.records.store import Record
+from bench.run import failures, models
+from bench.run.learning import learn
+from bench.run.locks import alone, in_turn
+from bench.run.outcome import Failed
+from bench.run.plan import Options, Prepared
+from bench.run.preparation import prepare
+from bench.run.recording import describe, make_record
+
+
+def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
+    """Run several configurations one after another, each checked before the first one trains.
+
+    What another process is making is left for later: its record is read when it is there, and the run is
+    made here if the other process ends without one.
+
+    Yields:
+        The path and content of each one's record, in the order in which they are there.
+
+    Raises:
+        UserError: one of them cannot run here.
+    """
+    progress = Progress()
+    try:
+        if len(grid) > 1:
+            for config in grid:
+                prepare(config, options)
+        begun, where = datetime.now(UTC), (options.results, options.runs)
+        yield from in_turn(grid, lambda config: run(config, options, progress, begun), where, _say)
+    finally:
+        progress.stop()
+
+
+def run(
+    config: RunConfig, options: Options, progress: Progress, begun: datetime | None = None
+) -> tuple[Path, Record]:
+    """Run one configuration, or find its record.
+
+    Args:
+        config, options: what to run, and where.
+        progress: where it is shown.
+        begun: a record that another process has written since then is not overwritten.
+
+    Returns:
+        The record's path and content; a training that diverges leaves a record too, with its `failure`.
+
+    Raises:
+        Locked: another process is making this run.
+        UserError: the configuration cannot run here.
+        KeyboardInterrupt: Ctrl-C; nothing is recorded then.
+    """
+    started = clock.now()
+    environment.keep_freed_memory()
+    prepared = prepare(config, options)
+    with alone(prepared.run_id, options.results, options.runs):
+        recorded = store.find(options.results, prepared.run_id)
+        if recorded and not options.overwrite:
+            _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
+            return recorded, store.read(recorded)
+        if recorded and begun:
+            there = store.read_or_say(recorded)
+            if isinstance(there, Record) and there.created > begun:
+                _say(f"{prepared.run_id} was made by another process in the meantime")
+                return recorded, there
+        _name_relatives(prepared, options.results)
+        try:
+            with failures.blamed(config.method):
+                return _run(prepared, options, progress, started)
+        except (MemoryError, RuntimeError) as error:
+            if not failures.out_of_memory(error):
+                raise
+            lower = failures.what_to_lower(config.hyperparameters)
+            raise UserError("--device", environment.device_name(prepared.device), lower) from None
+
+
+def _name_relatives(prepared: Prepared, results: Path) -> None:
+    """Say which records have the same configuration, but were made by other code or of other images."""
+    for path in sorted(results.glob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
+        other = store.read_or_say(path)
+        with suppress(ValidationError):
+            if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
+                _say(f"{path} has this configuration, but other code or other images; it is not used")
+
+
+def _run(prepared: Prepared, options: Options, progress: Progress, started: Spent) -> tuple[Path, Record]:
+    config, split, method, device = prepared.config, prepared.split, prepared.method, prepared.device
+    _check_contract(prepared, split.validation_images, split.base_test, split.train)
+    _say(describe(prepared))
+    run_dir = options.runs / prepared.run_id
+    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", alone=True)
+    try:
+        learned = learn(prepared, options, progress)
+    except Failed as failure:
+        spent = clock.now() - started + failure.earlier
+        if failure.learned:
+            spent -= failure.learned.not_own
+        timings = store.Timings(
+            data_s=prepared.data_s,
+            train_s=failure.spent.seconds,
+            evaluate_s=0.0,
+            total_s=spent.seconds,
+            processor_s=spent.processor_s,
+            steps=failure.steps,
+        )
+        record = make_record(prepared, options, Evaluation(), timings, failure.learned, failure=str(failure))
+        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        return store.write(record, options.results), record
+    method.to(device).eval()
+    evaluation_started = time.perf_counter()
+    _check_contract(prepared, split.novel_images, split.base_test)
+    evaluator = Evaluator(
+        method,
+        prepared.data,
+        prepared.split,
+        prepared.normalise,
+        prepared.precision,
+        progress,
+        brief=config.brief,
+    )
+    evaluation = evaluator.run(prepared.settings, prepared.measured)
+    evaluate_s = time.perf_counter() - evaluation_started
+    training = learned.training
+    spent = clock.now() - started - learned.not_own + learned.earlier
+    timings = store.Timings(
+        data_s=prepared.data_s,
+        train_s=training.seconds,
+        evaluate_s=evaluate_s,
+        total_s=spent.seconds,
+        processor_s=spent.processor_s,
+        steps=training.steps,
+        train_images_per_s=training.images / training.seconds if training.steps else None,
+        episodes_per_s=evaluation.episodes / evaluate_s if evaluation.episodes else None,
+        peak_memory_mib=environment.peak_memory_mib(),
+    )
+    model = models.save(prepared, run_dir, evaluation.thresholds, training if config.train else None)
+    record = make_record(prepared, options, evaluation, timings, learned, model)
+    arrays = episode_arrays(evaluation)
+    for name, curve in learned.curves.items():
+        arrays[f"curve/{name}"] = curve
+    imprinted = run_dir / "imprinted"
+    shutil.rmtree(imprinted, ignore_errors=True)  # of an earlier run of the same configuration
+    if networks := {imprinted / name: content for name, content in evaluation.networks.items()}:
+        write_files(networks, "--runs", alone=True)
+    path = store.write(record, options.results, arrays)
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # nothing is left to resume
+    return path, record
+
+
+def _check_contract(prepared: Prepared, *parts: torch.Tensor) -> None:
+    method = prepared.method.to(prepared.device)
+    contract.check(method, prepared.data, parts, prepared.normalise, prepared.precision)
+
+
+def _say(message: Any) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""Deterministic image pairs and triplets, drawn in bulk as index arrays."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from bench.sampling.episodes import ClassPool
+
+
+def draw_pairs(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half the pairs show one class (two distinct images), half two classes; classes are equally likely.
+
+    Args:
+        pool: at least two classes of at least two images.
+        key: the text that the list follows from.
+        count: number of pairs, even.
+
+    Returns:
+        a, b: int64 ``[count]`` indices into the pool; same: bool ``[count]``, alternating.
+    """
+    raw = _words(key, count, 4)
+    same = np.arange(count) % 2 == 0
+    first = _below(raw[:, 0], len(pool.classes))
+    other = _other(raw[:, 1], first, len(pool.classes))
+    second = np.where(same, first, other)
+    a = _below(raw[:, 2], pool.counts[first])
+    b = np.where(same, _other(raw[:, 3], a, pool.counts[first]), _below(raw[:, 3], pool.counts[second]))
+    return pool.starts[first] + a, pool.starts[second] + b, same
+
+
+def draw_triplets(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Anchor and positive are distinct images of one class, the negative is of another class.
+
+    Returns:
+        anchor, positive, negative: int64 ``[count]`` indices into the pool.
+    """
+    raw = _words(key, count, 5)
+    first = _below(raw[:, 0], len(pool.classes))
+    other = _other(raw[:, 1], first, len(pool.classes))
+    anchor = _below(raw[:, 2], pool.counts[first])
+    positive = _other(raw[:, 3], anchor, pool.counts[first])
+    negative = _below(raw[:, 4], pool.counts[other])
+    return pool.starts[first] + anchor, pool.starts[first] + positive, pool.starts[other] + negative
+
+
+def _words(key: str, rows: int, columns: int) -> np.ndarray:
+    bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+    return bits.random_raw(rows * columns).reshape(rows, columns)
+
+
+def _below(raw: np.ndarray, size: np.ndarray | int) -> np.ndarray:
+    """Random words to integers in ``0..size-1``."""
+    return (((raw >> np.uint64(32)) * np.asarray(size, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+def _other(raw: np.ndarray, taken: np.ndarray, size: np.ndarray | int) -> np.ndarray:
+    """Random words to integers in ``0..size-1`` other than `taken`."""
+    drawn = _below(raw, np.asarray(size) - 1)
+    return drawn + (drawn >= taken)

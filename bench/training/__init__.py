@@ -1,0 +1,4 @@
+"""Training batches, Lightning's loop, its callbacks and checkpoints.
+
+Imports `evaluation` (for the validation), `sampling`, `data` and `common`; `run` imports it.
+"""

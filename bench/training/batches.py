@@ -1,0 +1,256 @@
+"""Training batches: base training images, augmented on the device, in the form a method asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, islice, repeat
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset
+
+from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
+from bench.data.splits import Split
+from bench.sampling.episodes import CHUNK, ClassPool, EpisodeList, Setting, stream
+from bench.sampling.pairs import draw_pairs, draw_triplets
+from methods.batches import (
+    AnchorTasks,
+    Balanced,
+    Batches,
+    EpisodeBatch,
+    Episodes,
+    LabelledBatch,
+    PairBatch,
+    Pairs,
+    Shuffled,
+    TaskBatch,
+    TripletBatch,
+    Triplets,
+)
+
+DRAWN_AT_ONCE = 256  # batches whose indices are drawn in one go
+
+
+CHARACTERS = ("glyphs", "omniglot", "mnist")
+"""Data sets whose images are not flipped: a character's mirror image is another character, or none."""
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, flip: bool = True) -> Tensor:
+    """Zero-pad by an eighth, crop back at a random place, flip half of the images left to right.
+
+    Args:
+        images: uint8 ``[N, 3, H, W]``.
+        flip: False to leave that out.
+        generator: on the CPU, so that every device sees the same augmentations.
+    """
+    n, _, height, width = images.shape
+    pad = height // 8
+    draws = torch.randint(2 * pad + 1, (2, n), generator=generator).to(images.device)
+    windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+    cropped = windows[torch.arange(n, device=images.device), :, draws[0], draws[1]]
+    if not flip:
+        return cropped
+    chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+    return torch.where(chosen[:, None, None, None], cropped.flip(-1), cropped)
+
+
+Plan = Callable[[torch.Generator], Any]
+"""Which images a batch holds; called with the generator of its augmentation, it makes the batch."""
+
+
+class TrainingBatches(IterableDataset):
+    """The batches that a method asks for, a reproducible stream.
+
+    Holds the base training images only: a method cannot be handed anything else. Each batch draws from a
+    generator of its own, so that the stream can begin at any step and is the same from there on.
+
+    Args:
+        data: the image set.
+        split: whose `train` images are used.
+        spec: what the method trains on.
+        normalise: applied after augmentation.
+        seed: of the run.
+        device: where the images are kept and the batches made.
+        request: gives the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
+        steps: batches of the whole training.
+        start: batches that are left out because an interrupted training has had them.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        split: Split,
+        spec: Batches,
+        normalise: Normaliser,
+        seed: int,
+        device: torch.device,
+        request: Callable[[], Tensor | None] = lambda: None,
+        steps: int = sys.maxsize,
+        start: int = 0,
+    ) -> None:
+        self.images = data.images[split.train].to(device)
+        position = torch.full((len(data.class_names),), -1)
+        position[torch.tensor(split.base)] = torch.arange(len(split.base))
+        labels = position[data.labels[split.train]]
+        self.pool = ClassPool(labels.numpy())
+        self.labels = labels.to(device)
+        self.spec, self.normalise, self.seed, self.request = spec, normalise, seed, request
+        self.steps, self.start = steps, start
+        self.flip = data.name not in CHARACTERS
+
+    def __len__(self) -> int:
+        # Lightning fetches a batch too early from a stream without length: before `request` can know.
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        plans = _PLANS[type(self.spec)](self, self.spec)
+        for step, make in enumerate(islice(plans, self.start, self.steps), self.start):
+            yield make(self._generator("step", step))
+
+    def _generator(self, *what: object) -> torch.Generator:
+        key = "/".join(map(str, ("training", self.seed, *what)))
+        word = hashlib.sha256(key.encode()).digest()[:8]
+        return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
+
+    def _take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Images of any-shaped `index`, augmented and normalised: ``[*index.shape, 3, H, W]``."""
+        chosen = torch.from_numpy(np.ascontiguousarray(index)).to(self.images.device)
+        images = self.images.index_select(0, chosen.flatten())  # ten times as fast as indexing
+        images = self.normalise(crop_and_flip(images, generator, self.flip))
+        return images if index.ndim == 1 else images.unflatten(0, index.shape)
+
+    def _labelled(self, index: np.ndarray, generator: torch.Generator) -> LabelledBatch:
+        where = torch.from_numpy(index).to(self.labels.device)
+        return LabelledBatch(self._take(index, generator), self.labels[where])
+
+    def _shuffled(self, spec: Shuffled) -> Iterator[Plan]:
+        size = min(spec.images, len(self.labels))
+        for epoch in count():
+            order = torch.randperm(len(self.labels), generator=self._generator("epoch", epoch)).numpy()
+            for first in range(0, len(order) - size + 1, size):
+                yield partial(self._labelled, order[first : first + size])
+
+    def _balanced(self, spec: Balanced) -> Iterator[Plan]:
+        setting = Setting(spec.classes, spec.images, 0, 2**40)
+        for batches in stream(self.pool, f"training/{self.seed}", setting):
+            for index in batches.support:
+                yield partial(self._labelled, index.reshape(-1))
+
+    def _pairs(self, spec: Pairs) -> Iterator[Plan]:
+        for a, b, same in self._bulk(draw_pairs, spec.pairs):
+            yield partial(self._pair_batch, a, b, same)
+
+    def _pair_batch(
+        self, a: np.ndarray, b: np.ndarray, same: np.ndarray, generator: torch.Generator
+    ) -> PairBatch:
+        same_on_device = torch.from_numpy(same).float().to(self.labels.device)
+        return PairBatch(self._take(a, generator), self._take(b, generator), same_on_device)
+
+    def _triplets(self, spec: Triplets) -> Iterator[Plan]:
+        for index in self._bulk(draw_triplets, spec.triplets):
+            yield partial(self._triplet_batch, index)
+
+    def _triplet_batch(self, index: tuple[np.ndarray, ...], generator: torch.Generator) -> TripletBatch:
+        return TripletBatch(*(self._take(i, generator) for i in index))
+
+    def _bulk(
+        self, draw: Callable[..., tuple[np.ndarray, ...]], size: int
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        for part in count():
+            drawn = draw(self.pool, f"training/{self.seed}/{part}", size * DRAWN_AT_ONCE)
+            for i in range(DRAWN_AT_ONCE):
+                yield tuple(array[i * size : (i + 1) * size] for array in drawn)
+
+    def _episodes(self, spec: Episodes) -> Iterator[Plan]:
+        setting = Setting(spec.way, spec.shot, spec.query, 2**40)
+        whole_steps = max(1, CHUNK // spec.episodes) * spec.episodes
+        for drawn in stream(self.pool, f"training/{self.seed}", setting, whole_steps):
+            for first in range(0, whole_steps, spec.episodes):
+                yield partial(self._episode_batch, spec, drawn, slice(first, first + spec.episodes))
+
+    def _episode_batch(
+        self, spec: Episodes, drawn: EpisodeList, part: slice, generator: torch.Generator
+    ) -> EpisodeBatch:
+        classes, support, query, labels = (
+            array[part] for array in (drawn.classes, drawn.support, drawn.query, drawn.labels)
+        )
+        if (wanted := self.request()) is not None:
+            classes = wanted.cpu().numpy()
+            support, query = self._of_classes(classes, spec, labels, generator)
+        on_device = (torch.from_numpy(array).to(self.labels.device) for array in (labels, classes))
+        return EpisodeBatch(self._take(support, generator), self._take(query, generator), *on_device)
+
+    def _of_classes(
+        self, classes: np.ndarray, spec: Episodes, labels: np.ndarray, generator: torch.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Support ``[E, way, shot]`` and query ``[E, Q]`` of chosen classes, queries as labels say."""
+        chosen = np.stack(
+            [
+                start + torch.randperm(images, generator=generator)[: spec.shot + spec.query].numpy()
+                for start, images in zip(
+                    self.pool.starts[classes].flat, self.pool.counts[classes].flat, strict=True
+                )
+            ]
+        ).reshape(*classes.shape, -1)
+        support, query = chosen[..., : spec.shot], chosen[..., spec.shot :]
+        places = np.argsort(np.argsort(labels, axis=1, kind="stable"), axis=1)
+        return support, np.take_along_axis(query.reshape(len(classes), -1), places, axis=1)
+
+    def _anchor_tasks(self, spec: AnchorTasks) -> Iterator[Plan]:
+        return repeat(partial(self._task_batch, spec))
+
+    def _task_batch(self, spec: AnchorTasks, generator: torch.Generator) -> TaskBatch:
+        tasks = [self._anchor_task(spec, generator) for _ in range(spec.tasks)]
+        return TaskBatch(*(self._take(np.stack(part), generator) for part in zip(*tasks, strict=True)))
+
+    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, ...]:
+        """Indices ``[batches, triplets]`` of anchors and positives of one class, negatives of the others."""
+        starts, counts = self.pool.starts, self.pool.counts
+        own = int(torch.randint(len(counts), (), generator=generator))
+        alike = [
+            torch.randperm(counts[own], generator=generator)[: 2 * spec.triplets] for _ in range(spec.batches)
+        ]
+        anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
+        shape = (spec.batches, spec.triplets)
+        other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
+        other += other >= own
+        which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
+        return anchors, positives, starts[other] + which.astype(np.int64)
+
+
+_PLANS: dict[type, Callable[..., Iterator[Plan]]] = {
+    Shuffled: TrainingBatches._shuffled,
+    Balanced: TrainingBatches._balanced,
+    Pairs: TrainingBatches._pairs,
+    Triplets: TrainingBatches._triplets,
+    Episodes: TrainingBatches._episodes,
+    AnchorTasks: TrainingBatches._anchor_tasks,
+}
+
+
+def check_fit(spec: Batches, pool: ClassPool) -> None:
+    """Refuse training batches that the base classes cannot fill."""
+    match spec:
+        case Balanced(classes, images):
+            way, needed = classes, images + 1
+        case Episodes(classes, shot, query):
+            way, needed = classes, shot + query
+        case AnchorTasks(_, _, triplets):
+            way, needed = 2, 2 * triplets
+        case Pairs() | Triplets():
+            way, needed = 2, 2
+        case _:
+            way, needed = 1, 1
+    if way > len(pool.classes):
+        raise ValueError(f"trains on {way} classes at a time; there are {len(pool.classes)} base classes")
+    if needed > pool.smallest:
+        raise ValueError(
+            f"needs {needed} training images a class; the smallest base class has {pool.smallest}"
+        )

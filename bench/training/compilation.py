@@ -1,0 +1,127 @@
+"""Decides whether a training runs on compiled operations (`methods.fused`), and compiles them beforehand.
+
+Compiled operations round differently. So the decision depends on the configuration and the machine alone,
+not on a timing, and it is part of the checkpoint's stamp and of the record.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_dir
+
+from bench.evaluation.embedding import autocast
+from methods.batches import AnchorTasks
+from methods.fused import fused_training, fusible
+from methods.method import Method
+
+# Compiling takes 50 (conv4) to 75 (resnet12-32) processor seconds the first time, about 10 from the cache.
+# On a processor without fast bfloat16, 0.5 seconds are saved per 1,000 images of 32 x 32 pixels.
+# A GPU takes the same time to compile for and trains many times as fast: no measurement, a careful guess.
+PAYS_FROM = {"cpu": 150_000 * 32 * 32, "cuda": 3_000_000 * 32 * 32}
+
+TOLERANCE = {"32-true": 0.02, "bf16-mixed": 0.2}
+"""Of the gradient of all weights, relative to its length, by precision."""
+
+
+def compile_training(
+    method: Method, size: int, precision: str, device: torch.device, however_short: bool = False
+) -> bool:
+    """Compile what the training will run, if that pays; whether it did.
+
+    Where it should but cannot be done, one line on stderr says so, and the training runs uncompiled.
+
+    Args:
+        method: as it is before training, with channels-last weights; it stays as it is.
+        size: height and width of the images, in pixels.
+        precision: as Lightning names it.
+        device: where it will train.
+        however_short: also where it does not pay, which a benchmark need not ask.
+    """
+    if not however_short and not pays(method, size, device):
+        return False
+    try:
+        _keep_cache()
+        with _quiet():
+            _compare(method, _forward_size(method), size, precision, device)
+    except Exception as error:  # whatever Dynamo, Inductor and the compiler stumble over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        print(f"warning: trains without torch.compile, more slowly ({reason})", file=sys.stderr)
+        return False
+    return True
+
+
+def pays(method: Method, size: int, device: torch.device) -> bool:
+    """Whether the training is long enough, of a backbone with blocks that can be fused.
+
+    ``TORCH_COMPILE_DISABLE=1``, PyTorch's own switch, is heeded.
+    """
+    return (
+        device.type in PAYS_FROM
+        and method.fuses
+        and method.training_steps > 0
+        and os.environ.get("TORCH_COMPILE_DISABLE", "0") != "1"
+        and method.training_steps * method.batches().size * size * size >= PAYS_FROM[device.type]
+        and bool(fusible(method.backbone))
+    )
+
+
+def directory() -> Path:
+    """Where compiled operations are kept between runs: a folder of this user, since they are code."""
+    return Path(user_cache_dir("fewshot-bench")) / "compiled"
+
+
+def _keep_cache() -> None:
+    """Have Inductor keep what it compiles; it may have set its own default, a temporary folder, already."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
+        directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory())
+
+
+def _forward_size(method: Method) -> int:
+    """Images of a forward pass of the training."""
+    spec = method.batches()
+    return 3 * spec.triplets if isinstance(spec, AnchorTasks) else spec.size
+
+
+def _compare(method: Method, count: int, size: int, precision: str, device: torch.device) -> None:
+    """One step of two copies of the backbone, plain and compiled: what is compiled serves every copy.
+
+    Raises:
+        RuntimeError: their gradients differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, size, size, generator=generator).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    found = []
+    for context in (nullcontext, fused_training):
+        backbone = copy.deepcopy(method.backbone).to(device).train()
+        with torch.random.fork_rng(), context(backbone), autocast(device, precision):
+            features = backbone(images)
+        weights = torch.randn(features.shape, generator=generator.manual_seed(1)).to(device)
+        (features.float() * weights).sum().backward()
+        gradients = [p.grad.flatten() for p in backbone.parameters() if p.grad is not None]
+        found.append(torch.cat(gradients).double())
+    error = float((found[0] - found[1]).norm() / found[0].norm())
+    if not error <= TOLERANCE[precision]:
+        raise RuntimeError(f"compiled operations give other gradients: relative error {error:.2g}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Dynamo, Inductor and their helpers log; exceptions say what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,160 @@
+"""Trains a method with Lightning: batches in, validation curve and best weights out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from bench.common.clock import Spent
+from bench.common.progress import Progress
+from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
+from bench.data.splits import Split
+from bench.training.batches import TrainingBatches
+from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
+from bench.training.checkpoints import CheckedFiles, Resumable, saved_step
+from methods.batches import Shuffled
+from methods.fused import fused_training
+from methods.method import Method
+
+VALIDATIONS = 10  # points of the validation curve,
+VALIDATE_EVERY = 25  # but no closer than so many steps
+LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        spent: on it. earlier: the part of it before an interruption.
+        steps: of it. images: it saw, repetitions included.
+        best_validation: accuracy of the weights that were kept; None without validation images.
+        kept_step: the step that they are from.
+        curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
+    """
+
+    spent: Spent
+    earlier: Spent
+    steps: int
+    images: int
+    best_validation: float | None
+    kept_step: int
+    curves: dict[str, np.ndarray]
+
+
+def train(
+    method: Method,
+    data: ImageSet,
+    split: Split,
+    normalise: Normaliser,
+    *,
+    seed: int,
+    precision: str,
+    device: torch.device,
+    run_dir: Path,
+    progress: Progress,
+    stamp: str = "",
+    compiled: bool = False,
+    what: str = "training",
+    tensorboard: bool = True,
+) -> Trained:
+    """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
+
+    An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
+    Where it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
+    If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
+
+    The method is handed base training images through `TrainingBatches`; validation images are embedded
+    by the harness. Novel images are not reachable from here by the method.
+    """
+    steps = method.training_steps
+    checkpoints = run_dir / "checkpoints"
+    last = checkpoints / LAST
+    start = saved_step(last, stamp)
+    if not start:  # what is there is of another run of the same configuration
+        for left_over in ("logs", "checkpoints"):
+            shutil.rmtree(run_dir / left_over, ignore_errors=True)
+    spec = method.batches()
+    batches = TrainingBatches(data, split, spec, normalise, seed, device, method.next_classes, steps, start)
+    every = max(VALIDATE_EVERY, steps // VALIDATIONS)
+    log_every = max(1, min(50, steps // 10))
+    curves = Curves(log_every)
+    validation = Validation(
+        data, split, normalise, precision, every, curves, method.fixed_embedding, method.starts_trained
+    )
+    resumable = Resumable(last, stamp)
+    version = f"logs/from-{start}" if start else "logs"
+    loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(run_dir, name="", version=version))
+    with _quiet():
+        trainer = pl.Trainer(
+            max_steps=steps,
+            accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            precision=precision,  # type: ignore[arg-type]
+            plugins=[CheckedFiles()],
+            logger=loggers,
+            callbacks=[
+                Divergence(resumable),
+                curves,
+                Meter(progress, what, steps, start),
+                *([validation] if validation.possible else []),
+                resumable,
+            ],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=log_every,
+        )
+        fused = fused_training(method.backbone) if compiled else nullcontext()
+        try:
+            loader = DataLoader(batches, batch_size=None)
+            with fused:
+                trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
+        except Diverged as error:
+            error.kept = validation.best is not None
+            raise
+        finally:
+            if validation.best:
+                method.load_state_dict(validation.best["weights"])
+    return Trained(
+        spent=resumable.spent(),
+        earlier=resumable.earlier,
+        steps=steps,
+        images=steps * (min(spec.size, len(split.train)) if isinstance(spec, Shuffled) else spec.size),
+        best_validation=validation.best["accuracy"] if validation.best else None,
+        kept_step=validation.best["step"] if validation.best else steps,
+        curves={name.removeprefix("validation/"): np.array(points) for name, points in curves.points.items()},
+    )
+
+
+class _quiet:
+    """Silences Lightning's notices about its own set-up; errors still pass."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("pytorch_lightning")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+        self.filters = warnings.catch_warnings()
+        self.filters.__enter__()
+        warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
+
+    def __exit__(self, *error: object) -> None:
+        self.filters.__exit__(*error)  # type: ignore[arg-type]
+        self.logger.setLevel(self.level)
