@@ -21,12 +21,11 @@ from methods.pretraining import PRETRAINED_SHARE, PretrainedClassifier, Pretrain
 class Method(pl.LightningModule):
     """Base class of every method.
 
-    A subclass sets the class attributes below as literals (the harness reads them without importing
-    the file), declares a frozen dataclass `Hyperparameters` whose trailing comments become the help,
-    and writes `batches`, `training_step`, `configure_optimizers` and the answers it can give. A batch is
-    one training step, and takes one optimizer step. What depends on hyperparameters (`fixed_embedding`,
-    `transductive`, `external_data`, `order_dependent`, `joins_with`) may be set on the instance;
-    `marked_when` says which one brings ``transductive`` or ``external data``.
+    A subclass sets the class attributes below, declares a frozen dataclass `Hyperparameters` whose trailing
+    comments become the help, and writes `batches`, `training_step`, `configure_optimizers` and the answers it
+    can give; all of it is inherited. A batch is one training step, and takes one optimizer step. What depends
+    on hyperparameters (`fixed_embedding`, `transductive`, `external_data`, `order_dependent`, `joins_with`)
+    may be set on the instance; `marked_when` says which one brings ``transductive`` or ``external data``.
 
     `order_dependent` says that answers may depend on the order of an episode's classes and shots, as after
     steps on minibatches; for all others the harness checks that they do not. Answers are finite before
@@ -41,8 +40,6 @@ class Method(pl.LightningModule):
     ``init: Literal["scratch", "pretrained"]``; with `pretrained`, `PRETRAINED_SHARE` of the images of its
     whole training go into the classifier, and the rest into its own steps, so that both starts cost as many
     images. `starts` says which hyperparameters change with it.
-
-    `named_by` says which hyperparameters the name of a row always shows, since the paper leaves them open.
 
     `fuses` says whether a long training may run the backbone on compiled operations. A method that takes
     gradients of gradients says False, for they are right there but slow, and so does one whose backbone is in
@@ -67,7 +64,6 @@ class Method(pl.LightningModule):
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     starts: ClassVar[dict[str, dict[str, Any]]] = {}
-    named_by: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
     class Hyperparameters:

@@ -1,16 +1,11 @@
-"""Name -> method, read from the source without importing it.
-
-What a method says of itself (class attributes, hyperparameters, presets) is taken from its syntax tree,
-so that listing methods costs milliseconds and a mistyped name costs no import of torch.
-"""
+"""Name -> method: the files of this package, plug-ins of installed packages, and files of the user's own."""
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import io
 import sys
 import tokenize
@@ -18,17 +13,18 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from methods.method import Method
 
 ENTRY_POINT_GROUP = "fewshot_bench.methods"
-CONTRACT = Path(__file__).with_name("method.py")
-LITERALS = {
+DESCRIPTION = {
     "family": str,
     "paper": str,
     "trains_on": str,
@@ -39,8 +35,8 @@ LITERALS = {
     "marked_when": dict,
     "presets": dict,
     "starts": dict,
-    "named_by": tuple,
 }
+"""What a method's class says of itself, and the type of it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a method's source says of it.
+    """What a method's class says of itself.
 
     Attributes:
         name: as in ``--method``.
@@ -68,7 +64,6 @@ class MethodInfo:
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
         starts: value of the hyperparameter `init` -> hyperparameters that change with it.
-        named_by: hyperparameters that a row's name always says.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -88,120 +83,149 @@ class MethodInfo:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    named_by: tuple[str, ...] = ()
     problem: str = ""
+
+
+class Place(NamedTuple):
+    """Where a method's class is: module, class (empty: the only one there), plug-in with its version."""
+
+    source: str
+    class_name: str = ""
+    plugin: str = ""
+
+
+@cache
+def places() -> dict[str, Place]:
+    """Where each method is, by name: files of this package, then plug-ins. Imports none of them."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if '\n    family = "' in path.read_text("utf-8"):  # what a method has, and no other file here
+            found[path.stem] = Place(f"methods.{path.stem}")
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
+        found.setdefault(entry.name, Place(entry.module, entry.attr, plugin))
+    return found
 
 
 @cache
 def available() -> dict[str, MethodInfo]:
-    """Every method by name: the files of this package, then the plug-ins of installed packages.
-
-    One that cannot be read is there too, with its `problem`, so that it spoils no other.
-    """
+    """Every method by name. One that cannot be imported is there too, with its `problem`."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path not in (Path(__file__), CONTRACT) and "class Hyperparameters" in path.read_text("utf-8"):
-            found[path.stem] = _described(path.stem, f"methods.{path.stem}", path)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name not in found:
-            info = _described(entry.name, entry.module, _file_of(entry.module), entry.attr)
-            plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
-            found[entry.name] = dataclasses.replace(info, plugin=plugin)
+    for name, place in places().items():
+        try:
+            found[name] = find(name)
+        except ValueError as error:
+            found[name] = MethodInfo(name, *place, problem=str(error))
     return found
 
 
-def _described(name: str, source: str, path: Path | None, class_name: str = "") -> MethodInfo:
-    if path is None:
-        return MethodInfo(name, source, class_name, problem=f"no module {source} is installed")
-    try:
-        return read_source(path, name, source, class_name or None)
-    except ValueError as error:
-        return MethodInfo(name, source, class_name, problem=f"{path} {error}")
-
-
-def _file_of(module: str) -> Path | None:
-    """The source file of a module, found without running the packages around it."""
-    top, *inner = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-        for part in inner:
-            places = spec.submodule_search_locations if spec else None
-            spec = PathFinder.find_spec(f"{spec.name}.{part}", places) if spec and places else None
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
-
-
-def read_source(path: Path, name: str, source: str, class_name: str | None = None) -> MethodInfo:
-    """Read one method's description from a file.
-
-    Args:
-        path: a Python file.
-        name: the method's name.
-        source: how `load` will import it.
-        class_name: which class; by default the only one with `Hyperparameters` inside.
+@cache
+def find(name: str) -> MethodInfo:
+    """The method of that name in `places`; imports it.
 
     Raises:
-        ValueError: the file is not Python, has no such class, or the class says of itself what is no
-            literal; the message continues a sentence that begins with the file's name.
+        ValueError: it cannot be imported, or breaks the contract.
     """
+    return describe(name, *places()[name])
+
+
+def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> MethodInfo:
+    """Import a method, and read what its class says of itself. Foreign code is run here, and nowhere else.
+
+    Args:
+        name: what it is to be called.
+        source: a module's name, or the path of a Python file.
+        class_name: which class; by default the only `Method` that the module defines.
+        plugin: see `MethodInfo`.
+
+    Raises:
+        ValueError: it cannot be imported, or breaks the contract.
+    """
+    info = MethodInfo(name, source, class_name, plugin)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from None
-    except SyntaxError as error:
-        line = f"line {error.lineno}: " if error.lineno else ""  # there is none for a NUL
-        raise ValueError(f"is not valid Python: {line}{error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"is not valid Python: {error}") from None
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if class_name is None:
-        chosen = [own for own, node in classes.items() if _hyperparameters(node)]
-        if len(chosen) != 1:
-            choice = f"it has {', '.join(classes)}" if classes else "it has none"
-            raise ValueError(
-                f"has {len(chosen)} classes with Hyperparameters; name a class after a colon; {choice}"
-            )
-        class_name = chosen[0]
-    if class_name not in classes:
-        raise ValueError(f"has no class {class_name}; it has {', '.join(classes) or 'none'}")
-    node = classes[class_name]
-    said = _attributes(node)
-    presets = said.pop("presets", None) or {"standard": {}}
-    if not all(isinstance(preset, dict) for preset in presets.values()):
-        raise ValueError("has presets that are not a map from preset to hyperparameters")
-    return MethodInfo(
-        name=name,
-        source=source,
-        class_name=class_name,
-        description=ast.get_docstring(node) or "",
-        parameters=_parameters(node, text),
-        presets=presets,
-        **said,
+        module = _module(info)
+    except (Exception, SystemExit) as error:  # whatever a foreign file does when it is run
+        raise ValueError(f"{source} cannot be imported: {what_raised(error, info)[0]}") from error
+    method = _class_in(module, info)
+    found = {attribute: getattr(method, attribute) for attribute in DESCRIPTION}
+    for attribute, kind in DESCRIPTION.items():
+        if not isinstance(found[attribute], kind):
+            raise ValueError(f"{source}: {attribute} is {found[attribute]!r}, not a {kind.__name__}")
+    found["presets"] = found["presets"] or {"standard": {}}
+    if not all(isinstance(preset, dict) for preset in found["presets"].values()):
+        raise ValueError(f"{source}: presets must map each preset to hyperparameters")
+    return dataclasses.replace(
+        info,
+        class_name=method.__name__,
+        description=inspect.cleandoc(method.__doc__ or ""),
+        parameters=_parameters(method, source),
+        **found,
     )
 
 
 def load(info: MethodInfo) -> type[Method]:
-    """Import the method's class. Foreign files run their code here, and nowhere else.
+    """The class of a method; its file has been run by `describe`."""
+    name = module_name(info)
+    return getattr(sys.modules.get(name) or importlib.import_module(name), info.class_name)
 
-    Raises:
-        ValueError: that fails, or what it gives is no `Method`.
-    """
+
+def _class_in(module: ModuleType, info: MethodInfo) -> type[Method]:
     from methods.method import Method
 
-    try:
-        found = getattr(_module(info), info.class_name)
-    except (Exception, SystemExit) as error:  # whatever a foreign file does when it is run
-        raise ValueError(f"cannot be imported: {described(error, info)[0]}") from error
+    classes = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
+    methods = [name for name, value in classes.items() if issubclass(value, Method) and name[0] != "_"]
+    choice = f"it has {', '.join(classes) or 'no class'}"
+    if not info.class_name and len(methods) != 1:
+        raise ValueError(f"{info.source} has {len(methods)} methods; name a class after a colon; {choice}")
+    name = info.class_name or methods[0]
+    found = getattr(module, name, None)
+    if found is None:
+        raise ValueError(f"{info.source} has no class {name}; {choice}")
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ValueError(f"{info.class_name} is not a subclass of methods.method.Method")
-    if not dataclasses.is_dataclass(found.Hyperparameters):
-        raise ValueError(f"{info.class_name}.Hyperparameters is not a dataclass")
+        raise ValueError(f"{info.source}: {name} is not a subclass of methods.method.Method")
     return found
 
 
-def described(error: BaseException, info: MethodInfo) -> tuple[str, bool]:
+def _parameters(method: type[Method], source: str) -> dict[str, Parameter]:
+    """The fields of its `Hyperparameters`, inherited ones first."""
+    declared = method.Hyperparameters
+    if "__dataclass_params__" not in vars(declared):
+        raise ValueError(f"{source}: {method.__name__}.Hyperparameters is not a dataclass")
+    comments: dict[str, str] = {}
+    for part in reversed(declared.__mro__):
+        if dataclasses.is_dataclass(part):
+            comments |= _comments(part)
+    found = {}
+    for one in dataclasses.fields(declared):
+        if one.default is dataclasses.MISSING:
+            raise ValueError(f"{source}: the hyperparameter {one.name} has no default")
+        kind = one.type if isinstance(one.type, str) else inspect.formatannotation(one.type)
+        found[one.name] = Parameter(one.name, kind, one.default, comments.get(one.name, ""))
+    if "steps" not in found:
+        raise ValueError(f"{source}: Hyperparameters lacks `steps: int`, the number of training steps")
+    return found
+
+
+def _comments(declared: type) -> dict[str, str]:
+    """Field -> the comment at the end of its line."""
+    found, name = {}, ""
+    try:
+        text = inspect.cleandoc(f"\n{inspect.getsource(declared)}")
+    except (OSError, TypeError):  # made without a file
+        return {}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME and token.line.lstrip().startswith(f"{token.string}:"):
+            name = token.string
+        elif token.type == tokenize.COMMENT and token.line.lstrip() != token.line[token.start[1] :]:
+            found[name] = token.string.lstrip("# ")
+    return found
+
+
+def what_raised(error: BaseException, info: MethodInfo) -> tuple[str, bool]:
     """What a method raised, with its file and line, and whether it came from the method's own source.
 
     Args:
@@ -209,10 +233,12 @@ def described(error: BaseException, info: MethodInfo) -> tuple[str, bool]:
         info: whose source is looked for in it; else the line that raised is named.
     """
     module = sys.modules.get(info.source)
-    source = info.source if module is None else module.__file__
+    source = (module and module.__file__) or info.source
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     own = next((f for f in reversed(frames) if f.filename == source), None)
     line = own or frames[-1]
+    if isinstance(error, SyntaxError) and error.filename == source:
+        return f"{type(error).__name__}: {error.msg} ({Path(source).name}, line {error.lineno})", True
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{what} ({Path(line.filename).name}, line {line.lineno})", own is not None
 
@@ -229,7 +255,7 @@ def module_name(info: MethodInfo) -> str:
     return f"fewshot_method_{info.name}" if info.source.endswith(".py") else info.source
 
 
-def _module(info: MethodInfo) -> Any:
+def _module(info: MethodInfo) -> ModuleType:
     name = module_name(info)
     if not info.source.endswith(".py"):
         return importlib.import_module(name)
@@ -240,55 +266,3 @@ def _module(info: MethodInfo) -> Any:
     sys.modules[spec.name] = module  # dataclasses look up the module of their annotations there
     spec.loader.exec_module(module)
     return module
-
-
-def _attributes(node: ast.ClassDef) -> dict[str, Any]:
-    found = {}
-    for statement in node.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in LITERALS:
-                found[name] = _literal(value, name, LITERALS[name])
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in LITERALS:
-                found[name] = _literal(value, name, LITERALS[name])
-    return found
-
-
-def _literal(value: ast.expr, name: str, kind: type = object) -> Any:
-    with contextlib.suppress(ValueError, TypeError):
-        if isinstance(found := ast.literal_eval(value), kind):
-            return found
-    what = "literal" if kind is object else f"literal {kind.__name__}"
-    raise ValueError(f"has no {what} for {name} in line {value.lineno}: {ast.unparse(value)}")
-
-
-def _hyperparameters(node: ast.ClassDef) -> ast.ClassDef | None:
-    inner = (n for n in node.body if isinstance(n, ast.ClassDef) and n.name == "Hyperparameters")
-    return next(inner, None)
-
-
-def _parameters(node: ast.ClassDef, text: str) -> dict[str, Parameter]:
-    inner = _hyperparameters(node)
-    if inner is None:  # it inherits the contract's
-        text = CONTRACT.read_text(encoding="utf-8")
-        contract = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == "Method")
-        return _parameters(contract, text)
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    for statement in inner.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            name = statement.target.id
-            if statement.value is None:
-                raise ValueError(f"has no default for the hyperparameter {name} in line {statement.lineno}")
-            found[name] = Parameter(
-                name,
-                ast.unparse(statement.annotation),
-                _literal(statement.value, name),
-                comments.get(statement.end_lineno or 0, ""),
-            )
-    if "steps" not in found:
-        raise ValueError("has Hyperparameters without `steps: int`, the number of training steps")
-    return found

@@ -41,7 +41,6 @@ class SiameseTriplet(Method):
         " Sohn 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective"
     )
     trains_on = "balanced"
-    named_by = ("mining",)
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "classes": 8},
         "quick": {"backbone": "conv4", "steps": 3200, "learning_rate": 0.05},

@@ -16,7 +16,7 @@ def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
     source, test = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "softmax_centroid.py"
     path.write_text(source)
-    info = registry.read_source(path, "softmax_centroid", str(path))
+    info = registry.describe("softmax_centroid", str(path))
     assert {p.help for p in info.parameters.values()} and all(p.help for p in info.parameters.values())
     method_class = registry.load(info)
 

@@ -1,8 +1,6 @@
 """Pages of the methods: nothing is lost, nothing is markup that was text, and a stale page is noticed."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from bench.records import store
 from bench.reporting import method_docs
 from bench.reporting.show import settings_of
 from methods import registry
-from methods.registry import MethodInfo, Parameter
+from methods.registry import MethodInfo, Parameter, Place
 
 DOCSTRING = """Mine: a method.
 
@@ -140,8 +138,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_page_for_each_built_in_method_and_none_for_a_plug_in(folder, monkeypatch):
-    found = {**registry.available(), "plugged": info()}
-    monkeypatch.setattr("bench.reporting.method_docs.available", lambda: found)
+    found = {**registry.places(), "plugged": Place("elsewhere.plugged")}
+    monkeypatch.setattr("bench.reporting.method_docs.places", lambda: found)
     assert bench("docs").out == "docs/methods\n"
     names = {path.stem for path in Path("docs/methods").iterdir()}
     assert names == {own.name for own in method_docs.built_in()} | {"index"}
@@ -186,29 +184,8 @@ def test_bad_input(folder, monkeypatch):
     (folder / "results" / "broken.json").write_text("{")
     answer = bench("docs")
     assert answer.code == 1 and answer.err.startswith("warning: --results results/broken.json: ")
-    broken = MethodInfo("bad", "methods.bad", problem="bad.py is not valid Python")
-    monkeypatch.setattr("bench.reporting.method_docs.available", lambda: {"bad": broken})
-    monkeypatch.setattr("bench.config.run_config.registry.available", lambda: {"bad": broken})
-    method_docs.method_info.cache_clear()
-    with pytest.raises(UserError, match=r"bad\.py is not valid Python"):
+    bad = {"bad": Place("methods.bad")}
+    for module in ("methods.registry", "bench.reporting.method_docs"):
+        monkeypatch.setattr(f"{module}.places", lambda: bad)
+    with pytest.raises(UserError, match=r"No module named 'methods\.bad'"):
         method_docs.stale(folder / "results", Path("docs/methods"))
-
-
-def test_nothing_heavy_is_imported(folder):
-    code = """
-import sys
-sys.argv = ["bench", "docs"]
-from bench.__main__ import main
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code
-assert not {"torch", "pandas", "pytorch_lightning"} & set(sys.modules)
-"""
-    root = Path(store.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, whole_n
 from bench.common.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.config.run_config import RunConfig
+    pass
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",
@@ -86,6 +86,7 @@ def run(
 
     Methods, splits and seeds may be several: `--method protonet,siamese_triplet --seed 0,1,2`.
     """
+    from bench.common.environment import check_device
     from bench.config.grid import build, separated
     from bench.config.run_config import read_sets
 
@@ -98,20 +99,21 @@ def run(
         "measure": separated("--measure", measure) or None,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
-    grid = build(config, given, read_sets(set_ or []))
-    _check_before_imports(grid, device)
+    check_device(device)
 
     # What is imported stays: to look through it for garbage, again and again, takes two seconds.
     first = "torch" not in sys.modules
     gc.disable()
-    from bench.reporting.show import result_table
-    from bench.run.plan import Options
-    from bench.run.runner import run_all
-
+    try:
+        grid = build(config, given, read_sets(set_ or []))
+        from bench.reporting.show import result_table
+        from bench.run.plan import Options
+        from bench.run.runner import run_all
+    finally:
+        gc.enable()
     if first:
         gc.freeze()
         atexit.register(gc.unfreeze)  # or libraries report as leaks what is left at the end
-    gc.enable()
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, overwrite, offline)
@@ -128,14 +130,3 @@ def run(
         print(f"error: {error}", file=sys.stderr)
     if failed:
         raise failed[-1]
-
-
-def _check_before_imports(grid: list[RunConfig], device: str) -> None:
-    """Mistakes that need no data are found before torch is imported."""
-    from bench.common.environment import check_device
-    from bench.data.names import check_dataset, check_split
-
-    check_device(device)
-    for one in grid:
-        check_dataset(one.dataset)
-        check_split(one.split)

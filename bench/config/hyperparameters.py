@@ -1,15 +1,17 @@
-"""Hyperparameters from text and YAML: typed and checked as the method's source declares them."""
+"""Hyperparameters from text and YAML: typed and checked as the method declares them."""
 
 from __future__ import annotations
 
-import ast
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from bench.common.errors import UserError, one_of
+from methods import registry
 from methods.registry import MethodInfo
 
 if TYPE_CHECKING:
@@ -73,37 +75,30 @@ def what_is_allowed(problem: ErrorDetails) -> str:
 
 def _model(info: MethodInfo) -> type[BaseModel]:
     typed: dict[str, Any] = {}
+    hints = typing.get_type_hints(registry.load(info).Hyperparameters)
     for name, parameter in info.parameters.items():
         try:
-            typed[name] = (_type(ast.parse(parameter.annotation, mode="eval").body), None)
+            typed[name] = (_type(hints[name]), None)
         except ValueError:
             problem = f"the hyperparameter {name} is {parameter.annotation}, not {TYPES}"
             raise UserError("--method", info.name, problem) from None
     return create_model("Hyperparameters", __config__=ConfigDict(allow_inf_nan=False), **typed)
 
 
-def _type(node: ast.expr) -> Any:
-    """The type that an annotation means, without running the code of the method's file."""
-    match node:
-        case ast.Name(id="int"):
-            return Annotated[int, Field(ge=1)]
-        case ast.Name(id="float"):
-            return Annotated[float, Field(ge=0)]
-        case ast.Name(id="bool"):
-            return bool
-        case ast.Name(id="str"):
-            return str
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choice):
-            choices = [
-                ast.literal_eval(one) for one in (choice.elts if isinstance(choice, ast.Tuple) else [choice])
-            ]
-            by_text = {str(one): one for one in choices}
-            chosen = BeforeValidator(
-                lambda value: by_text.get(value, value) if isinstance(value, str) else value
-            )
-            return Annotated[Literal[tuple(choices)], chosen]
-        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
-            return Annotated[
-                _type(left) | None, BeforeValidator(lambda value: None if value == "none" else value)
-            ]
-    raise ValueError(ast.unparse(node))
+def _type(hint: Any) -> Any:
+    """What pydantic checks for an annotation."""
+    kind, choices = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (types.UnionType, typing.Union) and len(choices) == 2 and choices[1] is types.NoneType:
+        nothing = BeforeValidator(lambda value: None if value == "none" else value)
+        return Annotated[_type(choices[0]) | None, nothing]
+    if kind is Literal:
+        by_text = {str(one): one for one in choices}
+        chosen = BeforeValidator(lambda value: by_text.get(value, value) if isinstance(value, str) else value)
+        return Annotated[hint, chosen]
+    if hint in (bool, str):
+        return hint
+    if hint is int:
+        return Annotated[int, Field(ge=1)]
+    if hint is float:
+        return Annotated[float, Field(ge=0)]
+    raise ValueError(hint)

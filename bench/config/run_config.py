@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 from bench.config.hyperparameters import checked, what_is_allowed
-from bench.data.names import canonical
+from bench.data.names import canonical, check_dataset, check_split
 from methods import registry
 from methods.backbone_names import BACKBONES
 from methods.registry import MethodInfo
@@ -91,25 +91,22 @@ FILE_KEYS = (*KEYS, "runs")
 
 @cache
 def method_info(name: str, flag: str = "--method") -> MethodInfo:
-    """The method called `name`: one of the registry's, or ``path/to/file.py[:Class]``.
+    """The method called `name`: one of the registry's, or ``path/to/file.py[:Class]``; imports it.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is none, or it cannot be imported.
     """
-    if file := METHOD_FILE.fullmatch(name):
-        path = Path(file["path"])
-        if not is_file(path):
-            raise UserError(flag, name, "no such file; path/to/file.py:Class")
-        try:
-            return registry.read_source(path, path.stem, str(path), file["class_name"])
-        except ValueError as error:
-            raise UserError(flag, name, f"the file {error}") from None
-    known = registry.available()
-    if name not in known:
-        raise UserError(flag, name, f"{one_of(name, known)}, or path/to/file.py:Class")
-    if known[name].problem:
-        raise UserError(flag, name, known[name].problem)
-    return known[name]
+    try:
+        if file := METHOD_FILE.fullmatch(name):
+            path = Path(file["path"])
+            if not is_file(path):
+                raise UserError(flag, name, "no such file; path/to/file.py:Class")
+            return registry.describe(path.stem, str(path), file["class_name"] or "")
+        if name in registry.places():
+            return registry.find(name)
+    except ValueError as error:
+        raise UserError(flag, name, str(error)) from None
+    raise UserError(flag, name, f"{one_of(name, registry.places())}, or path/to/file.py:Class")
 
 
 def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[str, str]) -> RunConfig:
@@ -131,10 +128,14 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
 
     check_keys(given, KEYS, flag)
     if "method" not in given:
-        problem = f"is missing; {one_of('', registry.available())}, or path/to/file.py:Class"
+        problem = f"is missing; {one_of('', registry.places())}, or path/to/file.py:Class"
         raise UserError(flag("method"), "", problem)
     if not isinstance(given["method"], str):
         raise UserError(flag("method"), given["method"], "must be the name of one method")
+    # Mistakes that need no import of torch come first.
+    for key, check in (("dataset", check_dataset), ("split", check_split)):
+        if isinstance(given.get(key), str):
+            check(given[key], flag(key))
     info = method_info(given["method"], flag("method"))
 
     preset = given.get("preset", "standard")

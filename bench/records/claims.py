@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from bench.config.run_config import METHOD_FILE
@@ -30,8 +31,8 @@ def wrong_claims(record: Record) -> Iterator[str]:
         yield f"method: {record.method}, but config says {given}"
     if record.weights and not record.external_data:
         yield "external_data: false, with a file of starting weights"
-    info = None if file else registry.available().get(record.method)
-    if info is None or info.problem or (record.sources and record.sources.plugin != info.plugin):
+    info = None if file else _installed(record.method)
+    if info is None or (record.sources and record.sources.plugin != info.plugin):
         return
     # Records from before sources were kept say what the method said of itself then.
     for name in ("family", "paper") if record.sources else ():
@@ -56,6 +57,13 @@ def wrong_claims(record: Record) -> Iterator[str]:
     count = parameter_count(record.backbone) if built_in and not info.extends_backbone else None
     if count not in (None, record.parameters):
         yield f"parameters: {record.parameters}, but {record.backbone} has {count}"
+
+
+def _installed(name: str) -> MethodInfo | None:
+    if name in registry.places():
+        with suppress(ValueError):
+            return registry.find(name)
+    return None
 
 
 def _marked(record: Record, info: MethodInfo, mark: str) -> bool:

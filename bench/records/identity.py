@@ -11,9 +11,11 @@ from typing import Any
 
 from bench.common.errors import UserError, one_of
 from bench.records.store import Record, find, read, read_all
-from methods.registry import available
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
+ALWAYS_NAMED = ("mining",)
+"""Hyperparameters that the name of a row always shows, since papers leave them open."""
+
 START = "init"
 STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
 """Value of the hyperparameter `START` -> how a row's name says it."""
@@ -75,12 +77,10 @@ def start(record: Record) -> str:
 def name_of(record: Record) -> str:
     """What a record's row is called everywhere: ``maml (quick, pretrained, steps=300)``.
 
-    It says the method, the preset, where training started if the method leaves the choice, what else the
-    method always names, and what was changed from the preset, but for the seed.
+    It says the method, the preset, where training started if the method leaves the choice, hyperparameters of
+    `ALWAYS_NAMED`, and what was changed from the preset, but for the seed.
     """
-    info = available().get(record.method)
-    given = record.hyperparameters
-    named = {key: given[key] for key in (info.named_by if info else ()) if key in given}
+    named = {key: value for key, value in record.hyperparameters.items() if key in ALWAYS_NAMED}
     starts = [start(record)] if start(record) else []
     weights = [f"weights={record.weights[:8]}"] if record.weights else []
     training = [] if record.trained or record.pretraining else ["no training"]

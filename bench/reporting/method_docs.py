@@ -16,7 +16,7 @@ from bench.reporting.leaderboard import HIDDEN_PRESET, code
 from bench.reporting.leaderboard.cells import TIME, images, training_time
 from bench.reporting.leaderboard.rows import columns, rightly_named
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from
-from methods.registry import MethodInfo, available
+from methods.registry import MethodInfo, places
 
 MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
 USE, COST = "Use it when ", "It costs "
@@ -44,11 +44,10 @@ def built_in() -> list[MethodInfo]:
     """The methods of this package, without the plug-ins of others.
 
     Raises:
-        UserError: the file of one cannot be read; its page must not vanish for that.
+        UserError: the file of one cannot be imported; its page must not vanish for that.
     """
-    return [
-        method_info(name) for name, info in sorted(available().items()) if info.source == f"methods.{name}"
-    ]
+    built_in = [name for name, place in sorted(places().items()) if place.source == f"methods.{name}"]
+    return [method_info(name) for name in built_in]
 
 
 def write(results: Path, output: Path) -> list[str]:

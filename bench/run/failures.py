@@ -12,7 +12,7 @@ from bench.common.errors import UserError
 from bench.config.run_config import method_info
 from bench.evaluation.answers import Broken
 from bench.run.outcome import Failed
-from methods.registry import described
+from methods.registry import what_raised
 
 BATCH_SIZES = (
     "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
@@ -45,7 +45,7 @@ def blamed(method: str) -> Iterator[None]:
     except (UserError, Failed):
         raise
     except (Exception, SystemExit) as error:
-        what, own = described(error, info)
+        what, own = what_raised(error, info)
         foreign = own and not info.source.startswith("methods.")
         if (foreign and not out_of_memory(error)) or isinstance(error, SystemExit):
             raise UserError("--method", method, f"raised {what}") from error

@@ -56,10 +56,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
     precision = environment.pick_precision(config.precision, device)
     weights_sha256 = _weights_sha256(config.weights)
     info = method_info(config.method)
-    try:
-        method_class = registry.load(info)
-    except ValueError as error:
-        raise UserError("--method", config.method, str(error)) from None
+    method_class = registry.load(info)
 
     config = _at_own_size(config, method_class, options.offline)
     started = time.perf_counter()
