@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
-from record_factory import make_record
 
-from bench.records import schema, store
+from bench.records import store
 
 FIRST = Path(__file__).parent / "data_files" / "siamese-triplet_cifar100_90-10_standard_s0_559cc747.json"
 """The first record of this repository, of schema version 1, without all that was added to it since."""
@@ -40,46 +39,6 @@ def test_the_first_record_is_read_by_every_command(results):
         "\N{NO-BREAK SPACE}", " "
     )
     assert {path.name: path.read_bytes() for path in results.iterdir()} == before
-
-
-def older(results: Path, version: int) -> Path:
-    """The record in the words of pretended older versions: version -1 said ``kind`` for ``family``."""
-    path = results / FIRST.name
-    fields = json.loads(path.read_text())
-    fields["schema_version"] = version
-    fields["approach"] = fields.pop("method")
-    if version == -1:
-        fields["kind"] = fields.pop("family")
-    path.write_text(json.dumps(fields))
-    return path
-
-
-def renamed(old: str, new: str):
-    return lambda fields: {new if key == old else key: value for key, value in fields.items()}
-
-
-@pytest.mark.parametrize("version", [0, -1])
-def test_older_versions_are_migrated_step_by_step_in_memory_alone(results, monkeypatch, version):
-    expected = store.read(results / FIRST.name)
-    path = older(results, version)
-    before = path.read_bytes()
-    assert f"schema_version: this bench reads version 1, not {version} " in complaint("show", FIRST.stem)
-    monkeypatch.setitem(schema.MIGRATIONS, 0, renamed("approach", "method"))
-    monkeypatch.setitem(schema.MIGRATIONS, -1, renamed("kind", "family"))
-    assert store.read(path) == expected
-    assert bench("validate").code == 0
-    assert path.read_bytes() == before
-
-
-def test_what_a_migration_stumbles_over_is_named_and_skipped(results, monkeypatch):
-    store.write(make_record(), results)
-    path = older(results, 0)
-    monkeypatch.setitem(schema.MIGRATIONS, 0, lambda fields: fields | {"method": fields["lost"]})
-    answer = bench("leaderboard")
-    assert (
-        answer.code == 1 and f"{path.name}: schema_version: this bench reads version 1, not 0" in answer.err
-    )
-    assert "protonet" in Path("leaderboard.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_newer_version_is_one_clear_line(results):

@@ -48,7 +48,10 @@ def check_writable(folder: Path, flag: str) -> None:
 
 
 def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> None:
-    """Write several files, all or none, each at once: no reader ever sees half a file.
+    """Write several files, one after another, each whole: no reader ever sees half a file.
+
+    A file that says what is in the others goes last. If one cannot be written, those that were new are
+    removed again, and none is replaced unless all of them could be written to the disk.
 
     Args:
         files: path to content; missing folders are made.
@@ -56,11 +59,10 @@ def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> 
         alone: no other process writes these files now, so that what a killed one left of them can go.
 
     Raises:
-        UserError: if one cannot be written; what was there before is there still.
+        UserError: if one cannot be written.
     """
     new: list[Path] = []
     staged: list[tuple[Path, Path]] = []
-    kept: list[tuple[Path, Path]] = []
     path = next(iter(files))
     try:
         new.extend(path for path in files if not path.exists())
@@ -74,25 +76,17 @@ def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> 
                 stream.flush()
                 os.fsync(stream.fileno())
         for temporary, path in staged:
-            if path not in new and path != staged[-1][1]:
-                old = _beside(path)
-                with contextlib.suppress(OSError):  # a file system without hard links
-                    old.hardlink_to(path)
-                    kept.append((old, path))
             temporary.replace(path)
     except BaseException as error:
         for written in new:
             with contextlib.suppress(OSError):
                 written.unlink(missing_ok=True)
-        for old, replaced in kept:
-            with contextlib.suppress(OSError):
-                old.replace(replaced)
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
             raise UserError(flag, path, f"a place that can be written to ({reason})") from error
         raise
     finally:
-        for temporary, _ in (*staged, *kept):
+        for temporary, _ in staged:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,7 +15,6 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
@@ -24,9 +22,6 @@ from pydantic import (
 
 SCHEMA_VERSION = 1
 """Raised whenever a field of `Record` changes its meaning, or one without a default is added."""
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""Schema version -> what makes JSON of that version JSON of the next one."""
 
 RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 """What a run may be called: a safe file name on every system."""
@@ -332,31 +327,3 @@ class Record(_Part):
         if self.episode_file not in (None, f"{self.run_id}.npz"):
             raise ValueError(f"episode_file: must be {self.run_id}.npz")
         return self
-
-
-def parse(content: bytes) -> Record:
-    """Check a record's JSON, of this schema version or of an older one that there is a migration from.
-
-    Raises:
-        ValidationError: it is no record.
-    """
-    try:
-        return Record.model_validate_json(content)
-    except ValidationError:
-        migrated = _migrated(content)
-        if migrated is None:
-            raise
-    return Record.model_validate_json(migrated)
-
-
-def _migrated(content: bytes) -> bytes | None:
-    """JSON of an older version in the words of this one; None if it is not of an older one."""
-    try:
-        fields = json.loads(content)
-        first = version = fields["schema_version"]
-        while version in MIGRATIONS:
-            fields = MIGRATIONS[version](fields) | {"schema_version": version + 1}
-            version += 1
-        return None if version == first else json.dumps(fields).encode()
-    except Exception:  # a damaged file may hold anything, and a migration stumble over it in any way
-        return None

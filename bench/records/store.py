@@ -25,7 +25,6 @@ from bench.records.schema import (
     Sources,
     SplitCounts,
     Timings,
-    parse,
 )
 
 if TYPE_CHECKING:
@@ -91,13 +90,13 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
 
 
 def read(path: Path) -> Record:
-    """Read and check one record; one of an older schema version is migrated, in memory alone.
+    """Read and check one record.
 
     Raises:
         UserError: naming the file and the first thing wrong with it, in one line.
     """
     try:
-        record = parse(path.read_bytes())
+        record = Record.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     except ValidationError as error:
