@@ -21,7 +21,8 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve
 from bench.evaluation import fewshot
 from bench.evaluation.embedding import autocast, embed_images
-from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.sampling.keys import episode_key
 from bench.statistics import Interval
 from bench.training.batches import TrainingBatches
 from bench.training.compilation import compile_training

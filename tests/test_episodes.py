@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import chisquare
 
 from bench.sampling import episodes
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key, stream
+from bench.sampling.episodes import ClassPool, Setting, draw, stream
+from bench.sampling.keys import episode_key
 
 FIVE_ONE = Setting(5, 1, 15, 1000)
 FIVE_FIVE = Setting(5, 5, 15, 1000)

@@ -6,7 +6,8 @@ from record_factory import make_record, metric, record_fields
 
 from bench.records import store
 from bench.reporting.reach import reaches
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.keys import episode_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 
 CLASSES, IMAGES, PAIRS = 12, 600, 4000

@@ -22,7 +22,8 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.keys import episode_key
 from bench.statistics import Interval, closed_interval, mean_recall_interval
 from methods.method import Method
 

@@ -16,7 +16,8 @@ from bench.evaluation import adapted, fewshot, generalized, verification
 from bench.evaluation.answers import unchanged, untouched
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
-from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
+from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
 from methods.method import Method
 
@@ -178,7 +179,7 @@ class Evaluator:
         return found
 
     def _key(self, part: str) -> str:
-        return f"{self.data.fingerprint}/{self.split.name}/{part}/{self.seed}"
+        return part_key(self.data.fingerprint, self.split.name, part, self.seed)
 
     def _class_name(self, pool: ClassPool, position: int) -> str:
         return self.data.class_names[pool.classes[position]]

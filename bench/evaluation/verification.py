@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.evaluation.answers import checked
 from bench.sampling.episodes import ClassPool, EpisodeList
+from bench.sampling.keys import pair_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import Interval, best_threshold, pair_metrics, proportion_interval
 from methods.method import Method
@@ -54,7 +55,7 @@ def threshold(
     method: Method, embeddings: Tensor, pool: ClassPool, key: str, count: int | None = None
 ) -> float:
     """The similarity from which on two images are called the same, chosen on validation pairs."""
-    a, b, same = draw_pairs(pool, f"{key}/pairs", count or COUNT)
+    a, b, same = draw_pairs(pool, pair_key(key), count or COUNT)
     return best_threshold(scores(method, embeddings, a, b), same)
 
 
@@ -80,10 +81,10 @@ def pairs_and_triplets(
     its anchors.
     """
     count = count or COUNT
-    a, b, same = draw_pairs(pool, f"{key}/pairs", count)
+    a, b, same = draw_pairs(pool, pair_key(key), count)
     pair_scores = scores(method, embeddings, a, b)
     metrics = pair_metrics(pair_scores, same, threshold)
-    anchor, positive, negative = draw_triplets(pool, f"{key}/triplets", count)
+    anchor, positive, negative = draw_triplets(pool, triplet_key(key), count)
     to_positive, to_negative = (scores(method, embeddings, anchor, i) for i in (positive, negative))
     won = (to_positive > to_negative) + 0.5 * (to_positive == to_negative)
     metrics["triplet_accuracy"] = proportion_interval(float(won.sum()), len(won))

@@ -14,10 +14,9 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.records.schema import Record
-from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
-
-EPISODE_SEED = 0  # of every run; pairs are drawn with it too
 
 
 class Pairs(NamedTuple):
@@ -187,6 +186,6 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         return None
     if scores.ndim != 1 or len(scores) < 2 or len(scores) % 2 or not np.isfinite(scores).all():
         raise UserError("--results", directory / f"{record.run_id}.npz", f"{name}: one number a pair")
-    key = f"{record.fingerprint}/{record.split}/{part}/{EPISODE_SEED}/pairs"
-    _, _, same = draw_pairs(pool, key, len(scores))
+    key = part_key(record.fingerprint, record.split, part)
+    _, _, same = draw_pairs(pool, pair_key(key), len(scores))
     return Pairs(scores.astype(np.float64), same)

@@ -12,7 +12,8 @@ import numpy as np
 
 from bench.records.arrays import setting_of
 from bench.records.store import Record
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
     Interval,
@@ -179,7 +180,7 @@ def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], Class
         raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
     # Pairs, triplets and episodes have one seed, which stands with the episodes.
     seed = next((info.seed for info in source.record.episodes.values()), 0)
-    return names, pool, f"{source.record.fingerprint}/{source.record.split}/{part}/{seed}/{what}"
+    return names, pool, part_key(source.record.fingerprint, source.record.split, part, seed)
 
 
 def _pairs(source: _Source, part: str, found: Recomputed) -> None:
@@ -188,7 +189,7 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
     scores = source.flat(f"{part}/pair_scores", kind="f")
-    a, b, same = draw_pairs(pool, key, len(scores))
+    a, b, same = draw_pairs(pool, pair_key(key), len(scores))
     try:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
@@ -211,7 +212,7 @@ def _triplets(source: _Source, part: str, found: Recomputed) -> None:
     won = source.flat(f"{part}/triplets_won", kind="u") / 2
     if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
         raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
-    anchor, *_ = draw_triplets(pool, key, count)
+    anchor, *_ = draw_triplets(pool, triplet_key(key), count)
     found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
     owner = np.repeat(np.arange(len(names)), pool.counts)
     for c, name in enumerate(names if part == "novel" else ()):

@@ -61,7 +61,8 @@ def begin_alike(first: Record, second: Record, setting: str, pool: Mapping[str, 
     import numpy as np
 
     from bench.records.arrays import setting_of
-    from bench.sampling.episodes import ClassPool, EpisodeList, draw, episode_key
+    from bench.sampling.episodes import ClassPool, EpisodeList, draw
+    from bench.sampling.keys import episode_key
 
     ordered = sorted((first, second), key=lambda record: record.episodes[setting].count)
     short, long = (record.episodes[setting] for record in ordered)

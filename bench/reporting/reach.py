@@ -71,7 +71,8 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.records.arrays import EPISODE_SEED, pool_of, read_arrays
+    from bench.records.arrays import pool_of, read_arrays
+    from bench.sampling.keys import pair_key, part_key, triplet_key
     from bench.sampling.pairs import draw_pairs, draw_triplets
     from bench.statistics import pairs_over_classes, triplets_over_classes
 
@@ -80,10 +81,10 @@ def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     if pool is None or threshold is None or len(arrays) < 2:
         return
     owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
-    key = f"{record.fingerprint}/{record.split}/novel/{EPISODE_SEED}"
+    key = part_key(record.fingerprint, record.split, "novel")
     scores, won = arrays["novel/pair_scores"].astype(np.float64), arrays["novel/triplets_won"] / 2
-    a, b, _ = draw_pairs(pool, f"{key}/pairs", len(scores))
-    anchor, _, negative = draw_triplets(pool, f"{key}/triplets", len(won))
+    a, b, _ = draw_pairs(pool, pair_key(key), len(scores))
+    anchor, _, negative = draw_triplets(pool, triplet_key(key), len(won))
     try:
         found = pairs_over_classes(scores, owner[a], owner[b], threshold)
         found["triplet_accuracy"] = triplets_over_classes(won, owner[anchor], owner[negative])

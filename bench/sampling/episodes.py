@@ -88,11 +88,6 @@ class EpisodeList:
         return total.hexdigest()
 
 
-def episode_key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
-    """The text that an episode list is drawn from."""
-    return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
-
-
 def draw(pool: ClassPool, key: str, setting: Setting) -> EpisodeList:
     """The first `setting.count` episodes of the list that belongs to `key`.
 

@@ -13,7 +13,8 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import fewshot, protocol, verification
 from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, standard_settings
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.keys import episode_key
 from bench.sampling.pairs import draw_pairs
 from bench.statistics import pair_metrics
 from methods.method import Method

@@ -8,7 +8,8 @@ from record_factory import make_record, metric, record_fields
 
 from bench.records import store
 from bench.reporting.leaderboard import render
-from bench.sampling.episodes import ClassPool, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.keys import episode_key
 
 IMAGES = 384_000
 NETWORK, OTHER = "12" * 32, "34" * 32

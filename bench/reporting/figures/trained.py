@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from bench.common.errors import UserError
 from bench.config.run_config import METHOD_FILE, RunConfig
 from bench.evaluation.embedding import autocast, embed_images
-from bench.records.arrays import EPISODE_SEED
 from bench.records.store import Record
 from bench.reporting.figures import samples
 from bench.run import models
 from bench.run.preparation import split_of
 from bench.run.run_id import split_digest
-from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, episode_key
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.sampling.keys import episode_key
 
 IMAGES_AT_ONCE = 512
 
@@ -75,7 +75,7 @@ class Trained:
     def episodes(self, setting: Setting) -> EpisodeList:
         """The first episodes of a setting's list, as the run had them."""
         split = self.split.name
-        return draw(self.pool, episode_key(self.record.fingerprint, split, setting, EPISODE_SEED), setting)
+        return draw(self.pool, episode_key(self.record.fingerprint, split, setting), setting)
 
     def answers(self, episodes: EpisodeList) -> np.ndarray:
         """The class given to each query, position in its episode's order: int64 ``[E, Q]``."""
