@@ -1,5 +1,6 @@
 """What an installed bench needs is installed with it."""
 
+import os
 from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 def test_files_that_are_no_code_are_packaged():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    patterns = setup["options.package_data"]["bench"].split()
+    patterns = setup["options.package_data"]["bench.reporting"].split()
     others = [
-        path.relative_to(ROOT / "bench").as_posix()
+        os.path.relpath(path, ROOT / "bench" / "reporting")
         for path in (ROOT / "bench").rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     ]

@@ -1,6 +1,8 @@
-"""All commands: importing them registers them with the command line."""
+"""All commands, in the order in which the help lists them: importing a module registers its own."""
 
-from bench.cli import data, lists, records, run  # noqa: F401
+# isort: off
+from bench.cli import run, lists, records, data  # noqa: F401
 from bench.cli.app import app
+# isort: on
 
 __all__ = ["app"]
