@@ -13,6 +13,15 @@ def test_percent_shows_the_farther_end_of_the_interval():
     assert show.percent(None) == "–"
 
 
+def test_the_headline_is_short_and_says_what_comes_next():
+    record = make_record()
+    lines = show.headline(record).splitlines()
+    assert len(lines) <= show.HEADLINE and record.run_id in lines[-1]
+    for name in record.episodes:
+        shown = [line for line in lines if line.split()[0] == name]
+        assert len(shown) == 1 and show.percent(record.metrics[f"fewshot/{name}"]) in shown[0]
+
+
 def test_the_result_table_has_every_metric_once_and_says_what_needs_saying():
     record = make_record(
         metrics={

@@ -78,6 +78,7 @@ def run(
     ] = None,
     overwrite: Annotated[bool, flag("--overwrite", "", "Run again what is recorded already.", HOW)] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
+    verbose: Annotated[bool, flag("--verbose", "", "Print all numbers, class by class.", HOW)] = False,
     as_json: Annotated[
         bool, flag("--json", "", "Print the records, one JSON object per line, not tables and paths.", HOW)
     ] = False,
@@ -106,7 +107,7 @@ def run(
     gc.disable()
     try:
         grid = build(config, given, read_sets(set_ or []))
-        from bench.reporting.show import result_table
+        from bench.reporting.show import headline, result_table
         from bench.run.plan import Options
         from bench.run.runner import run_all
     finally:
@@ -120,7 +121,8 @@ def run(
     paths, failed = [], []
     for path, record in run_all(grid, options):
         if record.failure is None or as_json:
-            print(record.model_dump_json() if as_json else result_table(record), flush=True)
+            text = result_table(record) if verbose else headline(record)
+            print(record.model_dump_json() if as_json else text, flush=True)
         if record.failure is not None:
             failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))
         paths.append(path)

@@ -149,6 +149,33 @@ def percent(metric: Metric | None) -> str:
     return f"{100 * metric.value:.2f} ± {100 * half:.2f}"
 
 
+HEADLINE = 10
+"""Lines, at most."""
+
+
+def headline(record: Record) -> str:
+    """What one wants to know of a run first: its main numbers, and where the others are."""
+    rows = []
+    for key, metric in sorted(record.metrics.items(), key=_in_order):
+        part, _, what = key.partition("/")
+        if part == "fewshot" and what in record.episodes:
+            rows.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
+    for what in ("pair", "triplet"):
+        novel, base = (record.metrics.get(f"{part}/{what}_accuracy") for part in ("novel", "base"))
+        if novel or base:
+            beside = f", base classes {percent(base)}" if novel and base else ""
+            name = f"{what}s of {'new' if novel else 'base'} classes"
+            rows.append([name, percent(novel or base), f"guessing gives 50{beside}"])
+    title = (
+        f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}: percent, 95% intervals"
+    )
+    following = f"next: python -m bench show {record.run_id}, or python -m bench leaderboard --show"
+    from tabulate import tabulate
+
+    table = tabulate(rows[: HEADLINE - 2], tablefmt="plain", disable_numparse=True).splitlines()
+    return "\n".join([title, *(f"  {line}" for line in table), following])
+
+
 def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     parts = [
