@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from methods.adaptation import MetaLearner, of_length
 from methods.batches import EpisodeBatch, Episodes
 from methods.distances import full_precision
-from methods.method import flatten_images
 from methods.optimizers import configure_as_set
 
 
@@ -88,15 +87,7 @@ class ANIL(MetaLearner):
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """All images of the step go through the backbone in one forward."""
         self.backbone.train()
-        features = self.embed(flatten_images(batch.support, batch.query))
-        shape = batch.support.shape[:3]
-        support, query = features.split([shape.numel(), len(features) - shape.numel()])
-        logits = self.answer(
-            support.unflatten(0, shape),
-            query.unflatten(0, batch.labels.shape),
-            self.hp.inner_steps,
-            self.hp.first_order,
-        )
+        logits = self.answer(*self.embed_episodes(batch), self.hp.inner_steps, self.hp.first_order)
         return self.log_loss(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))
 
     def answer(self, support: Tensor, query: Tensor, steps: int, first_order: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, full_precision
-from methods.method import Method, flatten_images
+from methods.method import Method
 from methods.optimizers import configure_as_set
 
 
@@ -91,11 +91,7 @@ class MatchingNetworks(Method):
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood of the queries' classes; one forward for support and query."""
-        embeddings = self.embed(flatten_images(batch.support, batch.query))
-        support, query = embeddings.tensor_split([batch.support.shape[:3].numel()])
-        logits = self.episode_logits(
-            support.unflatten(0, batch.support.shape[:3]), query.unflatten(0, batch.query.shape[:2])
-        )
+        logits = self.episode_logits(*self.embed_episodes(batch))
         return self.log_loss(F.nll_loss(logits.flatten(0, 1), batch.labels.flatten()))
 
     def configure_optimizers(self) -> Any:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from methods.batches import Batches, LabelledBatch
+from methods.batches import Batches, EpisodeBatch, LabelledBatch
 from methods.pretraining import PRETRAINED_SHARE, PretrainedClassifier, Pretraining
 
 
@@ -119,6 +119,12 @@ class Method(pl.LightningModule):
         """Map images ``[N, 3, H, W]`` to the embeddings ``[N, D]`` that every other answer works on."""
         return self.backbone(images)
 
+    def embed_episodes(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings of the support ``[E, way, shot, D]`` and the queries ``[E, Q, D]``, in one forward."""
+        embeddings = self.embed(torch.cat([batch.support.flatten(0, 2), batch.query.flatten(0, 1)]))
+        support, query = embeddings.tensor_split([batch.support.shape[:3].numel()])
+        return support.unflatten(0, batch.support.shape[:3]), query.unflatten(0, batch.query.shape[:2])
+
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Score queries against the classes of their episode.
 
@@ -191,11 +197,6 @@ class Method(pl.LightningModule):
 def class_means(support: Tensor) -> Tensor:
     """Prototypes, Snell et al. 2017, eq. 1: mean over shots, ``[E, way, shot, D]`` -> ``[E, way, D]``."""
     return support.float().mean(dim=2)
-
-
-def flatten_images(support: Tensor, query: Tensor) -> Tensor:
-    """All images of a batch of episodes in one ``[E * (way * shot + Q), 3, H, W]`` tensor."""
-    return torch.cat([support.flatten(0, 2), query.flatten(0, 1)])
 
 
 def mirror_averaged(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

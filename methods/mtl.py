@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, full_precision
 from methods.hard_tasks import Rounds, worst_classes
-from methods.method import Method, flatten_images
+from methods.method import Method
 from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
@@ -137,12 +137,7 @@ class MTL(Method):
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the queries after the classifier has adapted to the support set."""
-        episodes, way, shot = batch.support.shape[:3]
-        embeddings = self.embed(flatten_images(batch.support, batch.query))
-        support, query = embeddings.split([episodes * way * shot, len(embeddings) - episodes * way * shot])
-        logits = self.episode_logits(
-            support.unflatten(0, (episodes, way, shot)), query.unflatten(0, (episodes, -1))
-        )
+        logits = self.episode_logits(*self.embed_episodes(batch))
         if self.hp.hard_task_batch:
             self.rounds.collect(worst_classes(logits, batch.labels, batch.classes))
         return self.log_loss(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, Dot, SquaredEuclidean
-from methods.method import Method, class_means, flatten_images, mirror_averaged
+from methods.method import Method, class_means, mirror_averaged
 from methods.optimizers import configure_as_set
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
@@ -86,12 +86,7 @@ class ProtoNet(Method):
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Support and query go through the backbone in one forward."""
-        episodes, way, shot = batch.support.shape[:3]
-        embeddings = self.embed(flatten_images(batch.support, batch.query))
-        support, query = embeddings.split([episodes * way * shot, len(embeddings) - episodes * way * shot])
-        logits = self.episode_logits(
-            support.unflatten(0, (episodes, way, shot)), query.unflatten(0, (episodes, -1))
-        )
+        logits = self.episode_logits(*self.embed_episodes(batch))
         return self.log_loss(F.cross_entropy(self.hp.scale * logits.flatten(0, 1), batch.labels.flatten()))
 
     def configure_optimizers(self) -> Any:

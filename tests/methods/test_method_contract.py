@@ -13,8 +13,8 @@ from bench.training.batches import TrainingBatches
 from methods import registry
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
-from methods.batches import AnchorTasks, Balanced, Episodes, Pairs, Shuffled, Triplets
-from methods.method import Method, class_means, flatten_images
+from methods.batches import AnchorTasks, Balanced, EpisodeBatch, Episodes, Pairs, Shuffled, Triplets
+from methods.method import Method, class_means
 
 NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
 TRAINS_ON = {
@@ -239,11 +239,16 @@ def test_class_means():
     assert means[1, 2].tolist() == [(a + b) / 2 for a, b in support[1, 2].T.tolist()]
 
 
-def test_flatten_images():
+def test_support_and_queries_are_embedded_in_one_forward():
+    class Means(Method):
+        def embed(self, images):
+            return images.mean((2, 3))
+
     support, query = torch.randn(2, 3, 4, 3, 8, 8), torch.randn(2, 5, 3, 8, 8)
-    flat = flatten_images(support, query)
-    assert flat.shape == (2 * (3 * 4 + 5), 3, 8, 8)
-    assert torch.equal(flat[13], support[1, 0, 1]) and torch.equal(flat[24 + 7], query[1, 2])
+    batch = EpisodeBatch(support, query, torch.zeros(2, 5), torch.zeros(2, 3))
+    of_support, of_query = Means(build("conv4"), Method.Hyperparameters(), 3).embed_episodes(batch)
+    torch.testing.assert_close(of_support, support.mean((4, 5)))
+    torch.testing.assert_close(of_query, query.mean((3, 4)))
 
 
 def test_a_method_that_answers_nothing_says_so():
