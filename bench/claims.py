@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from bench.config import METHOD_FILE
+from bench.configurations import overrides
 from bench.records import Record
 from methods import registry
 from methods.backbone_names import parameter_count
@@ -53,6 +54,9 @@ def wrong_claims(record: Record) -> Iterator[str]:
             yield f"pretraining: none, but {info.name} with these settings starts from one"
         if record.pretraining and not pretrained:
             yield f"pretraining: {record.pretraining.run_id}, but {info.name} with these settings has none"
+    if record.shared_training and not overrides(record).keys() & set(info.test_only):
+        shared = record.shared_training.run_id
+        yield f"shared_training: {shared}, but {info.name} with these settings trains itself"
     count = parameter_count(record.backbone) if built_in and not info.extends_backbone else None
     if count not in (None, record.parameters):
         yield f"parameters: {record.parameters}, but {record.backbone} has {count}"

@@ -212,6 +212,10 @@ class Method(pl.LightningModule):
 
     `named_by` says which hyperparameters the name of a row always shows, since the paper leaves them open.
 
+    `test_only` names hyperparameters that matter only when the method answers: training steps and the shapes
+    of weights and buffers do not depend on them. A run that changes no others answers with the weights of
+    the run that has the preset's values, which validation chose with those.
+
     `fuses` says whether a long training may run the backbone on compiled operations. A method that takes
     gradients of gradients says False, for they are right there but slow, and so does one whose backbone is in
     evaluation mode or trains in many small batches.
@@ -236,6 +240,7 @@ class Method(pl.LightningModule):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     starts: ClassVar[dict[str, dict[str, Any]]] = {}
     named_by: ClassVar[tuple[str, ...]] = ()
+    test_only: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
     class Hyperparameters:

@@ -40,6 +40,7 @@ LITERALS = {
     "presets": dict,
     "starts": dict,
     "named_by": tuple,
+    "test_only": tuple,
 }
 
 
@@ -69,6 +70,7 @@ class MethodInfo:
             ``standard``, its defaults.
         starts: value of the hyperparameter `init` -> hyperparameters that change with it.
         named_by: hyperparameters that a row's name always says.
+        test_only: hyperparameters that training does not depend on.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -89,6 +91,7 @@ class MethodInfo:
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     named_by: tuple[str, ...] = ()
+    test_only: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -171,12 +174,15 @@ def read_source(path: Path, name: str, source: str, class_name: str | None = Non
     presets = said.pop("presets", None) or {"standard": {}}
     if not all(isinstance(preset, dict) for preset in presets.values()):
         raise ValueError("has presets that are not a map from preset to hyperparameters")
+    parameters = _parameters(node, text)
+    if unknown := [name for name in said.get("test_only", ()) if name not in parameters]:
+        raise ValueError(f"names in test_only what is no hyperparameter: {', '.join(map(str, unknown))}")
     return MethodInfo(
         name=name,
         source=source,
         class_name=class_name,
         description=ast.get_docstring(node) or "",
-        parameters=_parameters(node, text),
+        parameters=parameters,
         presets=presets,
         **said,
     )
