@@ -2,8 +2,9 @@
 
     python -m benchmarks.tune --method protonet --split cifar-fs --try distance=l2 --try "scale=10 steps=800"
 
-Each `--try` is one training. Novel images are never embedded: nothing here can be tuned to them. A line a
-training is added to ``benchmarks/tuning/<method>.csv``.
+Each `--try` is one training; those that differ in test-only hyperparameters alone share it. Novel images are
+never embedded: nothing here can be tuned to them. A line per trial is added to
+``benchmarks/tuning/<method>.csv``.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, An
     options = Options(runs, runs, "", data_root)
     prepared = prepare(config, options)
     learned = learn(prepared, options, Progress())
-    training = learned.training
+    training = learned.shared or learned.training
     accuracy = learned.best_validation
     if accuracy is None:  # it has no training of its own
         where = (prepared.data, prepared.split, prepared.normalise, prepared.precision)

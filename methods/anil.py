@@ -36,6 +36,7 @@ class ANIL(MetaLearner):
         "Raghu et al. 2020, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML"
     )
     trains_on = "episodes"
+    test_only = ("test_steps",)
     presets = {
         "smoke": {
             "backbone": "conv4",

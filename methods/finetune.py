@@ -42,6 +42,9 @@ class Finetune(Transfer):
     family = "transfer"
     paper = "Chen et al. 2019, A Closer Look at Few-shot Classification"
     trains_on = "pretraining"
+    test_only = (
+        "adapt_layers", "adapt_epochs", "adapt_images", "adapt_learning_rate", "adapt_weight_decay",
+    )  # fmt: skip
     marked_when = {"external data": "pretrained=true"}
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "adapt_epochs": 10},

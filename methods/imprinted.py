@@ -60,6 +60,9 @@ class Imprinted(Method):
     family = "transfer"
     paper = "Qi et al. 2018, Low-Shot Learning with Imprinted Weights"
     trains_on = "shuffled"
+    test_only = (
+        "finetune", "finetune_steps", "finetune_images", "finetune_rate", "finetune_share",
+    )  # fmt: skip
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32, "finetune_steps": 2},
         "quick": {"backbone": "conv4", "steps": 3200},

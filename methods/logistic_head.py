@@ -46,6 +46,7 @@ class LogisticHead(Transfer):
     family = "transfer"
     paper = "Tian et al. 2020, Rethinking Few-Shot Image Classification: A Good Embedding Is All You Need?"
     trains_on = "pretraining"
+    test_only = ("mirror", "normalise", "c")
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32},
         "quick": {"backbone": "conv4", "steps": 3200},

@@ -50,6 +50,7 @@ class MAML(MetaLearner):
     paper = "Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks"
     fuses = False
     trains_on = "episodes"
+    test_only = ("test_steps",)
     fixed_embedding = False
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {

@@ -41,6 +41,10 @@ class Method(pl.LightningModule):
     whole training go into the classifier, and the rest into its own steps, so that both starts cost as many
     images. `starts` says which hyperparameters change with it.
 
+    `test_only` names hyperparameters that matter only when the method answers: training steps and the shapes
+    of weights and buffers do not depend on them. A run that changes no others answers with the weights of
+    the run that has the preset's values, which validation chose with those.
+
     `fuses` says whether a long training may run the backbone on compiled operations. A method that takes
     gradients of gradients says False, for they are right there but slow, and so does one whose backbone is in
     evaluation mode or trains in many small batches.
@@ -64,6 +68,7 @@ class Method(pl.LightningModule):
     joins_with: Literal["means", "classifier", "training"] = "means"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     starts: ClassVar[dict[str, dict[str, Any]]] = {}
+    test_only: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
     class Hyperparameters:

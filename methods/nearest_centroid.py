@@ -34,6 +34,7 @@ class NearestCentroid(Transfer):
     family = "transfer"
     paper = "Wang et al. 2019, SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning"
     trains_on = "pretraining"
+    test_only = ("transform", "distance")
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "images": 32},
         "quick": {"backbone": "conv4", "steps": 3200},

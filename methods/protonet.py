@@ -40,6 +40,7 @@ class ProtoNet(Method):
     family = "metric learning"
     paper = "Snell et al. 2017, Prototypical Networks for Few-shot Learning"
     trains_on = "episodes"
+    test_only = ("mirror",)
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
         "quick": {"backbone": "conv4", "steps": 2731, "distance": "cosine", "scale": 10.0},

@@ -32,6 +32,7 @@ class ProtoNetHallucination(ProtoNet):
     family = "metric learning"
     paper = "Wang et al. 2018, Low-Shot Learning from Imaginary Data"
     trains_on = "episodes"
+    test_only = ("mirror",)
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
         "quick": {"backbone": "conv4", "steps": 2731},

@@ -35,6 +35,7 @@ DESCRIPTION = {
     "marked_when": dict,
     "presets": dict,
     "starts": dict,
+    "test_only": tuple,
 }
 """What a method's class says of itself, and the type of it."""
 
@@ -64,6 +65,7 @@ class MethodInfo:
         presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
             ``standard``, its defaults.
         starts: value of the hyperparameter `init` -> hyperparameters that change with it.
+        test_only: hyperparameters that training does not depend on.
         problem: why it cannot be used; the empty string if it can.
     """
 
@@ -83,6 +85,7 @@ class MethodInfo:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    test_only: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -154,11 +157,16 @@ def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> 
     found["presets"] = found["presets"] or {"standard": {}}
     if not all(isinstance(preset, dict) for preset in found["presets"].values()):
         raise ValueError(f"{source}: presets must map each preset to hyperparameters")
+    parameters = _parameters(method, source)
+    if unknown := [name for name in method.test_only if name not in parameters]:
+        raise ValueError(
+            f"{source}: test_only names unknown hyperparameters: {', '.join(map(str, unknown))}"
+        )
     return dataclasses.replace(
         info,
         class_name=method.__name__,
         description=inspect.cleandoc(method.__doc__ or ""),
-        parameters=_parameters(method, source),
+        parameters=parameters,
         **found,
     )
 

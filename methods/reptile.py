@@ -66,6 +66,7 @@ class Reptile(MetaLearner):
     family = "meta-learning"
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
+    test_only = ("test_steps", "test_batch", "test_batch_1shot")
     fixed_embedding = False
     fuses = False
     order_dependent = True  # which images meet in a minibatch

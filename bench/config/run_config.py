@@ -172,6 +172,17 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None
 
 
+def as_trained(config: RunConfig) -> RunConfig:
+    """The same with the preset's values of the hyperparameters that matter at the test alone.
+
+    Runs with equal ones share a training, which is that of the run that this configures.
+    """
+    test_only = method_info(config.method).test_only
+    given = config.model_dump(exclude={"overrides"}, exclude_none=True)
+    kept = {name: value for name, value in config.hyperparameters.items() if name not in test_only}
+    return resolve(given | {"hyperparameters": kept}, {}, {})
+
+
 def _pretrained(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
     """Whether the method comes with weights of a training elsewhere, as its marks say."""
     name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from bench.config.run_config import METHOD_FILE
+from bench.records.identity import overrides
 from bench.records.store import Record
 from methods import registry
 from methods.backbone_names import parameter_count
@@ -54,6 +55,9 @@ def wrong_claims(record: Record) -> Iterator[str]:
             yield f"pretraining: none, but {info.name} with these settings starts from one"
         if record.pretraining and not pretrained:
             yield f"pretraining: {record.pretraining.run_id}, but {info.name} with these settings has none"
+    if record.shared_training and not overrides(record).keys() & set(info.test_only):
+        shared = record.shared_training.run_id
+        yield f"shared_training: {shared}, but {info.name} with these settings trains itself"
     count = parameter_count(record.backbone) if built_in and not info.extends_backbone else None
     if count not in (None, record.parameters):
         yield f"parameters: {record.parameters}, but {record.backbone} has {count}"

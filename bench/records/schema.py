@@ -164,8 +164,8 @@ class Training(_Part):
         return cls(steps=0, kept_step=0, images=0, seconds=0.0, processor_s=0.0)
 
 
-class Pretraining(Training):
-    """The classifier of the base classes that a run started from, trained once for all that ask for it.
+class SharedTraining(Training):
+    """A training that is done once for all runs that start from its weights, or answer with them.
 
     Attributes:
         run_id: its folder under ``--runs``.
@@ -179,8 +179,8 @@ class Pretraining(Training):
 class Timings(_Part):
     """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
 
-    The training before an interruption counts in `train_s`, `total_s` and `processor_s`; a pretraining
-    counts in none of them.
+    The training before an interruption counts in `train_s`, `total_s` and `processor_s`; a pretraining and
+    the training of another run count in none of them.
 
     Attributes:
         processor_s: processor time of the run, all threads together.
@@ -240,7 +240,10 @@ class Record(_Part):
         episodes: setting (``5w1s``) to its list of episodes.
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
-        pretraining: what it started from; None for random weights, or those of a file.
+        pretraining: the classifier of the base classes that it started from; None for random weights, or
+            those of a file.
+        shared_training: the run whose weights it answers with, since it differs from it in hyperparameters
+            that matter at the test alone; None where its weights are from its own training.
         images: training images that its own steps saw, repetitions included; None in older records.
         kept_step: the step of its own training that its weights are from, of `timings.steps`; 0 is what it
             started from.
@@ -280,7 +283,8 @@ class Record(_Part):
     thresholds: dict[str, float] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
-    pretraining: Pretraining | None = None
+    pretraining: SharedTraining | None = None
+    shared_training: SharedTraining | None = None
     images: Count | None = None
     kept_step: Count | None = None
     failure: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
@@ -320,6 +324,13 @@ class Record(_Part):
                 raise ValueError(f"episodes: lacks the episode list of {key}")
         if self.kept_step is not None and self.kept_step > self.timings.steps:
             raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
+        if self.shared_training:
+            if not self.trained or self.timings.steps or self.images or self.kept_step:
+                raise ValueError("shared_training: such a run has no training of its own")
+            if self.shared_training.run_id == self.run_id:
+                raise ValueError("shared_training: it is the run itself")
+            if self.failure is None and self.model != self.shared_training.model:
+                raise ValueError("model: not the weights of shared_training")
         if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
             raise ValueError("failure: such a run has no metrics, no classes and no episode file")
         if (self.episode_file is None) != (self.episode_file_sha256 is None):

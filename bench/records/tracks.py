@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from bench.records.identity import changes, name_of
+from bench.records.schema import SharedTraining
 from bench.records.store import Record
 
 TOLERANCE = 0.01
@@ -44,7 +45,12 @@ def images_seen(record: Record) -> int | None:
     """Training images seen, repetitions and pretraining included; None in older records."""
     if record.images is None:
         return None
-    return record.images + (record.pretraining.images if record.pretraining else 0)
+    return record.images + sum(training.images for training in _shared(record))
+
+
+def _shared(record: Record) -> list[SharedTraining]:
+    """The trainings that its weights rest on and that are not its own."""
+    return [training for training in (record.pretraining, record.shared_training) if training]
 
 
 def pretraining_share(record: Record) -> float | None:
@@ -101,7 +107,11 @@ def _within(record: Record, budget: int) -> bool:
 
 def kept_pretrained(record: Record) -> bool:
     """Whether the network that answered is its pretraining's, unchanged."""
-    return record.pretraining is not None and (record.timings.steps == 0 or record.kept_step == 0)
+    if record.pretraining is None:
+        return False
+    if record.shared_training:
+        return record.shared_training.kept_step == 0
+    return record.timings.steps == 0 or record.kept_step == 0
 
 
 def kept(records: Iterable[Record]) -> str:
@@ -113,13 +123,16 @@ def kept(records: Iterable[Record]) -> str:
     steps: dict[str, list[int]] = {}
     pretrained = others = 0
     for record in records:
-        if record.pretraining and record.timings.steps == 0:
+        shared = record.shared_training
+        if record.pretraining and record.timings.steps == 0 and not shared:
             steps.setdefault(f"{record.pretraining.steps:,} pretraining", []).append(
                 record.pretraining.kept_step
             )
         elif kept_pretrained(record):
             pretrained += 1
             continue
+        elif shared:
+            steps.setdefault(f"{shared.steps:,}", []).append(shared.kept_step)
         elif record.kept_step is not None:
             steps.setdefault(f"{record.timings.steps:,}", []).append(record.kept_step)
         others += 1
@@ -136,17 +149,17 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def training_seconds(record: Record) -> float | None:
-    """Wall-clock seconds of training, the pretraining included; None if nothing was trained."""
+    """Wall-clock seconds of training, shared ones included; None if nothing was trained."""
     if not (record.trained or record.pretraining):
         return None
-    return record.timings.train_s + (record.pretraining.seconds if record.pretraining else 0.0)
+    return record.timings.train_s + sum(training.seconds for training in _shared(record))
 
 
 def processor_seconds(record: Record) -> float | None:
-    """Processor time of the run and of its pretraining; None where it was not recorded."""
+    """Processor time of the run and of the trainings that it shares; None where it was not recorded."""
     if record.timings.processor_s is None:
         return None
-    return record.timings.processor_s + (record.pretraining.processor_s if record.pretraining else 0.0)
+    return record.timings.processor_s + sum(training.processor_s for training in _shared(record))
 
 
 def cost(records: Iterable[Record]) -> Cost | None:
@@ -170,9 +183,16 @@ def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
     users: dict[str, set[int]] = {}
     for position, records in enumerate(rows):
         for record in records:
-            if record.pretraining and kept_pretrained(record):
-                users.setdefault(record.pretraining.model, set()).add(position)
+            if network := _network(record):
+                users.setdefault(network, set()).add(position)
     return sorted({tuple(sorted(own)) for own in users.values() if len(own) > 1})
+
+
+def _network(record: Record) -> str | None:
+    """SHA-256 of the weights that answered, or of the pretrained network where that answered as it was."""
+    if record.pretraining and kept_pretrained(record):
+        return record.pretraining.model
+    return record.model
 
 
 def uncommitted(records: Iterable[Record]) -> bool:

@@ -153,7 +153,7 @@ def _impossible(record: Record) -> Iterator[str]:
     if timings.data_s + timings.train_s + timings.evaluate_s > timings.total_s + 1:
         yield f"timings: the parts take longer than the whole, {timings.total_s:.1f} s"
     pretrained = record.pretraining is not None
-    if record.trained != (timings.steps > 0 or pretrained):
+    if record.trained != (timings.steps > 0 or pretrained or record.shared_training is not None):
         has = "a pretraining" if pretrained else f"{timings.steps} steps"
         yield f"trained: {record.trained}, but it has {has}"
     if record.images is not None and (record.images > 0) != (timings.steps > 0):

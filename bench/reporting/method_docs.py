@@ -15,7 +15,7 @@ from bench.records.store import Record, read_all
 from bench.reporting.leaderboard import HIDDEN_PRESET, code
 from bench.reporting.leaderboard.cells import TIME, images, training_time
 from bench.reporting.leaderboard.rows import columns, rightly_named
-from bench.reporting.show import choices, marks, percent, settings_of, starts_from
+from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
 MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
@@ -136,7 +136,7 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
             "name": _code(p.name),
             "type": _cell(choices(p.annotation)),
             "default": _code(value_as_set(p.default)),
-            "what it is": _cell(p.help),
+            "what it is": _cell(what_it_is(p, info)),
         }
         for p in info.parameters.values()
     ]
@@ -152,7 +152,8 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         "What each `--preset` sets; `standard` is the default:",
         _table(presets),
         "## Hyperparameters",
-        "Their values before a preset changes them. `--set name=value` changes them after it.",
+        "Their values before a preset changes them. `--set name=value` changes them after it. "
+        "Runs that differ in nothing but *test-only* ones share one training, with the preset's values.",
         _table(hyperparameters),
         "## Results",
         *_results(records),

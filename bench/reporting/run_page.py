@@ -152,12 +152,16 @@ def _budget(record: Record) -> Iterator[tuple[str, str]]:
     if before:
         steps = f"step {before.kept_step:,} of {before.steps:,} kept"
         yield "pretraining", one_line(f"{before.run_id}: {duration(before.seconds)}, {steps}")
+    if shared := record.shared_training:
+        steps = f"{shared.steps:,} steps"
+        yield "trained by", one_line(f"{shared.run_id}: {duration(shared.seconds)}, {steps}")
     if seen is not None and share is not None:
         yield "images seen", f"{seen:,}, {100 * share:.0f}% of them in pretraining"
     if kept([record]):
         yield "kept step", kept([record])
     if (spent := cost([record])) and spent.on_processor:
-        yield "processor time", f"{duration(spent.seconds)}{', pretraining included' if before else ''}"
+        rest = ", shared training included" if before or shared else ""
+        yield "processor time", f"{duration(spent.seconds)}{rest}"
 
 
 def _reaches(record: Record, directory: Path) -> list[Row]:

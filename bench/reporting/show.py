@@ -11,7 +11,7 @@ from bench.common.errors import one_line
 from bench.records.identity import name_of
 from bench.records.store import Metric, Record, read_all
 from methods.pretraining import PRETRAINED_SHARE
-from methods.registry import MethodInfo
+from methods.registry import MethodInfo, Parameter
 
 Row = dict[str, Any]
 
@@ -109,7 +109,12 @@ def method_page(info: MethodInfo) -> str:
     from tabulate import tabulate
 
     rows = [
-        {"hyperparameter": p.name, "type": choices(p.annotation), "default": p.default, "what it is": p.help}
+        {
+            "hyperparameter": p.name,
+            "type": choices(p.annotation),
+            "default": p.default,
+            "what it is": what_it_is(p, info),
+        }
         for p in info.parameters.values()
     ]
     presets = [
@@ -132,6 +137,11 @@ def method_page(info: MethodInfo) -> str:
             tabulate(presets, **table, maxcolwidths=[None, 90]),
         )
     )
+
+
+def what_it_is(parameter: Parameter, info: MethodInfo) -> str:
+    """The help of a hyperparameter, and whether training does not depend on it."""
+    return f"{parameter.help}; test-only" if parameter.name in info.test_only else parameter.help
 
 
 def choices(annotation: str) -> str:

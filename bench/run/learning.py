@@ -1,4 +1,4 @@
-"""From a prepared run to trained weights: the pretraining, if there is one, and the method's own."""
+"""From a prepared run to trained weights: the training that it shares, if there is one, and its own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from bench.common.clock import Spent
 from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
-from bench.records.schema import MODEL_FILE, Pretraining, Training
-from bench.run import failures, models, pretraining
+from bench.records.schema import MODEL_FILE, SharedTraining, Training
+from bench.run import failures, models
 from bench.run.locks import alone
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
+from bench.run.pretraining import obtain
 from methods.base_classifier import BaseClassifier
 
 if TYPE_CHECKING:
@@ -29,48 +30,56 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     """Leave trained weights in the method of a run, and the random generators as they were seeded.
 
     Raises:
-        Locked: another process is at the pretraining.
+        Locked: another process is at the training that it shares.
         Failed: a training diverges.
     """
-    config, method = prepared.config, prepared.method
-    start, before = None, clock.now()
-    if prepared.pretraining:
-        start = _pretrain(prepared.pretraining, options, progress)
-        method.start_from(prepared.pretraining.method)  # type: ignore[arg-type]
+    config, method, stage = prepared.config, prepared.method, prepared.start
+    pretraining = shared = None
+    before = clock.now()
+    if stage:
+        found, earliest = _obtain(stage, options, progress)
+        if isinstance(stage.method, BaseClassifier):
+            pretraining = found
+            method.start_from(stage.method)
+        else:
+            shared, pretraining = found, earliest
+            method.load_state_dict(stage.method.state_dict())
     not_own = clock.now() - before
     # What a method draws at random must not depend on what was prepared before it.
     pl.seed_everything(config.seed, verbose=False)
-    if not (config.train and method.training_steps):
-        return Learned(start, Training.none(), not_own)
+    if shared or not (config.train and method.training_steps):
+        return Learned(pretraining, Training.none(), not_own, shared)
     compiled = _compiled(prepared)
-    stamp = start.model if start else ""
+    stamp = pretraining.model if pretraining else ""
     try:
         trained = _train(prepared, options.runs / prepared.run_id, progress, compiled, stamp)
     except Failed as failure:
-        failure.learned = Learned(start, Training.none(), not_own, failure.earlier, compiled)
+        failure.learned = Learned(pretraining, Training.none(), not_own, None, failure.earlier, compiled)
         raise
     pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     training = _cost(prepared, trained, trained.spent, compiled)
     earlier = (trained.earlier, compiled, trained.curves, trained.best_validation)
-    return Learned(start, training, not_own, *earlier)
+    return Learned(pretraining, training, not_own, None, *earlier)
 
 
-def _pretrain(stage: Prepared, options: Options, progress: Progress) -> Pretraining:
-    """Load the classifier that runs start from into the stage's method, or train it now."""
-    folder, classifier = options.runs / stage.run_id, stage.method
-    assert isinstance(classifier, BaseClassifier)
+def _obtain(
+    stage: Prepared, options: Options, progress: Progress
+) -> tuple[SharedTraining, SharedTraining | None]:
+    """Load the weights that runs share into the stage's method, or train them now; and what they are from."""
+    folder = options.runs / stage.run_id
 
     def train() -> None:
-        pl.seed_everything(stage.config.seed, verbose=False)
         before = clock.now()
-        compiled = _compiled(stage)
-        trained = _train(stage, folder, progress, compiled, what="pretraining")
-        spent = clock.now() - before + trained.earlier
-        models.save(stage, folder, {}, _cost(stage, trained, spent, compiled))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        learned = learn(stage, options, progress)
+        spent = clock.now() - before - learned.not_own + learned.earlier
+        training = learned.training.model_copy(update=spent._asdict())
+        models.save(stage, folder, {}, training, learned.pretraining)
+        # A run that is recorded too resumes from its last checkpoint, after the last step.
+        if isinstance(stage.method, BaseClassifier):
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     with alone(stage.run_id, options.results, options.runs):
-        return pretraining.obtain(classifier, folder, stage.identity.sha256, train)
+        return obtain(stage.method, folder, stage.identity.sha256, train)
 
 
 def _cost(prepared: Prepared, trained: Trained, spent: Spent, compiled: bool) -> Training:
@@ -97,8 +106,7 @@ def _train(
     run_dir: Path,
     progress: Progress,
     compiled: bool,
-    start: str = "",
-    what: str = "training",
+    start: str,
 ) -> Trained:
     """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
 
@@ -109,6 +117,7 @@ def _train(
     from bench.training.loop import train
 
     config, method = prepared.config, prepared.method
+    what = "pretraining" if isinstance(method, BaseClassifier) else "training"
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
     where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
     stamp = f"{made_by} {where} {start}"

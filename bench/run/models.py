@@ -17,7 +17,7 @@ from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.config.run_config import METHOD_FILE, method_info
 from bench.data.normalisation import Normaliser
-from bench.records.schema import MODEL_FILE, Training
+from bench.records.schema import MODEL_FILE, SharedTraining, Training
 from bench.run.plan import Prepared
 from methods import backbones, registry
 from methods.method import Method
@@ -45,6 +45,7 @@ class Card(BaseModel):
         thresholds: name -> similarity from which on two images are called the same.
         identity: SHA-256 of all that decides the weights (`bench.run.run_id`).
         training: what it took; None where the weights are as they came, or training did not finish.
+        pretraining: what training started from; None for random weights, or those of a file.
         weights_sha256: of the file of weights.
     """
 
@@ -66,6 +67,7 @@ class Card(BaseModel):
     thresholds: dict[str, float]
     identity: str = ""
     training: Training | None = None
+    pretraining: SharedTraining | None = None
     weights_sha256: str
 
 
@@ -78,7 +80,11 @@ class Model(NamedTuple):
 
 
 def save(
-    prepared: Prepared, folder: Path, thresholds: dict[str, float], training: Training | None = None
+    prepared: Prepared,
+    folder: Path,
+    thresholds: dict[str, float],
+    training: Training | None = None,
+    pretraining: SharedTraining | None = None,
 ) -> str:
     """Write the method's present weights and their card into `folder`.
 
@@ -110,6 +116,7 @@ def save(
         thresholds=thresholds,
         identity=prepared.identity.sha256,
         training=training,
+        pretraining=pretraining,
         weights_sha256=sha256,
     )
     text = f"{card.model_dump_json(indent=1)}\n"

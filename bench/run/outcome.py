@@ -10,23 +10,25 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.common.clock import NOTHING, Spent
-from bench.records.schema import Pretraining, Training
+from bench.records.schema import SharedTraining, Training
 
 
 class Learned(NamedTuple):
     """How the weights of a run came about.
 
     Attributes:
-        start: the pretraining. training: the method's own.
-        not_own: spent in this process on the pretraining, which is not the run's own.
+        pretraining: what it started from. training: the run's own.
+        not_own: spent in this process on trainings that are shared, which are not the run's own.
+        shared: the training of another run, whose weights it answers with.
         earlier: spent on its own training before an interruption.
         compiled: whether its own training was. curves: of it.
         best_validation: accuracy of the weights that were kept, if that was measured.
     """
 
-    start: Pretraining | None
+    pretraining: SharedTraining | None
     training: Training
     not_own: Spent
+    shared: SharedTraining | None = None
     earlier: Spent = NOTHING
     compiled: bool = False
     curves: Mapping[str, np.ndarray] = MappingProxyType({})

@@ -41,7 +41,8 @@ class Prepared:
     """A run that has passed every check that needs no training.
 
     Attributes:
-        pretraining: what it starts from, if that is a classifier of the base classes.
+        start: what gives it weights, to be trained first where that was not done yet: a classifier of the
+            base classes, or the run that differs from it in test-only hyperparameters alone.
     """
 
     config: RunConfig
@@ -57,7 +58,7 @@ class Prepared:
     precision: str
     data_s: float
     weights_sha256: str | None
-    pretraining: Prepared | None
+    start: Prepared | None
     git: tuple[str | None, bool | None]
 
     @property

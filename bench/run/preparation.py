@@ -16,7 +16,7 @@ from bench.common import environment
 from bench.common.errors import UserError
 from bench.common.files import check_writable
 from bench.common.progress import shown
-from bench.config.run_config import RunConfig, method_info
+from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
@@ -33,7 +33,7 @@ from bench.training.batches import check_fit
 from methods import backbones, registry
 from methods.base_classifier import BaseClassifier
 from methods.method import Method
-from methods.pretraining import Pretraining
+from methods.registry import MethodInfo
 from methods.timm_backbone import hub
 
 BRIEF_IMAGES = 25
@@ -102,27 +102,53 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         precision=precision,
         data_s=data_s,
         weights_sha256=weights_sha256,
-        pretraining=None,
+        start=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
-    if not (config.train and method.pretraining):
-        return prepared
-    stage = _pretraining(prepared, method.pretraining, options.offline)
-    identity = identify(config, info, data, split, weights_sha256, stage.identity)
-    return replace(prepared, pretraining=stage, identity=identity)
+    base = as_trained(config)
+    if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
+        return _started(prepared, info, _same_training(prepared, base, info, method_class, options.offline))
+    return _from_classifier(prepared, info, options.offline)
 
 
-def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
-    """What the run starts from, to be trained like a run; nothing is measured of it."""
-    config, data, split = pretraining.configured(run.config, wanted), run.data, run.split
+def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared:
+    """The run with the classifier of the base classes that it starts from, if it does."""
+    if not (run.config.train and (wanted := run.method.pretraining)):
+        return run
+    config = pretraining.configured(run.config, wanted)
+    return _started(run, info, _stage(run, config, PRETRAINING, BaseClassifier, wanted, offline))
+
+
+def _same_training(
+    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], offline: bool
+) -> Prepared:
+    """The run of `config`, which differs from `run` at the test alone."""
+    with blamed(run.config.method):
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        stage = _stage(run, config, info, method_class, hp, offline)
+    own, shared = ({k: v.shape for k, v in one.method.state_dict().items()} for one in (run, stage))
+    if own != shared:
+        problem = f"its weights depend on what it calls test_only: {', '.join(info.test_only)}"
+        raise UserError("--method", run.config.method, problem)
+    return _from_classifier(stage, info, offline)
+
+
+def _started(run: Prepared, info: MethodInfo, start: Prepared) -> Prepared:
+    identity = identify(run.config, info, run.data, run.split, run.weights_sha256, start.identity)
+    return replace(run, start=start, identity=identity)
+
+
+def _stage(
+    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], hp: Any, offline: bool
+) -> Prepared:
+    """What gives a run weights, to be trained like a run; nothing is measured of it."""
     torch.manual_seed(config.seed)
-    backbone = _backbone(config, data.images.shape[-1])
-    classifier = _built(BaseClassifier, wanted, run.config.method, backbone, len(split.base), offline)
-    classifier.to(memory_format=torch.channels_last)
-    identity = identify(config, PRETRAINING, data, split, run.weights_sha256)
-    return replace(
-        run, config=config, identity=identity, method=classifier, settings=[], measured=[], left_out=[]
-    )
+    backbone = _backbone(config, run.data.images.shape[-1])
+    method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), offline)
+    method.to(memory_format=torch.channels_last)
+    identity = identify(config, info, run.data, run.split, run.weights_sha256)
+    nothing: dict[str, Any] = {"settings": [], "measured": [], "left_out": []}
+    return replace(run, config=config, identity=identity, method=method, start=None, **nothing)
 
 
 def split_of(config: RunConfig, data: ImageSet) -> Split:

@@ -1,4 +1,4 @@
-"""The pretraining: a classifier of the base classes, trained once for all runs that ask for the same."""
+"""Trainings that runs share: a classifier of the base classes, or a run that differs at the test alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bench.common.errors import UserError
 from bench.config.run_config import BRIEF, RunConfig
-from bench.records.schema import Pretraining
+from bench.records.schema import SharedTraining
 from bench.run import models
 from bench.run.models import PRETRAINING, Card
-from methods.base_classifier import BaseClassifier
+from methods.method import Method
 from methods.pretraining import Pretraining as Wanted
 
 
@@ -26,28 +26,31 @@ def configured(config: RunConfig, wanted: Wanted) -> RunConfig:
     return RunConfig(method=PRETRAINING.name, preset=preset, hyperparameters=asdict(wanted), **kept)
 
 
-def obtain(classifier: BaseClassifier, folder: Path, identity: str, train: Callable[[], None]) -> Pretraining:
-    """Load the weights that `folder` holds into `classifier`, or train it first.
+def obtain(
+    trained: Method, folder: Path, identity: str, train: Callable[[], None]
+) -> tuple[SharedTraining, SharedTraining | None]:
+    """Load the weights that `folder` holds into `trained`, or train it first.
 
     Args:
-        classifier: as built.
-        folder: of the pretraining, under ``--runs``.
+        trained: as built.
+        folder: of the training, under ``--runs``.
         identity: SHA-256 of what decides the weights.
-        train: trains `classifier` and saves it in `folder`.
+        train: trains `trained` and saves it in `folder`.
 
     Returns:
-        What a record says of it.
+        What a record says of it, and of the pretraining that it started from.
     """
-    found = _finished(folder, identity)
-    if found is None:
+    there = _finished(folder, identity)
+    if there is None:
         train()
-        found = _finished(folder, identity)
-    if found is None:
-        raise UserError("--runs", folder, "the pretraining that was written there is gone")
-    card, weights = found
+        there = _finished(folder, identity)
+    if there is None:
+        raise UserError("--runs", folder, "the training that was written there is gone")
+    card, weights = there
     assert card.training is not None
-    classifier.load_state_dict(weights)
-    return Pretraining(run_id=card.run_id, model=card.weights_sha256, **card.training.model_dump())
+    trained.load_state_dict(weights)
+    found = SharedTraining(run_id=card.run_id, model=card.weights_sha256, **card.training.model_dump())
+    return found, card.pretraining
 
 
 def _finished(folder: Path, identity: str) -> tuple[Card, dict[str, Tensor]] | None:

@@ -43,8 +43,10 @@ def describe(prepared: Prepared) -> str:
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
     dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
     size = backbones.parameter_count(method.backbone)
-    stage = prepared.pretraining
+    stage = prepared.start
     training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"
+    if stage and stage.config.method == config.method:
+        training = "none of its own: it differs at the test alone"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
     device = environment.device_name(prepared.device)
     lines = {
@@ -127,7 +129,8 @@ def make_record(
             for name, s in evaluation.settings.items()
         },
         pools=evaluation.pools,
-        pretraining=learned.start if learned else None,
+        pretraining=learned.pretraining if learned else None,
+        shared_training=learned.shared if learned else None,
         images=own.images if own else None,
         kept_step=own.kept_step if own else None,
         failure=failure,

@@ -67,7 +67,7 @@ def identify(
     data: ImageSet,
     split: Split,
     weights_sha256: str | None,
-    pretraining: Identity | None = None,
+    start: Identity | None = None,
 ) -> Identity:
     """The identity of a run; its method must have been imported.
 
@@ -76,7 +76,7 @@ def identify(
         info: its method.
         data, split: its images.
         weights_sha256: of the file of starting weights, if there is one.
-        pretraining: of the run that its weights start from, if there is one.
+        start: of the training that its weights are from or start from, if that is not its own.
     """
     method = source_code.digest(registry.module_name(info))
     bench = source_code.digest(*MEASURING, without=NUMBERLESS)
@@ -89,7 +89,7 @@ def identify(
         "dataset": [kind, data.fingerprint],
         "split": [split.name, parts],
         "weights": weights_sha256,
-        "pretraining": pretraining and pretraining.sha256,
+        "pretraining": start and start.sha256,
         "method": [info.name, info.class_name, info.plugin, method],
         "bench": bench,
     }

@@ -157,7 +157,8 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         episodes_per_s=evaluation.episodes / evaluate_s if evaluation.episodes else None,
         peak_memory_mib=environment.peak_memory_mib(),
     )
-    model = models.save(prepared, run_dir, evaluation.thresholds, training if config.train else None)
+    cost = training if config.train else None
+    model = models.save(prepared, run_dir, evaluation.thresholds, cost, learned.pretraining)
     record = make_record(prepared, options, evaluation, timings, learned, model)
     arrays = episode_arrays(evaluation)
     for name, curve in learned.curves.items():

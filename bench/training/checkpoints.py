@@ -52,6 +52,10 @@ class Resumable(Checkpoint):
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
 
+    def on_train_end(self, trainer, pl_module) -> None:
+        """Save after the last step: then nothing is trained twice, whatever happens before it is recorded."""
+        trainer.save_checkpoint(self.path)
+
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         """Leave the stamp where `saved_step` finds it."""
         checkpoint["stamp"] = self.stamp
