@@ -15,7 +15,7 @@ from methods.registry import MethodInfo
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-TYPES = "int, float, bool, str, Literal[...], or one of them | None"
+TYPES = "int, float, bool, str, Literal[...], int | Literal[0], or one of them | None"
 
 
 def checked(
@@ -23,8 +23,8 @@ def checked(
 ) -> dict[str, Any]:
     """Values of some of the method's hyperparameters in their declared types.
 
-    Whole numbers are at least 1, others at least 0; a method that wants less or more says so when it is
-    built.
+    Whole numbers are at least 1, or 0 where ``int | Literal[0]`` says so, others at least 0; a method that
+    wants more says so when it is built.
 
     Args:
         info: the method.
@@ -87,6 +87,10 @@ def _type(node: ast.expr) -> Any:
     match node:
         case ast.Name(id="int"):
             return Annotated[int, Field(ge=1)]
+        case ast.BinOp(
+            ast.Name(id="int"), ast.BitOr(), ast.Subscript(ast.Name(id="Literal"), ast.Constant(0))
+        ):
+            return Annotated[int, Field(ge=0)]
         case ast.Name(id="float"):
             return Annotated[float, Field(ge=0)]
         case ast.Name(id="bool"):

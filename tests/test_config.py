@@ -77,6 +77,15 @@ def test_without_anything_it_is_the_standard_run_on_cifar100():
     assert resolved(preset=None, seed=None) == plain  # None is "not given"
 
 
+def test_zero_where_the_type_says_so():
+    for value, found in (("0", 0), ("7", 7), ("none", None)):
+        config = resolved({"test_generated": value}, method="protonet_hallucination")
+        assert config.hyperparameters["test_generated"] == found
+    assert problem({"test_generated": "-1"}, method="protonet_hallucination") == (
+        "--set test_generated=-1: must be at least 0"
+    )
+
+
 def test_the_same_value_again_is_no_override():
     assert resolved({"learning_rate": "0.1"}, backbone="resnet12-32").overrides == {}
 
