@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,8 +102,14 @@ class Prepared:
         return self.identity.run_id
 
 
-def prepare(config: RunConfig, options: Options) -> Prepared:
+def prepare(
+    config: RunConfig, options: Options, divide: Callable[[RunConfig, ImageSet], Split] | None = None
+) -> Prepared:
     """Everything that can go wrong before training goes wrong here, and nothing is written.
+
+    Args:
+        config, options: what to run, and where.
+        divide: gives the classes and images of each part; by default `split_of`.
 
     Raises:
         UserError: naming the flag.
@@ -129,7 +136,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
             offline=options.offline,
             progress=progress,
         )
-    split = split_of(config, data)
+    split = (divide or split_of)(config, data)
     normalise = Normaliser(data.images, split.train)
     data_s = time.perf_counter() - started
 
