@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import one_line
-from bench.figures import base_classes, cost, curves, per_class, scores, shots
+from bench.figures import base_classes, cost, curves, per_class, scores, shots, trade_off
 from bench.figures.picture import Gap, Palette, Picture
 from bench.figures.rows import Section, sections
 from bench.figures.style import LOOK, entitle, png, svg
@@ -44,6 +44,7 @@ def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap
     found = base_classes.pictures(sections, palette)
     for section in sections:
         found += shots.pictures(section, palette)
+        found += trade_off.pictures(section)
         found += cost.pictures(section)
         found += curves.pictures(section, palette)
         found += scores.pictures(section, palette)
