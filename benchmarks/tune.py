@@ -5,27 +5,40 @@
 Each `--try` is one training; those that differ in test-only hyperparameters alone share it. Novel images are
 never embedded: nothing here can be tuned to them. A line per trial is added to
 ``benchmarks/tuning/<method>.csv``.
+
+With `--score harmonic` each validation class joins the base classes alone, from 1 and from 5 images, and a
+trial is judged by the harmonic mean of the accuracy on the class that joined and on the base classes:
+
+    python -m benchmarks.tune --method imprinted --score harmonic --try finetune=false --try finetune=true
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import shlex
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, read_sets, resolve
+
+if TYPE_CHECKING:
+    from bench.data.images import ImageSet
+    from bench.data.splits import Split
+    from bench.run.preparation import Prepared
 
 LOGS = Path(__file__).parent / "tuning"
 COLUMNS = (
     "date", "commit", "split", "preset", "backbone", "weights", "seed", "steps", "changes",
     "validation_accuracy", "seconds", "images_per_s", "threads",
 )  # fmt: skip
+SHOTS = (1, 5)
+"""Support images of each class that joins, of `--score harmonic`."""
 
 
 def main() -> int:
@@ -43,15 +56,17 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=Path, help="keep checkpoints and curves here (default: throw them away)"
     )
+    parser.add_argument("--score", choices=("accuracy", "harmonic"), default="accuracy")
     parser.add_argument("--try", dest="trials", action="append", default=[], metavar="'KEY=VALUE ...'")
     args = parser.parse_args()
     try:
         trials = [(text, _config(args, text)) for text in args.trials or [""]]
         with tempfile.TemporaryDirectory() as scratch:
             for text, config in trials:
-                row = trial(config, args.data_root, args.runs or Path(scratch))
-                add(LOGS / f"{args.method}.csv", row | {"changes": text, "weights": args.weights or ""})
-                print(f"{row['validation_accuracy']}  {config.split} {config.preset} {text}", flush=True)
+                row = trial(config, args.data_root, args.runs or Path(scratch), args.score)
+                changes = text if args.score == "accuracy" else f"--score {args.score} {text}".strip()
+                add(LOGS / f"{args.method}.csv", row | {"changes": changes, "weights": args.weights or ""})
+                print(f"{row['validation_accuracy']}  {config.split} {config.preset} {changes}", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -63,8 +78,12 @@ def _config(args: argparse.Namespace, changes: str) -> RunConfig:
     return resolve(given, {}, read_sets(shlex.split(changes)))
 
 
-def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, Any]:
-    """Train once, and say how good the best checkpoint is on validation images."""
+def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "accuracy") -> dict[str, Any]:
+    """Train once, and say how good the best checkpoint is on validation images, by one of the scores.
+
+    Raises:
+        UserError: it cannot run here, or the split or the method has not what the score takes.
+    """
     import torch
 
     from bench.common import environment
@@ -76,11 +95,15 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, An
 
     environment.keep_freed_memory()
     options = Options(runs, runs, "", data_root)
-    prepared = prepare(config, options)
+    prepared = prepare(config, options, with_joining_classes if score == "harmonic" else None)
+    if score == "harmonic":
+        check_joins(prepared)
     learned = learn(prepared, options, Progress())
     training = learned.shared or learned.training
     accuracy = learned.best_validation
-    if accuracy is None:  # it has no training of its own
+    if score == "harmonic":
+        accuracy = harmonic(prepared)
+    elif accuracy is None:  # it has no training of its own
         where = (prepared.data, prepared.split, prepared.normalise, prepared.precision)
         validation = Validation(*where, 1, Curves(1), prepared.method.fixed_embedding)
         scores = validation.scores(prepared.method.to(prepared.device))
@@ -99,6 +122,59 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path) -> dict[str, An
         "images_per_s": round(training.images / training.seconds) if training.steps else "",
         "threads": torch.get_num_threads(),
     }
+
+
+def with_joining_classes(config: RunConfig, data: ImageSet) -> Split:
+    """The split with its validation classes in place of the novel ones, whose images are then out of reach.
+
+    Images of base classes that the data set sets apart for testing are kept out of training, to be asked for.
+
+    Raises:
+        UserError: it has no validation classes.
+    """
+    from bench.run.preparation import split_of
+
+    split = split_of(config, data)
+    if not split.validation:
+        raise UserError(
+            "--split", config.split, "has no validation classes; allowed: cifar-fs, fc100, FILE.csv"
+        )
+    held_out = data.held_out[split.train]
+    return dataclasses.replace(
+        split,
+        novel=split.validation,
+        novel_images=split.validation_images,
+        train=split.train[~held_out],
+        base_test=split.train[held_out],
+    )
+
+
+def harmonic(prepared: Prepared) -> float:
+    """The harmonic mean of both accuracies where `with_joining_classes` join, the mean over `SHOTS`."""
+    from bench.common.progress import Progress
+    from bench.evaluation.generalized import mean_harmonic
+    from bench.evaluation.joining import FromImages
+
+    method = prepared.method.to(prepared.device).eval()
+    images = FromImages(method, prepared.data, prepared.split, prepared.normalise, prepared.precision)
+    return sum(mean_harmonic(images, shot, Progress()) for shot in SHOTS) / len(SHOTS)
+
+
+def check_joins(prepared: Prepared) -> None:
+    """Refuse a method to which no class can be joined, and a data set without images to ask for.
+
+    Raises:
+        UserError: it is one of these.
+    """
+    from bench.evaluation.generalized import plan
+    from bench.sampling.episodes import ClassPool
+
+    data, split, config = prepared.data, prepared.split, prepared.config
+    pools = [ClassPool(data.labels[index].numpy()) for index in (split.base_test, split.novel_images)]
+    if not set(SHOTS) <= set(plan(prepared.method, *pools)[0]):
+        raise UserError(
+            "--score", "harmonic", f"no classes can be joined to {config.method} on {config.split}"
+        )
 
 
 def add(log: Path, row: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ class MAML(MetaLearner):
     fuses = False
     trains_on = "episodes"
     test_only = ("test_steps",)
+    named_by = ("test_steps",)
     fixed_embedding = False
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
@@ -63,7 +64,8 @@ class MAML(MetaLearner):
         },
         "quick": {"backbone": "conv4", "steps": 1280},
         "standard": {"backbone": "resnet12-32", "steps": 1600},
-        "paper": {"backbone": "conv4", "head": "learned"},
+        # Mini-ImageNet (appendix A.1): 60,000 steps of 4 tasks, 5 inner steps of 0.01, and 10 at the test.
+        "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 5, "test_steps": 10},
     }
     starts = {
         "pretrained": {

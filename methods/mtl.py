@@ -57,7 +57,13 @@ class MTL(Method):
         },
         "quick": {"backbone": "conv4", "steps": 2560, "scale_shift_learning_rate": 0.001},
         "standard": {"backbone": "resnet12-32", "scale_shift_learning_rate": 0.001},
-        "paper": {"backbone": "resnet12", "steps": 40000, "episodes": 1, "recipe": "paper"},
+        "paper": {
+            "backbone": "resnet12",
+            "steps": 40000,
+            "episodes": 1,
+            "recipe": "paper",
+            "head": "kaiming",
+        },
     }
     starts = {"scratch": {"scale_shift": False}}
 
@@ -68,6 +74,7 @@ class MTL(Method):
         steps: int = 3200  # training steps
         init: Literal["scratch", "pretrained"] = "pretrained"  # pretrained: a classifier of the base classes
         recipe: Literal["shared", "paper"] = "shared"  # of the pretraining; shared: as for all other methods
+        head: Literal["zero", "kaiming"] = "zero"  # first weights before any episode; kaiming: the authors'
         scale_shift: bool = True  # learn a scale and shift of the pretrained filters; false: leave them
         hard_task_batch: bool = True  # make tasks of the classes that fail in random ones
         random_tasks: int = 20  # random tasks in a round; the worst class of each is collected
@@ -94,10 +101,12 @@ class MTL(Method):
         if self.extends_backbone:
             scale_and_shift(backbone)
         # One row for each place in an episode. Any class may be drawn for it, so rows have nothing to differ
-        # in: zeros, where the authors' code has random numbers, which cost points until they are unlearned.
+        # in: zeros, unless asked for the authors' random numbers, which cost points until they are unlearned.
         self.base_learner = nn.Linear(backbone.dim, min(hp.train_way, num_classes))  # type: ignore[arg-type]
         for zeros in self.base_learner.parameters():
             nn.init.zeros_(zeros)
+        if hp.head == "kaiming":
+            nn.init.kaiming_normal_(self.base_learner.weight)
         self.rounds = Rounds(
             at_random=math.ceil(hp.random_tasks / hp.episodes),
             hard=math.ceil(hp.hard_tasks / hp.episodes),

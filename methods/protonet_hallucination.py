@@ -19,7 +19,8 @@ class ProtoNetHallucination(ProtoNet):
     A generator, trained end to end through the episodes' loss, makes `generated` more features of a class
     from those of its support images and noise (Wang et al. 2018, section 4). It starts by copying its input.
     In evaluation the noise is the same for every class of every episode, so that an answer depends on the
-    support set and the query alone.
+    support set and the query alone. `test_generated` is their number at the test, where 0 leaves the
+    prototypical network that was trained along with the generator.
 
     Use it when there are one or two support images of a class, too few for their mean to be the class's,
     and how images vary within a class can be learnt from the base classes. protonet is what to compare it
@@ -32,7 +33,7 @@ class ProtoNetHallucination(ProtoNet):
     family = "metric learning"
     paper = "Wang et al. 2018, Low-Shot Learning from Imaginary Data"
     trains_on = "episodes"
-    test_only = ("mirror",)
+    test_only = ("mirror", "test_generated")
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
         "quick": {"backbone": "conv4", "steps": 2731},
@@ -63,6 +64,7 @@ class ProtoNetHallucination(ProtoNet):
         steps: int = 3413  # training steps
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         generated: int = 10  # M, generated features of each class
+        test_generated: int | Literal[0] | None = None  # the same at the test; none: as in training
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training
         train_way: int = 30  # classes in a training episode; at most the split's base classes
@@ -85,8 +87,11 @@ class ProtoNetHallucination(ProtoNet):
         if hp.dropout >= 1:
             raise ValueError("dropout must be below 1")
         self.generator = Generator(backbone.dim, hidden, hp.dropout)
-        noise = torch.randn(hp.generated, backbone.dim, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise)
+        count = hp.generated if hp.test_generated is None else hp.test_generated
+        noise = torch.randn(count, backbone.dim, generator=torch.Generator().manual_seed(0))
+        # Not among the weights, whose shapes would depend on a test-only number; older models hold it.
+        self.register_buffer("noise", noise, persistent=False)
+        self.register_load_state_dict_pre_hook(_without_noise)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Negative distance of each query to each prototype: ``[E, Q, way]``."""
@@ -104,11 +109,11 @@ class ProtoNetHallucination(ProtoNet):
 
     def prototypes(self, support: Tensor) -> Tensor:
         """Mean of real and generated features: ``[E, way, shot, D]`` -> float32 ``[E, way, D]``."""
-        total = support.float().sum(dim=2) + self.hallucinate(support).sum(dim=2)
-        return total / (support.shape[2] + self.hp.generated)
+        made = self.hallucinate(support)
+        return (support.float().sum(dim=2) + made.sum(dim=2)) / (support.shape[2] + made.shape[2])
 
     def hallucinate(self, support: Tensor) -> Tensor:
-        """Generate M features of each class, in training mode from fresh noise.
+        """Generate M features of each class, in training mode `generated` from fresh noise.
 
         Args:
             support: ``[E, way, shot, D]`` embeddings.
@@ -118,9 +123,14 @@ class ProtoNetHallucination(ProtoNet):
         """
         noise: Any = self.noise
         if self.training:
-            noise = torch.randn(*support.shape[:2], *noise.shape, device=support.device)
+            shape = (*support.shape[:2], self.hp.generated, support.shape[3])
+            noise = torch.randn(shape, device=support.device)
         with full_precision(support):
             return self.generator(support.float(), noise)
+
+
+def _without_noise(method: nn.Module, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    weights.pop(f"{prefix}noise", None)
 
 
 class Generator(nn.Module):

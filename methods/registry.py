@@ -159,9 +159,7 @@ def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> 
         raise ValueError(f"{source}: presets must map each preset to hyperparameters")
     parameters = _parameters(method, source)
     if unknown := [name for name in method.test_only if name not in parameters]:
-        raise ValueError(
-            f"{source}: test_only names unknown hyperparameters: {', '.join(map(str, unknown))}"
-        )
+        raise ValueError(f"{source}: test_only names unknown hyperparameters: {', '.join(map(str, unknown))}")
     return dataclasses.replace(
         info,
         class_name=method.__name__,

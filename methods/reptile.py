@@ -67,6 +67,7 @@ class Reptile(MetaLearner):
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
     test_only = ("test_steps", "test_batch", "test_batch_1shot")
+    named_by = ("test_steps",)
     fixed_embedding = False
     fuses = False
     order_dependent = True  # which images meet in a minibatch
@@ -82,7 +83,8 @@ class Reptile(MetaLearner):
         },
         "quick": {"backbone": "conv4", "steps": 1092},
         "standard": {"backbone": "resnet12-32", "steps": 1365},
-        "paper": {"backbone": "conv4", "head": "learned"},
+        # Mini-ImageNet (table 4): 100,000 steps of 5 tasks, 8 inner steps, and 50 at the test.
+        "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 8, "test_steps": 50},
     }
     starts = {
         "pretrained": {

@@ -1,8 +1,7 @@
 import pytest
 
 from bench.common.errors import UserError
-from bench.config import run_config
-from bench.config.run_config import RunConfig, method_info, read_sets, resolve
+from bench.config.run_config import RunConfig, method_info, read_sets, resolve, run_config
 from bench.config.yaml_files import read_yaml
 from bench.records.identity import as_set
 from methods.registry import available
@@ -75,6 +74,15 @@ def test_without_anything_it_is_the_standard_run_on_cifar100():
     assert (plain.preset, plain.dataset, plain.split, plain.seed) == ("standard", "cifar100", "90-10", 0)
     assert plain.train and plain.precision == "auto" and plain.weights is None
     assert resolved(preset=None, seed=None) == plain  # None is "not given"
+
+
+def test_zero_where_the_type_says_so():
+    for value, found in (("0", 0), ("7", 7), ("none", None)):
+        config = resolved({"test_generated": value}, method="protonet_hallucination")
+        assert config.hyperparameters["test_generated"] == found
+    assert problem({"test_generated": "-1"}, method="protonet_hallucination") == (
+        "--set test_generated=-1: must be at least 0"
+    )
 
 
 def test_the_same_value_again_is_no_override():

@@ -223,19 +223,24 @@ def test_comma_lists():
 @pytest.mark.parametrize("preset, backbone", [(None, "conv4"), ("paper", "resnet12"), ("smoke", "conv4")])
 def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     """Nothing but the switches differs from the preset, so that the rows compare."""
-    grid = build(ABLATION, {"preset": preset} if preset else {}, {})
+    grid = build(ABLATION, {"preset": preset, "steps": 40000} if preset else {}, {})
     switches = ("init", "scale_shift", "hard_task_batch")
-    assert [tuple(one.hyperparameters[name] for name in switches) for one in grid] == [
+    arms = [
         ("scratch", False, False),
         ("pretrained", False, False),
         ("pretrained", True, False),
         ("pretrained", True, True),
     ]
+    for shot in (1, 5, 10):
+        for seed in (0, 1, 2):
+            own = [one for one in grid if (one.hyperparameters["train_shot"], one.seed) == (shot, seed)]
+            found = {tuple(one.hyperparameters[name] for name in switches) for one in own}
+            assert found == set(arms)
     assert {(one.method, one.split, one.preset, one.backbone) for one in grid} == {
         ("mtl", "fc100", preset or "quick", backbone)
     }
-    assert all(set(one.overrides) <= set(switches) for one in grid)
-    assert grid[-1].overrides == {}  # the last row is the method itself
+    assert all(set(one.overrides) <= {*switches, "train_shot", "steps"} for one in grid)
+    assert preset or any(one.overrides == {} for one in grid)  # the method itself
 
 
 def test_the_main_study_is_every_method_from_both_starts():

@@ -77,7 +77,8 @@ def test_a_page_has_all_that_the_source_says(own):
         assert [part.partition("=")[0] for part in sets.split(", ")] == list(values)
     assert [row[0] for row in hyperparameters[1:]] == list(own.parameters)
     for row, parameter in zip(hyperparameters[1:], own.parameters.values(), strict=True):
-        assert row[3] == " ".join(parameter.help.replace("`", "").split())
+        mark = "; test-only" if parameter.name in own.test_only else ""
+        assert row[3] == " ".join(parameter.help.replace("`", "").split()) + mark
     assert f"python -m bench run --method {own.name} " in made
 
 

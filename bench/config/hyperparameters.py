@@ -17,7 +17,7 @@ from methods.registry import MethodInfo
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-TYPES = "int, float, bool, str, Literal[...], or one of them | None"
+TYPES = "int, float, bool, str, Literal[...], int | Literal[0], or one of them | None"
 
 
 def checked(
@@ -25,8 +25,8 @@ def checked(
 ) -> dict[str, Any]:
     """Values of some of the method's hyperparameters in their declared types.
 
-    Whole numbers are at least 1, others at least 0; a method that wants less or more says so when it is
-    built.
+    Whole numbers are at least 1, or 0 where ``int | Literal[0]`` says so, others at least 0; a method that
+    wants more says so when it is built.
 
     Args:
         info: the method.
@@ -88,9 +88,11 @@ def _model(info: MethodInfo) -> type[BaseModel]:
 def _type(hint: Any) -> Any:
     """What pydantic checks for an annotation."""
     kind, choices = typing.get_origin(hint), typing.get_args(hint)
-    if kind in (types.UnionType, typing.Union) and len(choices) == 2 and choices[1] is types.NoneType:
+    if kind in (types.UnionType, typing.Union) and choices[-1] is types.NoneType:
         nothing = BeforeValidator(lambda value: None if value == "none" else value)
-        return Annotated[_type(choices[0]) | None, nothing]
+        return Annotated[_type(typing.Union[choices[:-1]]) | None, nothing]  # noqa: UP007
+    if choices == (int, Literal[0]):
+        return Annotated[int, Field(ge=0)]
     if kind is Literal:
         by_text = {str(one): one for one in choices}
         chosen = BeforeValidator(lambda value: by_text.get(value, value) if isinstance(value, str) else value)

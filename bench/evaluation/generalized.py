@@ -124,23 +124,12 @@ def evaluate(
     """
     if method.training:
         raise ValueError("methods are evaluated in evaluation mode")
-    found = Generalized()
-    pool = ClassPool(data.labels[split.novel_images].numpy())
-    base_labels = np.searchsorted(split.base, data.labels[split.base_test].numpy())
     images = FromImages(method, data, split, normalise, precision)
-    means = novel.new_empty(0, novel.shape[1])
-    if method.joins_with == "means":
-        progress.start("embedding base classes", len(split.train), "images")
-        made = embed_images(method, data.images, split.train, normalise, precision, progress.advance)
-        labels = images.labels.to(made.device)
-        means = made.new_zeros(len(split.base), made.shape[1]).index_add(0, labels, made)
-        means /= labels.bincount()[:, None]
-        found.images = len(made)
-    trained = method.joins_with == "training"
-    source = images if trained else FromEmbeddings(method, means, base, novel)
-    joins = _Joins(source, base_labels, len(split.base), pool, progress)
+    joins = _joins(images, base, novel, progress)
+    found = Generalized(images=len(split.train) if method.joins_with == "means" else 0)
+    pool, trained = joins.pool, method.joins_with == "training"
 
-    shots, _ = plan(method, ClassPool(base_labels), pool)
+    shots, _ = plan(method, ClassPool(joins.base_labels), pool)
     supports = [_supports(data.fingerprint, split.name, pool, shot, seed) for shot in shots]
     names = [data.class_names[c] for c in pool.classes]
     chosen = np.arange(len(names))
@@ -161,6 +150,50 @@ def evaluate(
             found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in chosen})
     progress.stop()
     return found
+
+
+def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
+    """The harmonic mean of novel and base accuracy where classes join one at a time, averaged over classes.
+
+    For tuning, with validation classes in place of the novel ones.
+
+    Args:
+        images: of a method in evaluation mode to which classes can be joined.
+        shot: support images of a class, drawn once.
+        progress: where it is shown.
+    """
+    where = (images.method, images.data.images)
+    base, novel = (
+        embed_images(*where, index, images.normalise, images.precision)
+        for index in (images.split.base_test, images.split.novel_images)
+    )
+    joins = _joins(images, base, novel, progress)
+    pool = joins.pool
+    support = _supports(images.data.fingerprint, images.split.name, pool, shot, 0)[0]
+    progress.start("joining", len(support), "joins")
+    recalls = [joins.recalls(support[c : c + 1], np.array([c])) for c in range(len(support))]
+    progress.stop()
+    of_base = np.array([own.mean() for own, _ in recalls])
+    return float(joins.measures(np.array([own[0] for _, own in recalls]), of_base, 1)["harmonic"].mean())
+
+
+def _joins(images: FromImages, base: Tensor, novel: Tensor, progress: Progress) -> _Joins:
+    """What answers when classes join; arguments as for `evaluate`."""
+    method, data, split = images.method, images.data, images.split
+    source: FromEmbeddings | FromImages = images
+    if method.joins_with != "training":
+        means = novel.new_empty(0, novel.shape[1])
+        if method.joins_with == "means":
+            where = (split.train, images.normalise, images.precision)
+            progress.start("embedding base classes", len(split.train), "images")
+            made = embed_images(method, data.images, *where, progress.advance)
+            labels = images.labels.to(made.device)
+            means = made.new_zeros(len(split.base), made.shape[1]).index_add(0, labels, made)
+            means /= labels.bincount()[:, None]
+        source = FromEmbeddings(method, means, base, novel)
+    base_labels = np.searchsorted(split.base, data.labels[split.base_test].numpy())
+    pool = ClassPool(data.labels[split.novel_images].numpy())
+    return _Joins(source, base_labels, len(split.base), pool, progress)
 
 
 def _key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:

@@ -153,7 +153,7 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         _table(presets),
         "## Hyperparameters",
         "Their values before a preset changes them. `--set name=value` changes them after it. "
-        "Runs that differ in nothing but *test-only* ones share one training, with the preset's values.",
+        "Runs that differ in nothing but test-only ones share one training, with the preset's values.",
         _table(hyperparameters),
         "## Results",
         *_results(records),

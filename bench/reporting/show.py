@@ -146,6 +146,7 @@ def what_it_is(parameter: Parameter, info: MethodInfo) -> str:
 
 def choices(annotation: str) -> str:
     """A hyperparameter's type for people: ``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
+    annotation = annotation.replace("int | Literal[0]", "int from 0")
     if annotation.startswith("Literal["):
         return annotation.removeprefix("Literal[").replace("]", "").replace("'", "")
     return annotation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +45,14 @@ SOME_CLASSES = 64
 MethodT = TypeVar("MethodT", bound=Method)
 
 
-def prepare(config: RunConfig, options: Options) -> Prepared:
+def prepare(
+    config: RunConfig, options: Options, divide: Callable[[RunConfig, ImageSet], Split] | None = None
+) -> Prepared:
     """Everything that can go wrong before training goes wrong here, and nothing is written.
+
+    Args:
+        config, options: what to run, and where.
+        divide: gives the classes and images of each part; by default `split_of`.
 
     Raises:
         UserError: naming the flag.
@@ -69,7 +76,7 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
             offline=options.offline,
             progress=progress,
         )
-    split = split_of(config, data)
+    split = (divide or split_of)(config, data)
     normalise = Normaliser(data.images, split.train)
     data_s = time.perf_counter() - started
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from methods.backbones import build
 from methods.batches import EpisodeBatch, Episodes
+from methods.protonet import ProtoNet
 from methods.protonet_hallucination import ProtoNetHallucination
 
 EPISODES, WAY, SHOT, QUERIES, DIM = 2, 4, 3, 9, 6
@@ -156,11 +157,51 @@ def test_the_noise_is_the_same_for_every_class_and_whatever_the_seed(episode):
     other = ProtoNetHallucination(backbone, ProtoNetHallucination.Hyperparameters(), 8)
     method = lived_in(hallucinating())
     assert torch.equal(other.noise, method.noise)
-    assert "noise" in method.state_dict() and method.noise.std() == pytest.approx(1, abs=0.3)
+    assert method.noise.std() == pytest.approx(1, abs=0.3)
     with torch.no_grad():
         made = method.hallucinate(episode[0][:, :1].expand(-1, WAY, -1, -1))
     torch.testing.assert_close(made, made[:, :1].expand_as(made))
     assert (made[:, 0, 0] - made[:, 0, SHOT]).abs().max() > 0.01  # of one image, by two noises
+
+
+@pytest.mark.parametrize("count", [1, 4, 40])
+def test_the_number_at_the_test_is_its_own(episode, count):
+    """Training and weights are the same; the test has the prototypes of a method trained with that number."""
+    support, query = episode
+    ours, trained, asked = (
+        lived_in(hallucinating(generated=made, test_generated=tested))
+        for made, tested in ((4, count), (4, None), (count, None))
+    )
+    assert ours.state_dict().keys() == trained.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(ours.episode_logits(support, query), asked.episode_logits(support, query))
+        assert ours.hallucinate(support).shape[2] == count
+        torch.manual_seed(3)
+        drawn = ours.train().hallucinate(support)
+        torch.manual_seed(3)
+        assert torch.equal(drawn, trained.train().hallucinate(support)) and drawn.shape[2] == 4
+
+
+@pytest.mark.parametrize("distance", ["l2", "cosine"])
+def test_without_generated_features_it_is_a_prototypical_network(episode, distance):
+    support, query = episode
+    method = lived_in(hallucinating(test_generated=0, distance=distance))
+    theirs = ProtoNet(method.backbone, ProtoNet.Hyperparameters(distance=distance), 8).eval()
+    base = torch.rand(7, DIM, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        assert method.hallucinate(support).shape == (EPISODES, WAY, 0, DIM)
+        torch.testing.assert_close(
+            method.episode_logits(support, query), theirs.episode_logits(support, query)
+        )
+        joined = (one.joint_logits(base, support[0], query[0]) for one in (method, theirs))
+        torch.testing.assert_close(*joined)
+
+
+def test_models_that_hold_the_noise_still_load(episode):
+    method, other = hallucinating(), lived_in(hallucinating(test_generated=3))
+    method.load_state_dict(other.state_dict() | {"noise": torch.zeros(10, DIM)})
+    assert torch.equal(method.generator.last.weight, other.generator.last.weight)
+    assert method.noise.shape == (10, DIM) and method.noise.abs().min() > 0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

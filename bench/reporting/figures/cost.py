@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.reporting.figures.picture import Gap, Picture
+from bench.reporting.figures.points import add_point, numbered_axes
 from bench.reporting.figures.rows import Section
-from bench.reporting.figures.style import GREY, LINE, PAPER, SERIES, axes, folded, row_name
+from bench.reporting.figures.style import GREY, SERIES, row_name
 from bench.reporting.leaderboard import duration
 from bench.statistics import Interval
 
@@ -58,14 +59,11 @@ def pays(points: list[Point]) -> list[Point]:
 
 
 def _draw(points: list[Point]) -> Figure:
-    from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    names = [
-        folded(f"{number}  {label}: {100 * own.value:.1f} %, {duration(seconds)}", 68)
-        for number, (label, seconds, own) in enumerate(points, start=1)
-    ]
-    figure, (place,) = axes(3.0 + LINE * sum(name.count("\n") + 1 for name in names))
+    figure, place = numbered_axes(
+        [f"{label}: {100 * own.value:.1f} %, {duration(seconds)}" for label, seconds, own in points]
+    )
     front = pays(points)
     place.step(
         [seconds for _, seconds, _ in front], [100 * own.value for *_, own in front],
@@ -73,14 +71,7 @@ def _draw(points: list[Point]) -> Figure:
     )  # fmt: skip
     paying = {label for label, *_ in front}
     for number, (label, seconds, own) in enumerate(points, start=1):
-        bars = [[100 * (own.value - own.low)], [100 * (own.high - own.value)]]
-        place.errorbar([seconds], [100 * own.value], bars, color=GREY.light, capsize=2.5, elinewidth=1.1)
-        colour = SERIES[0].light if label in paying else GREY.light
-        place.plot([seconds], [100 * own.value], "o", ms=12, color=colour, mec=PAPER.light)
-        place.annotate(
-            str(number), (seconds, 100 * own.value), ha="center", va="center", color=PAPER.light, size=8,
-            weight="bold",
-        )  # fmt: skip
+        add_point(place, number, seconds, own, SERIES[0].light if label in paying else GREY.light)
     place.set_xscale("log")
     times = [seconds for _, seconds, _ in points]
     place.set_xlim(min(times) / 1.5, max(times) * 1.5)
@@ -91,6 +82,4 @@ def _draw(points: list[Point]) -> Figure:
     place.set_xlabel("training time (seconds, logarithmic)")
     place.set_ylabel("5-way 1-shot accuracy (%)")
     place.yaxis.set_major_formatter("{x:g}")
-    blanks = [Line2D([], [], linestyle="")] * len(names)
-    figure.legend(blanks, names, loc="outside lower left", handlelength=0, handletextpad=0)
     return figure

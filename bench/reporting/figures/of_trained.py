@@ -51,7 +51,11 @@ def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Pictu
     except UserError as error:
         why = f"{error.flag} {error.value}: {error.allowed}"
         found += [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
-    generating = [row for row in section.best() if row.first.method == HALLUCINATES]
+    generating = [
+        row
+        for row in section.best()
+        if row.first.method == HALLUCINATES and row.first.hyperparameters.get("test_generated") != 0
+    ]
     if generating:
         found.append(_of_generator(section, generating, runs, data_root))
     return found

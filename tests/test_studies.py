@@ -1,0 +1,90 @@
+"""The committed studies: what their rows have in common, and how many trainings they cost."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.config.grid import build
+from bench.config.run_config import RunConfig, as_trained, method_info
+from methods import backbones, registry
+from methods.method import Method
+
+STUDIES = Path(__file__).parents[1] / "studies"
+BASE_CLASSES = {"fc100": 60, "cifar-fs": 64, "40-60": 40}
+QUICK = 409_600
+
+
+def grid(name: str) -> list[RunConfig]:
+    return build(STUDIES / name, {}, {})
+
+
+def made(config: RunConfig) -> Method:
+    method, backbone = registry.load(method_info(config.method)), backbones.build(config.backbone, 32)
+    torch.manual_seed(config.seed)
+    return method(backbone, method.Hyperparameters(**config.hyperparameters), BASE_CLASSES[config.split])
+
+
+def images(method: Method) -> int:
+    """That its training sees, pretraining included."""
+    first = method.pretraining
+    before = first.steps * first.images if first else 0
+    return before + method.training_steps * method.batches().size
+
+
+def trainings(configs: Iterable[RunConfig]) -> int:
+    return len({as_trained(config).to_yaml() for config in configs})
+
+
+@pytest.mark.parametrize("name", ["hallucination.yaml", "imprinting.yaml", "mtl_ablation.yaml"])
+def test_a_study_is_quick_on_three_seeds(name):
+    runs = grid(name)
+    assert {run.preset for run in runs} == {"quick"} and {run.seed for run in runs} == {0, 1, 2}
+    assert len({run.to_yaml() for run in runs}) == len(runs)
+
+
+def test_hallucination_answers_with_four_numbers_of_features_from_one_training():
+    runs = grid("hallucination.yaml")
+    for split in ("fc100", "cifar-fs"):
+        for shot in (1, 5):
+            own = [r for r in runs if (r.split, r.hyperparameters["train_shot"]) == (split, shot)]
+            generating = [run for run in own if run.method == "protonet_hallucination"]
+            numbers = [run.hyperparameters["test_generated"] for run in generating if run.seed == 0]
+            assert sorted(numbers, key=str) == [0, 100, 50, None]
+            assert {run.hyperparameters["generated"] for run in generating} == {10}
+            assert trainings(generating) == 3 and trainings(own) == 6  # with protonet's
+    for run in runs:
+        if run.seed == 0:
+            assert images(made(run)) == pytest.approx(QUICK, rel=0.001)
+
+
+def test_imprinting_is_one_training_per_seed():
+    runs = grid("imprinting.yaml")
+    assert trainings(runs) == 3
+    strengths: set[Any] = set()
+    for run in runs:
+        hp = run.hyperparameters
+        strengths.add(hp["finetune"] and (hp["finetune_steps"], hp["finetune_share"], hp["finetune_rate"]))
+    assert len(strengths) == len(runs) // 3 and False in strengths
+    assert images(made(runs[0])) == QUICK
+
+
+def test_the_arms_of_mtl_cost_the_same():
+    """As many images in all arms but one, and as many meta-steps in all but the other from scratch."""
+    arms: dict[int, list[Method]] = {}
+    for run in grid("mtl_ablation.yaml"):
+        if run.seed == 0:
+            arms.setdefault(run.hyperparameters["train_shot"], []).append(made(run))
+    assert sorted(arms) == [1, 5, 10]
+    for shot, methods in arms.items():
+        assert all(method.batches().shot == shot for method in methods)
+        pretrained = [method for method in methods if method.pretraining]
+        (steps,) = {method.training_steps for method in pretrained}
+        assert len(pretrained) == 3 and {method.pretraining.steps for method in pretrained} == {2400}
+        scratch = [method for method in methods if not method.pretraining]
+        as_many_images, as_many_steps = sorted(scratch, key=images, reverse=True)
+        assert as_many_steps.training_steps == steps
+        for method in [*pretrained, as_many_images]:
+            assert images(method) == pytest.approx(QUICK, rel=0.001)

@@ -1,0 +1,112 @@
+"""Tuning by how well classes join: on validation classes alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import write_images
+
+from bench.common.errors import UserError
+from bench.config.run_config import resolve
+from bench.run.preparation import Options, prepare
+from benchmarks.tune import harmonic, trial, with_joining_classes
+from methods.imprinted import Imprinted
+
+PARTS = ("base", "validation", "novel")
+GIVEN = {"method": "imprinted", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """15 classes of 24 images, of which 8 are set apart; five are base, five validation and five novel."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(tmp_path / "all", 15, 24)
+    for path in sorted(Path("all").glob("*/*.png")):
+        place = Path("images", "train" if int(path.stem) < 16 else "test", path.parent.name)
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    lines = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
+    Path("parts.csv").write_text("\n".join(["class,part", *lines]))
+    return tmp_path
+
+
+def prepared(**sets: str):
+    options = Options(Path("runs"), Path("runs"), "")
+    return prepare(resolve(GIVEN, {}, sets), options, with_joining_classes)
+
+
+def test_novel_images_are_out_of_reach(folder):
+    run = prepared()
+    classes = {part: set() for part in ("train", "validation_images", "base_test", "novel_images")}
+    for part, found in classes.items():
+        found |= {run.data.class_names[c] for c in run.data.labels[getattr(run.split, part)]}
+    base, validation = ({f"class{i}" for i in range(first, first + 5)} for first in (0, 5))
+    assert classes == {
+        "train": base, "base_test": base, "validation_images": validation, "novel_images": validation,
+    }  # fmt: skip
+    assert run.data.held_out[run.split.base_test].all() and len(run.split.base_test) == 5 * 8
+    assert not run.data.held_out[run.split.train].any()
+    # It is another training than that of a run of the split, which sees all images of base classes.
+    own = prepare(run.config, Options(Path("runs"), Path("runs"), ""))
+    assert len(own.split.train) == 5 * 24 and own.run_id != run.run_id
+
+
+def test_the_score_is_that_of_single_joins(folder):
+    """By hand: each validation class alone, its first support set, base and new accuracy by recalls."""
+    run = prepared()
+    method, labels = run.method.eval(), run.data.labels
+
+    def embedded(index):
+        with torch.inference_mode():
+            return method.embed(run.normalise(run.data.images[index]))
+
+    from bench.evaluation.generalized import _supports
+    from bench.sampling.episodes import ClassPool
+
+    with torch.no_grad():  # untrained weights of base classes would be the nearest to no image
+        for number, own in enumerate(run.split.base):
+            method.head.weight[number] = embedded(run.split.train[labels[run.split.train] == own]).mean(0)
+    pool = ClassPool(labels[run.split.novel_images].numpy())
+    scores = []
+    for shot in (1, 5):
+        drawn = _supports(run.data.fingerprint, run.split.name, pool, shot, 0)[0]
+        for number, own in enumerate(drawn):
+            images = run.split.novel_images[labels[run.split.novel_images] == pool.classes[number]]
+            support = run.split.novel_images[torch.from_numpy(own)]
+            rest = torch.tensor([i for i in images.tolist() if i not in support.tolist()])
+            asked = torch.cat([run.split.base_test, rest])
+            with torch.inference_mode():
+                logits = method.joint_logits(torch.empty(0), embedded(support)[None], embedded(asked))
+            right = logits.argmax(1) == torch.cat(
+                [torch.searchsorted(torch.tensor(run.split.base), labels[run.split.base_test]),
+                 torch.full((len(rest),), 5)]
+            )  # fmt: skip
+            base, novel = right[:40].float().mean().item(), right[40:].float().mean().item()
+            scores.append(2 * base * novel / (base + novel) if base + novel else 0.0)
+    assert sum(scores) > 0
+    assert harmonic(run) == pytest.approx(sum(scores) / len(scores), abs=1e-6)
+
+
+def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
+    taken = []
+    step = Imprinted.training_step
+    monkeypatch.setattr(
+        Imprinted, "training_step", lambda self, *batch: (taken.append(1), step(self, *batch))[1]
+    )
+    strengths = [{}, {"finetune": "true", "finetune_rate": "0.01", "finetune_steps": "30"}]
+    rows = [trial(resolve(GIVEN, {}, sets), None, folder / "runs", "harmonic") for sets in strengths]
+    assert len(taken) == 12
+    plain, finetuned = (float(row["validation_accuracy"]) for row in rows)
+    assert plain != finetuned and all(0 <= score <= 100 for score in (plain, finetuned))
+
+
+def test_what_cannot_be_scored_is_refused(folder):
+    for given, problem in (
+        ({"split": "50-50"}, "--split: 50-50: has no validation classes; allowed: cifar-fs, fc100, FILE.csv"),
+        ({"method": "maml"}, "--score: harmonic: no classes can be joined to maml on parts.csv"),
+    ):
+        with pytest.raises(UserError) as caught:
+            trial(resolve(GIVEN | given, {}, {}), None, folder / "runs", "harmonic")
+        assert f"{caught.value.flag}: {caught.value.value}: {caught.value.allowed}" == problem
+    assert not list((folder / "runs").glob("*_*"))
