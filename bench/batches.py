@@ -245,22 +245,35 @@ class TrainingBatches(IterableDataset):
         return repeat(partial(self._task_batch, spec))
 
     def _task_batch(self, spec: AnchorTasks, generator: torch.Generator) -> TaskBatch:
-        tasks = [self._anchor_task(spec, generator) for _ in range(spec.tasks)]
+        tasks = []
+        for _ in range(spec.tasks):
+            own = int(torch.randint(len(self.pool.counts), (), generator=generator))
+            tasks.append(anchor_task(self.pool, own, spec.batches, spec.triplets, generator))
         return TaskBatch(*(self._take(np.stack(part), generator) for part in zip(*tasks, strict=True)))
 
-    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, ...]:
-        """Indices ``[batches, triplets]`` of anchors and positives of one class, negatives of the others."""
-        starts, counts = self.pool.starts, self.pool.counts
-        own = int(torch.randint(len(counts), (), generator=generator))
-        alike = [
-            torch.randperm(counts[own], generator=generator)[: 2 * spec.triplets] for _ in range(spec.batches)
-        ]
-        anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
-        shape = (spec.batches, spec.triplets)
-        other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
-        other += other >= own
-        which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
-        return anchors, positives, starts[other] + which.astype(np.int64)
+
+def anchor_task(
+    pool: ClassPool, own: int, batches: int, triplets: int, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One class against the rest: anchors and positives of it, negatives of the others.
+
+    Args:
+        pool: of training images.
+        own: position of the class in the pool.
+        batches, triplets: how many; no image of the class is in a batch twice.
+        generator: that they are drawn by.
+
+    Returns:
+        Indices into the pool, int64 ``[batches, triplets]`` each; the other classes are equally likely.
+    """
+    starts, counts = pool.starts, pool.counts
+    alike = [torch.randperm(counts[own], generator=generator)[: 2 * triplets] for _ in range(batches)]
+    anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
+    shape = (batches, triplets)
+    other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
+    other += other >= own
+    which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
+    return anchors, positives, starts[other] + which.astype(np.int64)
 
 
 _PLANS: dict[type, Callable[..., Iterator[Plan]]] = {

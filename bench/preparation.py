@@ -18,10 +18,11 @@ from bench.batches import Normaliser
 from bench.config import RunConfig, method_info
 from bench.data import sources
 from bench.data.images import ImageSet
-from bench.data.splits import Split, resolve, thinned
+from bench.data.splits import Split, resolve, thinned, with_labelled_novel
 from bench.episodes import ClassPool, Setting
 from bench.errors import UserError, one_of
 from bench.evaluation import generalized
+from bench.evaluation.learned_classes import check_enough
 from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit, standard_settings
 from bench.failures import blamed
 from bench.files import check_writable
@@ -44,6 +45,8 @@ from methods.timm_backbone import hub
 
 BRIEF_IMAGES = 25
 """Per class, of those that a run that only tests the plumbing evaluates."""
+KNOWS_NOVEL = "learns from labelled images of the novel classes"
+"""Why a method with `class_tasks` has no few-shot numbers."""
 SOME_CLASSES = 64
 """For a method that is only asked what it wants."""
 
@@ -141,6 +144,9 @@ def prepare(config: RunConfig, options: Options) -> Prepared:
         try:
             if config.train and method.training_steps:
                 _check_batches(method.batches(), ClassPool(data.labels[split.train].numpy()))
+            if method.class_tasks:
+                split = split_of(config, data, labelled_novel=True)
+                check_enough(method.class_tasks, data, split)
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):
@@ -184,13 +190,20 @@ def _pretraining(run: Prepared, wanted: Pretraining, offline: bool) -> Prepared:
     )
 
 
-def split_of(config: RunConfig, data: ImageSet) -> Split:
+def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) -> Split:
     """The classes and images of each part, as the run uses them.
+
+    Args:
+        config, data: of the run.
+        labelled_novel: for a method with `class_tasks`: some images of novel classes are there to learn from.
 
     Raises:
         UserError: the split does not fit the data set.
+        ValueError: there are no such images.
     """
     split = resolve(data, config.split)
+    if labelled_novel:
+        split = with_labelled_novel(data, split)
     if not len(split.train):
         raise UserError("--split", config.split, "leaves no image of a base class to train on")
     if not config.brief:
@@ -271,28 +284,35 @@ def _measured(
         )
     }
     settings, left_out = [], []
+    few_shot = method.class_tasks is None
     standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
     own = _own_setting(config)
     wanted = _wanted(config, [setting.name for setting in (*standard, *own)])
     for setting in standard if split.novel else ():
         if setting.name not in wanted:
             continue
-        if problem := does_not_fit(setting, pools["novel"]):
+        if not few_shot:
+            left_out.append(f"{setting.name} ({KNOWS_NOVEL})")
+        elif problem := does_not_fit(setting, pools["novel"]):
             left_out.append(f"{setting.name} ({problem})")
         else:
             settings.append(setting)
     for setting in own:
+        if not few_shot:
+            raise UserError("--way", setting.way, f"no few-shot setting: {config.method} {KNOWS_NOVEL}")
         if problem := does_not_fit(setting, pools["novel"]):
             given, _, allowed = problem.partition(": ")
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
         settings = [*(other for other in settings if other.name != setting.name), setting]
     measured = [setting.name for setting in settings]
     verified = [name for name in ("pairs", "triplets") if name in wanted]
-    if verified and not can_verify(pools["validation"]):
+    if verified and few_shot and not can_verify(pools["validation"]):
         left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
     elif can_verify(pools["base"]) or can_verify(pools["novel"]):
         measured = [*verified, *measured]
-    if split.novel and "generalized" in wanted:
+    if split.novel and "generalized" in wanted and not few_shot:
+        left_out.append(f"generalized accuracy ({KNOWS_NOVEL})")
+    elif split.novel and "generalized" in wanted:
         shots, missing = generalized.plan(method, pools["base"], pools["novel"])
         measured += ["generalized"] if shots else []
         left_out += missing
