@@ -90,6 +90,23 @@ class AnchorTasks:
         return self.tasks * self.batches * 3 * self.triplets
 
 
+@dataclass(frozen=True)
+class ClassTasks:
+    """Ask to learn each tested class first, from all of its labelled training images, novel or not.
+
+    The task is like one of `AnchorTasks`: two images of the class and one of another base class. It comes as
+    `batches` batches of `triplets` triples.
+
+    Attributes:
+        threshold: similarity from which two images are called the same; validation knows of no network that
+            has learned a class.
+    """
+
+    batches: int
+    triplets: int
+    threshold: float
+
+
 Batches = Shuffled | Balanced | Pairs | Triplets | Episodes | AnchorTasks
 
 
@@ -114,7 +131,7 @@ class PairBatch(NamedTuple):
 
 
 class TripletBatch(NamedTuple):
-    """A batch of `Triplets`: three float ``[N, 3, H, W]`` tensors."""
+    """A batch of `Triplets` or `ClassTasks`: three float ``[N, 3, H, W]`` tensors."""
 
     anchor: Tensor
     positive: Tensor

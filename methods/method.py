@@ -6,7 +6,7 @@ from, on which device and in which precision, is the harness's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from methods.batches import Batches, EpisodeBatch, LabelledBatch
+from methods.batches import Batches, ClassTasks, EpisodeBatch, LabelledBatch, TripletBatch
 from methods.pretraining import PRETRAINED_SHARE, PretrainedClassifier, Pretraining
 
 
@@ -25,7 +25,8 @@ class Method(pl.LightningModule):
     comments become the help, and writes `batches`, `training_step`, `configure_optimizers` and the answers it
     can give; all of it is inherited. A batch is one training step, and takes one optimizer step. What depends
     on hyperparameters (`fixed_embedding`, `transductive`, `external_data`, `order_dependent`, `joins_with`)
-    may be set on the instance; `marked_when` says which one brings ``transductive`` or ``external data``.
+    may be set on the instance; `marked_when` says which one brings ``transductive``, ``external data`` or
+    ``labelled novel images``.
 
     `order_dependent` says that answers may depend on the order of an episode's classes and shots, as after
     steps on minibatches; for all others the harness checks that they do not. Answers are finite before
@@ -109,6 +110,14 @@ class Method(pl.LightningModule):
         """Whether the weights that its own training starts from are an answer already."""
         return self.pretraining is not None
 
+    @property
+    def class_tasks(self) -> ClassTasks | None:
+        """What it learns each tested class from; None, as of every few-shot method, for nothing.
+
+        With it a row has pairs and triplets only, and is marked ``labelled novel images``.
+        """
+        return None
+
     def start_from(self, pretrained: PretrainedClassifier) -> None:
         """Take over what `pretraining` asked for; called before training, and before it resumes."""
         self.backbone.load_state_dict(pretrained.backbone.state_dict(), strict=not self.extends_backbone)
@@ -155,6 +164,20 @@ class Method(pl.LightningModule):
         Returns:
             A function from query images ``[E, Q, 3, H, W]`` to logits ``[E, Q, way]``, called once for
             each part of the queries. It is as inductive as `episode_logits`.
+        """
+        raise NotImplementedError
+
+    def learn_class(self, batches: Iterable[TripletBatch]) -> Callable[[Tensor], Tensor]:
+        """Learn one class, which `class_tasks` asked for.
+
+        The harness calls it in evaluation mode, with gradients enabled. It leaves the method as it was.
+
+        Args:
+            batches: anchors and positives are of the class, negatives of other base classes.
+
+        Returns:
+            A function from images ``[N, 3, H, W]`` to embeddings ``[N, D]``, which `similarity` compares
+            where the first image is of the class.
         """
         raise NotImplementedError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from methods.adaptation import with_gradient
-from methods.batches import AnchorTasks, TaskBatch
+from methods.batches import AnchorTasks, ClassTasks, TaskBatch, TripletBatch
 from methods.distances import Cosine, Euclidean, full_precision
 from methods.method import Method, class_means
 from methods.optimizers import configure
@@ -27,8 +28,14 @@ class SiameseReptile(Method):
     mean(theta_task - theta) (Nichol et al. 2018, algorithm 2). The running statistics of batch norm move
     in the same way. `mining=soft` weighs all negatives of a batch for every two images of the anchor class,
     as siamese_triplet does; `mining=random` takes the triplets as they are drawn, with a margin, as the
-    original project did. Nothing is learnt at the test: a query takes the class whose mean support
+    original project did. Nothing is learned at the test: a query takes the class whose mean support
     embedding it is most similar to.
+
+    With `adapt_to_class=true` the test is the original project's instead: before the pairs and triplets
+    whose first image is of a class, novel or not, a copy of the network takes `adapt_steps` steps of Adam on
+    that class's labelled training images, 500 on CIFAR-100, against those of the base classes. Batch norm
+    keeps its statistics, and the threshold of pairs is given. This is not few-shot learning: such a row is
+    marked, and has no few-shot numbers.
 
     Use it when you study what meta-learning does to a metric: it asks whether an embedding that is quick
     to specialise on one class is also good at telling unseen classes apart. For the best embedding take
@@ -43,6 +50,7 @@ class SiameseReptile(Method):
     family = "meta-learning"
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "tasks"
+    marked_when = {"labelled novel images": "adapt_to_class=true"}
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "tasks": 2, "inner_steps": 2},
         "quick": {"backbone": "conv4", "steps": 1422},
@@ -58,7 +66,6 @@ class SiameseReptile(Method):
             "learning_rate": 0.001,
             "weight_decay": 0.0,
             "meta_step": 0.01,
-            "schedule": "constant",
         },
     }
 
@@ -67,7 +74,7 @@ class SiameseReptile(Method):
         """Defaults; the presets change some."""
 
         steps: int = 1778  # meta-steps, one batch of tasks each
-        tasks: int = 4  # tasks of a meta-step, each learnt by a clone of its own
+        tasks: int = 4  # tasks of a meta-step, each learned by a clone of its own
         inner_steps: int = 3  # steps in which a clone learns its task
         triplets: int = 8  # anchors, positives and negatives in the batch of an inner step, so many of each
         distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared
@@ -79,6 +86,11 @@ class SiameseReptile(Method):
         weight_decay: float = 5e-4  # of a clone, on matrices and filters
         meta_step: float = 1.0  # how much of the way to their clones the weights go
         schedule: Literal["linear", "constant"] = "linear"  # of the meta-step; linear: down to 0
+        adapt_to_class: bool = False  # first learn each tested class from its labelled training images
+        adapt_steps: int = 30  # steps in which a class is learned
+        adapt_triplets: int = 128  # anchors, positives and negatives in such a step, so many of each
+        adapt_learning_rate: float = 0.001  # of Adam in such a step
+        adapt_threshold: float = 0.7  # similarity from which two images are called the same then
 
     def __init__(self, backbone: nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
@@ -88,6 +100,14 @@ class SiameseReptile(Method):
     def batches(self) -> AnchorTasks:
         """Tasks of one anchor class against the rest."""
         return AnchorTasks(self.hp.tasks, self.hp.inner_steps, self.hp.triplets)
+
+    @property
+    def class_tasks(self) -> ClassTasks | None:
+        """With `adapt_to_class`, the labelled training images of each tested class."""
+        hp = self.hp
+        if not hp.adapt_to_class:
+            return None
+        return ClassTasks(hp.adapt_steps, hp.adapt_triplets, hp.adapt_threshold)
 
     def training_step(self, batch: TaskBatch, batch_idx: int) -> Tensor:
         """The clones' mean loss, with theta - mean(theta_task) for its gradient."""
@@ -119,16 +139,26 @@ class SiameseReptile(Method):
         optimizer = configure(
             clone.parameters(), hp.inner_steps, hp.optimizer, "constant", hp.learning_rate, hp.weight_decay
         )["optimizer"]
-        losses = []
-        for images in zip(anchors, positives, negatives, strict=True):
-            torch.clear_autocast_cache()  # it holds the weights as they were before the last step
-            loss = self.triplet_loss(*clone(torch.cat(images)).float().chunk(3))
-            optimizer.zero_grad()
-            with full_precision(loss):  # autocast would also cast what the loss kept in float32
-                loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        return torch.stack(losses).mean()
+        batches = map(TripletBatch, anchors, positives, negatives)
+        return torch.stack([self.inner_step(clone, optimizer, batch) for batch in batches]).mean()
+
+    def learn_class(self, batches: Iterable[TripletBatch]) -> Callable[[Tensor], Tensor]:
+        """Train a copy of the backbone on one class, in evaluation mode as the source does."""
+        clone = copy.deepcopy(self.backbone)
+        optimizer = torch.optim.Adam(clone.parameters(), self.hp.adapt_learning_rate)
+        for batch in batches:
+            self.inner_step(clone, optimizer, batch)
+        return lambda images: self.embedding(clone(images))
+
+    def inner_step(self, clone: nn.Module, optimizer: torch.optim.Optimizer, batch: TripletBatch) -> Tensor:
+        """Change a copy of the backbone by one step, and return the loss before it."""
+        torch.clear_autocast_cache()  # it holds the weights as they were before the last step
+        loss = self.triplet_loss(*clone(torch.cat(batch)).float().chunk(3))
+        optimizer.zero_grad()
+        with full_precision(loss):  # autocast would also cast what the loss kept in float32
+            loss.backward()
+        optimizer.step()
+        return loss.detach()
 
     def triplet_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         """Mean over pairs of the anchor class of softplus(logsumexp_n(s_an / t) - s_ap / t).
@@ -162,8 +192,12 @@ class SiameseReptile(Method):
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 where the distance is the cosine."""
-        embeddings = self.backbone(images).float()
-        return F.normalize(embeddings, dim=1) if self.hp.distance == "cosine" else embeddings
+        return self.embedding(self.backbone(images))
+
+    def embedding(self, features: Tensor) -> Tensor:
+        """What the distance compares, float32 ``[N, D]``, of a backbone's features."""
+        features = features.float()
+        return F.normalize(features, dim=1) if self.hp.distance == "cosine" else features
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Similarity of each query to each class's mean embedding: ``[E, Q, way]``."""

@@ -10,8 +10,9 @@ import torch
 from scipy.stats import chisquare
 from torchvision.transforms import functional as reference
 
+from bench.data.augmentation import crop_and_flip
 from bench.data.normalisation import Normaliser
-from bench.training.batches import TrainingBatches, crop_and_flip
+from bench.training.batches import TrainingBatches
 from methods.batches import (
     Balanced,
     EpisodeBatch,

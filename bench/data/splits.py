@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ class Split:
         dropped: novel images left out because their pixels also occur among the training images.
         copies: images left out of the parts that are measured on, because their class has the same pixels
             there already: a copy would answer for its original.
+        novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
+            empty but for `with_labelled_novel`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Split:
     novel_images: torch.Tensor
     dropped: int
     copies: int
+    novel_labelled: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
@@ -59,6 +62,23 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
     if spec in PUBLISHED:
         return _with_images(data, spec, _published(data, spec, flag), flag, all_base_train=True)
     return _with_images(data, spec, _by_ratio(data, spec, flag), flag, all_base_train=False)
+
+
+def with_labelled_novel(data: ImageSet, split: Split) -> Split:
+    """The split whose novel classes are tested on the images that the data set holds out for testing.
+
+    Their other images are `novel_labelled`. For a method that learns each tested class first, and no other.
+
+    Raises:
+        ValueError: a novel class has no images of one of both kinds.
+    """
+    held_out = data.held_out[split.novel_images]
+    labelled, tested = split.novel_images[~held_out], split.novel_images[held_out]
+    for c in split.novel:
+        if not ((data.labels[labelled] == c).any() and (data.labels[tested] == c).any()):
+            needs = "learns novel classes from training images and is tested on test images"
+            raise ValueError(f"{needs}; {data.class_names[c]!r} of {data.name} lacks one of them")
+    return replace(split, novel_images=tested, novel_labelled=labelled)
 
 
 def thinned(data: ImageSet, split: Split, most: int) -> Split:
@@ -194,7 +214,9 @@ def _with_images(
     dropped = int((~keep).sum())
     return Split(
         name=name,
-        **parts,
+        base=parts["base"],
+        validation=parts["validation"],
+        novel=parts["novel"],
         train=torch.from_numpy(train),
         validation_images=torch.from_numpy(validation),
         base_test=torch.from_numpy(base_test),

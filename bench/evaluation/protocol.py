@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +17,7 @@ from bench.evaluation import adapted, fewshot, generalized, verification
 from bench.evaluation.answers import unchanged, untouched
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
+from bench.evaluation.learned_classes import LearnedClasses
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
@@ -146,6 +148,9 @@ class Evaluator:
         """Measure the settings and `others`; those that do not fit the classes are left out."""
         found = Evaluation()
         verify, join = "pairs" in others or "triplets" in others, "generalized" in others
+        if verify and self.method.class_tasks:
+            self._learned_classes(found, others)
+            return found
         parts = {
             "validation": (self.split.validation_images, verify),
             "base": (self.split.base_test, verify or join),
@@ -158,8 +163,7 @@ class Evaluator:
             pool = ClassPool(self.data.labels[index].numpy())
             if not can_verify(pool):
                 continue
-            names = [self._class_name(pool, position) for position in range(len(pool.classes))]
-            found.pools[part] = dict(zip(names, pool.counts.tolist(), strict=True))
+            found.pools[part] = self._sizes(pool)
             if wanted:
                 advance = self.progress.advance
                 made = embed_images(
@@ -181,6 +185,11 @@ class Evaluator:
     def _key(self, part: str) -> str:
         return part_key(self.data.fingerprint, self.split.name, part, self.seed)
 
+    def _sizes(self, pool: ClassPool) -> dict[str, int]:
+        """Class name -> number of images, in the order of the pool."""
+        names = [self._class_name(pool, position) for position in range(len(pool.classes))]
+        return dict(zip(names, pool.counts.tolist(), strict=True))
+
     def _class_name(self, pool: ClassPool, position: int) -> str:
         return self.data.class_names[pool.classes[position]]
 
@@ -192,29 +201,56 @@ class Evaluator:
         )
         found.thresholds["similarity"] = threshold
         for part in ("base", "novel"):
-            if part not in embeddings:
-                continue
-            made, pool = embeddings[part]
-            verified = verification.pairs_and_triplets(
-                self.method, made, pool, self._key(part), threshold, self.pairs
+            if part in embeddings:
+                made, pool = embeddings[part]
+                self._compare(found, part, pool, partial(verification.scores, self.method, made), wanted)
+        if "novel" in embeddings and "pairs" in wanted:
+            made, pool = embeddings["novel"]
+            comparisons = self._draw(self.as_published, pool)
+            name = "novel/unbalanced_pair_accuracy"
+            shares, found.constant_answer[name] = verification.unbalanced_pair_accuracy(
+                self.method, made, comparisons, threshold
             )
-            found.metrics |= _of(part, verified.metrics, wanted)
-            if "pairs" in wanted:
-                found.arrays[f"{part}/pair_scores"] = verified.scores
-            if "triplets" in wanted:
-                found.arrays[f"{part}/triplets_won"] = verified.won
-            if part != "novel":
+            found.metrics[name], found.arrays[name] = closed_interval(shares), shares
+
+    def _learned_classes(self, found: Evaluation, wanted: Collection[str]) -> None:
+        """Pairs and triplets of a method that learns each class of both parts first."""
+        assert self.method.class_tasks
+        found.thresholds["similarity"] = self.method.class_tasks.threshold
+        for part, index in (("base", self.split.base_test), ("novel", self.split.novel_images)):
+            pool = ClassPool(self.data.labels[index].numpy())
+            if not can_verify(pool):
                 continue
-            for position, own in verified.per_class.items():
-                rows = found.per_class.setdefault(self._class_name(pool, position), {})
-                rows |= _of(part, own, wanted)
-            if "pairs" in wanted:
-                comparisons = self._draw(self.as_published, pool)
-                name = "novel/unbalanced_pair_accuracy"
-                shares, found.constant_answer[name] = verification.unbalanced_pair_accuracy(
-                    self.method, made, comparisons, threshold
-                )
-                found.metrics[name], found.arrays[name] = closed_interval(shares), shares
+            found.pools[part] = self._sizes(pool)
+            found.images += len(index)
+            self.progress.start(f"learning {part} classes", len(pool.classes), "classes")
+            where = (self.data, self.split, self.normalise, self.precision, self._key(part))
+            learned = LearnedClasses(self.method, *where, self.progress.advance)
+            with unchanged(self.method):
+                self._compare(found, part, pool, partial(learned.scores, index, pool), wanted)
+            self.progress.stop()
+
+    def _compare(
+        self,
+        found: Evaluation,
+        part: str,
+        pool: ClassPool,
+        score: verification.Score,
+        wanted: Collection[str],
+    ) -> None:
+        """Pairs and triplets of a part, by their similarities."""
+        of_its_own = self.method.class_tasks is not None  # a class's pairs are those that its network answers
+        verified = verification.verified(
+            score, pool, self._key(part), found.thresholds["similarity"], self.pairs, of_its_own
+        )
+        found.metrics |= _of(part, verified.metrics, wanted)
+        if "pairs" in wanted:
+            found.arrays[f"{part}/pair_scores"] = verified.scores
+        if "triplets" in wanted:
+            found.arrays[f"{part}/triplets_won"] = verified.won
+        for position, own in verified.per_class.items() if part == "novel" else ():
+            rows = found.per_class.setdefault(self._class_name(pool, position), {})
+            rows |= _of(part, own, wanted)
 
     def _draw(self, setting: Setting, pool: ClassPool) -> EpisodeList:
         return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting, self.seed), setting)

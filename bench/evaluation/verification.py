@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,9 @@ from methods.method import Method
 
 COUNT = 20_000
 ROWS_AT_ONCE = 20_000
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Positions ``[n]`` of first and second images in a pool -> their similarities, float64 ``[n]``."""
 
 
 class Verified(NamedTuple):
@@ -80,27 +85,44 @@ def pairs_and_triplets(
     A class's pair accuracy is balanced over the pairs that it takes part in; its triplet accuracy is over
     its anchors.
     """
+    return verified(partial(scores, method, embeddings), pool, key, threshold, count)
+
+
+def verified(
+    score: Score,
+    pool: ClassPool,
+    key: str,
+    threshold: float,
+    count: int | None = None,
+    by_first: bool = False,
+) -> Verified:
+    """`pairs_and_triplets` of whatever gives the similarities.
+
+    Args:
+        score: asked once, about all pairs and both pairs of each triplet.
+        pool, key, threshold, count: as there.
+        by_first: whether a class's pairs are only those whose first image is of it.
+    """
     count = count or COUNT
     a, b, same = draw_pairs(pool, pair_key(key), count)
-    pair_scores = scores(method, embeddings, a, b)
-    metrics = pair_metrics(pair_scores, same, threshold)
     anchor, positive, negative = draw_triplets(pool, triplet_key(key), count)
-    to_positive, to_negative = (scores(method, embeddings, anchor, i) for i in (positive, negative))
+    found = score(np.concatenate([a, anchor, anchor]), np.concatenate([b, positive, negative]))
+    pair_scores, to_positive, to_negative = np.split(found, [count, 2 * count])
+    metrics = pair_metrics(pair_scores, same, threshold)
     won = (to_positive > to_negative) + 0.5 * (to_positive == to_negative)
     metrics["triplet_accuracy"] = proportion_interval(float(won.sum()), len(won))
 
     owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
     right = (pair_scores >= threshold) == same
-    per_class = {}
+    per_class: dict[int, dict[str, Interval]] = {}
     for c in range(len(pool.classes)):
-        involved = (owner[a] == c) | (owner[b] == c)
+        involved = (owner[a] == c) | ((owner[b] == c) & (not by_first))
         ours = won[owner[anchor] == c]
-        found = {}
+        of_class = per_class[c] = {}
         if len(ours):
-            found["triplet_accuracy"] = proportion_interval(float(ours.sum()), len(ours))
+            of_class["triplet_accuracy"] = proportion_interval(float(ours.sum()), len(ours))
         if (involved & same).any() and (involved & ~same).any():
-            found["pair_accuracy"] = _balanced(right[involved & same], right[involved & ~same])
-        per_class[c] = found
+            of_class["pair_accuracy"] = _balanced(right[involved & same], right[involved & ~same])
     return Verified(metrics, per_class, pair_scores.astype(np.float32), (2 * won).astype(np.uint8))
 
 

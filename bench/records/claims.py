@@ -14,7 +14,7 @@ from methods import registry
 from methods.backbone_names import parameter_count
 from methods.registry import MethodInfo
 
-MARKS = ("transductive", "external_data")
+MARKS = ("transductive", "external_data", "labelled_novel_images")
 PART_OF_PATH = re.compile(r"[/\\\\]")  # of either kind of system
 SPLIT_FILE = re.compile(r"(?P<name>.+)@[0-9a-f]{8}")
 
@@ -44,7 +44,7 @@ def wrong_claims(record: Record) -> Iterator[str]:
         yield f"hyperparameters: {info.name} has no {', '.join(unknown)}"
     built_in = not info.plugin
     for mark in MARKS:
-        recorded, must = getattr(record, mark), _marked(record, info, mark)
+        recorded, must = bool(getattr(record, mark)), _marked(record, info, mark)
         # A plug-in may set a mark for reasons of its own, but not take one back.
         if recorded != must and (must or built_in):
             is_, was = str(must).lower(), str(recorded).lower()
@@ -71,7 +71,7 @@ def _installed(name: str) -> MethodInfo | None:
 
 
 def _marked(record: Record, info: MethodInfo, mark: str) -> bool:
-    if getattr(info, mark) or (mark == "external_data" and record.weights):
+    if getattr(info, mark, False) or (mark == "external_data" and record.weights):
         return True
     name, _, value = info.marked_when.get(mark.replace("_", " "), "").partition("=")
     return name in record.hyperparameters and str(record.hyperparameters[name]).lower() == value

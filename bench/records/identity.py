@@ -41,6 +41,7 @@ def configuration(record: Record) -> str:
             record.trained,
             record.transductive,
             record.external_data,
+            record.labelled_novel_images,
             # Records from before a setting existed say nothing of it.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
         ],
@@ -91,6 +92,11 @@ def name_of(record: Record) -> str:
 def untrained(record: Record) -> bool:
     """Whether its embedding is random: trained neither by the run nor before it."""
     return not (record.trained or record.pretraining or record.weights or record.external_data)
+
+
+def labelled_novel(record: Record) -> str:
+    """The mark of a record whose method learned from labelled images of the novel classes."""
+    return f"{record.labelled_novel_images:,} labelled images of each novel class"
 
 
 def split_digest(record: Record) -> str | None:

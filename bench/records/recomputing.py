@@ -201,7 +201,7 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     owner = np.repeat(np.arange(len(names)), pool.counts)
     right = (scores >= threshold) == same
     for c, name in enumerate(names):
-        involved = (owner[a] == c) | (owner[b] == c)
+        involved = (owner[a] == c) | ((owner[b] == c) & (not source.record.labelled_novel_images))
         kinds = right[involved & same], right[involved & ~same]
         if all(map(len, kinds)):
             found.of_class(name)["novel/pair_accuracy"] = _number(balanced_interval(*kinds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -226,6 +227,8 @@ class Record(_Part):
         command: the exact command.
         transductive: queries of an episode were answered together.
         external_data: the weights have seen images beyond the base classes.
+        labelled_novel_images: training images of each novel class that it learned from, with their labels,
+            before that class was tested; of the class with most. Its numbers are no few-shot numbers.
         config: the resolved run configuration, which can be run again; ``overrides`` holds what was
             changed from the preset.
         parameters: the backbone's parameter count.
@@ -264,6 +267,7 @@ class Record(_Part):
     paper: str
     transductive: bool
     external_data: bool
+    labelled_novel_images: Count = 0
     preset: str
     hyperparameters: Annotated[dict[str, Scalar | list[Scalar]], AfterValidator(_finite)]
     config: Annotated[dict[str, JsonValue], AfterValidator(_finite)]
@@ -322,6 +326,8 @@ class Record(_Part):
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: lacks the episode list of {key}")
+        if self.labelled_novel_images and (self.episodes or not _only_verified(self.metrics)):
+            raise ValueError("labelled_novel_images: such a run has pairs and triplets only")
         if self.kept_step is not None and self.kept_step > self.timings.steps:
             raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
         if self.shared_training:
@@ -338,3 +344,7 @@ class Record(_Part):
         if self.episode_file not in (None, f"{self.run_id}.npz"):
             raise ValueError(f"episode_file: must be {self.run_id}.npz")
         return self
+
+
+def _only_verified(metrics: Iterable[str]) -> bool:
+    return all(key.startswith(("base/", "novel/")) for key in metrics)

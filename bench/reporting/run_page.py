@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.common.errors import UserError, one_line
 from bench.common.files import is_file, is_folder
 from bench.records.arrays import read_episodes
-from bench.records.identity import as_set, name_of
+from bench.records.identity import as_set, labelled_novel, name_of
 from bench.records.store import Record, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting.leaderboard import duration
@@ -114,6 +114,7 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
     marks = {
         "external data": record.external_data,
         "transductive": record.transductive,
+        labelled_novel(record): bool(record.labelled_novel_images),
         "no training": not (record.trained or record.pretraining),
         f"weights {record.weights}": record.weights is not None,
     }
@@ -144,7 +145,8 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
         drawn = f"{info.count:,} of {info.way} classes, {info.shot}-shot, {query}"
         yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
     for name, value in record.thresholds.items():
-        yield "threshold", one_line(f"{name}: {value:.4f}, from validation pairs")
+        source = "given" if record.labelled_novel_images else "from validation pairs"
+        yield "threshold", one_line(f"{name}: {value:.4f}, {source}")
 
 
 def _budget(record: Record) -> Iterator[tuple[str, str]]:

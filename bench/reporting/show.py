@@ -234,7 +234,7 @@ def _note(record: Record, key: str) -> str:
     if key in record.constant_answer:
         return f"constant answer: {100 * record.constant_answer[key]:.1f}"
     if key.endswith("/pair_accuracy"):
-        return "validation's threshold"
+        return "threshold given" if record.labelled_novel_images else "validation's threshold"
     if key.endswith("oracle"):
         return "diagnostic: own threshold"
     return ""

@@ -13,6 +13,9 @@ from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit,
 from bench.sampling.episodes import ClassPool, Setting
 from methods.method import Method
 
+KNOWS_NOVEL = "learns from labelled images of the novel classes"
+"""Why a method with `class_tasks` has no few-shot numbers."""
+
 
 def measured(
     config: RunConfig, split: Split, data: ImageSet, method: Method
@@ -31,28 +34,35 @@ def measured(
         )
     }
     settings, left_out = [], []
+    few_shot = method.class_tasks is None
     standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
     own = _own_setting(config)
     wanted = _wanted(config, [setting.name for setting in (*standard, *own)])
     for setting in standard if split.novel else ():
         if setting.name not in wanted:
             continue
-        if problem := does_not_fit(setting, pools["novel"]):
+        if not few_shot:
+            left_out.append(f"{setting.name} ({KNOWS_NOVEL})")
+        elif problem := does_not_fit(setting, pools["novel"]):
             left_out.append(f"{setting.name} ({problem})")
         else:
             settings.append(setting)
     for setting in own:
+        if not few_shot:
+            raise UserError("--way", setting.way, f"no few-shot setting: {config.method} {KNOWS_NOVEL}")
         if problem := does_not_fit(setting, pools["novel"]):
             given, _, allowed = problem.partition(": ")
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
         settings = [*(other for other in settings if other.name != setting.name), setting]
     names = [setting.name for setting in settings]
     verified = [name for name in ("pairs", "triplets") if name in wanted]
-    if verified and not can_verify(pools["validation"]):
+    if verified and few_shot and not can_verify(pools["validation"]):
         left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
     elif can_verify(pools["base"]) or can_verify(pools["novel"]):
         names = [*verified, *names]
-    if split.novel and "generalized" in wanted:
+    if split.novel and "generalized" in wanted and not few_shot:
+        left_out.append(f"generalized accuracy ({KNOWS_NOVEL})")
+    elif split.novel and "generalized" in wanted:
         shots, missing = generalized.plan(method, pools["base"], pools["novel"])
         names += ["generalized"] if shots else []
         left_out += missing

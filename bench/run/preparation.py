@@ -22,7 +22,8 @@ from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, resolve, thinned
+from bench.data.splits import Split, resolve, thinned, with_labelled_novel
+from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
 from bench.run.failures import blamed
 from bench.run.measurable import measured
@@ -89,6 +90,9 @@ def prepare(
         try:
             if config.train and method.training_steps:
                 check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
+            if method.class_tasks:
+                split = split_of(config, data, labelled_novel=True)
+                check_enough(method.class_tasks, data, split)
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):
@@ -158,13 +162,20 @@ def _stage(
     return replace(run, config=config, identity=identity, method=method, start=None, **nothing)
 
 
-def split_of(config: RunConfig, data: ImageSet) -> Split:
+def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) -> Split:
     """The classes and images of each part, as the run uses them.
+
+    Args:
+        config, data: of the run.
+        labelled_novel: for a method with `class_tasks`: some images of novel classes are there to learn from.
 
     Raises:
         UserError: the split does not fit the data set.
+        ValueError: there are no such images.
     """
     split = resolve(data, config.split)
+    if labelled_novel:
+        split = with_labelled_novel(data, split)
     if not len(split.train):
         raise UserError("--split", config.split, "leaves no image of a base class to train on")
     if not config.brief:

@@ -95,6 +95,7 @@ def make_record(
         paper=info.paper,
         transductive=prepared.method.transductive,
         external_data=prepared.method.external_data or config.weights is not None,
+        labelled_novel_images=most_of_a_class(prepared.data.labels[split.novel_labelled]),
         preset=config.preset,
         hyperparameters=dataclasses.asdict(prepared.method.hp),
         config=config.model_dump(),
@@ -151,6 +152,11 @@ def make_record(
             git_dirty=dirty,
         ),
     )
+
+
+def most_of_a_class(labels: torch.Tensor) -> int:
+    """Images of the class that has most; 0 for no images."""
+    return int(torch.bincount(labels).max()) if len(labels) else 0
 
 
 def metrics_of(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:

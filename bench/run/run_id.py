@@ -24,6 +24,7 @@ MEASURING = (
     "bench.training.loop",
     "bench.training.compilation",
     "bench.data.normalisation",
+    "bench.data.augmentation",
 )
 """Modules of bench that train and measure; with all that they import."""
 
@@ -114,7 +115,8 @@ def split_digest(split: Split) -> str:
     total = hashlib.sha256()
     for part in ("base", "validation", "novel"):
         total.update(f"{part} {getattr(split, part)}".encode())
-    for part in ("train", "validation_images", "base_test", "novel_images"):
+    labelled = ["novel_labelled"] if len(split.novel_labelled) else []
+    for part in ("train", "validation_images", "base_test", "novel_images", *labelled):
         images = getattr(split, part).numpy().astype("<i8")
         total.update(f"{part} {len(images)}".encode())
         total.update(images.tobytes())

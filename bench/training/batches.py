@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
+from bench.data.augmentation import CHARACTERS, crop_and_flip
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.sampling.anchor_tasks import anchor_task
 from bench.sampling.episodes import CHUNK, ClassPool, EpisodeList, Setting, stream
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from methods.batches import (
@@ -36,29 +37,6 @@ from methods.batches import (
 )
 
 DRAWN_AT_ONCE = 256  # batches whose indices are drawn in one go
-
-
-CHARACTERS = ("glyphs", "omniglot", "mnist")
-"""Data sets whose images are not flipped: a character's mirror image is another character, or none."""
-
-
-def crop_and_flip(images: Tensor, generator: torch.Generator, flip: bool = True) -> Tensor:
-    """Zero-pad by an eighth, crop back at a random place, flip half of the images left to right.
-
-    Args:
-        images: uint8 ``[N, 3, H, W]``.
-        flip: False to leave that out.
-        generator: on the CPU, so that every device sees the same augmentations.
-    """
-    n, _, height, width = images.shape
-    pad = height // 8
-    draws = torch.randint(2 * pad + 1, (2, n), generator=generator).to(images.device)
-    windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
-    cropped = windows[torch.arange(n, device=images.device), :, draws[0], draws[1]]
-    if not flip:
-        return cropped
-    chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-    return torch.where(chosen[:, None, None, None], cropped.flip(-1), cropped)
 
 
 Plan = Callable[[torch.Generator], Any]
@@ -207,22 +185,11 @@ class TrainingBatches(IterableDataset):
         return repeat(partial(self._task_batch, spec))
 
     def _task_batch(self, spec: AnchorTasks, generator: torch.Generator) -> TaskBatch:
-        tasks = [self._anchor_task(spec, generator) for _ in range(spec.tasks)]
+        tasks = []
+        for _ in range(spec.tasks):
+            own = int(torch.randint(len(self.pool.counts), (), generator=generator))
+            tasks.append(anchor_task(self.pool, own, spec.batches, spec.triplets, generator))
         return TaskBatch(*(self._take(np.stack(part), generator) for part in zip(*tasks, strict=True)))
-
-    def _anchor_task(self, spec: AnchorTasks, generator: torch.Generator) -> tuple[np.ndarray, ...]:
-        """Indices ``[batches, triplets]`` of anchors and positives of one class, negatives of the others."""
-        starts, counts = self.pool.starts, self.pool.counts
-        own = int(torch.randint(len(counts), (), generator=generator))
-        alike = [
-            torch.randperm(counts[own], generator=generator)[: 2 * spec.triplets] for _ in range(spec.batches)
-        ]
-        anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
-        shape = (spec.batches, spec.triplets)
-        other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
-        other += other >= own
-        which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
-        return anchors, positives, starts[other] + which.astype(np.int64)
 
 
 _PLANS: dict[type, Callable[..., Iterator[Plan]]] = {

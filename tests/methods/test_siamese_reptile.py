@@ -18,7 +18,7 @@ from bench.sampling.episodes import ClassPool
 from bench.training import callbacks, loop
 from bench.training.batches import TrainingBatches, check_fit
 from methods.backbones import build
-from methods.batches import AnchorTasks, LabelledBatch, TaskBatch
+from methods.batches import AnchorTasks, ClassTasks, LabelledBatch, TaskBatch, TripletBatch
 from methods.siamese_reptile import SiameseReptile
 from methods.siamese_triplet import SiameseTriplet
 
@@ -198,6 +198,49 @@ def test_inner_steps_see_the_last_step_s_weights_inside_autocast():
 
 
 @BOTH
+@pytest.mark.parametrize("mining", ["soft", "random"])
+def test_a_class_is_learned_by_adam_on_fixed_statistics(distance, mining):
+    """Against Adam's formulas (Kingma and Ba 2015, algorithm 1) in float64; batch norm's mean stays."""
+    torch.manual_seed(0)
+    method = siamese(
+        Small(), distance=distance, mining=mining, temperature=0.5, adapt_learning_rate=0.01
+    ).eval()
+    method.backbone[2].running_mean.normal_()
+    method.backbone[2].running_var.uniform_(0.5, 2)
+    before = {name: value.clone() for name, value in method.backbone.state_dict().items()}
+    batches = [TripletBatch(*images) for images in zip(*(part[0] for part in tasks(1, 4, 6)), strict=True)]
+    images = torch.randn(5, 3, 2, 2)
+    found = method.learn_class(iter(batches))(images)
+    assert all(torch.equal(value, before[name]) for name, value in method.backbone.state_dict().items())
+
+    names = ("1.weight", "2.weight", "2.bias")
+    theta = {name: before[name].double() for name in names}
+    moments = {name: [torch.zeros_like(value) for _ in range(2)] for name, value in theta.items()}
+    mean, var = (before[f"2.running_{name}"].double() for name in ("mean", "var"))
+
+    def embed(x: Tensor) -> Tensor:
+        scaled = (x.double().flatten(1) @ theta["1.weight"].T - mean) / (var + 1e-5).sqrt()
+        return scaled * theta["2.weight"] + theta["2.bias"]
+
+    for step, batch in enumerate(batches, 1):
+        trained = [theta[name].requires_grad_() for name in names]
+        gradients = torch.autograd.grad(slow_loss(method, *map(embed, batch)), trained)
+        for name, gradient in zip(names, gradients, strict=True):
+            first, second = moments[name]
+            first.lerp_(gradient, 0.1)
+            second.lerp_(gradient**2, 0.001)
+            size = (second / (1 - 0.999**step)).sqrt() + 1e-8
+            theta[name] = theta[name].detach() - 0.01 * first / (1 - 0.9**step) / size
+    found, expected = found.detach().double(), embed(images).detach()
+    if distance == "cosine":
+        expected = expected / expected.norm(dim=1, keepdim=True)
+    else:  # a shift of all embeddings changes no Euclidean distance, and Adam follows its rounding errors
+        found, expected = found - found.mean(0), expected - expected.mean(0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert (found - method.embed(images).detach()).abs().max() > 0.01
+
+
+@BOTH
 def test_soft_mining_equals_a_slow_loop(distance):
     a, p, n = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0)).double()
     method, own, terms = siamese(distance=distance), [*a, *p], []
@@ -251,7 +294,10 @@ def test_the_source_s_numbers():
     assert method.batches() == AnchorTasks(tasks=1, batches=30, triplets=128)
     assert SiameseReptile.presets["original"]["backbone"] == "resnet56"
     assert (method.hp.steps, method.hp.learning_rate, method.margin) == (10_000, 1e-3, 0.3)
-    assert {method.meta_step(step) for step in (0, 5000, 9999)} == {0.01}
+    assert [method.meta_step(step) for step in (0, 5000, 9999)] == pytest.approx([0.01, 0.005, 1e-6])
+    hp = SiameseReptile.Hyperparameters(adapt_to_class=True)
+    assert SiameseReptile(nn.Identity(), hp, 8).class_tasks == ClassTasks(30, 128, 0.7)
+    assert hp.adapt_learning_rate == 1e-3 and siamese().class_tasks is None
     falling = siamese(steps=10, meta_step=0.5)
     assert [falling.meta_step(step) for step in (0, 5, 10)] == pytest.approx([0.5, 0.25, 0.0])
 

@@ -49,7 +49,7 @@ class Trained:
             raise UserError("--runs", runs / record.run_id, "not the model of this record")
         self.precision = card.precision
         self.data = samples.load(record, data_root)
-        self.split = split_of(config, self.data)
+        self.split = split_of(config, self.data, self.method.class_tasks is not None)
         if record.sources and split_digest(self.split) != record.sources.split:
             raise UserError(
                 "--data-root", record.dataset, "has other training or test images than the record"

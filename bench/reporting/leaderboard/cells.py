@@ -92,6 +92,7 @@ def _marks(row: Row, table: Table) -> Cell:
     marks = {
         "external data": first.external_data,
         "transductive": first.transductive,
+        identity.labelled_novel(first): bool(first.labelled_novel_images),
         "untrained": identity.untrained(first),
         "other episodes": measured and row.whole and not (row.apart or setting in row.ranks),
         f"first {count:,} episodes": count < table.most_episodes,

@@ -57,8 +57,8 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: this run
   of the same pairs, whatever the threshold. **triplets**: how often an anchor is more similar to an image of
   its own class than to one of another. Guessing scores 50 in all of them. *novel*: on novel classes; *base*:
   on images of the base classes that were kept out of training.
-- Novel classes are never seen in training, model selection or thresholds. Queries are answered one by one,
-  except in rows marked transductive.
+- Novel classes are never seen in training, model selection or thresholds, except in rows whose mark says so.
+  Queries are answered one by one, except in rows marked transductive.
 - **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer
   than three seeds (†) it applies to other episodes or pairs only, for these very models, and so does the
   rank. It never applies to other classes or other images.
@@ -69,10 +69,11 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: this run
   over the seeds, with the number of threads; *wall*: wall-clock time of training, where a record has no
   processor time. **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
-  queries of an episode are answered together; *untrained*: the weights are random. Such rows stand below
-  the others, without a rank. *other episodes*: the row was measured on other episodes than the ranked ones.
-  *network a*: rows with the same letter answer with one trained network. *uncommitted code*: no commit holds
-  the code that made it.
+  queries of an episode are answered together; *500 labelled images of each novel class*: before a class was
+  tested, the method trained on so many images of it; *untrained*: the weights are random. Such rows stand
+  below the others, without a rank. *other episodes*: the row was measured on other episodes than the ranked
+  ones. *network a*: rows with the same letter answer with one trained network. *uncommitted code*: no commit
+  holds the code that made it.
 - A **method** is named with its preset, where it started if it leaves the choice, and what else was changed;
   *weights*: it started from this file (SHA-256); *no training*: it was evaluated as it came."""
 

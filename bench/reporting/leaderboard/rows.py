@@ -72,7 +72,9 @@ class Row:
     @property
     def apart(self) -> bool:
         """Whether it is not ranked: it has seen other images, or queries together, or nothing at all."""
-        return self.first.external_data or self.first.transductive or untrained(self.first)
+        first = self.first
+        seen = first.external_data or first.transductive or bool(first.labelled_novel_images)
+        return seen or untrained(first)
 
     def episodes(self, setting: str) -> EpisodeInfo | None:
         """The episodes of a setting, which all seeds that have it share; None if none has it."""
@@ -180,6 +182,7 @@ def row_key(record: Record) -> str:
             record.trained,
             record.transductive,
             record.external_data,
+            record.labelled_novel_images,
             overrides(record),
             [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes],
         ],

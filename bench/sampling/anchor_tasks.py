@@ -1,0 +1,32 @@
+"""Tasks of one class against the rest, drawn from a random generator of torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bench.sampling.episodes import ClassPool
+
+
+def anchor_task(
+    pool: ClassPool, own: int, batches: int, triplets: int, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One class against the rest: anchors and positives of it, negatives of the others.
+
+    Args:
+        pool: of training images.
+        own: position of the class in the pool.
+        batches, triplets: how many; no image of the class is in a batch twice.
+        generator: that they are drawn by.
+
+    Returns:
+        Indices into the pool, int64 ``[batches, triplets]`` each; the other classes are equally likely.
+    """
+    starts, counts = pool.starts, pool.counts
+    alike = [torch.randperm(counts[own], generator=generator)[: 2 * triplets] for _ in range(batches)]
+    anchors, positives = np.split(starts[own] + torch.stack(alike).numpy(), 2, axis=1)
+    shape = (batches, triplets)
+    other = torch.randint(len(counts) - 1, shape, generator=generator).numpy()
+    other += other >= own
+    which = torch.rand(shape, dtype=torch.float64, generator=generator).numpy() * counts[other]
+    return anchors, positives, starts[other] + which.astype(np.int64)
