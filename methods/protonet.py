@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class ProtoNet(Method):
     family = "metric learning"
     paper = "Snell et al. 2017, Prototypical Networks for Few-shot Learning"
     trains_on = "episodes"
-    test_only = ("mirror",)
+    test_only: ClassVar[tuple[str, ...]] = ("mirror",)
     presets = {
         "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
         "quick": {"backbone": "conv4", "steps": 2731, "distance": "cosine", "scale": 10.0},

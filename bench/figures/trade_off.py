@@ -52,7 +52,7 @@ def points_of(section: Section, base: int) -> list[Point]:
     sets = shared_networks([row.records for row in rows])
     network = {position: number for number, own in enumerate(sets) for position in own}
     found = [
-        Point(row.label, *(row.intervals[key] for key in keys), network.get(position))
+        Point(row.label, row.intervals[keys[0]], row.intervals[keys[1]], network.get(position))
         for position, row in enumerate(rows)
     ]
     return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))
