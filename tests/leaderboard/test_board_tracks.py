@@ -139,6 +139,27 @@ def test_rows_that_share_a_network_name_each_other():
     assert all(f"`{name}`" in note for name in shared) and "maml" not in note
 
 
+def test_a_variation_says_whose_network_it_answers_with():
+    """The run that trained it stands in a track, those that differ at the test alone do not."""
+    cost = {"steps": 1000, "kept_step": 800, "images": 384_000, "seconds": 60.0, "processor_s": 60.0}
+    timings = record_fields()["timings"] | {"steps": 0, "train_s": 0.0}
+    trained = make_record(model=NETWORK, kept_step=800)
+    config = {"method": "protonet", "overrides": {"mirror": True}}
+    mirror = make_record(
+        run_id="mirror", model=NETWORK, images=0, kept_step=0, timings=timings, config=config,
+        shared_training=cost | {"run_id": trained.run_id, "model": NETWORK},
+    )  # fmt: skip
+    text = render([trained, mirror, make_record(method="other", model=OTHER)])
+    track, variations = boards(text)
+    assert [column(table, "marks") for table in (track, variations)] == [["network a", "–"], ["network a"]]
+    assert column(variations, "kept step") == ["800 of 1,000"]
+    assert column(variations, "images") == ["384,000"] == column(track, "images")[:1]
+    note = (
+        "network a: `protonet (quick)`, `protonet (quick, mirror=true)` answer with the same trained network."
+    )
+    assert text.count(note) == 2
+
+
 def test_uncommitted_code_is_marked():
     dirty = make_record(method="dirty", environment=record_fields()["environment"] | {"git_dirty": True})
     [track] = boards(render([make_record(), dirty]))

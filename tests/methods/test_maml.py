@@ -10,6 +10,7 @@ from meta_learning import TwoLayers, answers, batch, fit, gradients, on_conv4
 from torch import nn
 from torch.nn import functional as F
 
+from bench.config.run_config import resolve
 from methods.adaptation import with_gradient
 from methods.batches import EpisodeBatch, Episodes
 from methods.maml import MAML
@@ -282,3 +283,11 @@ def test_a_short_training(batch_norm, tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 30, "batch_norm": batch_norm, "learning_rate": 0.003}
     loss = fit(MAML, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]
     assert loss[-3:, 1].mean() < np.log(5)  # what guessing costs
+
+
+def test_the_paper_s_steps_on_mini_imagenet():
+    """Finn et al. 2017, appendix A.1."""
+    hp = resolve({"method": "maml", "preset": "paper"}, {}, {}).hyperparameters
+    names = ("steps", "episodes", "train_query", "inner_steps", "test_steps", "inner_learning_rate")
+    assert [hp[name] for name in names] == [60000, 4, 15, 5, 10, 0.01]
+    assert MAML.named_by == ("test_steps",)

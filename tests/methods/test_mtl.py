@@ -133,6 +133,15 @@ def test_the_outer_gradient_is_learn2learn_s_first_order_gradient(adapted):
     assert support.grad is None
 
 
+def test_first_weights_are_zeros_or_the_authors_random_numbers():
+    plain, theirs = mtl(), mtl(head="kaiming", train_way=8)
+    assert not plain.base_learner.weight.any() and not plain.base_learner.bias.any()
+    weight = theirs.base_learner.weight
+    assert weight.std().item() == pytest.approx((2 / weight.shape[1]) ** 0.5, rel=0.1)
+    assert not theirs.base_learner.bias.any()
+    assert MTL.presets["paper"]["head"] == "kaiming"
+
+
 def test_classifiers_start_from_the_learned_weights():
     """Without a step it is the learned classifier; with steps, the one that starts there."""
     support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)

@@ -9,6 +9,7 @@ from meta_learning import answers, batch, fit, on_conv4
 from torch import nn
 from torch.nn import functional as F
 
+from bench.config.run_config import resolve
 from methods.batches import EpisodeBatch, Episodes
 from methods.pretraining import Pretraining
 from methods.reptile import Learner, Reptile, adam, minibatches
@@ -244,3 +245,12 @@ def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
     assert trained.curves["loss"][-3:, 1].mean() < np.log(5)  # what guessing costs
     assert int(method.updates) == 40 * 2 * 6
+
+
+def test_the_paper_s_steps_on_mini_imagenet():
+    """Nichol et al. 2018, appendix A."""
+    hp = resolve({"method": "reptile", "preset": "paper"}, {}, {}).hyperparameters
+    training = ("steps", "episodes", "train_shot", "inner_steps", "inner_batch", "meta_step")
+    assert [hp[name] for name in training] == [100000, 5, 15, 8, 10, 1.0]
+    assert [hp[name] for name in ("test_steps", "test_batch_1shot", "test_batch")] == [50, 5, 15]
+    assert Reptile.named_by == ("test_steps",)

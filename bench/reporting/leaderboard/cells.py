@@ -107,7 +107,7 @@ def _marks(row: Row, table: Table) -> Cell:
 
 
 def network_notes(table: Table) -> list[Cell]:
-    """What the marks ``network a``, ``network b``, ... mean: which rows answer with the same network."""
+    """What the table's marks ``network a``, ``network b``, ... mean: who answers with the same network."""
     return [
         (
             f"network {letter}: ",
@@ -115,6 +115,7 @@ def network_notes(table: Table) -> list[Cell]:
             " answer with the same trained network.",
         )
         for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
+        if any(row is one for row in rows for one in table.rows)
     ]
 
 

@@ -37,6 +37,7 @@ class Table:
         better: setting -> bool ``[M, M]`` over the M rows of `ranked`: whether the one is significantly
             better than the other for new episodes of these classes.
         better_for_new_classes: the same by the intervals over classes; only of settings that have them.
+        beside: all tables of the section and protocol, this one among them; empty if there are no others.
     """
 
     rows: list[Row]
@@ -45,6 +46,7 @@ class Table:
     ranked_by: str = "5w1s"
     better: dict[str, np.ndarray] = field(default_factory=dict)
     better_for_new_classes: dict[str, np.ndarray] = field(default_factory=dict)
+    beside: list[Table] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def first(self) -> Record:
@@ -63,9 +65,9 @@ class Table:
 
     @cached_property
     def shared(self) -> list[list[Row]]:
-        """Sets of rows that answer with the same trained network."""
-        found = shared_networks([row.records for row in self.rows])
-        return [[self.rows[i] for i in positions] for positions in found]
+        """Sets of rows that answer with the same trained network, of this table and of those beside it."""
+        rows = [row for table in self.beside or [self] for row in table.rows]
+        return [[rows[i] for i in positions] for positions in shared_networks([row.records for row in rows])]
 
     @property
     def most_episodes(self) -> int:
@@ -130,7 +132,10 @@ def _order(record: Record) -> tuple:
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
     tracks, variations = divided(records)
     tables = [Table(rows_of(own), track, section) for track, own in tracks.items()]
-    return [*tables, *([Table(rows_of(variations), None, section)] if variations else [])]
+    tables += [Table(rows_of(variations), None, section)] if variations else []
+    for table in tables:
+        table.beside = tables
+    return tables
 
 
 def _jobs(table: Table, directory: Path | None) -> list[Job]:
