@@ -107,10 +107,18 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
 def as_text(compared: Compared) -> str:
     """Ranks, differences, and sentences for every pair."""
     from bench.reporting.show import plain_table
-    from bench.statistics import ENOUGH_SEEDS, closed_interval, crossed_seeds, rank_ranges
+    from bench.statistics import (
+        ENOUGH_SEEDS,
+        closed_interval,
+        crossed_seeds,
+        rank_ranges,
+        significantly_better,
+    )
 
     first = compared.sides[0].records[0]
-    ranks = rank_ranges([side.name for side in compared.sides], compared.comparisons)
+    names = [side.name for side in compared.sides]
+    better = significantly_better(names, compared.comparisons)
+    ranks = dict(zip(names, rank_ranges(better), strict=True))
     new_class_ranks = _new_class_ranks(compared)
     sides = []
     for side in sorted(compared.sides, key=lambda side: -float(side.accuracies.mean())):
@@ -160,7 +168,7 @@ def _new_class_ranks(compared: Compared) -> dict[str, str]:
     """Side -> the ranks that the intervals over classes leave it; empty if one is not known."""
     import numpy as np
 
-    from bench.statistics.all_pairs import ranges
+    from bench.statistics import rank_ranges
 
     if None in compared.new_classes:
         return {}
@@ -170,7 +178,7 @@ def _new_class_ranks(compared: Compared) -> dict[str, str]:
         pair = names.index(comparison.first), names.index(comparison.second)
         if interval and not interval.low <= 0 <= interval.high:
             better[pair if interval.value > 0 else pair[::-1]] = True
-    return {name: str(own) for name, own in zip(names, ranges(better), strict=True)}
+    return {name: str(own) for name, own in zip(names, rank_ranges(better), strict=True)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:

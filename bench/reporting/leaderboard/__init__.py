@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bench.common.errors import UserError
 from bench.common.files import write_files
-from bench.common.processes import PAYS_FROM, shared_out
-from bench.records.store import Record, collection_paused, paths_in, read_or_say, told_apart
+from bench.records.store import Record, read_all
 from bench.reporting.leaderboard import markdown
 from bench.reporting.leaderboard.blocks import Block, Paragraph
 from bench.reporting.leaderboard.cells import duration, parameter_count
@@ -60,18 +59,8 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
     Raises:
         UserError: if the folder cannot be read.
     """
-    with collection_paused():
-        paths = paths_in(directory)
-        records, problems = told_apart(shared_out(_read, paths, pays=len(paths) >= PAYS_FROM))
-        return _blocks(records, directory), problems
-
-
-def _read(path: Path) -> Record | str:
-    found = read_or_say(path)
-    if isinstance(found, Record):
-        # What is told of single classes is most of a record, and not shown here.
-        found = found.model_copy(update={"per_class": {}})
-    return found
+    records, problems = read_all(directory)
+    return _blocks(records, directory), problems
 
 
 def write(directory: Path, output: Path) -> list[str]:
