@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
+from bench.reporting import terminal
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
+from bench.reporting.numbers import number
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
@@ -106,7 +108,6 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
 
 def as_text(compared: Compared) -> str:
     """Ranks, differences, and sentences for every pair."""
-    from bench.reporting.show import plain_table
     from bench.statistics import (
         ENOUGH_SEEDS,
         closed_interval,
@@ -129,7 +130,7 @@ def as_text(compared: Compared) -> str:
                 "rank": str(ranks[side.name]),
                 "for new classes": new_class_ranks.get(side.name, "–"),
                 "method": side.name,
-                compared.setting: f"{100 * own.value:.2f} ± {100 * own.half_width:.2f}",
+                compared.setting: "".join(number(own)),
                 "episodes": f"{own.n:,}",
                 "seeds": len(side.records),
                 "images": "".join(images(side.records)),
@@ -153,7 +154,7 @@ def as_text(compared: Compared) -> str:
         f"  {for_new_classes(comparison, interval)}"
         for comparison, interval in _both(compared)
     ]
-    return "\n\n".join([head, plain_table(sides), plain_table(pairs), "\n".join(said)])
+    return "\n\n".join([head, terminal.text(sides), terminal.text(pairs), "\n".join(said)])
 
 
 def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.reporting.figures.picture import Gap, Picture
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import GREY, LINE, PAPER, SERIES, axes, folded, row_name
-from bench.reporting.leaderboard import duration
+from bench.reporting.numbers import duration
 from bench.statistics import Interval
 
 if TYPE_CHECKING:

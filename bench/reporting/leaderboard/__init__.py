@@ -8,29 +8,13 @@ from pathlib import Path
 from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.records.store import Record, read_all
-from bench.reporting.leaderboard import markdown
-from bench.reporting.leaderboard.blocks import Block, Paragraph
-from bench.reporting.leaderboard.cells import duration, parameter_count
+from bench.reporting import markdown
+from bench.reporting.blocks import Block, Paragraph
+from bench.reporting.frame import frame
 from bench.reporting.leaderboard.document import document
-from bench.reporting.leaderboard.failures import failures
 from bench.reporting.leaderboard.hidden import hidden
-from bench.reporting.leaderboard.markdown import code
-from bench.reporting.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
-from bench.reporting.leaderboard.tables import HIDDEN_PRESET, tables_of
-
-__all__ = [
-    "COLUMNS",
-    "ENOUGH_SEEDS",
-    "HIDDEN_PRESET",
-    "code",
-    "duration",
-    "is_stale",
-    "parameter_count",
-    "read",
-    "render",
-    "show",
-    "write",
-]
+from bench.reporting.ranking.tables import tables_of
+from bench.reporting.runs import failures
 
 
 def render(records: Iterable[Record], directory: Path | None = None) -> str:
@@ -50,7 +34,7 @@ def render(records: Iterable[Record], directory: Path | None = None) -> str:
 def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
     tables = tables_of(records, directory)
     said = hidden(records, tables)
-    return [*document(tables), *failures(records), *([Paragraph((said,))] if said else [])]
+    return [*document(tables), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
 
 
 def read(directory: Path) -> tuple[list[Block], list[str]]:
@@ -79,7 +63,7 @@ def write(directory: Path, output: Path) -> list[str]:
 
 def show(directory: Path) -> list[str]:
     """Print the leaderboard for a terminal of any width; otherwise as `write`."""
-    from bench.reporting.leaderboard import terminal
+    from bench.reporting import terminal
 
     blocks, problems = read(directory)
     terminal.show(blocks)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, divided, shared_networks
-from bench.reporting.leaderboard.rows import (
+from bench.reporting.ranking.rows import (
     Row,
     columns,
     fill_in_intervals,
@@ -92,6 +92,15 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
     for table in tables:
         _fill_in(table, directory)
     return tables
+
+
+def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
+    """Run id -> track, of the records that are in one."""
+    found: dict[str, Track] = {}
+    for _, group in _sections(list(filter(is_shown, records))):
+        for track, own in divided(group)[0].items():
+            found |= {record.run_id: track for record in own}
+    return found
 
 
 def is_shown(record: Record) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.identity import name_of
-from bench.reporting.leaderboard.rows import SETTINGS, Row
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.ranking.rows import SETTINGS, Row
+from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
     import numpy as np
