@@ -6,7 +6,7 @@ import markdown_reader
 from markdown_reader import plain
 from record_factory import metric, record_fields
 
-from bench.reporting.leaderboard import COLUMNS
+from bench.reporting.ranking.rows import COLUMNS
 
 
 def own(markdown: str) -> str:

@@ -186,20 +186,9 @@ def test_peak_memory_is_the_commands_own():
     assert 0.19 < large - small < 0.21
 
 
-def test_peak_memory_of_all_processes_is_their_sum():
-    own = "x = b'x' * (%d << 20); import time; time.sleep(0.5)"
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {own % 100!r}])"
-    alone, together = (
-        memory.peak_of_all_gib([sys.executable, "-S", "-c", code], {})
-        for code in (own % 50, f"{own % 50}; {child}")
-    )
-    assert 0.09 < together - alone < 0.12
-
-
-@pytest.mark.parametrize("peak", [memory.peak_gib, memory.peak_of_all_gib])
-def test_peak_memory_of_a_failing_command_is_none(peak):
+def test_peak_memory_of_a_failing_command_is_none():
     with pytest.raises(subprocess.CalledProcessError):
-        peak([sys.executable, "-S", "-c", "raise SystemExit(3)"], {})
+        memory.peak_gib([sys.executable, "-S", "-c", "raise SystemExit(3)"], {})
 
 
 def test_missing_data_is_one_line(monkeypatch, capsys):

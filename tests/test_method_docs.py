@@ -43,7 +43,7 @@ def info(**changes) -> MethodInfo:
 
 
 def page(method: MethodInfo | None = None, found=()) -> str:
-    return method_docs.render([method or info()], list(found))["mine.md"]
+    return method_docs.render([method or info()], list(found))["mine.md"].replace("\N{NO-BREAK SPACE}", " ")
 
 
 def tables(markdown: str) -> list[list[list[str]]]:

@@ -17,7 +17,7 @@ from command_line import bench, complaint
 from record_factory import make_record
 
 from bench.records import store
-from bench.reporting import report, report_tables
+from bench.reporting import html_table, report
 from bench.reporting.figures import Gap, Options, collect
 from bench.reporting.figures.rows import sections
 
@@ -98,7 +98,7 @@ def made(directory: Path, few_pictures: bool = True) -> str:
         pictures = [
             p for p in pictures if isinstance(p, Gap) or p.name.endswith(("90-10-shots", "per-class"))
         ]
-    return report.render(own, pictures, lambda *_: None)
+    return report.render(own, pictures, found, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_nothing_of_others_is_run(page, text):
 
 
 def test_control_characters_are_written_out():
-    assert report_tables.escape("a\x1b[2J\u202e<") == "a\\x1b[2J\\u202e&lt;"
+    assert html_table.escape("a\x1b[2J\u202e<") == "a\\x1b[2J\\u202e&lt;"
 
 
 def test_it_asks_nothing_of_the_network(page, text):

@@ -3,7 +3,7 @@ from record_factory import make_record, metric
 
 from bench.records import store
 from bench.records.store import Metric
-from bench.reporting import show
+from bench.reporting import show, terminal
 from methods.registry import MethodInfo, Parameter, available
 
 
@@ -103,18 +103,18 @@ def test_numbers_on_the_page_are_as_they_were_written():
 def test_listings_have_names(what):
     rows = show.listing(what)
     assert rows and all(row["name"] for row in rows)
-    assert show.plain_table(rows).splitlines()[0].startswith("name")
+    assert terminal.text(rows).splitlines()[0].startswith("name")
 
 
 def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
     record = make_record()
     store.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
-    rows, problems = show.runs(tmp_path)
+    rows, problems = show.run_list(tmp_path)
     assert [(row["run"], row["method"]) for row in rows] == [(record.run_id, "protonet (quick)")]
     assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
     assert [problem.startswith(f"--results {tmp_path / 'broken.json'}: ") for problem in problems] == [True]
-    assert show.runs(tmp_path / "nowhere") == ([], [])
+    assert show.run_list(tmp_path / "nowhere") == ([], [])
 
 
 def test_an_unusable_plug_in_is_listed_with_its_reason(monkeypatch):
@@ -141,4 +141,4 @@ def test_facts_are_flattened_and_big_numbers_grouped():
 
 
 def test_an_empty_table_says_so():
-    assert show.plain_table([]) == "(none)"
+    assert terminal.text([]) == "(none)"

@@ -26,14 +26,14 @@ def list_(
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """List methods, splits, datasets, backbones, presets or recorded runs."""
-    from bench.reporting import show
+    from bench.reporting import show, terminal
 
     if what not in LISTINGS:
         raise UserError("list", what, one_of(what, LISTINGS))
     if method is None:
-        rows, problems = show.runs(results) if what == "runs" else (show.listing(what), [])
+        rows, problems = show.run_list(results) if what == "runs" else (show.listing(what), [])
         with warned_of(problems):
-            print(json.dumps(rows, indent=1) if as_json else show.plain_table(rows))
+            print(json.dumps(rows, indent=1) if as_json else terminal.text(rows))
         return
     if what != "methods":
         raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")

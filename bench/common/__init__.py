@@ -1,4 +1,4 @@
-"""What every package uses: errors, files, progress, processes, clocks, the machine.
+"""What every package uses: errors, files, progress, clocks, the machine.
 
 Imports nothing else of bench; everything may import it.
 """

@@ -35,9 +35,16 @@ def _text(value: object) -> str:
     return _SHORT.repr(value) if isinstance(value, (list, tuple, dict, set)) else str(value)
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Control and direction-changing characters written out, e.g. ``\\x1b``, but for those to `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
 def one_line(text: object) -> str:
-    """Text in one line, with whatever a terminal could act on written out, e.g. ``\\x1b``."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(text).split()))
+    """Text in one line, with whatever a terminal could act on written out."""
+    return printable(" ".join(str(text).split()))
 
 
 def one_of(value: object, allowed: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -38,21 +37,23 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
         UserError: if the episode file is missing, is not the one the record was written with, or does not
             hold what the record says.
     """
+    wanted = [name for name in record.episodes if name in settings]
+    files = {file for name in wanted for file in (name, f"{name}/queries")}
+    arrays = read_arrays(record, directory, files.__contains__)
     if record.episode_file is None:
         return {}
-    path, content = _content(record, directory, record.episode_file)
     accuracies = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as members:
-            for setting in [name for name in record.episodes if name in settings]:
-                correct, queries = [members.read(f"{name}.npy") for name in (setting, f"{setting}/queries")]
-                accuracies[setting] = _npy(correct) / _npy(queries)
-    except Exception as error:  # as in `read_arrays`
-        raise UserError("--results", path, f"per-episode accuracies as npz ({error})") from error
-    for setting, values in accuracies.items():
+    for setting in wanted:
         count = record.episodes[setting].count
-        if values.dtype.kind != "f" or values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
+        try:
+            values = arrays[setting] / arrays[f"{setting}/queries"]
+            whole = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
+        except (KeyError, ValueError):  # an array is missing, or their lengths differ
+            whole = False
+        if not whole:
+            path = directory / record.episode_file
             raise UserError("--results", path, f"{setting}: {count} numbers of correct queries")
+        accuracies[setting] = values
     return accuracies
 
 
@@ -96,28 +97,6 @@ def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
     if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:
         raise UserError("--results", path, "not the file that the record was written with")
     return path, content
-
-
-def _npy(content: bytes) -> np.ndarray:
-    """What ``np.load`` gives for these bytes.
-
-    It parses each array's header as Python source, which would be three quarters of the time that
-    thousands of records take; their headers are all alike.
-    """
-    end = 10 + int.from_bytes(content[8:10], "little")
-    shape, dtype = _npy_header(content[:end])
-    return np.frombuffer(content, dtype, offset=end).reshape(shape)
-
-
-@functools.lru_cache(maxsize=256)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    from numpy.lib import format as npy
-
-    stream = io.BytesIO(header)
-    if npy.read_magic(stream) != (1, 0):
-        raise ValueError("not version 1.0 of the npy format")
-    shape, _, dtype = npy.read_array_header_1_0(stream)
-    return shape, dtype
 
 
 def setting_of(record: Record, name: str) -> Setting:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +39,10 @@ __all__ = [
     "Sources",
     "SplitCounts",
     "Timings",
-    "collection_paused",
     "find",
-    "paths_in",
     "read",
     "read_all",
-    "read_or_say",
-    "told_apart",
+    "try_read",
     "write",
 ]
 
@@ -112,53 +108,21 @@ def read_all(directory: Path) -> tuple[list[Record], list[str]]:
     Raises:
         UserError: if there is no such folder.
     """
-    with collection_paused():
-        records, problems = told_apart(map(read_or_say, paths_in(directory)))
-    return sorted(records, key=lambda record: record.run_id), problems
-
-
-def told_apart(found: Iterable[Record | str]) -> tuple[list[Record], list[str]]:
-    """What `read_or_say` gave: the records, and the lines."""
-    records, problems = [], []
-    for one in found:
-        if isinstance(one, Record):
-            records.append(one)
-        else:
-            problems.append(one)
-    return records, problems
-
-
-def paths_in(directory: Path) -> list[Path]:
-    """The files of a folder that ought to be records, by name.
-
-    Raises:
-        UserError: if there is no such folder.
-    """
     try:
-        files = (path for path in directory.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-        return sorted(files, key=lambda path: path.name)
+        paths = sorted(p for p in directory.iterdir() if p.suffix == ".json" and p.name[0] != ".")
     except OSError as error:
         raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+    found = [try_read(path) for path in paths]
+    records = sorted((one for one in found if isinstance(one, Record)), key=lambda record: record.run_id)
+    return records, [one for one in found if isinstance(one, str)]
 
 
-def read_or_say(path: Path) -> Record | str:
+def try_read(path: Path) -> Record | str:
     """The record in a file, or a line that says why there is none."""
     try:
         return read(path)
     except UserError as error:
         return str(error)
-
-
-@contextlib.contextmanager
-def collection_paused() -> Iterator[None]:
-    """No search for reference cycles: among the objects of a thousand records it takes half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def find(directory: Path, run_id: str) -> Path | None:

@@ -12,17 +12,16 @@ from bench.common.files import write_files
 from bench.config.run_config import method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
-from bench.reporting.leaderboard import HIDDEN_PRESET, code
 from bench.reporting.leaderboard.cells import TIME, images, training_time
-from bench.reporting.leaderboard.rows import columns, rightly_named
+from bench.reporting.markdown import code, plain, table
+from bench.reporting.ranking.rows import columns, rightly_named
+from bench.reporting.ranking.tables import HIDDEN_PRESET
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
 MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
 USE, COST = "Use it when ", "It costs "
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-MARKUP = re.compile(r"[\\`*_\[\]~$]")
-HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Description(NamedTuple):
@@ -103,13 +102,13 @@ def _read(path: Path) -> str | None:
 def _index(methods: Sequence[MethodInfo]) -> str:
     rows = [
         {
-            "method": f"[{_code(info.name)}]({info.name}.md)",
-            "what it is": _cell(next(iter(described(info.description).what), "")),
-            "family": _cell(info.family),
-            "trains on": _cell(info.trains_on),
-            "starts from": _cell(starts_from(info)),
-            "marks": _cell(", ".join(marks(info)) or "–"),
-            "paper": _cell(info.paper),
+            "method": f"[{code(info.name)}]({info.name}.md)",
+            "what it is": _prose(next(iter(described(info.description).what), "")),
+            "family": _prose(info.family),
+            "trains on": _prose(info.trains_on),
+            "starts from": _prose(starts_from(info)),
+            "marks": _prose(", ".join(marks(info)) or "–"),
+            "paper": _prose(info.paper),
         }
         for info in methods
     ]
@@ -129,14 +128,14 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         "marks": ", ".join(marks(info)) or "–",
     }
     presets = [
-        {"preset": _code(name), "sets": _settings(values)} for name, values in settings_of(info).items()
+        {"preset": code(name), "sets": _settings(values)} for name, values in settings_of(info).items()
     ]
     hyperparameters = [
         {
-            "name": _code(p.name),
-            "type": _cell(choices(p.annotation)),
-            "default": _code(value_as_set(p.default)),
-            "what it is": _cell(what_it_is(p, info)),
+            "name": code(p.name),
+            "type": _prose(choices(p.annotation)),
+            "default": code(value_as_set(p.default)),
+            "what it is": _prose(what_it_is(p, info)),
         }
         for p in info.parameters.values()
     ]
@@ -170,11 +169,11 @@ def _results(records: Sequence[Record]) -> list[str]:
     headings = columns(shown)
     rows = [
         {
-            "data set": _code(record.dataset),
-            "split": _code(record.split),
-            "preset": _code(record.preset),
+            "data set": code(record.dataset),
+            "split": code(record.split),
+            "preset": code(record.preset),
             "changed": _settings(overrides(record)),
-            "backbone": _code(record.backbone),
+            "backbone": code(record.backbone),
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
             **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
@@ -194,34 +193,20 @@ def _training(record: Record) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(map(_code, as_set(values))) or "–"
+    return ", ".join(map(code, as_set(values))) or "–"
 
 
 def _prose(text: str) -> str:
     """Text as Markdown: code spans stay; what else would be markup or HTML is shown as it is written."""
     parts, end = [], 0
     for span in CODE_SPAN.finditer(text):
-        parts += [_plain(text[end : span.start()]), span[0]]
+        parts += [plain(text[end : span.start()]), span[0]]
         end = span.end()
-    return "".join([*parts, _plain(text[end:])])
-
-
-def _plain(text: str) -> str:
-    return MARKUP.sub(r"\\\g<0>", text.translate(HTML))
-
-
-def _cell(text: str) -> str:
-    """Text in a table, where a bar would end the cell even inside a code span."""
-    return _prose(" ".join(text.split())).replace("|", "\\|")
-
-
-def _code(text: str) -> str:
-    return code(text).replace("|", "\\|")
+    return "".join([*parts, plain(text[end:])])
 
 
 def _table(rows: Sequence[dict[str, str]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(list(rows[0]), (row.values() for row in rows))
 
 
 def _joined(*parts: str) -> str:

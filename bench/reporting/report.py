@@ -10,26 +10,14 @@ from pathlib import Path
 from string import Template
 
 from bench.common.files import check_writable, write_files
-from bench.records.store import read_all
+from bench.records.store import Record, read_all
 from bench.reporting.figures.collect import Options, Progress, collect, drawn
 from bench.reporting.figures.picture import Gap, Picture
 from bench.reporting.figures.rows import Section, grouped, sections
 from bench.reporting.figures.style import inline_svg, style_sheet
+from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.hidden import hidden
-from bench.reporting.report_tables import (
-    best_lines,
-    escape,
-    generalized_lines,
-    network_lines,
-    published_lines,
-    result_lines,
-    run_lines,
-    table,
-)
-
-BEST = "Best: its lead over every other row of the track also holds for new classes. Tied: over new episodes."
-RESULTS = "Percent ± half of the 95% interval. Ranks are within a track; variations have none."
-ASIDE = "As their sources report them, with other episodes and budgets; never ranked among ours."
+from bench.reporting.report_tables import tables
 
 
 def write(output: Path, options: Options, progress: Progress) -> list[str]:
@@ -45,33 +33,25 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     records, problems = read_all(options.results)
     found = sections(records, options.results)
     said = hidden(records, [table for section in found for table in section.tables])
-    text = render(found, collect(found, options), progress, said)
+    text = render(found, collect(found, options), records, progress, said)
     write_files({output: text.encode()}, "--output")
     return problems
 
 
 def render(
-    found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Progress, said: str = ""
+    found: Sequence[Section],
+    pictures: Sequence[Picture | Gap],
+    records: Sequence[Record],
+    progress: Progress,
+    said: str = "",
 ) -> str:
-    """The page: tables of the sections, pictures drawn into it, and what is `said` to be left out."""
+    """The page: tables, pictures drawn into it, and what is `said` to be left out."""
     page = files("bench.reporting") / "report_page"
     template, style, script = (
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
-    tables = [table for section in found for table in section.tables]
-    parts = {
-        "best": ("The best of each track", BEST, best_lines(tables)),
-        "results": ("Results", f"{RESULTS}{network_lines(tables)}", result_lines(tables)),
-        "generalized": (
-            "Base and novel classes told apart at once",
-            "Novel classes join the base classes, from a few support images each.",
-            generalized_lines(tables),
-        ),
-        "published": ("Published by others", ASIDE, published_lines(found)),
-        "runs": ("Runs", "The exact command of every record.", run_lines(tables)),
-    }
-    shown = {identity: part for identity, part in parts.items() if part[2]}
-    contents = {identity: title for identity, (title, _, _) in shown.items()}
+    parts = tables(found, records)
+    contents = {identity: title for identity, (title, _) in parts.items()}
     contents |= {"pictures": "Pictures", "reading": "How to read this"}
     return Template(template).substitute(
         policy=_policy(script),
@@ -82,7 +62,7 @@ def render(
         datasets=_choices(section.first.dataset for section in found),
         splits=_choices(section.first.split for section in found),
         contents="".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title in contents.items()),
-        tables="\n".join(table(identity, *part) for identity, part in shown.items()),
+        tables="\n".join(text for _, text in parts.values()),
         pictures=_groups(found, pictures, progress),
     )
 

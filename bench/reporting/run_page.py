@@ -7,7 +7,6 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_line
 from bench.common.files import is_file, is_folder
@@ -15,12 +14,10 @@ from bench.records.arrays import read_episodes
 from bench.records.identity import as_set, labelled_novel, name_of
 from bench.records.store import Record, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
-from bench.reporting.leaderboard import duration
+from bench.reporting import terminal
+from bench.reporting.numbers import duration, number
 from bench.reporting.reach import reaches
-from bench.reporting.show import Row, class_rows, metric_rows, percent, plain_table
-
-if TYPE_CHECKING:
-    from bench.statistics import Interval
+from bench.reporting.show import Row, class_rows, metric_rows, percent
 
 WIDTH = 90
 MOST_NAMES = 5
@@ -74,13 +71,13 @@ def page(record: Record, path: Path, runs: Path) -> str:
         parts.append(f"Failed: {one_line(record.failure)}")
     single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
     if single:
-        parts.append(f"Numbers: percent with 95% intervals\n\n{plain_table(metric_rows(record, single))}")
+        parts.append(f"Numbers: percent with 95% intervals\n\n{terminal.text(metric_rows(record, single))}")
     if rows := _reaches(record, path.parent):
-        parts.append(f"{REACHES}\n\n{plain_table(rows)}")
+        parts.append(f"{REACHES}\n\n{terminal.text(rows)}")
     if rows := _generalized(record):
-        parts.append(f"Generalized: novel classes beside the base classes\n\n{plain_table(rows)}")
+        parts.append(f"Generalized: novel classes beside the base classes\n\n{terminal.text(rows)}")
     if record.per_class:
-        parts.append(f"Novel classes, from the hardest\n\n{plain_table(class_rows(record))}")
+        parts.append(f"Novel classes, from the hardest\n\n{terminal.text(class_rows(record))}")
     parts.append(_section("Files", _files(record, path, runs)))
     return "\n\n".join(parts) + "\n"
 
@@ -175,21 +172,17 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
         {
             "metric": one.metric,
             "other episodes or pairs": percent(record.metrics.get(one.metric)),
-            "fresh images": _spread(one.fresh_images),
-            "new classes": _spread(one.new_classes),
+            "fresh images": "".join(number(one.fresh_images, 1)),
+            "new classes": "".join(number(one.new_classes, 1)),
         }
         for one in found
     ]
 
 
-def _spread(interval: Interval | None) -> str:
-    return "–" if interval is None else f"{100 * interval.value:.1f} ± {100 * interval.half_width:.1f}"
-
-
 def _generalized(record: Record) -> list[Row]:
     joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
     rows = []
-    for join in sorted(joins, key=lambda join: [int(number) for number in re.findall(r"[0-9]+", join)]):
+    for join in sorted(joins, key=lambda join: [int(part) for part in re.findall(r"[0-9]+", join)]):
         _, classes, shots = join.split("/")
         numbers = {
             name: percent(record.metrics.get(f"{join}/{name}"))

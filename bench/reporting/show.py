@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.common.errors import one_line
 from bench.records.identity import name_of
 from bench.records.store import Metric, Record, read_all
+from bench.reporting import terminal
+from bench.reporting.frame import by_size, frame
+from bench.reporting.numbers import number
+from bench.reporting.runs import runs
 from methods.pretraining import PRETRAINED_SHARE
 from methods.registry import MethodInfo, Parameter
 
 Row = dict[str, Any]
-
-
-def plain_table(rows: Sequence[Row]) -> str:
-    """Rows with the same keys as an aligned table."""
-    from tabulate import tabulate
-
-    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True) if rows else "(none)"
 
 
 def listing(what: str) -> list[Row]:
@@ -86,28 +82,18 @@ def marks(info: MethodInfo) -> list[str]:
     return found + [f"{word} if {what}" for word, what in info.marked_when.items()]
 
 
-def runs(results: Path) -> tuple[list[Row], list[str]]:
+def run_list(results: Path) -> tuple[list[Row], list[str]]:
     """The recorded runs, and one line for each file that is not a valid record."""
     if not results.exists():
         return [], []
-    found, problems = read_all(results)
-    rows = [
-        {
-            "run": record.run_id,
-            "method": one_line(name_of(record)),
-            "5w1s": "failed" if record.failure else percent(record.metrics.get("fewshot/5w1s")),
-            "5w5s": percent(record.metrics.get("fewshot/5w5s")),
-            "created": f"{record.created:%Y-%m-%d %H:%M}",
-        }
-        for record in found
-    ]
-    return rows, problems
+    records, problems = read_all(results)
+    headings = ("run", "method", "5w1s", "5w5s", "created")
+    lines = runs(frame(records)).to_dict("records")
+    return [{heading: "".join(line[heading]) for heading in headings} for line in lines], problems
 
 
 def method_page(info: MethodInfo) -> str:
     """All about one method: what it is, its hyperparameters, and what each preset sets."""
-    from tabulate import tabulate
-
     rows = [
         {
             "hyperparameter": p.name,
@@ -128,13 +114,12 @@ def method_page(info: MethodInfo) -> str:
         "starts from": starts_from(info),
     }
     head = "\n".join(f"{name}: {text}" for name, text in facts.items() if text)
-    table: dict[str, Any] = {"headers": "keys", "tablefmt": "simple", "disable_numparse": True}
     return "\n\n".join(
         (
             f"{info.name}: {info.description}",
             head,
-            tabulate(rows, **table, maxcolwidths=[None, 24, None, 50]),
-            tabulate(presets, **table, maxcolwidths=[None, 90]),
+            terminal.text(rows, {"type": 24, "what it is": 50}),
+            terminal.text(presets, {"sets": 90}),
         )
     )
 
@@ -153,11 +138,8 @@ def choices(annotation: str) -> str:
 
 
 def percent(metric: Metric | None) -> str:
-    """``73.21 ± 0.18``: percent, with the distance to the interval's farther end."""
-    if metric is None:
-        return "–"
-    half = max(metric.value - metric.low, metric.high - metric.value)
-    return f"{100 * metric.value:.2f} ± {100 * half:.2f}"
+    """``73.21 ± 0.18``, or a dash."""
+    return "".join(number(metric))
 
 
 HEADLINE = 10
@@ -167,7 +149,7 @@ HEADLINE = 10
 def headline(record: Record) -> str:
     """What one wants to know of a run first: its main numbers, and where the others are."""
     rows = []
-    for key, metric in sorted(record.metrics.items(), key=_in_order):
+    for key, metric in sorted(record.metrics.items(), key=lambda item: by_size(item[0])):
         part, _, what = key.partition("/")
         if part == "fewshot" and what in record.episodes:
             rows.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
@@ -191,12 +173,12 @@ def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     parts = [
         f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}",
-        plain_table(metric_rows(record, record.metrics)),
+        terminal.text(metric_rows(record, record.metrics)),
     ]
     if record.per_class:
         rows = class_rows(record)
         cut = rows if len(rows) <= 20 else [*rows[:10], {"novel class": "..."}, *rows[-10:]]
-        parts.append(plain_table(cut))
+        parts.append(terminal.text(cut))
     return "\n\n".join(parts) + "\n"
 
 
@@ -205,7 +187,7 @@ def metric_rows(record: Record, keys: Iterable[str]) -> list[Row]:
     metrics = [(key, record.metrics[key]) for key in keys]
     return [
         {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
-        for key, metric in sorted(metrics, key=_in_order)
+        for key, metric in sorted(metrics, key=lambda item: by_size(item[0]))
     ]
 
 
@@ -223,11 +205,6 @@ def class_rows(record: Record) -> list[Row]:
     ]
 
 
-def _in_order(item: tuple[str, Metric]) -> list[tuple[int, str]]:
-    """Keys alphabetically, numbers in them by size: 5s before 10s."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", item[0])]
-
-
 def _note(record: Record, key: str) -> str:
     if (std := record.metrics[key].std) is not None:
         return f"standard deviation {100 * std:.1f}"
@@ -242,7 +219,6 @@ def _note(record: Record, key: str) -> str:
 
 def fact_table(facts: Mapping[str, Any]) -> str:
     """Nested facts as aligned `name  value` lines."""
-    from tabulate import tabulate
 
     def flat(facts: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in facts.items():
@@ -251,7 +227,8 @@ def fact_table(facts: Mapping[str, Any]) -> str:
             else:
                 yield f"{owner}{key}", value
 
-    rows = [
-        (key.replace("_", " "), f"{value:,}" if type(value) is int else value) for key, value in flat(facts)
-    ]
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+    lines = {
+        key.replace("_", " "): f"{value:,}" if type(value) is int else value for key, value in flat(facts)
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in lines.items())

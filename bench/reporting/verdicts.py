@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
+from bench.reporting import terminal
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
+from bench.reporting.numbers import number
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
@@ -106,11 +108,18 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
 
 def as_text(compared: Compared) -> str:
     """Ranks, differences, and sentences for every pair."""
-    from bench.reporting.show import plain_table
-    from bench.statistics import ENOUGH_SEEDS, closed_interval, crossed_seeds, rank_ranges
+    from bench.statistics import (
+        ENOUGH_SEEDS,
+        closed_interval,
+        crossed_seeds,
+        rank_ranges,
+        significantly_better,
+    )
 
     first = compared.sides[0].records[0]
-    ranks = rank_ranges([side.name for side in compared.sides], compared.comparisons)
+    names = [side.name for side in compared.sides]
+    better = significantly_better(names, compared.comparisons)
+    ranks = dict(zip(names, rank_ranges(better), strict=True))
     new_class_ranks = _new_class_ranks(compared)
     sides = []
     for side in sorted(compared.sides, key=lambda side: -float(side.accuracies.mean())):
@@ -121,7 +130,7 @@ def as_text(compared: Compared) -> str:
                 "rank": str(ranks[side.name]),
                 "for new classes": new_class_ranks.get(side.name, "–"),
                 "method": side.name,
-                compared.setting: f"{100 * own.value:.2f} ± {100 * own.half_width:.2f}",
+                compared.setting: "".join(number(own)),
                 "episodes": f"{own.n:,}",
                 "seeds": len(side.records),
                 "images": "".join(images(side.records)),
@@ -145,7 +154,7 @@ def as_text(compared: Compared) -> str:
         f"  {for_new_classes(comparison, interval)}"
         for comparison, interval in _both(compared)
     ]
-    return "\n\n".join([head, plain_table(sides), plain_table(pairs), "\n".join(said)])
+    return "\n\n".join([head, terminal.text(sides), terminal.text(pairs), "\n".join(said)])
 
 
 def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:
@@ -160,7 +169,7 @@ def _new_class_ranks(compared: Compared) -> dict[str, str]:
     """Side -> the ranks that the intervals over classes leave it; empty if one is not known."""
     import numpy as np
 
-    from bench.statistics.all_pairs import ranges
+    from bench.statistics import rank_ranges
 
     if None in compared.new_classes:
         return {}
@@ -170,7 +179,7 @@ def _new_class_ranks(compared: Compared) -> dict[str, str]:
         pair = names.index(comparison.first), names.index(comparison.second)
         if interval and not interval.low <= 0 <= interval.high:
             better[pair if interval.value > 0 else pair[::-1]] = True
-    return {name: str(own) for name, own in zip(names, ranges(better), strict=True)}
+    return {name: str(own) for name, own in zip(names, rank_ranges(better), strict=True)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:

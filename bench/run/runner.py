@@ -83,7 +83,7 @@ def run(
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, store.read(recorded)
         if recorded and begun:
-            there = store.read_or_say(recorded)
+            there = store.try_read(recorded)
             if isinstance(there, Record) and there.created > begun:
                 _say(f"{prepared.run_id} was made by another process in the meantime")
                 return recorded, there
@@ -101,7 +101,7 @@ def run(
 def _name_relatives(prepared: Prepared, results: Path) -> None:
     """Say which records have the same configuration, but were made by other code or of other images."""
     for path in sorted(results.glob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
-        other = store.read_or_say(path)
+        other = store.try_read(path)
         with suppress(ValidationError):
             if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
                 _say(f"{path} has this configuration, but other code or other images; it is not used")

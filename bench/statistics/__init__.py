@@ -20,6 +20,7 @@ from bench.statistics.comparison import (
     paired_difference,
     rank_ranges,
     seeds_needed,
+    significantly_better,
 )
 from bench.statistics.intervals import (
     Interval,
@@ -59,5 +60,6 @@ __all__ = [
     "proportion_interval",
     "rank_ranges",
     "seeds_needed",
+    "significantly_better",
     "triplets_over_classes",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -173,31 +173,42 @@ class RankRange(NamedTuple):
         return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
 
 
-def rank_ranges(
-    names: Sequence[str], comparisons: Sequence[Comparison], level: float = 0.95
-) -> dict[str, RankRange]:
-    """For each method, ``[1 + number significantly better, M - number significantly worse]``.
+def significantly_better(
+    names: Sequence[str], comparisons: Iterable[Comparison], level: float = 0.95
+) -> np.ndarray:
+    """Which of M methods are significantly better than which.
 
-    Those whose range starts at 1 are tied for the best.
-
-    Population: as the comparisons. After Holm's correction it is at most 5% likely that any two methods are
-    told apart wrongly, so that with 95% every method's true rank lies in its range. Not valid for comparisons
-    whose p was not corrected, or with pairs left out, which count as not told apart.
+    Population: as the comparisons. After Holm's correction the family-wise error rate is at most 1 - `level`.
+    Not valid for comparisons whose p was not corrected. A pair that is missing counts as not different.
 
     Args:
-        names: of the M methods.
+        names: of the methods.
         comparisons: of every two of them, from `compare_all`.
         level: 1 less the largest corrected p that is significant.
+
+    Returns:
+        bool ``[M, M]``: whether the row is better than the column.
     """
-    better, worse = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    position = {name: i for i, name in enumerate(names)}
+    better = np.zeros((len(names), len(names)), dtype=bool)
     for comparison in comparisons:
         if comparison.p <= 1 - level:
-            winner, loser = comparison.first, comparison.second
-            if comparison.difference.value < 0:
-                winner, loser = loser, winner
-            worse[winner] += 1
-            better[loser] += 1
-    return {name: RankRange(1 + better[name], len(names) - worse[name]) for name in names}
+            pair = position[comparison.first], position[comparison.second]
+            better[pair if comparison.difference.value > 0 else pair[::-1]] = True
+    return better
+
+
+def rank_ranges(better: np.ndarray) -> list[RankRange]:
+    """``[1 + number significantly better, M - number significantly worse]`` for each of M methods.
+
+    Those whose range starts at 1 are tied for the best. With 95% every method's true rank lies in its range,
+    if the family-wise error rate of `better` is at most 5%.
+
+    Args:
+        better: ``[M, M]`` from `significantly_better`.
+    """
+    first, last = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
+    return [RankRange(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def seeds_needed(

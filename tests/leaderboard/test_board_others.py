@@ -7,8 +7,8 @@ from board_reader import as_html, boards, column, tables, with_columns, with_met
 from markdown_reader import plain
 from record_factory import make_record, metric
 
+from bench.reporting.blocks import NOTHING, table, without_empty_columns
 from bench.reporting.leaderboard import render
-from bench.reporting.leaderboard.blocks import NOTHING, without_empty_columns
 from bench.reporting.leaderboard.others import HEADINGS
 from bench.reporting.published import published
 
@@ -147,7 +147,7 @@ def test_the_file_says_what_its_sources_say():
 
 
 def test_only_columns_that_say_nothing_go():
-    grid = without_empty_columns(["a", "b", "c"], [[("1",), NOTHING, NOTHING], [("2",), ("3",), NOTHING]], 1)
-    assert grid.headings == ["a", "b"]
-    assert grid.rows == [[("1",), NOTHING], [("2",), ("3",)]]
-    assert without_empty_columns(["a"], [[NOTHING]], 1).headings == ["a"]
+    shown = table([{"a": ("1",), "c": NOTHING}, {"a": ("2",), "b": ("3",), "c": NOTHING}])
+    grid = without_empty_columns(shown, 1)
+    assert grid.columns == {"a": [("1",), ("2",)], "b": [NOTHING, ("3",)]}
+    assert list(without_empty_columns(table([{"a": NOTHING}]), 1).columns) == ["a"]

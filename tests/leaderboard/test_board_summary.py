@@ -8,9 +8,9 @@ from record_factory import EPISODES, make_record, metric
 from bench.records import store
 from bench.records.tracks import Track
 from bench.reporting.leaderboard import render
-from bench.reporting.leaderboard.rows import Row
-from bench.reporting.leaderboard.summary import aggregates, best
-from bench.reporting.leaderboard.tables import Table, tables_of
+from bench.reporting.ranking.rows import Row
+from bench.reporting.ranking.summary import aggregates, best
+from bench.reporting.ranking.tables import Table, tables_of
 from bench.statistics import RankRange
 
 SPREAD = np.random.default_rng(0).integers(-8, 9, EPISODES)

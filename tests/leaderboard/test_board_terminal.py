@@ -5,9 +5,9 @@ import re
 import pytest
 from record_factory import make_record, metric
 
-from bench.reporting.leaderboard import terminal
+from bench.reporting import terminal
 from bench.reporting.leaderboard.document import document
-from bench.reporting.leaderboard.tables import tables_of
+from bench.reporting.ranking.tables import tables_of
 
 HOSTILE = ["[bold]x[/bold]", "\x1b[31mred", ":smile:", "a\u202eb", "x" * 300, "名" * 40, "[/]", "https://a.b"]
 

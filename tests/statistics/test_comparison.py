@@ -5,12 +5,14 @@ from scipy import stats
 from bench.statistics import (
     Comparison,
     Difference,
+    RankRange,
     compare_all,
     crossed_seeds,
     holm,
     paired_difference,
     rank_ranges,
     seeds_needed,
+    significantly_better,
 )
 from benchmarks import simulations
 
@@ -148,19 +150,24 @@ def compared(first: str, second: str, value: float, p: float) -> Comparison:
     return Comparison(first, second, Difference(value, -1, 1, p, 10, (1, 1), False), p)
 
 
+def ranks_of(comparisons, names) -> dict[str, RankRange]:
+    return dict(zip(names, rank_ranges(significantly_better(names, comparisons)), strict=True))
+
+
 def test_rank_ranges_count_who_is_better_and_who_is_worse():
     comparisons = [
         compared("a", "b", 0.01, 0.4), compared("a", "c", 0.1, 0.01), compared("a", "d", 0.2, 0.001),
         compared("c", "b", -0.05, 0.2), compared("d", "b", -0.15, 0.05), compared("c", "d", 0.1, 0.06),
     ]  # fmt: skip
-    ranks = rank_ranges(["a", "b", "c", "d"], comparisons)
+    ranks = ranks_of(comparisons, ["a", "b", "c", "d"])
     assert {name: str(rank) for name, rank in ranks.items()} == {
         "a": "1–2",
         "b": "1–3",
         "c": "2–4",
         "d": "3–4",
     }
-    assert rank_ranges(["a"], []) == {"a": (1, 1)} and str(rank_ranges(["a"], [])["a"]) == "1"
+    [alone] = rank_ranges(significantly_better(["a"], []))
+    assert alone == (1, 1) and str(alone) == "1"
 
 
 def test_true_ranks_lie_in_their_ranges():
@@ -169,9 +176,15 @@ def test_true_ranks_lie_in_their_ranges():
     true = {"d": (1, 1), "b": (2, 3), "c": (2, 3), "a": (4, 4)}
     wrong = 0
     for _ in range(400):
-        ranks = rank_ranges(list(means), compare_all(methods(rng, means)))
+        ranks = ranks_of(compare_all(methods(rng, means)), list(means))
         wrong += any(not (r.first <= true[m][0] and true[m][1] <= r.last) for m, r in ranks.items())
     assert wrong / 400 <= 0.06
+
+
+def test_a_constant_lead_is_significant_and_no_difference_never_is():
+    a, b = np.full((3, 30), 0.5), np.full((3, 30), 0.25)
+    found = significantly_better(["a", "b", "c"], compare_all({"a": a, "b": b, "c": b}))
+    assert np.argwhere(found).tolist() == [[0, 1], [0, 2]]
 
 
 # seeds_needed

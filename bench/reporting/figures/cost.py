@@ -9,7 +9,7 @@ from bench.reporting.figures.picture import Gap, Picture
 from bench.reporting.figures.points import add_point, numbered_axes
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import GREY, SERIES, row_name
-from bench.reporting.leaderboard import duration
+from bench.reporting.numbers import duration
 from bench.statistics import Interval
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from bench.records.identity import name_of, split_digest
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 from bench.reporting.figures.style import row_name
-from bench.reporting.leaderboard.rows import Row as BoardRow
-from bench.reporting.leaderboard.tables import Table, tables_of
+from bench.reporting.ranking.rows import Row as BoardRow
+from bench.reporting.ranking.tables import Table, tables_of
 from bench.statistics import Interval
 
 T = TypeVar("T")

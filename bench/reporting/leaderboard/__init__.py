@@ -7,31 +7,14 @@ from pathlib import Path
 
 from bench.common.errors import UserError
 from bench.common.files import write_files
-from bench.common.processes import PAYS_FROM, shared_out
-from bench.records.store import Record, collection_paused, paths_in, read_or_say, told_apart
-from bench.reporting.leaderboard import markdown
-from bench.reporting.leaderboard.blocks import Block, Paragraph
-from bench.reporting.leaderboard.cells import duration, parameter_count
+from bench.records.store import Record, read_all
+from bench.reporting import markdown
+from bench.reporting.blocks import Block, Paragraph
+from bench.reporting.frame import frame
 from bench.reporting.leaderboard.document import document
-from bench.reporting.leaderboard.failures import failures
 from bench.reporting.leaderboard.hidden import hidden
-from bench.reporting.leaderboard.markdown import code
-from bench.reporting.leaderboard.rows import COLUMNS, ENOUGH_SEEDS
-from bench.reporting.leaderboard.tables import HIDDEN_PRESET, tables_of
-
-__all__ = [
-    "COLUMNS",
-    "ENOUGH_SEEDS",
-    "HIDDEN_PRESET",
-    "code",
-    "duration",
-    "is_stale",
-    "parameter_count",
-    "read",
-    "render",
-    "show",
-    "write",
-]
+from bench.reporting.ranking.tables import tables_of
+from bench.reporting.runs import failures
 
 
 def render(records: Iterable[Record], directory: Path | None = None) -> str:
@@ -51,7 +34,7 @@ def render(records: Iterable[Record], directory: Path | None = None) -> str:
 def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
     tables = tables_of(records, directory)
     said = hidden(records, tables)
-    return [*document(tables), *failures(records), *([Paragraph((said,))] if said else [])]
+    return [*document(tables), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
 
 
 def read(directory: Path) -> tuple[list[Block], list[str]]:
@@ -60,18 +43,8 @@ def read(directory: Path) -> tuple[list[Block], list[str]]:
     Raises:
         UserError: if the folder cannot be read.
     """
-    with collection_paused():
-        paths = paths_in(directory)
-        records, problems = told_apart(shared_out(_read, paths, pays=len(paths) >= PAYS_FROM))
-        return _blocks(records, directory), problems
-
-
-def _read(path: Path) -> Record | str:
-    found = read_or_say(path)
-    if isinstance(found, Record):
-        # What is told of single classes is most of a record, and not shown here.
-        found = found.model_copy(update={"per_class": {}})
-    return found
+    records, problems = read_all(directory)
+    return _blocks(records, directory), problems
 
 
 def write(directory: Path, output: Path) -> list[str]:
@@ -90,7 +63,7 @@ def write(directory: Path, output: Path) -> list[str]:
 
 def show(directory: Path) -> list[str]:
     """Print the leaderboard for a terminal of any width; otherwise as `write`."""
-    from bench.reporting.leaderboard import terminal
+    from bench.reporting import terminal
 
     blocks, problems = read(directory)
     terminal.show(blocks)

@@ -9,41 +9,44 @@ from typing import TYPE_CHECKING
 from bench.records import identity
 from bench.records.store import Record
 from bench.records.tracks import Track, cost, images_seen, kept, pretraining_share, uncommitted
-from bench.reporting.leaderboard.blocks import NOTHING, Cell, Code
-from bench.reporting.leaderboard.rows import ENOUGH_SEEDS, Row
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.blocks import NOTHING, Cell, Code, Number, table
+from bench.reporting.numbers import duration, number, parameter_count
+from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row
+from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
-    from bench.statistics import Interval
+    from pandas import DataFrame
 
 TIME = "time (threads)"
 NEW_CLASSES = "rank, new classes"
 VARIATIONS = "variations"
 
 
-def cells(row: Row, table: Table) -> dict[str, Cell]:
+def cells(row: Row, of: Table) -> dict[str, Cell]:
     """Heading -> cell of a row's line in its table."""
-    first, rank = row.first, row.ranks.get(table.ranked_by)
-    new_classes = row.new_class_ranks.get(table.ranked_by)
+    first, rank = row.first, row.ranks.get(of.ranked_by)
+    new_classes = row.new_class_ranks.get(of.ranked_by)
     notes = (" †" if len(row.records) < ENOUGH_SEEDS else "") + ("" if row.whole else " ‡")
     return {
-        "rank": (str(rank),) if rank else NOTHING,
+        "rank": Number(str(rank), rank.first) if rank else NOTHING,
         "method": name(row),
-        NEW_CLASSES: (str(new_classes),) if new_classes else NOTHING,
+        NEW_CLASSES: Number(str(new_classes), new_classes.first) if new_classes else NOTHING,
         "backbone": (Code(first.backbone),),
-        **{
-            heading: number(row.intervals.get(key), digits)
-            for heading, (key, digits) in table.columns.items()
-        },
-        "seeds": (f"{len(row.records)}{notes}",),
+        **{heading: number(row.intervals.get(key), digits) for heading, (key, digits) in of.columns.items()},
+        "seeds": Number(f"{len(row.records)}{notes}", len(row.records)),
         "images": images(row.records),
         "pretraining": _share(row.records),
         "kept step": (kept(row.records) or NOTHING[0],),
         TIME: training_time(row.records),
-        "parameters": (parameter_count(first.parameters),),
+        "parameters": Number(parameter_count(first.parameters), first.parameters),
         "date": (f"{max(record.created for record in row.records):%Y-%m-%d}",),
-        "marks": _marks(row, table),
+        "marks": _marks(row, of),
     }
+
+
+def board(of: Table) -> DataFrame:
+    """All lines of a table."""
+    return table(cells(row, of) for row in of.rows)
 
 
 def name(row: Row) -> Cell:
@@ -56,17 +59,11 @@ def track_name(track: Track | None) -> Cell:
     return (Code(track.preset), ", ", Code(track.backbone)) if track else (VARIATIONS,)
 
 
-def number(interval: Interval | None, digits: int) -> Cell:
-    """Percent with the half-width of the interval."""
-    if interval is None:
-        return NOTHING
-    return (f"{100 * interval.value:.{digits}f} ± {100 * interval.half_width:.{digits}f}",)
-
-
 def images(records: Iterable[Record]) -> Cell:
     """Training images seen; the mean over the seeds that say how many."""
     seen = [own for record in records if (own := images_seen(record)) is not None]
-    return (f"{round(sum(seen) / len(seen)):,}",) if seen else NOTHING
+    mean = round(sum(seen) / max(1, len(seen)))
+    return Number(f"{mean:,}", mean) if seen else NOTHING
 
 
 def _share(records: Iterable[Record]) -> Cell:
@@ -81,7 +78,8 @@ def training_time(records: Iterable[Record]) -> Cell:
     spent = cost(records)
     if spent is None:
         return NOTHING
-    return (f"{duration(spent.seconds)}{'' if spent.on_processor else ' wall'} ({spent.threads})",)
+    clock = "" if spent.on_processor else " wall"
+    return Number(f"{duration(spent.seconds)}{clock} ({spent.threads})", spent.seconds)
 
 
 def _marks(row: Row, table: Table) -> Cell:
@@ -122,21 +120,3 @@ def network_notes(table: Table) -> list[Cell]:
 def joined(parts: list[Cell]) -> Cell:
     """Cells one after the other, with commas between them."""
     return tuple(piece for i, part in enumerate(parts) for piece in ((", ", *part) if i else part))
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``54 s``, ``9 min 54 s``, ``2 h 03 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def parameter_count(count: int) -> str:
-    """A count for people: ``640``, ``113 k``, ``2.0 M``."""
-    if count >= 999_500:
-        return f"{count / 1e6:.1f} M"
-    return f"{count / 1e3:.0f} k" if count >= 1000 else str(count)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.records.identity import split_digest
-from bench.reporting.leaderboard.blocks import (
+from bench.reporting.blocks import (
     Block,
     Cell,
     Code,
@@ -16,20 +16,13 @@ from bench.reporting.leaderboard.blocks import (
     Prose,
     without_empty_columns,
 )
-from bench.reporting.leaderboard.cells import (
-    NEW_CLASSES,
-    cells,
-    joined,
-    name,
-    network_notes,
-    parameter_count,
-    track_name,
-)
+from bench.reporting.leaderboard.cells import NEW_CLASSES, board, joined, name, network_notes, track_name
 from bench.reporting.leaderboard.generalized import generalized
 from bench.reporting.leaderboard.others import elsewhere, published_beside
 from bench.reporting.leaderboard.overview import overview
-from bench.reporting.leaderboard.rows import ENOUGH_SEEDS
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.numbers import parameter_count
+from bench.reporting.ranking.rows import ENOUGH_SEEDS
+from bench.reporting.ranking.tables import Table
 
 MADE = Prose("Made from the records by `python -m bench leaderboard`; do not edit it by hand.")
 
@@ -144,15 +137,10 @@ def _heading(table: Table) -> Cell:
 
 def _table(table: Table) -> list[Block]:
     known = table.ranked_by in table.better_for_new_classes
-    left_out = (*IN_HEADING, *(() if known else (NEW_CLASSES,))) if table.track else ("rank", NEW_CLASSES)
-    lines = [
-        {heading: cell for heading, cell in cells(row, table).items() if heading not in left_out}
-        for row in table.rows
-    ]
-    headings = list(lines[0])
-    blocks: list[Block] = [
-        without_empty_columns(headings, [list(line.values()) for line in lines], 1 + headings.index("method"))
-    ]
+    left_out = {*IN_HEADING, *(() if known else (NEW_CLASSES,))} if table.track else {"rank", NEW_CLASSES}
+    shown = board(table)
+    shown = shown[[heading for heading in shown if heading not in left_out]]
+    blocks: list[Block] = [without_empty_columns(shown, 1 + list(shown).index("method"))]
     if any(len(row.records) < ENOUGH_SEEDS for row in table.rows):
         blocks.append(Paragraph(FEW_SEEDS))
     if not all(row.whole for row in table.rows):

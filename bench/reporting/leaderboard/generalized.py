@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from bench.reporting.leaderboard.blocks import NOTHING, Block, Cell, Heading, Prose, without_empty_columns
-from bench.reporting.leaderboard.cells import name, number
+from bench.reporting.blocks import (
+    NOTHING,
+    Block,
+    Cell,
+    Heading,
+    Number,
+    Prose,
+    table,
+    without_empty_columns,
+)
+from bench.reporting.leaderboard.cells import name
 from bench.reporting.leaderboard.others import percent
-from bench.reporting.leaderboard.rows import Row
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.numbers import number
 from bench.reporting.published import published
+from bench.reporting.ranking.rows import Row
+from bench.reporting.ranking.tables import Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 KEY = re.compile(r"generalized/(?P<classes>(?P<base>[0-9]+)\+(?P<new>[0-9]+))/(?P<shots>[0-9]+)s/novel")
 MEASURES = ("novel", "base", "all", "harmonic")
@@ -22,25 +36,29 @@ on the classes that joined (*novel*), on the base classes beside them (*base*), 
 harmonic mean of the first two. *before*: on the base classes before any joined. ± speaks of other novel
 classes that join one at a time (`+1`), or of other support images."""
 
-Line = tuple[tuple, list[Cell]]
+Line = tuple[tuple, dict[str, Cell]]
 
 
 def generalized(tables: Sequence[Table]) -> list[Block]:
     """One grid per number of classes that join, with the rows of all tables; none if no row has any."""
+    found = joined(tables)
+    blocks: list[Block] = [Heading(3, ("Generalized",)), Prose(LEGEND)] if found else []
+    for classes, shown in found.items():
+        blocks += [Heading(4, (f"{classes} classes",)), without_empty_columns(shown, leading=2)]
+    return blocks
+
+
+def joined(tables: Sequence[Table]) -> dict[str, DataFrame]:
+    """Numbers of classes (``90+1``) -> the rows of tables of one protocol, and what was published of them."""
     found: dict[tuple[int, ...], list[Line]] = {}
-    for row in (row for table in tables for row in table.rows):
+    for row in (row for one in tables for row in one.rows):
         for classes, line in _lines(row):
             found.setdefault(classes, []).append(line)
-    if not found:
-        return []
-    blocks: list[Block] = [Heading(3, ("Generalized",)), Prose(LEGEND)]
+    shown = {}
     for (base, new), lines in sorted(found.items()):
         lines += _published(tables[0].first.dataset, f"{base}+{new}")
-        rows = [line for _, line in sorted(lines, key=lambda line: line[0])]
-        headings = ["shots", "method", *MEASURES, "before", "marks"]
-        blocks.append(Heading(4, (f"{base}+{new} classes",)))
-        blocks.append(without_empty_columns(headings, rows, leading=2))
-    return blocks
+        shown[f"{base}+{new}"] = table(line for _, line in sorted(lines, key=lambda line: line[0]))
+    return shown
 
 
 def joins_of(row: Row) -> list[tuple[int, int, int]]:
@@ -52,10 +70,9 @@ def joins_of(row: Row) -> list[tuple[int, int, int]]:
 def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
     for base, new, shots in joins_of(row):
         classes = f"{base}+{new}"
-        found = [row.intervals.get(f"generalized/{classes}/{shots}s/{measure}") for measure in MEASURES]
+        found = {part: row.intervals.get(f"generalized/{classes}/{shots}s/{part}") for part in MEASURES}
         before = row.intervals.get(f"generalized/{classes}/0s/base")
-        last = found[-1]
-        line = [(str(shots),), name(row), *(number(one, DIGITS) for one in (*found, before))]
+        last = found["harmonic"]
         # By shots; ours before published ones, and from the best.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = [
@@ -67,7 +84,14 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
             )
             if on
         ]
-        yield (base, new), (order, [*line, (", ".join(marks),) if marks else NOTHING])
+        line: dict[str, Cell] = {
+            "shots": Number(str(shots), shots),
+            "method": name(row),
+            **{part: number(own, DIGITS) for part, own in found.items()},
+            "before": number(before, DIGITS),
+            "marks": (", ".join(marks),) if marks else NOTHING,
+        }
+        yield (base, new), (order, line)
 
 
 def _published(dataset: str, classes: str) -> Iterator[Line]:
@@ -75,6 +99,10 @@ def _published(dataset: str, classes: str) -> Iterator[Line]:
         for key, value in row.values.items():
             match = KEY.fullmatch(key)
             if match and match["classes"] == classes and row.dataset == dataset:
-                blank = [NOTHING] * len(MEASURES)
-                line = [(match["shots"],), (row.method,), (percent(value),), *blank, (row.source,)]
+                line = {
+                    "shots": Number(match["shots"], int(match["shots"])),
+                    "method": (row.method,),
+                    "novel": percent(value),
+                    "marks": (row.source,),
+                }
                 yield (int(match["shots"]), 1, position), line

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.records.store import Record
-from bench.reporting.leaderboard.rows import Row, rightly_named
-from bench.reporting.leaderboard.summary import newest
-from bench.reporting.leaderboard.tables import HIDDEN_PRESET, Table, is_shown
+from bench.reporting.ranking.rows import Row, rightly_named
+from bench.reporting.ranking.summary import newest
+from bench.reporting.ranking.tables import HIDDEN_PRESET, Table, is_shown
 
 
 def hidden(records: Sequence[Record], tables: Sequence[Table]) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from bench.records.store import Record
-from bench.reporting.leaderboard.blocks import (
+from bench.reporting.blocks import (
     NOTHING,
     Block,
     Cell,
     Code,
     Heading,
+    Number,
     Paragraph,
+    table,
     without_empty_columns,
 )
-from bench.reporting.leaderboard.rows import COLUMNS
 from bench.reporting.published import Published, published
+from bench.reporting.ranking.rows import COLUMNS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 HEADINGS = {
     **{key: heading for heading, (key, _) in COLUMNS.items() if key.startswith("fewshot/")},
@@ -58,23 +64,32 @@ def elsewhere(shown: Collection[tuple[str, str]]) -> list[Block]:
     return [Heading(2, ("Published, without a row of ours",)), Paragraph((NOTE,)), *tables] if rows else []
 
 
-def percent(value: tuple[str, str]) -> str:
+def percent(value: tuple[str, str]) -> Cell:
     """A published number with its interval, as it was printed."""
-    return " ± ".join(part for part in value if part)
+    return Number(" ± ".join(part for part in value if part), float(value[0]))
 
 
-def _table(rows: Sequence[Published], places: bool = False) -> Block:
-    lines: list[list[Cell]] = [
-        [
-            *(((Code(row.dataset),), (Code(row.split),)) if places else ()),
-            (row.method,),
-            (row.backbone,),
-            *((percent(row.values[key]),) if key in row.values else NOTHING for key in HEADINGS),
-            (row.setting,),
-            (row.source,),
-        ]
+def lines(rows: Iterable[Published]) -> DataFrame:
+    """Published results, a line each."""
+    return table(
+        {
+            "data set": (Code(row.dataset),),
+            "split": (Code(row.split),),
+            "method": (row.method,),
+            "backbone": (row.backbone,),
+            **{
+                heading: percent(row.values[key]) if key in row.values else NOTHING
+                for key, heading in HEADINGS.items()
+            },
+            "setting": (row.setting,),
+            "source": (row.source,),
+        }
         for row in rows
-    ]
-    leading = ["data set", "split", "method"] if places else ["method"]
-    headings = [*leading, "backbone", *HEADINGS.values(), "setting", "source"]
-    return without_empty_columns(headings, lines, len(leading))
+    )
+
+
+def _table(rows: Iterable[Published], places: bool = False) -> Block:
+    shown = lines(rows)
+    return without_empty_columns(
+        shown if places else shown.drop(columns=["data set", "split"]), 3 if places else 1
+    )

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bench.records.identity import split_digest
-from bench.reporting.leaderboard.blocks import NOTHING, Block, Cell, Code, Grid, Heading, Paragraph, Prose
-from bench.reporting.leaderboard.cells import joined, name, number, track_name
-from bench.reporting.leaderboard.rows import SETTINGS, Row
-from bench.reporting.leaderboard.summary import (
+from bench.reporting.blocks import (
+    NOTHING,
+    Block,
+    Cell,
+    Code,
+    Grid,
+    Heading,
+    Number,
+    Paragraph,
+    Prose,
+    table,
+)
+from bench.reporting.leaderboard.cells import joined, name, track_name
+from bench.reporting.numbers import number
+from bench.reporting.ranking.rows import SETTINGS, Row
+from bench.reporting.ranking.summary import (
     AGGREGATED,
     Aggregate,
     Best,
@@ -17,7 +30,10 @@ from bench.reporting.leaderboard.summary import (
     best,
     newest,
 )
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.ranking.tables import Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MOST_NAMES = 3
 TIED, NOT_SEPARABLE = "tied, new episodes", "not separable, new classes"
@@ -43,8 +59,8 @@ def overview(tables: Sequence[Table]) -> list[Block]:
         return [Paragraph(("No results yet.",))]
     current = newest(tables)
     blocks: list[Block] = [Heading(2, ("The best of each track",))]
-    best_rows = best(current)
-    blocks += [Prose(BEST), _best(best_rows, current)] if best_rows else [Paragraph((NONE_COMPARED,))]
+    shown = best_of_each(current)
+    blocks += [Paragraph((NONE_COMPARED,))] if shown.empty else [Prose(BEST), Grid(shown, leading=4)]
     blocks += [Heading(2, ("Ranks over several tables",))]
     found = aggregates(current)
     blocks += [Prose(AGGREGATE)] if found else [Paragraph((TOO_FEW,))]
@@ -53,57 +69,52 @@ def overview(tables: Sequence[Table]) -> list[Block]:
     return blocks
 
 
-def best_name(one: Best) -> Cell:
+def _best_name(one: Best) -> Cell:
     """The one whose lead holds for new classes too, or that there is none."""
     if one.not_separable is None:
         return ("not known",)
     return ("none",) if one.not_separable else name(one.row)
 
 
-def _best(found: Sequence[Best], tables: Sequence[Table]) -> Grid:
-    digits = 2
-    return Grid(
-        ("data set", "split", "track", "setting", "best", "highest", "accuracy", TIED, NOT_SEPARABLE, "rows"),
-        [
-            (
-                (Code(one.table.first.dataset),),
-                _split(one.table, tables),
-                track_name(one.table.track),
-                (one.heading,),
-                best_name(one),
-                name(one.row),
-                number(one.row.intervals[f"fewshot/{SETTINGS[one.heading]}"], digits),
-                names(one.tied),
-                names(one.not_separable or []),
-                (str(one.among),),
-            )
-            for one in found
-        ],
-        leading=4,
+def best_of_each(tables: Sequence[Table]) -> DataFrame:
+    """The best row of each track and setting of the newest protocol."""
+    return table(
+        {
+            "data set": (Code(one.table.first.dataset),),
+            "split": _split(one.table, tables),
+            "track": track_name(one.table.track),
+            "setting": (one.heading,),
+            "best": _best_name(one),
+            "highest": name(one.row),
+            "accuracy": number(one.row.intervals[f"fewshot/{SETTINGS[one.heading]}"], 2),
+            TIED: _names(one.tied),
+            NOT_SEPARABLE: _names(one.not_separable or []),
+            "rows": Number(str(one.among), one.among),
+        }
+        for one in best(tables)
     )
 
 
 def _aggregate(aggregate: Aggregate, tables: Sequence[Table]) -> list[Block]:
     count = len(aggregate.counted)
-    rows = [
-        (
-            _rank(list(place.ranks.values())),
-            name(place.row),
-            *(_rank([place.ranks[setting]] if place.ranks else []) for setting in AGGREGATED),
-            _range(list(place.new_class_ranks.values())),
-            (f"{place.tables} of {count}" + ("" if place.ranks else ", incomplete"),),
-        )
+    shown = table(
+        {
+            "rank": _rank(list(place.ranks.values())),
+            "method": name(place.row),
+            **{f"in {one}": _rank([place.ranks[one]] if place.ranks else []) for one in AGGREGATED},
+            "new classes": _range(list(place.new_class_ranks.values())),
+            "tables": (f"{place.tables} of {count}" + ("" if place.ranks else ", incomplete"),),
+        }
         for place in aggregate.places
-    ]
-    headings = ("rank", "method", *(f"in {setting}" for setting in AGGREGATED), "new classes", "tables")
+    )
     title = ("Track ", Code(aggregate.preset), ", ", Code(aggregate.backbone), f", {count} tables")
     blocks: list[Block] = [
         Heading(3, title),
-        Grid(headings, rows, leading=2),
-        Paragraph(("Counted: ", *joined([_place(table, tables) for table in aggregate.counted]), ".")),
+        Grid(shown, leading=2),
+        Paragraph(("Counted: ", *joined([_place(one, tables) for one in aggregate.counted]), ".")),
     ]
     if aggregate.left_out:
-        left_out = joined([_place(table, tables) for table in aggregate.left_out])
+        left_out = joined([_place(one, tables) for one in aggregate.left_out])
         blocks.append(Paragraph(("Incomplete, as some of these methods have no row there: ", *left_out, ".")))
     return blocks
 
@@ -123,7 +134,7 @@ def _range(ranks: Sequence[MeanRank]) -> Cell:
     return (f"({first:.1f}–{last:.1f})",)
 
 
-def names(rows: Sequence[Row]) -> Cell:
+def _names(rows: Sequence[Row]) -> Cell:
     """Of several rows: the first few, and how many more."""
     if not rows:
         return NOTHING
@@ -131,13 +142,13 @@ def names(rows: Sequence[Row]) -> Cell:
     return joined([*map(name, rows[:MOST_NAMES]), *([(f"{more} more",)] if more > 0 else [])])
 
 
-def _place(table: Table, tables: Sequence[Table]) -> Cell:
-    return (Code(table.first.dataset), " ", *_split(table, tables))
+def _place(where: Table, tables: Sequence[Table]) -> Cell:
+    return (Code(where.first.dataset), " ", *_split(where, tables))
 
 
-def _split(table: Table, tables: Sequence[Table]) -> Cell:
+def _split(where: Table, tables: Sequence[Table]) -> Cell:
     """The split's name, with what tells it from others of that name: fingerprint or digest of the split."""
-    first = table.first
+    first = where.first
     named = [one for one in tables if (one.first.dataset, one.first.split) == (first.dataset, first.split)]
     if len({one.section for one in named}) == 1:
         return (Code(first.split),)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from bench.reporting.leaderboard.blocks import Block, Cell, Code, Commands, Grid, Heading, Paragraph, Prose
+from bench.common.errors import printable
+from bench.reporting.blocks import Block, Cell, Code, Commands, Grid, Heading, Paragraph, Prose
 
 MARKUP = re.compile(r"[\\`*_\[\]~$]")
 HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+NARROW = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 
 
 def render(blocks: Sequence[Block]) -> str:
     """The whole document."""
-    return "\n\n".join(_block(block) for block in blocks) + "\n"
+    return "\n\n".join(map(_block, blocks)) + "\n"
 
 
 def _block(block: Block) -> str:
@@ -26,7 +27,7 @@ def _block(block: Block) -> str:
         case Prose(markdown):
             return markdown
         case Grid():
-            return _table(block)
+            return table(list(block.columns), [map(line, row) for row in block.rows])
         case Commands(of_rows):
             return _commands(of_rows)
 
@@ -38,7 +39,7 @@ def line(text: Cell) -> str:
 
 def plain(text: str) -> str:
     """Text that is shown as it is written."""
-    return MARKUP.sub(r"\\\g<0>", text.translate(HTML))
+    return MARKUP.sub(r"\\\g<0>", printable(text, "\n\t").translate(HTML))
 
 
 def code(text: str) -> str:
@@ -49,31 +50,23 @@ def code(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def printable(text: str, keep: str = "") -> str:
-    """Control and direction-changing characters written out, e.g. ``\\x1b``, but for those to `keep`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+def table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells that are Markdown."""
+    import tabulate
+
+    tabulate.WIDE_CHARS_MODE = False  # else the widths depend on what else is installed
+    tabulate.MIN_PADDING = 0
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    return tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True)
+
+
+def _cell(text: str) -> str:
+    # A bar would end the cell, even inside a code span; a number stays in one line with its interval.
+    return " ".join(text.split()).replace("|", "\\|").replace(" ± ", NARROW)
 
 
 def _longest_backticks(text: str) -> int:
-    return max((len(list(run)) for tick, run in itertools.groupby(text) if tick == "`"), default=0)
-
-
-def _table(grid: Grid) -> str:
-    rows = [list(grid.headings), *([_cell(cell) for cell in row] for row in grid.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
-    ]
-    lines.insert(1, f"|{'|'.join(':' + '-' * (width + 1) for width in widths)}|")
-    return "\n".join(lines)
-
-
-def _cell(cell: Cell) -> str:
-    # A bar would end the cell, even inside a code span; a number stays in one line with its interval.
-    return line(cell).replace("|", "\\|").replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def _commands(of_rows: Sequence[tuple[Cell, str]]) -> str:

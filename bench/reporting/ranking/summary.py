@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.identity import name_of
-from bench.reporting.leaderboard.rows import SETTINGS, Row
-from bench.reporting.leaderboard.tables import Table
+from bench.reporting.ranking.rows import SETTINGS, Row
+from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,13 +204,15 @@ def _mean_ranks(
 
 def _ranks(table: Table, among: list[int], setting: str, better: np.ndarray) -> list[MeanRank]:
     """The ranks of some of a table's rows among themselves."""
-    from bench.statistics.all_pairs import ranges
+    import numpy as np
+
+    from bench.statistics import rank_ranges
 
     values = [-table.ranked[i].value(setting) for i in among]
     order = sorted(values)
     return [
         MeanRank(1 + bisect_left(order, value), *own)
-        for value, own in zip(values, ranges(better, among), strict=True)
+        for value, own in zip(values, rank_ranges(better[np.ix_(among, among)]), strict=True)
     ]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -15,8 +14,15 @@ from typing import TYPE_CHECKING
 from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, divided, shared_networks
-from bench.reporting.leaderboard.reading import Found, Job, read_rows
-from bench.reporting.leaderboard.rows import Row, columns, grouped, rightly_named, rows_of
+from bench.reporting.ranking.rows import (
+    Row,
+    columns,
+    fill_in_intervals,
+    grouped,
+    load_answers,
+    rightly_named,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,10 +91,18 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
     """
     shown = sorted(map(rightly_named, filter(is_shown, records)), key=lambda r: r.run_id)
     tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
-    with closing(read_rows([job for table in tables for job in _jobs(table, directory)])) as found:
-        for table in tables:
-            _fill_in(table, found)
+    for table in tables:
+        _fill_in(table, directory)
     return tables
+
+
+def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
+    """Run id -> track, of the records that are in one."""
+    found: dict[str, Track] = {}
+    for _, group in _sections(list(filter(is_shown, records))):
+        for track, own in divided(group)[0].items():
+            found |= {record.run_id: track for record in own}
+    return found
 
 
 def is_shown(record: Record) -> bool:
@@ -138,24 +152,14 @@ def _tables(section: str, records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _jobs(table: Table, directory: Path | None) -> list[Job]:
-    counts: dict[str, set[int]] = {}
-    for record in (record for row in table.rows for record in row.records):
-        for setting, info in record.episodes.items():
-            counts.setdefault(setting, set()).add(info.count)
-    compared = table.track is not None and sum(not row.apart for row in table.rows) > 1
-    in_order = {setting: sorted(own) for setting, own in counts.items()}
-    return [
-        Job(row, directory, in_order, len(row.records) > 1 or (compared and not row.apart))
-        for row in table.rows
-    ]
-
-
-def _fill_in(table: Table, found: Iterator[Found]) -> None:
-    """Answers, intervals, ranks and order of the rows."""
+def _fill_in(table: Table, directory: Path | None) -> None:
+    """Intervals, ranks and order of the rows."""
     rows = table.rows
-    for row, own in zip(rows, found, strict=False):  # what the other tables get stays there
-        row.answers, row.whole, row.intervals = own
+    compared = len(table.ranked) > 1
+    for row in rows:
+        if len(row.records) > 1 or (compared and not row.apart):
+            load_answers(row, directory)
+        fill_in_intervals(row)
     keys = [key for key, _ in table.columns.values() if any(key in row.intervals for row in rows)]
     measured = [key.removeprefix("fewshot/") for key in keys if key.startswith("fewshot/")]
     table.ranked_by = next(iter(measured), table.ranked_by)
@@ -176,7 +180,7 @@ def _rank(table: Table, setting: str) -> None:
 
     Those are the rows that answered the same episodes as most others did; a row alone is the first of one.
     """
-    from bench.statistics.all_pairs import ranges, significantly_better
+    from bench.statistics import compare_all, rank_ranges, significantly_better
 
     ranked = table.ranked
     members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
@@ -186,21 +190,29 @@ def _rank(table: Table, setting: str) -> None:
         compared = members
     elif len(compared) == 1:
         compared = []
-    answers = {i: ranked[i].answers[setting] for i in compared if setting in ranked[i].answers}
-    table.better[setting] = significantly_better([answers], len(ranked))
-    for i, own in zip(compared, ranges(table.better[setting], compared), strict=True):
-        ranked[i].ranks[setting] = own
-    better = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
-    if better is not None:
-        table.better_for_new_classes[setting] = better
-        for i, own in zip(compared, ranges(better, compared), strict=True):
-            ranked[i].new_class_ranks[setting] = own
+    answers = {str(i): own for i in compared if (own := ranked[i].answers.get(setting)) is not None}
+    better = significantly_better([str(i) for i in compared], compare_all(answers))
+    table.better[setting] = _of_all(better, compared, len(ranked))
+    for i, ends in zip(compared, rank_ranges(better), strict=True):
+        ranked[i].ranks[setting] = ends
+    separable = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
+    if separable is not None:
+        table.better_for_new_classes[setting] = _of_all(separable, compared, len(ranked))
+        for i, ends in zip(compared, rank_ranges(separable), strict=True):
+            ranked[i].new_class_ranks[setting] = ends
+
+
+def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
+    """``[M, M]`` from the matrix of some of the M rows; no other row is better or worse than any."""
+    import numpy as np
+
+    whole = np.zeros((size, size), dtype=bool)
+    whole[np.ix_(among, among)] = better
+    return whole
 
 
 def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str) -> np.ndarray | None:
-    """Which ranked rows are better by the interval over classes; None if no such interval is known."""
-    import numpy as np
-
+    """Which of the compared rows are better by the interval over classes; None if that is not known."""
     from bench.records.arrays import common_classes
     from bench.statistics import class_differences
 
@@ -210,12 +222,10 @@ def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str)
     if classes is None:
         return None
     try:
-        values, halves = class_differences([row.answers[setting].means for row in rows], classes)
+        values, halves = class_differences([row.answers[setting].mean(axis=0) for row in rows], classes)
     except ValueError:  # too few classes
         return None
-    better = np.zeros((len(table.ranked), len(table.ranked)), dtype=bool)
-    better[np.ix_(compared, compared)] = values > halves
-    return better
+    return values > halves
 
 
 def _families(rows: list[Row], members: list[int], setting: str) -> list[list[int]]:
@@ -236,7 +246,7 @@ def _families(rows: list[Row], members: list[int], setting: str) -> list[list[in
 
     families = []
     answers = {i: rows[i].answers.get(setting) for i in infos}
-    there = [i for i, own in answers.items() if own is not None and len(own.means) > 1]  # one tells no spread
+    there = [i for i, own in answers.items() if own is not None and own.shape[1] > 1]  # one tells no spread
     for _, alike in groupby(sorted(there, key=drawn), key=drawn):
         family = list(alike)
         lists = {identity(i) for i in family}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from bench.records.identity import overrides, untrained
 from bench.records.store import EpisodeInfo, Record
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bench.statistics import Interval, RankRange
-    from bench.statistics.all_pairs import Accumulator, Answers
 
 COLUMNS = {
     "5w1s": ("fewshot/5w1s", 2),
@@ -47,7 +48,7 @@ class Row:
         records: by seed; each has the settings of all runs of its seed.
         runs: for each seed the runs behind its record, the newest first, each with the settings used of it.
         left_out: how many settings of these runs are not used, because other runs answered other episodes.
-        answers: setting -> per-episode accuracies; only of rows that are compared or have several seeds.
+        answers: setting -> accuracies ``[R, T]`` of R seeds in T episodes; only while its table is filled in.
         whole: whether all per-episode accuracies that were looked for are there.
         intervals: metric key -> value and interval over the seeds.
         ranks: setting -> the ranks that the row may have for new episodes of these classes.
@@ -58,7 +59,7 @@ class Row:
     records: list[Record]
     runs: list[list[Record]]
     left_out: int = 0
-    answers: dict[str, Answers] = field(default_factory=dict)
+    answers: dict[str, np.ndarray] = field(default_factory=dict)
     whole: bool = True
     intervals: dict[str, Interval] = field(default_factory=dict)
     ranks: dict[str, RankRange] = field(default_factory=dict)
@@ -190,34 +191,35 @@ def row_key(record: Record) -> str:
     )
 
 
-def take_in_answers(row: Row, directory: Path | None, counts: Mapping[str, Collection[int]]) -> None:
-    """Read the per-episode accuracies of a row, seed by seed.
+def load_answers(row: Row, directory: Path | None) -> None:
+    """Read the per-episode accuracies of a row.
 
     Args:
         row: its `answers` are filled in; if a file is missing or damaged, `whole` is set to False instead.
         directory: where the episode files lie.
-        counts: setting -> the numbers of first episodes that rows may be compared on.
     """
-    from bench.records.arrays import read_episodes
-    from bench.statistics.all_pairs import Accumulator
+    import numpy as np
 
-    sums: dict[str, Accumulator] = {}
-    try:
-        for record in (record for runs in row.runs for record in runs):
-            if directory is None or record.episode_file is None:
-                raise UserError("--results", record.run_id, "lacks its per-episode accuracies")
-            for setting, accuracies in read_episodes(record, directory, counts).items():
-                own = [count for count in counts[setting] if count <= len(accuracies)]
-                sums.setdefault(setting, Accumulator(own)).add(accuracies)
-    except UserError:
-        row.whole = False
-        return
-    row.answers = {setting: own.answers() for setting, own in sums.items()}
+    from bench.records.arrays import read_episodes
+
+    seeds: dict[str, list[np.ndarray]] = {}
+    for record in (record for runs in row.runs for record in runs):
+        if directory is None or record.episode_file is None:
+            row.whole = False
+            return
+        try:
+            found = read_episodes(record, directory, record.episodes)
+        except UserError:
+            row.whole = False
+            return
+        for setting, accuracies in found.items():
+            seeds.setdefault(setting, []).append(accuracies)
+    row.answers = {setting: np.stack(own) for setting, own in seeds.items()}
 
 
 def fill_in_intervals(row: Row) -> None:
     """Intervals over the seeds, of every metric of the row, from its answers where they are at hand."""
-    from bench.statistics import Interval, over_seeds
+    from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
     for key in dict.fromkeys(key for record in row.records for key in record.metrics):
         metrics = [record.metrics[key] for record in row.records if key in record.metrics]
@@ -225,7 +227,9 @@ def fill_in_intervals(row: Row) -> None:
         answers = row.answers.get(key.removeprefix("fewshot/"))
         if len(own) == 1:
             row.intervals[key] = own[0]
-        elif answers is not None and len(answers.means) > 1:
-            row.intervals[key] = answers.interval()
-        else:
+        elif answers is None or answers.shape[1] == 1:
             row.intervals[key] = over_seeds(own)
+        elif len(answers) < ENOUGH_SEEDS:
+            row.intervals[key] = closed_interval(answers.mean(axis=0))
+        else:
+            row.intervals[key] = crossed_seeds(answers)

@@ -1,0 +1,110 @@
+"""Records as a pandas DataFrame: what tables of runs are made from, and `bench.results`."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.records import identity
+from bench.records.store import Record, read_all
+from bench.records.tracks import images_seen, processor_seconds, training_seconds, uncommitted
+from bench.reporting.ranking.tables import tracks_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FACTS: dict[str, Callable[[Record], Any]] = {
+    "run_id": lambda r: r.run_id,
+    "name": identity.name_of,
+    "method": lambda r: r.method,
+    "preset": lambda r: r.preset,
+    "track": lambda r: None,
+    "dataset": lambda r: r.dataset,
+    "split": lambda r: r.split,
+    "protocol": lambda r: r.protocol_version,
+    "seed": lambda r: r.seed,
+    "backbone": lambda r: r.backbone,
+    "parameters": lambda r: r.parameters,
+    "start": lambda r: identity.start(r) or None,
+    "images": images_seen,
+    "steps": lambda r: r.timings.steps,
+    "kept_step": lambda r: r.kept_step,
+    "training_seconds": training_seconds,
+    "processor_seconds": processor_seconds,
+    "threads": lambda r: r.environment.threads,
+    "device": lambda r: r.environment.device,
+    "created": lambda r: r.created,
+    "marks": lambda r: ", ".join(marks(r)),
+    "failure": lambda r: r.failure,
+    "command": lambda r: r.command,
+}
+"""Column -> what a record says there."""
+
+
+def results(folder: str | Path = "results") -> DataFrame:
+    """The records of a folder, a row each, in the order of their run ids.
+
+    Args:
+        folder: of records, as of ``--results``.
+
+    Returns:
+        Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (what
+        it is ranked with; missing for variations, smoke runs and failed ones), ``dataset``, ``split``,
+        ``protocol``, ``seed``, ``backbone``, ``parameters``, ``start``, ``images`` (that training saw,
+        pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (wall-clock time),
+        ``processor_seconds``, ``threads``, ``device``, ``created``, ``marks``, ``failure``, ``command``.
+        For each metric its key, such as ``fewshot/5w1s``, and the ends of its 95% interval,
+        ``fewshot/5w1s.low`` and ``fewshot/5w1s.high``: fractions, NaN where a run does not have it.
+
+    Warns:
+        UserWarning: for each file that is left out because it is not a valid record.
+
+    Raises:
+        UserError: there is no such folder.
+
+    Example:
+        >>> import bench
+        >>> runs = bench.results("results")
+        >>> runs.groupby(["split", "track", "name"])["fewshot/5w1s"].mean()  # doctest: +SKIP
+    """
+    records, problems = read_all(Path(folder))
+    for problem in problems:
+        warnings.warn(problem, stacklevel=2)
+    return frame(records)
+
+
+def frame(records: Sequence[Record]) -> DataFrame:
+    """The same of records in any order, which is kept."""
+    from pandas import DataFrame
+
+    tracks = tracks_of(records)
+    keys = sorted({key for record in records for key in record.metrics}, key=by_size)
+    rows = []
+    for record in records:
+        row = {name: fact(record) for name, fact in FACTS.items()}
+        if track := tracks.get(record.run_id):
+            row["track"] = f"{track.preset}, {track.backbone}, {track.images:,} images"
+        for key, metric in record.metrics.items():
+            row |= {key: metric.value, f"{key}.low": metric.low, f"{key}.high": metric.high}
+        rows.append(row)
+    numbers = [f"{key}{end}" for key in keys for end in ("", ".low", ".high")]
+    return DataFrame(rows, columns=[*FACTS, *numbers])
+
+
+def marks(record: Record) -> Iterable[str]:
+    """What keeps a run from being compared with all others."""
+    words = {
+        "external data": record.external_data,
+        "transductive": record.transductive,
+        "untrained": identity.untrained(record),
+        "uncommitted code": uncommitted([record]),
+    }
+    return [word for word, on in words.items() if on]
+
+
+def by_size(key: str) -> list[tuple[int, str]]:
+    """Orders names alphabetically, numbers in them by size: 5s before 10s."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", key)]

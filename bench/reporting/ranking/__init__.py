@@ -1,0 +1,1 @@
+"""Records to ranked rows: the seeds of a configuration together, tracks, paired tests, ranks."""
