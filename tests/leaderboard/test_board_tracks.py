@@ -151,7 +151,7 @@ def test_a_variation_says_whose_network_it_answers_with():
     )  # fmt: skip
     text = render([trained, mirror, make_record(method="other", model=OTHER)])
     track, variations = boards(text)
-    assert [column(table, "marks") for table in (track, variations)] == [["network a", "–"], ["network a"]]
+    assert [column(table, "marks") for table in (track, variations)] == [["–", "network a"], ["network a"]]
     assert column(variations, "kept step") == ["800 of 1,000"]
     assert column(variations, "images") == ["384,000"] == column(track, "images")[:1]
     note = (
