@@ -37,7 +37,7 @@ def slow_head(features: Tensor, ours: Finetune) -> nn.Module:
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         return head
-    head = CosineHead(features.shape[1], WAY, ours.hp.scale)
+    head = CosineHead(features.shape[1], WAY, ours.hp.adapt_scale)
     with torch.no_grad():
         directions = F.normalize(features, dim=1)
         means = torch.stack([directions[labels() == c].mean(0) for c in range(WAY)])
@@ -51,7 +51,7 @@ def slow(network: nn.Module, head: nn.Module, inputs: Tensor, ours: Finetune) ->
     trained = nn.Sequential(network, head).eval()
     optimizer = torch.optim.SGD(
         trained.parameters(),
-        lr=hp.adapt_learning_rate,
+        lr=ours.adapt_learning_rate,
         momentum=0.9,
         dampening=0.9,
         weight_decay=hp.adapt_weight_decay,
@@ -102,6 +102,22 @@ def test_a_head_trained_on_fixed_features(features, head, adapt_images):
         trained = slow(nn.Identity(), start, inputs, ours)
         torch.testing.assert_close(logits[e], trained(query[e]).detach(), rtol=1e-3, atol=1e-4)
         assert (logits[e] - before).abs().max() > 0.02
+
+
+def test_the_learning_rate_follows_from_the_head_unless_it_is_given():
+    assert method().adapt_learning_rate == 1.0
+    for changes in ({"head": "linear"}, {"adapt_layers": "all"}):
+        assert method(**changes).adapt_learning_rate == 0.01
+        assert method(**changes, adapt_learning_rate=0.5).adapt_learning_rate == 0.5
+    assert method(adapt_learning_rate=0.0).adapt_learning_rate == 0.0
+
+
+def test_the_scale_of_an_episode_is_not_that_of_the_base_classes(features):
+    support, query = features
+    still = {"adapt_learning_rate": 0.0}
+    once, twice = (method(**still, adapt_scale=s).episode_logits(support, query) for s in (2.0, 4.0))
+    torch.testing.assert_close(2 * once, twice)
+    assert torch.equal(once, method(**still, scale=5.0).episode_logits(support, query))
 
 
 def test_more_images_than_dimensions(features):
