@@ -258,7 +258,7 @@ def test_answers_packed_in_a_way_that_zipfile_does_not_know(folder):
     path = npz.with_suffix(".json")
     digest = hashlib.sha256(content).hexdigest()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"episode_file_sha256": digest}))
-    assert "per-episode accuracies as npz (" in complaint("compare", "protonet", "matching")
+    assert "cannot be read as npz (" in complaint("compare", "protonet", "matching")
 
 
 def test_one_episode_tells_nothing():

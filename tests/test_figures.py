@@ -25,10 +25,10 @@ from bench.reporting.figures import (
     Gap,
     Options,
     Picture,
+    checkpoint_figures,
     collect,
     cost,
     novel,
-    of_trained,
     per_class,
     scores,
     style,
@@ -367,7 +367,7 @@ def test_pictures_of_a_trained_method(ran):
         sizes = [len(points.get_offsets()) for points in axes.collections]
     assert sizes == [15, 10, 1] * 5  # queries, generated features and support of each class
     with drawn(made["episode"]) as figure:
-        assert len(figure.axes[0].images) == 5 * (1 + of_trained.SHOWN_QUERIES)
+        assert len(figure.axes[0].images) == 5 * (1 + checkpoint_figures.SHOWN_QUERIES)
     with drawn(made["embeddings"]) as figure:
         assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 6 * 24
 
@@ -443,5 +443,10 @@ def test_what_is_not_the_record_s_own_is_not_drawn(ran, tmp_path, damage, why):
     gaps = {
         item.title: item.why for item in everything(tmp_path / "results", "../runs") if isinstance(item, Gap)
     }
-    for title in (of_trained.TSNE, of_trained.CONFUSIONS, of_trained.EPISODE, of_trained.GENERATED):
+    for title in (
+        checkpoint_figures.TSNE,
+        checkpoint_figures.CONFUSIONS,
+        checkpoint_figures.EPISODE,
+        checkpoint_figures.GENERATED,
+    ):
         assert why in gaps[title]

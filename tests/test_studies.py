@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config import RunConfig, as_trained, method_info
-from bench.grid import build
+from bench.config.grid import build
+from bench.config.run_config import RunConfig, as_trained, method_info
 from methods import backbones, registry
 from methods.method import Method
 

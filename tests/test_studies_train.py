@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from command_line import bench, write_images
 
-from bench import records
-from bench.config import RunConfig, method_info
-from bench.configurations import name_of
-from bench.grid import build
+from bench.config.grid import build
+from bench.config.run_config import RunConfig, method_info
+from bench.records import store
+from bench.records.identity import name_of
 from methods import registry
 from methods.backbones import build as backbone
 
@@ -83,7 +83,7 @@ def test_each_mining_trains_and_its_row_names_it(tmp_path, monkeypatch):
         "--dataset", "folder:images", "--split", "50-50", "--measure", "pairs",
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    found, problems = records.read_all(Path("results"))
+    found, problems = store.read_all(Path("results"))
     assert not problems and {record.timings.steps for record in found} == {2}
     assert len({record.metrics["novel/pair_auc"].value for record in found}) > 1
     names = {record.hyperparameters["mining"]: name_of(record) for record in found}

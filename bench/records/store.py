@@ -138,5 +138,4 @@ def _first_problem(error: ValidationError) -> str:
     text = f"{where}: {message}" if where else message
     if len(problems) > 1:
         text += f" (and {len(problems) - 1} more)"
-    # Keys come from the file: no control characters to the terminal, no endless line.
-    return "".join(c if c.isprintable() else " " for c in text)[:300]
+    return text[:300]  # `UserError` writes control characters out

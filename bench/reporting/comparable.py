@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bench.records.identity import split_digest
 from bench.records.store import Record
 
@@ -12,8 +10,8 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
     """Why two records' answers to a setting do not compare, or None if they do.
 
     They do where the episodes are the same, or where the one list is the beginning of the other: methods
-    that learn anew in each episode answer the first 1,000 of the same 10,000. Then hashes differ, so the
-    longer list is drawn again from the class sizes and both hashes are checked.
+    that learn in each episode answer the first 1,000 of the same 10,000. Then hashes differ, so the
+    longer list is redrawn from the class sizes and both hashes are checked.
 
     Args:
         first: has the setting.
@@ -44,36 +42,20 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
     if not pool:
         counts = f"one answered {one.count:,} and the other {two.count:,} episodes of {setting}"
         return f"{counts}, and neither has the class sizes from which to check that they begin alike"
-    if not begin_alike(first, second, setting, pool):
+    if not _begin_alike(first, second, setting, pool):
         return f"their episodes of {setting} differ, and neither list is the other's beginning"
     return None
 
 
-def begin_alike(first: Record, second: Record, setting: str, pool: Mapping[str, int]) -> bool:
-    """Whether the shorter list of episodes is the beginning of the longer: both are drawn again.
+def _begin_alike(first: Record, second: Record, setting: str, pool: dict[str, int]) -> bool:
+    """Whether the shorter list is the beginning of the longer, which is redrawn from the class sizes."""
+    from bench.records.arrays import drawn_again
+    from bench.sampling.episodes import EpisodeList
 
-    Args:
-        first: has the setting.
-        second: has it too, with the same fingerprint, split, way, shot, query and seed.
-        setting: such as ``5w1s``.
-        pool: novel class to number of images, in the order of the record.
-    """
-    import numpy as np
-
-    from bench.records.arrays import setting_of
-    from bench.sampling.episodes import ClassPool, EpisodeList, draw
-    from bench.sampling.keys import episode_key
-
-    ordered = sorted((first, second), key=lambda record: record.episodes[setting].count)
-    short, long = (record.episodes[setting] for record in ordered)
-    drawn = setting_of(ordered[1], setting)
-    sizes = ClassPool(np.repeat(np.arange(len(pool)), list(pool.values())))
-    try:
-        every = draw(sizes, episode_key(first.fingerprint, first.split, drawn, long.seed), drawn)
-    except ValueError:  # such classes have no such episodes
+    short, long = sorted((first, second), key=lambda record: record.episodes[setting].count)
+    every = drawn_again(long.model_copy(update={"pools": {"novel": pool}}), setting)
+    if every is None:
         return False
-    start = slice(short.count)
-    beginning = EpisodeList(
-        every.classes[start], every.support[start], every.query[start], every.labels[start]
-    )
-    return every.sha256() == long.sha256 and beginning.sha256() == short.sha256
+    info = short.episodes[setting]
+    beginning = EpisodeList(**{name: array[: info.count] for name, array in vars(every).items()})
+    return beginning.sha256() == info.sha256

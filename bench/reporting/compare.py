@@ -26,7 +26,7 @@ class Side:
 
     Attributes:
         name: how it is called in sentences.
-        records: one a seed, all of one configuration.
+        records: one per seed, all of one configuration.
         accuracies: float64 ``[R, T]``.
     """
 

@@ -32,7 +32,7 @@ class Reach(NamedTuple):
 
 
 def reaches(record: Record, directory: Path) -> list[Reach]:
-    """For each number of a record of which that can be known; episodes and pairs are drawn again for it.
+    """For each number of a record where it can be computed; episodes and pairs are redrawn for it.
 
     Args:
         record: the record.

@@ -24,7 +24,7 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     """Write the report of all valid records of a folder.
 
     Returns:
-        One line for each file of the folder that was left out because it is not a valid record.
+        One line for each file of the folder that is not a valid record.
 
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.

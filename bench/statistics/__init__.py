@@ -1,6 +1,6 @@
 """Intervals, paired tests and ranks: pure functions on arrays.
 
-Every docstring names the population its numbers speak of, and when they are not valid. Each interval's
+Every docstring names the population its numbers apply to, and when they are not valid. Each interval's
 coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.
 """
 

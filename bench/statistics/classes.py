@@ -1,4 +1,4 @@
-"""Intervals that speak of new classes: a jackknife for episodes, a bootstrap for pairs and triplets."""
+"""Intervals that apply to new classes: a jackknife for episodes, a bootstrap for pairs and triplets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FEWEST_CLASSES = 3
 def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 0.95) -> Interval:
     """Mean accuracy over episodes, as if their C classes had been drawn too: delete-one-class jackknife.
 
-    Population: episodes of *new classes* from where these came from, with images and class sets drawn
-    anew, answered by *this trained model*. It says nothing about training again.  Not valid where every
+    Population: episodes of *new classes* from where these came from, with images and class sets
+    redrawn, answered by *this trained model*. It says nothing about training again.  Not valid where every
     episode holds every class (`allw1s`), nor for classes picked by hand.
 
     ``SE^2 = (C-1)/C sum (a_(-c) - mean)^2``, where a_(-c) is the mean over the episodes without class c, and

@@ -24,7 +24,7 @@ class Difference(NamedTuple):
         p: two-sided, of no difference.
         episodes: how many identical episodes it rests on.
         seeds: training seeds of the first and of the second.
-        over_training: whether it speaks of training again, or of these trained models only.
+        over_training: whether it applies to retraining, or to these trained models only.
     """
 
     value: float
@@ -120,7 +120,7 @@ def _seeds_df(variances: Sequence[float], seeds: Sequence[int]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values: rejecting those of at most 5% makes even one false rejection at most 5% likely.
 
-    Population: as the tests that gave the p-values, which may hang together in any way. Not valid if tests
+    Population: as the tests that gave the p-values, which may depend on each other. Not valid if tests
     were left out because of their results.
 
     Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.

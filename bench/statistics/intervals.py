@@ -61,7 +61,7 @@ def open_interval(accuracies: np.ndarray, images: np.ndarray, level: float = 0.9
     episodes are drawn from the same images, the narrower the closed interval: it forgets that other images
     would have given another number. Here every image counts once, so the spread of the episodes is the
     spread of fresh images. It says nothing about other classes or training again. Not valid if images of
-    different episodes hang together (frames of one video, say), and rough for fewer than about 10 episodes.
+    different episodes are dependent (frames of one video, say), and rough for fewer than about 10 episodes.
 
     Source: Student (1908); the names closed and open: Lafargue et al. (2024), Oops, I Sampled it Again.
 
@@ -104,7 +104,7 @@ def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interv
     """Wilson's interval of a share of independent yes/no answers.
 
     Population: every pair or triplet that could be drawn from *these images* with *this trained model*.
-    Not valid for answers that hang together, such as the queries of one episode.  Ties that count a half
+    Not valid for dependent answers, such as the queries of one episode.  Ties that count a half
     may be handed in as halves; they spread less than whole answers, so the interval is then a little wide.
 
     Source: Wilson (1927).

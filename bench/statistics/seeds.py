@@ -103,7 +103,7 @@ def over_seeds(intervals: Sequence[Interval], level: float = 0.95) -> Interval:
     standard error of a mean of correlated numbers is at most the mean of theirs.
 
     Args:
-        intervals: one a run, each at `level`.
+        intervals: one per run, each at `level`.
         level: the share of intervals that should hold the truth.
 
     Returns:

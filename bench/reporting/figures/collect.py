@@ -61,11 +61,11 @@ def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
         why = "takes the model of a run, in the folder that --runs names, and its data set"
         title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
         return [Gap(section.title, title, why)]
-    from bench.reporting.figures import of_trained, samples
+    from bench.reporting.figures import checkpoint_figures, samples
 
     return [
         *samples.pictures(section, options.data_root),
-        *of_trained.pictures(section, options.runs, options.data_root),
+        *checkpoint_figures.pictures(section, options.runs, options.data_root),
     ]
 
 

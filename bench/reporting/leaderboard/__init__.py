@@ -51,7 +51,7 @@ def write(directory: Path, output: Path) -> list[str]:
     """Write the leaderboard of all valid records of a folder.
 
     Returns:
-        One line for each file of the folder that was left out because it is not a valid record.
+        One line for each file of the folder that is not a valid record.
 
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.

@@ -31,10 +31,10 @@ MEASURES = ("novel", "base", "all", "harmonic")
 DIGITS = 1
 
 LEGEND = """\
-Novel classes join the base classes from a few support images each, and all are told apart at once: accuracy
-on the classes that joined (*novel*), on the base classes beside them (*base*), over both (*all*), and the
-harmonic mean of the first two. *before*: on the base classes before any joined. ± speaks of other novel
-classes that join one at a time (`+1`), or of other support images."""
+Novel classes join the base classes from a few support images each, and all are distinguished at once:
+accuracy on the classes that joined (*novel*), on the base classes beside them (*base*), over both (*all*),
+and the harmonic mean of the first two. *before*: on the base classes before any joined. ± applies to other
+novel classes that join one at a time (`+1`), or to other support images."""
 
 Line = tuple[tuple, dict[str, Cell]]
 
