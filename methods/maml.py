@@ -51,7 +51,6 @@ class MAML(MetaLearner):
     fuses = False
     trains_on = "episodes"
     test_only = ("test_steps",)
-    named_by = ("test_steps",)
     fixed_embedding = False
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {

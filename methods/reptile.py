@@ -67,7 +67,6 @@ class Reptile(MetaLearner):
     paper = "Nichol et al. 2018, On First-Order Meta-Learning Algorithms"
     trains_on = "episodes"
     test_only = ("test_steps", "test_batch", "test_batch_1shot")
-    named_by = ("test_steps",)
     fixed_embedding = False
     fuses = False
     order_dependent = True  # which images meet in a minibatch

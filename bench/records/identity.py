@@ -13,7 +13,7 @@ from bench.common.errors import UserError, one_of
 from bench.records.store import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
-ALWAYS_NAMED = ("mining",)
+ALWAYS_NAMED = ("mining", "test_steps")
 """Hyperparameters that the name of a row always shows, since papers leave them open."""
 
 START = "init"

@@ -290,4 +290,3 @@ def test_the_paper_s_steps_on_mini_imagenet():
     hp = resolve({"method": "maml", "preset": "paper"}, {}, {}).hyperparameters
     names = ("steps", "episodes", "train_query", "inner_steps", "test_steps", "inner_learning_rate")
     assert [hp[name] for name in names] == [60000, 4, 15, 5, 10, 0.01]
-    assert MAML.named_by == ("test_steps",)

@@ -253,4 +253,3 @@ def test_the_paper_s_steps_on_mini_imagenet():
     training = ("steps", "episodes", "train_shot", "inner_steps", "inner_batch", "meta_step")
     assert [hp[name] for name in training] == [100000, 5, 15, 8, 10, 1.0]
     assert [hp[name] for name in ("test_steps", "test_batch_1shot", "test_batch")] == [50, 5, 15]
-    assert Reptile.named_by == ("test_steps",)
