@@ -94,16 +94,13 @@ def table(rows: Iterable[Mapping[str, Cell]]) -> DataFrame:
     """Rows of heading to cell as a table; a cell that a row lacks is `NOTHING`."""
     from pandas import DataFrame
 
-    return filled(DataFrame(list(rows), dtype=object))
-
-
-def filled(cells: DataFrame) -> DataFrame:
-    """The table with `NOTHING` in the places that pandas has filled."""
-    return cells.map(lambda cell: cell if isinstance(cell, tuple) else NOTHING)
+    lines = list(rows)
+    headings = dict.fromkeys(heading for line in lines for heading in line)
+    return DataFrame({heading: [line.get(heading, NOTHING) for line in lines] for heading in headings})
 
 
 def without_empty_columns(cells: DataFrame, leading: int) -> Grid:
     """A table without the columns that say nothing in any row."""
-    said = cells.map(lambda cell: cell != NOTHING).any().to_numpy(copy=True)
-    said[:leading] = True
+    whole = Grid(cells, leading).columns.items()
+    said = [i < leading or any(cell != NOTHING for cell in own) for i, (_, own) in enumerate(whole)]
     return Grid(cells.loc[:, said], leading)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.records.store import Record
 from bench.reporting import html_table
-from bench.reporting.blocks import Cell, filled, without_empty_columns
+from bench.reporting.blocks import Cell, Grid, table, without_empty_columns
 from bench.reporting.figures.rows import Section
 from bench.reporting.frame import frame
 from bench.reporting.leaderboard.cells import board, network_notes, track_name
@@ -30,7 +30,7 @@ ASIDE = "As their sources report them, with other episodes and budgets; never ra
 
 def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tuple[str, str]]:
     """Identity of a table -> its title, and the table as HTML; only of those that have rows."""
-    boards = [table for section in found for table in section.tables]
+    boards = [one for section in found for one in section.tables]
     datasets = {section.first.dataset for section in found}
     protocols = len({one.first.protocol_version for one in boards}) > 1
     parts = {
@@ -70,18 +70,13 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
 
 def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
     """Tables one below the other, each with what all of its rows share; the method comes first."""
-    from pandas import DataFrame, Series, concat
-
-    shared: dict[str, Cell] = {}
-    whole = []
+    lines: list[dict[str, Cell]] = []
     for cells, shared in parts:
-        columns = {heading: Series([cell] * len(cells)) for heading, cell in shared.items()}
-        whole.append(cells.assign(**columns))
-    if not whole:
-        return DataFrame()
-    cells = filled(concat(whole, ignore_index=True))
-    first = ["method", *shared]
-    return cells[[*first, *(heading for heading in cells if heading not in first)]]
+        grid = Grid(cells, 0)
+        for row in grid.rows:
+            line = dict(zip(grid.columns, row, strict=True))
+            lines.append({"method": line["method"], **shared, **line})
+    return table(lines)
 
 
 def _networks(boards: Sequence[Table]) -> Iterable[str]:
