@@ -175,7 +175,7 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     write_images(Path("images"), classes=4, each=24)
     command = ["run", "--method", "imprinted", "--dataset", "folder:images", "--split", "50-50"]
     command += ["--preset", "smoke", "--steps", "1", "--set", "finetune=true", "--device", "cpu"]
-    command += ["--measure", "allw1s,generalized"]
+    command += ["--measure", "allw1s,generalized", "--verbose"]
     answer = bench(*command)
     assert answer.code == 0, answer.err
     assert "allw1s, generalized" in answer.err
