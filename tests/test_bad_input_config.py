@@ -68,7 +68,7 @@ CASES = {
     "split misspelt": (f"{PROTONET}split: fc-100\n", "run.yaml: split fc-100: did you mean fc100?"),
     "split with a NUL": (f'{PROTONET}split: "a\\0.csv"\n', "run.yaml: split a\\x00.csv: no such file"),
     "dataset a list": (f"{PROTONET}dataset: [mnist]\n", "run.yaml: dataset ['mnist']: must be text"),
-    "dataset misspelt": (f"{PROTONET}dataset: cifar-100\n", "run.yaml: dataset cifar-100: did you mean cifar"),
+    "dataset misspelt": (f"{PROTONET}dataset: cifar-100\n", "run.yaml: dataset cifar-100: did you"),
     "preset a map": (f"{PROTONET}preset: {{}}\n", "run.yaml: preset {}: allowed: smoke, quick"),
     "backbone a list": (f"{PROTONET}backbone: [conv4]\n", "run.yaml: backbone ['conv4']: did you mean conv4"),
     "precision a number": (f"{PROTONET}precision: 16\n", "run.yaml: precision 16: did you mean bf16?"),
