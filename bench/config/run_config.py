@@ -20,7 +20,7 @@ from methods.registry import MethodInfo
 
 PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
-    "quick": "conv4; median 7 minutes (5 to 19) at 1 thread",
+    "quick": "conv4; median 9 minutes (5 to 19) at 1 thread",
     "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) at 1 thread; the default",
     "paper": "the paper's own backbone and hyperparameters; for a GPU",
     "original": "those of the student project that the method is from, where the paper has others; for a GPU",
