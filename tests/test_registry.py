@@ -223,6 +223,6 @@ def test_a_mark_that_a_hyperparameter_brings_is_shown_and_names_one():
     assert {"maml", "reptile", "finetune"} <= found.keys()
     for name, marks in found.items():
         for mark, setting in marks.items():
-            assert mark in ("transductive", "external data")
+            assert mark in ("transductive", "external data", "labelled novel images")
             assert setting.split("=")[0] in available()[name].parameters
             assert f"{mark} if {setting}" in show.marks(available()[name])
