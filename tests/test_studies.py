@@ -88,3 +88,15 @@ def test_the_arms_of_mtl_cost_the_same():
         assert as_many_steps.training_steps == steps
         for method in [*pretrained, as_many_images]:
             assert images(method) == pytest.approx(QUICK, rel=0.001)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_is_a_grid_without_repetitions(path):
+    runs = build(path, {}, {})
+    assert len(runs) == len({run.to_yaml() for run in runs}) > 1
+    assert f"--config studies/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_glyphs_has_every_method():
+    methods = {run.method for run in grid("glyphs.yaml")}
+    assert methods == {name for name, place in registry.places().items() if not place.plugin}
