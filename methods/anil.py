@@ -21,14 +21,14 @@ class ANIL(MetaLearner):
     Inner loop: steps of gradient descent on the cross-entropy of a linear head over the support features.
     Outer loop: the cross-entropy of the queries under the adapted head, through the inner steps into the
     backbone (Raghu et al. 2020, section 4.1), or with the inner gradients taken as constants
-    (`first_order`). The inner gradient of a linear head is written out, so any number of episodes is learnt
+    (`first_order`). The inner gradient of a linear head is written out, so any number of episodes is learned
     at once from cached features.
 
     Use it when you would use MAML, unless the features themselves must adapt: it is about as accurate (as
     the paper finds), and far faster in training and test.
 
     It costs one forward and backward pass an image of a training episode; the inner steps cost next to
-    nothing. At the test each image is embedded once, and thousands of episodes a second are learnt.
+    nothing. At the test each image is embedded once, and thousands of episodes a second are learned.
     """
 
     family = "meta-learning"
@@ -67,8 +67,8 @@ class ANIL(MetaLearner):
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         episodes: int = 4  # tasks a step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 15  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 15  # query images per class in a training episode
         inner_steps: int = 5  # steps on the support set in training
         test_steps: int = 10  # steps on the support set in evaluation
         inner_learning_rate: float = 0.1  # of those steps

@@ -43,7 +43,7 @@ class MAML(MetaLearner):
     then one of the queries; `first_order` saves about a third of the time and most of the memory. Each
     episode of the evaluation takes `test_steps` forward and backward passes, whose answers cannot be
     cached. On a CPU tasks go through learn2learn's MAML one after another, which is faster there;
-    elsewhere all tasks of a step are learnt at once, by the same arithmetic.
+    elsewhere all tasks of a step are learned at once, by the same arithmetic.
     """
 
     family = "meta-learning"
@@ -85,8 +85,8 @@ class MAML(MetaLearner):
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         episodes: int = 4  # tasks a step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 15  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 15  # query images per class in a training episode
         inner_steps: int = 5  # steps on the support set in training
         test_steps: int = 10  # steps on the support set in evaluation
         inner_learning_rate: float = 0.01  # of those steps

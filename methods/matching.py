@@ -64,8 +64,8 @@ class MatchingNetworks(Method):
         steps: int = 3413  # training steps
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 4  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 4  # query images per class in a training episode
         episodes: int = 1  # training episodes a step
         scale: float = 10.0  # what cosines are multiplied by before the softmax: its inverse temperature
         full_context: bool = False  # full-context embeddings: LSTMs over the support set

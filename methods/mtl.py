@@ -80,8 +80,8 @@ class MTL(Method):
         random_tasks: int = 20  # random tasks in a round; the worst class of each is collected
         hard_tasks: int = 20  # tasks of the collected classes, at the end of a round
         train_way: int = 5  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 15  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 15  # query images per class in a training episode
         episodes: int = 2  # training episodes a step
         inner_steps: int = 100  # gradient steps of the classifier in an episode
         inner_learning_rate: float = 0.01  # of these steps

@@ -33,7 +33,7 @@ class ProtoNet(Method):
     classes: that is the very question it is trained on, and nothing is left to tune at the test.
 
     It costs one forward and backward pass an image of a training episode (by default 30 classes of 5
-    images), and base classes enough to make episodes wider than the test's. Nothing is learnt at the
+    images), and base classes enough to make episodes wider than the test's. Nothing is learned at the
     test: each image is embedded once (twice with `mirror`), a new class is one mean.
     """
 
@@ -65,8 +65,8 @@ class ProtoNet(Method):
         steps: int = 3413  # training steps
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
         train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 4  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 4  # query images per class in a training episode
         episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
         scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10

@@ -23,7 +23,7 @@ class ProtoNetHallucination(ProtoNet):
     prototypical network that was trained along with the generator.
 
     Use it when there are one or two support images of a class, too few for their mean to be the class's,
-    and how images vary within a class can be learnt from the base classes. protonet is what to compare it
+    and how images vary within a class can be learned from the base classes. protonet is what to compare it
     with: the same without a generator.
 
     It costs what protonet costs, and in each episode of training and test a small network run `generated`
@@ -68,8 +68,8 @@ class ProtoNetHallucination(ProtoNet):
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training
         train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images a class in a training episode
-        train_query: int = 4  # query images a class in a training episode
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 4  # query images per class in a training episode
         episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
         scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1

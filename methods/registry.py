@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import re
 import sys
 import tokenize
 import traceback
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from methods.method import Method
 
 ENTRY_POINT_GROUP = "fewshot_bench.methods"
+SAYS_WHAT_IT_IS = re.compile(r"^    (family|paper|presets) = ", re.MULTILINE)
+"""What the file of a method has, and no other file of the package."""
+
 DESCRIPTION = {
     "family": str,
     "paper": str,
@@ -102,7 +106,7 @@ def places() -> dict[str, Place]:
     """Where each method is, by name: files of this package, then plug-ins. Imports none of them."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if '\n    family = "' in path.read_text("utf-8"):  # what a method has, and no other file here
+        if SAYS_WHAT_IT_IS.search(path.read_text("utf-8")):
             found[path.stem] = Place(f"methods.{path.stem}")
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         plugin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""

@@ -45,7 +45,7 @@ class Learner(NamedTuple):
 
 
 class Reptile(MetaLearner):
-    """Learn each task by some steps of Adam, then move the weights towards what was learnt.
+    """Learn each task by some steps of Adam, then move the weights towards what was learned.
 
     Inner loop: Adam without momentum on small batches of one task's support set. Outer loop: the weights
     go a share of the way, the meta-step, to the mean of what the tasks of a step have come to (Nichol et
@@ -60,7 +60,7 @@ class Reptile(MetaLearner):
 
     It costs `episodes` x `inner_steps` small forward and backward passes a training step, one after
     another, and `test_steps` of them for each episode of the evaluation, whose answers cannot be cached.
-    On a CPU test episodes are learnt one after another, elsewhere at once.
+    On a CPU test episodes are learned one after another, elsewhere at once.
     """
 
     family = "meta-learning"
@@ -138,7 +138,7 @@ class Reptile(MetaLearner):
         network = self.network(batch.support.shape[1])
         generator = torch.Generator().manual_seed(int(self.updates.item()))
         start = learner = self.learner(network)
-        losses, learnt = [], []
+        losses, learned = [], []
         for support in batch.support:
             learner = start._replace(moments=learner.moments, updates=learner.updates)
             steps = minibatches(
@@ -146,12 +146,12 @@ class Reptile(MetaLearner):
             )
             learner, loss = self.learn(network, learner, support, steps, gradient_of_one)
             losses.append(loss)
-            learnt.append(learner.weights)
+            learned.append(learner.weights)
         self.updates.fill_(learner.updates)
         for name, moment in learner.moments.items():
             self.moments.get_buffer(name.replace(".", "/")).copy_(moment)
         gradients = [
-            w - torch.stack([own[name] for own in learnt]).mean(0) for name, w in start.weights.items()
+            w - torch.stack([own[name] for own in learned]).mean(0) for name, w in start.weights.items()
         ]
         loss = torch.stack(losses).mean()
         return self.log_loss(with_gradient(loss, list(network.parameters()), gradients))

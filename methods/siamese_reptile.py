@@ -31,11 +31,11 @@ class SiameseReptile(Method):
     original project did. Nothing is learned at the test: a query takes the class whose mean support
     embedding it is most similar to.
 
-    With `adapt_to_class=true` the test is the original project's instead: before the pairs and triplets
-    whose first image is of a class, novel or not, a copy of the network takes `adapt_steps` steps of Adam on
-    that class's labelled training images, 500 on CIFAR-100, against those of the base classes. Batch norm
-    keeps its statistics, and the threshold of pairs is given. This is not few-shot learning: such a row is
-    marked, and has no few-shot numbers.
+    With `adapt_to_class=true` the test follows the original project's instead (its loss is
+    `mining=random`): before the pairs and triplets whose first image is of a class, novel or not, a copy
+    of the network takes `adapt_steps` steps of Adam on that class's labelled training images, 500 on
+    CIFAR-100, against those of the base classes. Batch norm keeps its statistics, and the threshold of
+    pairs is given. This is not few-shot learning: such a row is marked, and has no few-shot numbers.
 
     Use it when you study what meta-learning does to a metric: it asks whether an embedding that is quick
     to specialise on one class is also good at telling unseen classes apart. For the best embedding take
@@ -117,8 +117,8 @@ class SiameseReptile(Method):
             losses.append(self.learn(clones[-1], *task))
         weights = list(self.backbone.parameters())
         with torch.no_grad():
-            learnt = zip(*(clone.parameters() for clone in clones), strict=True)
-            gradients = [w - torch.stack(own).mean(0) for w, own in zip(weights, learnt, strict=True)]
+            learned = zip(*(clone.parameters() for clone in clones), strict=True)
+            gradients = [w - torch.stack(own).mean(0) for w, own in zip(weights, learned, strict=True)]
             gathered = zip(*(clone.buffers() for clone in clones), strict=True)
             for buffer, own in zip(self.backbone.buffers(), gathered, strict=True):
                 if buffer.is_floating_point():  # all but batch norm's count of batches

@@ -32,7 +32,7 @@ class SiameseTriplet(Method):
 
     It costs one forward and backward pass an image, however many triplets the image takes part in, and
     one similarity matrix a batch; `mining=random` uses each image in one triplet only and needs many
-    times the steps. Nothing is learnt at the test: each image is embedded once, a new class is one mean.
+    times the steps. Nothing is learned at the test: each image is embedded once, a new class is one mean.
     """
 
     family = "metric learning"

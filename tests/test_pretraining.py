@@ -162,6 +162,7 @@ def test_a_pretraining_that_diverges_is_the_failure_of_the_run(workspace):
         (path,) = Path("results").glob("*.json")
         record = store.read(path)
         assert record.failure.startswith("diverged in pretraining: ") and record.pretraining is None
+        assert (record.timings.steps, record.timings.train_s) == (0, 0)
         assert answer.code != 0
 
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from bench.common import clock, environment
-from bench.common.clock import Spent
+from bench.common.clock import NOTHING, Spent
 from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
@@ -37,7 +37,12 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     pretraining = shared = None
     before = clock.now()
     if stage:
-        found, earliest = _obtain(stage, options, progress)
+        try:
+            found, earliest = _obtain(stage, options, progress)
+        except Failed as failure:  # what it cost is not the run's own
+            failure.steps, failure.spent, failure.earlier = 0, NOTHING, NOTHING
+            failure.learned = Learned(None, Training.none(), clock.now() - before)
+            raise
         if isinstance(stage.method, BaseClassifier):
             pretraining = found
             method.start_from(stage.method)

@@ -39,7 +39,7 @@ class Failed(Exception):
     """Training diverged.
 
     Attributes:
-        learned: what is known of the run's weights; None where the pretraining failed.
+        learned: what is known of the run's weights.
 
     Args:
         what: the training, or the pretraining.

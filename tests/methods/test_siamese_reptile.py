@@ -131,14 +131,14 @@ def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, t
     batches = iter(TrainingBatches(tiny, tiny_split, method.batches(), normalise, 0, CPU))
     for step in range(4):
         reference.train()
-        before, learnt = copy.deepcopy(reference.state_dict()), []
+        before, learned = copy.deepcopy(reference.state_dict()), []
         for task in zip(*next(batches), strict=True):
             clone = copy.deepcopy(reference)
             learner.learn(clone, *task)
-            learnt.append(clone.state_dict())
+            learned.append(clone.state_dict())
         for name, value in before.items():
             if value.is_floating_point():
-                there = sum(state[name] for state in learnt) / 2
+                there = sum(state[name] for state in learned) / 2
                 value += 0.8 * (1 - step / 4) * (there - value)
         reference.load_state_dict(before)
     train(method, tiny, tiny_split, tmp_path)
