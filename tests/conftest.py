@@ -21,8 +21,8 @@ SLOW = {
     "test_compilation", "test_concurrency", "test_contract", "test_determinism", "test_end_to_end",
     "test_failed_runs", "test_figures", "test_fuzzed_records", "test_identity", "test_interruptions",
     "test_long_memory", "test_machine_failures", "test_measure", "test_models",
-    "test_own_size", "test_pretraining", "test_report", "test_resuming", "test_studies_train", "test_test_only",
-    "test_trust", "test_validate", "test_wrong_methods",
+    "test_own_size", "test_pretraining", "test_report", "test_resuming", "test_studies_train",
+    "test_test_only", "test_trust", "test_validate", "test_wrong_methods",
 }  # fmt: skip
 """Files whose tests take minutes together; `-m "not slow"` leaves them out."""
 BASE, VALIDATION, NOVEL = 8, 5, 6
