@@ -35,16 +35,15 @@ def folder(tmp_path, monkeypatch):
 
 
 LIGHT = [
-    ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "methods"], ["list", "splits"],
-    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["list", "runs"], ["foo"],
-    ["list", "methods", "--method", "protonet"], [*METHOD, "--split", "91-10"], [*METHOD, "--steps", "0"],
-    [*METHOD, "--set", "margin=x"], [*METHOD, "--device", "gpu"],
+    ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "splits"],
+    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"],
+    [*METHOD, "--split", "91-10"], [*METHOD, "--device", "gpu"],
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("commands", "allowed"),
-    [(LIGHT, set()), ([["leaderboard"]], {"pandas", "pyarrow"})],  # pandas imports pyarrow
+    [(LIGHT, set()), ([["leaderboard"], ["list", "runs"]], {"pandas", "pyarrow"})],  # pandas imports pyarrow
     ids=["others", "leaderboard"],
 )
 def test_quick_commands_import_nothing_heavy(folder, commands, allowed):
@@ -61,7 +60,7 @@ for arguments in {commands}:
     loaded = {HEAVY - allowed} & set(sys.modules)
     assert not loaded, (arguments, loaded)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -156,7 +156,7 @@ def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
 
 def test_without_a_compiler_one_line_says_so(tmp_path):
     code = (
-        "import torch; from bench import compilation; from methods.backbones import build;"
+        "import torch; from bench.training import compilation; from methods.backbones import build;"
         "from methods.protonet import ProtoNet; compilation.PAYS_FROM['cpu'] = 0;"
         "method = ProtoNet(build('conv4', 16), ProtoNet.Hyperparameters(steps=1, train_way=5), 8);"
         "print(compilation.compile_training(method, 16, '32-true', torch.device('cpu')))"

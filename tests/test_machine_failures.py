@@ -182,8 +182,8 @@ def test_no_room_for_what_is_made_from_records(recorded, monkeypatch, command, o
     assert contents(recorded).items() >= before.items() and not list(recorded.rglob("*.tmp"))
 
 
-def test_a_record_is_replaced_with_its_arrays_or_not_at_all(tmp_path, monkeypatch):
-    """Its arrays were renamed already when the record cannot be."""
+def test_arrays_of_a_record_that_cannot_be_replaced_are_not_taken_for_its_own(tmp_path, monkeypatch):
+    """They were renamed already when the record cannot be: its SHA-256 of them says so."""
     store.write(make_record(), tmp_path, make_episodes(seed=1))
     before = contents(tmp_path)
     rename = Path.replace
@@ -196,10 +196,15 @@ def test_a_record_is_replaced_with_its_arrays_or_not_at_all(tmp_path, monkeypatc
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(UserError, match=r"--results .*\.json: .*No space left on device"):
         store.write(make_record(command="again"), tmp_path, make_episodes(seed=2))
-    assert contents(tmp_path) == before
+    after = contents(tmp_path)
+    changed = {path for path in before if before[path] != after[path]}
+    assert after.keys() == before.keys() and all(str(path).endswith(".npz") for path in changed)
+    monkeypatch.undo()
+    assert bench("validate", "--results", tmp_path).code == 1
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(UserError):
-        store.write(make_record(seed=9), tmp_path, make_episodes(seed=2))
-    assert contents(tmp_path) == before
+        store.write(make_record(run_id="another"), tmp_path, make_episodes(seed=2))
+    assert contents(tmp_path) == after
 
 
 def test_a_hub_out_of_reach_is_one_line(workspace, monkeypatch):

@@ -22,7 +22,7 @@ IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
 import torch
-from bench import models
+from bench.run import models
 from bench.evaluation.embedding import embed_images
 
 model = models.load(Path(sys.argv[1]))

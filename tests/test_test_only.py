@@ -204,7 +204,7 @@ def test_pages_mark_it():
     (line,) = (line for line in answer.out.splitlines() if line.startswith("test_steps"))
     assert line.endswith("test-only")
     page = Path(__file__).parents[1].joinpath("docs", "methods", "maml.md").read_text()
-    assert [line for line in page.splitlines() if "test-only" in line and line.startswith("| `test_steps` |")]
+    assert [line for line in page.splitlines() if "test-only" in line and line.startswith("| `test_steps` ")]
 
 
 def test_records_that_contradict_themselves():

@@ -38,12 +38,12 @@ def test_no_folder_and_an_empty_one(tmp_path, monkeypatch):
     assert bench("validate", "--results", tmp_path) == (0, "0 records: nothing is wrong\n", "")
 
 
-def test_torch_and_pandas_are_not_imported(two_runs):
+def test_compare_imports_nothing_heavy(two_runs):
     runs = sorted(path.stem for path in two_runs.glob("*.json"))
     code = f"""
 import sys
 from bench.__main__ import main
-for arguments in (["validate"], ["compare", *{runs}]):
+for arguments in (["compare", *{runs}],):
     sys.argv = ["bench", *arguments, "--results", {str(two_runs)!r}]
     try:
         main()

@@ -8,7 +8,7 @@ from command_line import bench, write_images
 
 from bench.config.run_config import method_info
 from bench.records import store
-from methods.registry import ENTRY_POINT_GROUP, available
+from methods.registry import ENTRY_POINT_GROUP, available, find, places
 
 START = '''
 import sys
@@ -132,10 +132,14 @@ def test_a_mistake_of_a_plug_in_names_its_line(workspace, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(place))
     available.cache_clear()
+    find.cache_clear()
+    places.cache_clear()
     try:
         answer = bench(*RUN, "wrong")
     finally:
         available.cache_clear()
+        find.cache_clear()
+        places.cache_clear()
     line = text.splitlines().index("        return 1 / 0") + 1
     assert answer.code == 2
     assert answer.err.splitlines()[-1] == (
