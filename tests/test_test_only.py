@@ -103,7 +103,7 @@ def test_a_training_on_top_of_a_pretraining(workspace, steps):
     assert not validate(Path("results")).problems
 
 
-def test_other_hyperparameters_train_anew(workspace, steps):
+def test_other_hyperparameters_train_again(workspace, steps):
     first = record_of(*MIRROR)
     for change in (["--set", "scale=2"], ["--seed", "1"], ["--steps", "8"]):
         before = len(steps)

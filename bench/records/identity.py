@@ -21,6 +21,22 @@ STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
 """Value of the hyperparameter `START` -> how a row's name says it."""
 
 
+def setup(record: Record) -> list[Any]:
+    """The method and all that was chosen for it, but for the seed and the data."""
+    return [
+        record.method,
+        record.preset,
+        {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+        record.backbone,
+        record.parameters,
+        record.weights,
+        record.trained,
+        record.transductive,
+        record.external_data,
+        record.labelled_novel_images,
+    ]
+
+
 def configuration(record: Record) -> str:
     """Equal for two records that differ in nothing but the seed (and in a few-shot setting of their own)."""
     # Images and starting weights are known by their content, and overrides follow from the rest.
@@ -32,16 +48,7 @@ def configuration(record: Record) -> str:
             record.fingerprint,
             record.split,
             split_digest(record),
-            record.method,
-            record.preset,
-            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
-            record.backbone,
-            record.parameters,
-            record.weights,
-            record.trained,
-            record.transductive,
-            record.external_data,
-            record.labelled_novel_images,
+            *setup(record),
             # Records from before a setting existed say nothing of it.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
         ],

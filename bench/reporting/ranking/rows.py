@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError
-from bench.records.identity import overrides, untrained
+from bench.records.identity import overrides, setup, untrained
 from bench.records.store import EpisodeInfo, Record
 
 if TYPE_CHECKING:
@@ -174,16 +174,7 @@ def row_key(record: Record) -> str:
     """Equal for two records of a table that differ in nothing but the seed."""
     return json.dumps(
         [
-            record.method,
-            record.preset,
-            {key: value for key, value in record.hyperparameters.items() if key != "seed"},
-            record.backbone,
-            record.parameters,
-            record.weights,
-            record.trained,
-            record.transductive,
-            record.external_data,
-            record.labelled_novel_images,
+            *setup(record),
             overrides(record),
             [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes],
         ],
