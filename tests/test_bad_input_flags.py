@@ -7,8 +7,8 @@ from bad_inputs import TOO_LONG
 from command_line import bench, complaint
 
 SPLITS = "allowed: 10-90, 20-80, "
-NO_PATH = "cannot be looked at (File name too long)"
-OWN = "a setting of your own needs --way and --shot"
+NO_PATH = "cannot be accessed (File name too long)"
+OWN = "an additional setting needs --way and --shot"
 
 RUN = [
     ("--split ../../etc/passwd", f"--split ../../etc/passwd: {SPLITS}"),
@@ -25,7 +25,7 @@ RUN = [
     ("--split 90-10@9999999999", f"--split 90-10@9999999999: {SPLITS}"),
     ("--split CIFAR-FS", "--split CIFAR-FS: did you mean cifar-fs?"),
     ("--split fc-100", "--split fc-100: did you mean fc100?"),
-    ("--split a,,b", "--split a,,b: a name is empty"),
+    ("--split a,,b", "--split a,,b: names must not be empty"),
     (f"--split {TOO_LONG}.csv", f"--split {TOO_LONG[:200]}...: no such file; a CSV"),
     ("--split .csv", "--split .csv: no such file"),
     ("--dataset imagenet", "--dataset imagenet: did you mean mini-imagenet?"),
@@ -52,7 +52,7 @@ RUN = [
     ("--seed 1.5", "--seed 1.5: must be a whole number"),
     ("--seed 0x10", "--seed 0x10: must be a whole number"),
     ("--seed １", "--seed １: must be a whole number"),
-    ("--seed 1,,2", "--seed 1,,2: a name is empty"),
+    ("--seed 1,,2", "--seed 1,,2: names must not be empty"),
     ("--seed 0-4", "--seed 0-4: must be a whole number"),
     ("--way 0 --shot 1", "--way 0: must be at least 2"),
     ("--way -5 --shot 1", "--way -5: must be at least 2"),
@@ -89,9 +89,9 @@ RUN = [
     (f"--results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     (f"--runs {TOO_LONG}", f"--runs {TOO_LONG[:200]}...: {NO_PATH}"),
     (f"--data-root {TOO_LONG}", f"--data-root {TOO_LONG[:200]}...: {NO_PATH}"),
-    ("--results ", "--results '': a path is empty"),
-    ("--runs ", "--runs '': a path is empty"),
-    ("--weights ", "--weights '': a path is empty"),
+    ("--results ", "--results '': must be a path"),
+    ("--runs ", "--runs '': must be a path"),
+    ("--weights ", "--weights '': must be a path"),
 ]
 
 METHODS = [
@@ -101,9 +101,9 @@ METHODS = [
     ("protonet:X", "did you mean protonet?"),
     ("/etc", "allowed: anil, "),
     ("x.py:A:B", "allowed: anil, "),
-    ("/etc/passwd.py", "no such file; path/to/file.py:Class"),
-    (f"{TOO_LONG}.py", "no such file; path/to/file.py:Class"),
-    (f"{TOO_LONG}.py:Class", "no such file; path/to/file.py:Class"),
+    ("/etc/passwd.py", "no such file; must be path/to/file.py:Class"),
+    (f"{TOO_LONG}.py", "no such file; must be path/to/file.py:Class"),
+    (f"{TOO_LONG}.py:Class", "no such file; must be path/to/file.py:Class"),
     (TOO_LONG, "allowed: anil, "),
     ("\udcff", "allowed: anil, "),
 ]
@@ -111,13 +111,13 @@ METHODS = [
 OTHERS = [
     ("leaderboard --results a_file", "--results a_file: a folder of records (Not a directory)"),
     (f"leaderboard --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
-    ("leaderboard --results ", "--results '': a path is empty"),
+    ("leaderboard --results ", "--results '': must be a path"),
     ("leaderboard --check --show", "--check: cannot be combined with --show"),
     ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: a place that can be written"),
-    ("leaderboard --results empty --output empty", "--output empty: a place that can be written to"),
+    ("leaderboard --results empty --output empty", "--output empty: must be writable"),
     ("validate", "--results results: a folder of records (No such file or directory)"),
     ("validate --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("validate --results ", "--results '': a path is empty"),
+    ("validate --results ", "--results '': must be a path"),
     ("list runs --results a_file", "--results a_file: a folder of records (Not a directory)"),
     (f"list runs --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     ("list Runs", "list Runs: did you mean runs? allowed: methods, splits"),
@@ -128,7 +128,7 @@ OTHERS = [
     (f"show {TOO_LONG} --results empty", f"show {TOO_LONG[:200]}...: empty has no runs"),
     ("show ../../etc/passwd --results empty", "show ../../etc/passwd: empty has no runs"),
     ("show a_file --results empty", "show a_file: empty has no runs"),
-    ("show", "RUN: is missing; A run id, its beginning, or a path"),
+    ("show", "RUN: is missing; A run id, the start of one, or a path"),
     ("compare protonet --results empty", "compare protonet: needs two or more runs or methods"),
     ("compare protonet mtl --results empty", "compare protonet: no such run or method there; allowed:"),
     ("compare ../x.json mtl --results empty", "--results ../x.json: No such file or directory"),
@@ -138,7 +138,7 @@ OTHERS = [
     ("docs --results a_file", "--results a_file: a folder of records (Not a directory)"),
     ("report --results a_file", "--results a_file: a folder of records (Not a directory)"),
     ("figures --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("figures --results empty --output ", "--output '': a path is empty"),
+    ("figures --results empty --output ", "--output '': must be a path"),
     ("data info --dataset folder:a_file", "--dataset folder:a_file: a file; a folder with PATH/<class>"),
     (f"data info --dataset folder:{TOO_LONG}", f"--dataset folder:{TOO_LONG[:193]}...: no such folder"),
     ("data info --dataset folder:~no.such.user/x", "--dataset folder:~no.such.user/x: no such folder"),

@@ -73,7 +73,7 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     answer = bench(*grid)
     thread.join()
     assert answer.code == 0, answer.err
-    assert seen == [False] and "left for later" in answer.err
+    assert seen == [False] and "postponed" in answer.err
     assert answer.out.splitlines()[-2:] == [f"results/{second.name}", f"results/{first.name}"]
     assert answer.err.count("training: 3/3 steps") == 1 + killed
     assert (first.read_bytes() == theirs) != killed

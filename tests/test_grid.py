@@ -217,7 +217,7 @@ def test_comma_lists():
     for values, given in ((["a,"], "a,"), ([""], "''"), (["a", " "], " ")):
         with pytest.raises(UserError) as caught:
             separated("--method", values)
-        assert str(caught.value) == f"--method {given}".rstrip() + ": a name is empty"
+        assert str(caught.value) == f"--method {given}".rstrip() + ": names must not be empty"
 
 
 @pytest.mark.parametrize("preset, backbone", [(None, "conv4"), ("paper", "resnet12"), ("smoke", "conv4")])

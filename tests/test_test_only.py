@@ -188,7 +188,7 @@ def test_weights_may_not_depend_on_it(workspace):
     Path("bad.py").write_text(BAD)
     run = ["run", *DATA, "--method", "bad.py:Bad"]
     answer = bench(*run, "--set", "width=4")
-    problem = "error: --method bad.py:Bad: its weights depend on what it calls test_only: width\n"
+    problem = "error: --method bad.py:Bad: its weights depend on test_only hyperparameters: width\n"
     assert answer.code == 2 and answer.err.endswith(problem) and not Path("results").exists()
 
 

@@ -65,7 +65,7 @@ def test_a_run_says_that_it_runs_the_file(workspace):
     images += ["--no-train", "--weights", "weights.safetensors"]
     answer = bench("run", "--method", "mine.py", *images)
     assert answer.code == 0 and Path("made").exists()
-    assert "code      of mine.py is run with your permissions" in answer.err
+    assert "code      mine.py runs with your permissions" in answer.err
     plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
     assert plain.code == 0 and "is run, with" not in plain.err
 

@@ -24,7 +24,7 @@ def test_real_records_are_clean_and_every_number_is_recomputed(folder):
         record["metrics"]
     )
     answer = bench("validate", "--results", folder.path)
-    assert answer == (0, "2 records: nothing is wrong\n", "")
+    assert answer == (0, "2 records: no problems\n", "")
 
 
 def test_the_records_of_this_repository_are_clean():
@@ -35,7 +35,7 @@ def test_the_records_of_this_repository_are_clean():
 def test_no_folder_and_an_empty_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert complaint("validate").startswith("--results results: a folder of records (No such file")
-    assert bench("validate", "--results", tmp_path) == (0, "0 records: nothing is wrong\n", "")
+    assert bench("validate", "--results", tmp_path) == (0, "0 records: no problems\n", "")
 
 
 def test_compare_imports_nothing_heavy(two_runs):

@@ -16,7 +16,7 @@ from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bench.common.files import without_tilde
+from bench.common.files import expand_user
 from bench.data.images import ImageSet
 
 # Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
@@ -31,7 +31,7 @@ class DamagedError(Exception):
 def directory() -> Path:
     """``$FEWSHOT_CACHE``, else ``decoded`` in the user's cache directory."""
     chosen = os.environ.get("FEWSHOT_CACHE")
-    return without_tilde(chosen) if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
+    return expand_user(chosen) if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
 
 
 def path_of(key: str) -> Path:

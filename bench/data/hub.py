@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from bench.common.errors import UserError
-from bench.common.files import is_folder, without_tilde
+from bench.common.files import is_folder, expand_user
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
@@ -64,7 +64,7 @@ def find(name: str, offline: bool = False) -> Found:
         import datasets
     except ModuleNotFoundError:
         raise _refused(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
-    local = without_tilde(name)
+    local = expand_user(name)
     if not is_folder(local) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise _refused(name, "no such folder")
     # Scripts of data sets are not run, nor is the user asked whether they may (before version 4 one was).

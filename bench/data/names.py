@@ -75,12 +75,12 @@ def check_classes(names: Iterable[str], dataset: str) -> None:
     for name in names:
         other = seen.setdefault(class_key(name), name)
         if other != name:
-            both = " and ".join(told_apart(other, name))
+            both = " and ".join(quoted(other, name))
             problem = f"classes {both} are the same but for case or Unicode form; rename one, or merge them"
             raise UserError("--dataset", dataset, problem)
 
 
-def told_apart(*names: str) -> list[str]:
+def quoted(*names: str) -> list[str]:
     """Names in quotes; in escapes where they would look alike."""
     same = len({unicodedata.normalize("NFC", name) for name in names}) < len(set(names))
     return [ascii(name) if same else repr(name) for name in names]

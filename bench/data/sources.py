@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_line
-from bench.common.files import is_file, without_tilde
+from bench.common.files import is_file, expand_user
 from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in a name should not wait for it
@@ -121,7 +121,7 @@ def locate(
     if kind == "mnist":
         return _mnist(root, offline)
     if kind == "folder":
-        return _folder(without_tilde(place), size, interpolation, progress)
+        return _folder(expand_user(place), size, interpolation, progress)
     return _hub(place, size, interpolation, offline, progress)
 
 
@@ -133,7 +133,7 @@ def data_root(root: Path | None) -> Path:
 def _data_root(root: Path | None) -> tuple[Path, str]:
     for chosen, origin in ((root, "--data-root"), (os.environ.get("FEWSHOT_DATA"), "$FEWSHOT_DATA")):
         if chosen:
-            folder = without_tilde(str(chosen))
+            folder = expand_user(str(chosen))
             if is_file(folder):
                 raise UserError(origin, folder, "a file; must be the folder that data sets lie in")
             return folder, origin

@@ -12,7 +12,7 @@ import torch
 
 from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
-from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, told_apart
+from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, quoted
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -166,7 +166,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         if part not in PARTS:
             raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
         if key in seen:
-            again, first = told_apart(name, seen[key])
+            again, first = quoted(name, seen[key])
             as_well = "" if again == first else f", first as {first}"
             raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
         seen[key] = name

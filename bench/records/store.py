@@ -78,7 +78,7 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
     # A path or an argument that is not UTF-8 must not cost the run: its odd bytes become "?".
     files[path] = f"{text}\n".encode("utf-8", "replace")
-    write_files(files, "--results", alone=True)
+    write_files(files, "--results", exclusive=True)
     if record.episode_file is None:  # an overwritten record may have had one
         with contextlib.suppress(OSError):
             npz.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Everything about a run that comes before training, and every check of it."""
+"""Prepares a run and makes all checks before training."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from methods.registry import MethodInfo
 from methods.timm_backbone import hub
 
 BRIEF_IMAGES = 25
-"""Per class, of those that a run that only tests the plumbing evaluates."""
+"""Images per class that a smoke run evaluates."""
 SOME_CLASSES = 64
-"""For a method that is only asked what it wants."""
+"""Number of classes for a method that is built only to read its attributes."""
 
 MethodT = TypeVar("MethodT", bound=Method)
 
@@ -49,14 +49,14 @@ MethodT = TypeVar("MethodT", bound=Method)
 def prepare(
     config: RunConfig, options: Options, divide: Callable[[RunConfig, ImageSet], Split] | None = None
 ) -> Prepared:
-    """Everything that can go wrong before training goes wrong here, and nothing is written.
+    """Make all checks that are possible before training; writes nothing.
 
     Args:
-        config, options: what to run, and where.
-        divide: gives the classes and images of each part; by default `split_of`.
+        config, options: of the run.
+        divide: returns the classes and images of each part; by default `split_of`.
 
     Raises:
-        UserError: naming the flag.
+        UserError: a check failed; names the flag.
     """
     check_writable(options.results, "--results")
     check_writable(options.runs, "--runs")
@@ -123,7 +123,7 @@ def prepare(
 
 
 def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared:
-    """The run with the classifier of the base classes that it starts from, if it does."""
+    """The run with its pretraining, the classifier of the base classes, if it starts from one."""
     if not (run.config.train and (wanted := run.method.pretraining)):
         return run
     config = pretraining.configured(run.config, wanted)
@@ -133,13 +133,13 @@ def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared
 def _same_training(
     run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], offline: bool
 ) -> Prepared:
-    """The run of `config`, which differs from `run` at the test alone."""
+    """The run of `config`, which differs from `run` only in test-only hyperparameters."""
     with blamed(run.config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         stage = _stage(run, config, info, method_class, hp, offline)
     own, shared = ({k: v.shape for k, v in one.method.state_dict().items()} for one in (run, stage))
     if own != shared:
-        problem = f"its weights depend on what it calls test_only: {', '.join(info.test_only)}"
+        problem = f"its weights depend on test_only hyperparameters: {', '.join(info.test_only)}"
         raise UserError("--method", run.config.method, problem)
     return _from_classifier(stage, info, offline)
 
@@ -152,7 +152,7 @@ def _started(run: Prepared, info: MethodInfo, start: Prepared) -> Prepared:
 def _stage(
     run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], hp: Any, offline: bool
 ) -> Prepared:
-    """What gives a run weights, to be trained like a run; nothing is measured of it."""
+    """A shared training, prepared like a run but not evaluated."""
     torch.manual_seed(config.seed)
     backbone = _backbone(config, run.data.images.shape[-1])
     method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), offline)
@@ -167,28 +167,28 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
 
     Args:
         config, data: of the run.
-        labelled_novel: for a method with `class_tasks`: some images of novel classes are there to learn from.
+        labelled_novel: for a method with `class_tasks`: set aside images of novel classes to learn from.
 
     Raises:
         UserError: the split does not fit the data set.
-        ValueError: there are no such images.
+        ValueError: there are no images for `labelled_novel`.
     """
     split = resolve(data, config.split)
     if labelled_novel:
         split = with_labelled_novel(data, split)
     if not len(split.train):
-        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+        raise UserError("--split", config.split, "leaves no training images of base classes")
     if not config.brief:
         return split
-    # Embedding every image of 90 novel classes would take most of the time.
+    # Embedding all images of 90 novel classes would take most of the time.
     return thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:
-    """The configuration with the image size that the backbone wants, where the user has chosen none.
+    """The configuration with the backbone's image size, unless the user has chosen one.
 
-    What the method makes of its backbone (timm's own weights, another stem) decides that size, so both are
-    built to be asked; the run's own follow when the number of base classes is known.
+    The method can change its backbone (timm's weights, another stem) and so this size, so both are built here
+    to read it. They are built again when the number of base classes is known.
     """
     largest = RESIZED.get(config.dataset.partition(":")[0])
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
@@ -213,7 +213,7 @@ def _built(
 
 
 def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
-    """Build it and load its weights."""
+    """Build the backbone and load its weights."""
     try:
         backbone = backbones.build(config.backbone, image_size)
     except (ValueError, RuntimeError) as error:
@@ -221,7 +221,7 @@ def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.
     if config.weights is not None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on files that are then refused
+                warnings.simplefilter("ignore")  # torch warns about files that are then refused
                 backbones.load_weights(backbone, config.weights)
         except ValueError as error:
             raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
@@ -229,13 +229,13 @@ def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.
 
 
 def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -> None:
-    """Refuse a backbone that cannot take the data set's images; leaves it in training mode."""
+    """Refuse a backbone that cannot process the data set's images; leaves it in training mode."""
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, *data.images.shape[1:]))
     except (RuntimeError, AssertionError) as error:
         size = "x".join(map(str, data.images.shape[2:]))
-        raise UserError("--backbone", config.backbone, f"takes no images of {size}: {error}") from None
+        raise UserError("--backbone", config.backbone, f"cannot process images of {size}: {error}") from None
     backbone.train()
 
 
@@ -245,6 +245,6 @@ def _weights_sha256(path: str | None) -> str | None:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:  # ValueError: no file has a name with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UserError("--weights", path, f"cannot be read: {reason}") from None

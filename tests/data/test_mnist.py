@@ -123,7 +123,7 @@ def test_other_counts_than_the_published_are_said(tmp_path, monkeypatch, capsys)
     ]
     monkeypatch.setattr(mnist, "IMAGES", MNIST_IMAGES)
     answer = bench("data", "verify", "--dataset", "mnist", "--data-root", tmp_path)
-    assert answer == (0, "mnist: nothing is damaged\n", "")
+    assert answer == (0, "mnist: no damage found\n", "")
 
 
 def test_info(tmp_path):

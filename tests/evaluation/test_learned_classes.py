@@ -23,7 +23,7 @@ from bench.evaluation.learned_classes import LearnedClasses, check_enough
 from bench.evaluation.protocol import Evaluator
 from bench.reporting.leaderboard import render
 from bench.run.preparation import Options, prepare
-from bench.run.recording import most_of_a_class
+from bench.run.recording import largest_class
 from bench.sampling.episodes import ClassPool, Setting
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import pair_metrics
@@ -96,8 +96,8 @@ def test_labelled_and_tested_images_of_novel_classes_are_apart(tiny, split):
     assert tiny.held_out[split.novel_images].all() and not tiny.held_out[split.novel_labelled].any()
     for part in ("train", "validation_images", "base_test"):
         assert torch.equal(getattr(split, part), getattr(plain, part))
-    assert most_of_a_class(tiny.labels[split.novel_labelled]) == 20
-    assert most_of_a_class(tiny.labels[plain.novel_labelled]) == 0
+    assert largest_class(tiny.labels[split.novel_labelled]) == 20
+    assert largest_class(tiny.labels[plain.novel_labelled]) == 0
 
 
 def test_a_class_is_learned_from_its_own_training_images_against_base_classes(tiny, split, monkeypatch):
@@ -231,7 +231,7 @@ def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
     assert [reason.split(" (")[0] for reason in adapted.left_out] == ["5w1s", "5w5s", "allw1s"]
     held_out = adapted.data.held_out
     assert held_out[adapted.split.novel_images].all() and not held_out[adapted.split.novel_labelled].any()
-    assert most_of_a_class(adapted.data.labels[adapted.split.novel_labelled]) == 20
+    assert largest_class(adapted.data.labels[adapted.split.novel_labelled]) == 20
     assert torch.equal(adapted.split.train, few_shot.split.train)
     assert adapted.identity.split != few_shot.identity.split
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_is_said_in_a_line(recorded):
     needs = "learns each class from 256 labelled training images at a time"
     assert told == f"--method siamese_reptile: {needs}; 'class0' has 20"
     own = ("--way", 2, "--shot", 1, "--query", 2, "--episodes", 3)
-    line = "no few-shot setting: siamese_reptile learns from labelled images of the novel classes"
+    line = "cannot be measured: siamese_reptile learns from labelled images of the novel classes"
     assert complaint(*RUN, "folder:images", *own) == f"--way 2: {line}"
     told = complaint(*RUN, "folder:images", "--measure", "5w1s")
     assert told.endswith("nothing to measure: no 5w1s (learns from labelled images of the novel classes)")
