@@ -151,7 +151,7 @@ def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
     monkeypatch.setattr(fused, "norm_pool", lambda norm, x, slope: 1.1 * right(norm, x, slope))
     assert not compile_training(protonet(12), 16, "32-true", CPU)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: trains without torch.compile") and "other gradients" in line
+    assert line.startswith("warning: training runs without torch.compile") and "other gradients" in line
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path):
@@ -166,4 +166,4 @@ def test_without_a_compiler_one_line_says_so(tmp_path):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (answer.returncode, answer.stdout) == (0, "False\n")
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("warning: trains without torch.compile")
+    assert line.startswith("warning: training runs without torch.compile")

@@ -326,7 +326,7 @@ def bad_files(workspace):
         ("--method pixels.py:Gone", "--method pixels.py:Gone: pixels.py has no class Gone; it has Near"),
         ("--method raises.py", "--method raises.py: raises.py cannot be imported: RuntimeError: not today"),
         ("--method alien.py", "--method alien.py: alien.py has 0 methods; name a class"),
-        ("--method greedy.py", "--method greedy.py: needs 100 training images a class; the smallest"),
+        ("--method greedy.py", "--method greedy.py: needs 100 training images per class; the smallest"),
     ],
 )  # fmt: skip
 def test_what_cannot_run_is_one_line_before_anything_is_written(bad_files, arguments, expected):

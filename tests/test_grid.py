@@ -54,6 +54,12 @@ def test_ratios_stands_for_all_ten_ratio_splits(file, given, expected):
     assert build(file(f"method: protonet\nsplit: {given}\n"), {}, {}) == by_flag
 
 
+def test_ratios_leaves_out_the_one_without_novel_classes_where_only_those_are_measured():
+    flags = {"method": "protonet", "split": ["ratios"]}
+    assert [one.split for one in build(None, flags | {"measure": ["5w1s"]}, {})] == TEN[:-1]
+    assert [one.split for one in build(None, flags | {"measure": ["5w1s", "pairs"]}, {})] == TEN
+
+
 def test_every_combination_of_methods_splits_and_seeds_in_order():
     grid = build(
         None, {"method": ["protonet", "siamese_triplet"], "split": ["90-10", "fc100"], "seed": [1, 0]}, {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.common.errors import UserError
 from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, resolve
-from bench.data.names import RATIOS
+from bench.data.names import NO_NOVEL, RATIOS
 
 AXES = ("method", "split", "seed")
 """Fields that take several values; each combination is a run."""
@@ -38,7 +38,7 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     for from_file, places in _in_file(path):
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
-        axes[AXES.index("split")] = _splits(axes[AXES.index("split")])
+        axes[AXES.index("split")] = _splits(axes[AXES.index("split")], given.get("measure"))
         for cell in itertools.product(*axes):
             config = resolve(given | dict(zip(AXES, cell, strict=True)), sources, sets)
             if config not in grid:
@@ -65,8 +65,12 @@ def _several(source: str, value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _splits(names: list[Any]) -> list[Any]:
-    return [one for name in names for one in (RATIOS if name == "ratios" else [name])]
+def _splits(names: list[Any], measure: Any) -> list[Any]:
+    """Replaces ``ratios`` by all ten, or by nine if only novel classes are measured: 100-0 has none."""
+    ratios = list(RATIOS)
+    if isinstance(measure, list) and not {"pairs", "triplets"}.intersection(measure):
+        ratios.remove(NO_NOVEL)
+    return [one for name in names for one in (ratios if name == "ratios" else [name])]
 
 
 def _in_file(path: Path | None) -> Iterator[Given]:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
-from bench.config.hyperparameters import checked, allowed_text
+from bench.config.hyperparameters import allowed_text, checked
 from bench.data.names import canonical, check_dataset, check_split
 from methods import registry
 from methods.backbone_names import BACKBONES

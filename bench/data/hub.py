@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from bench.common.errors import UserError
-from bench.common.files import is_folder, expand_user
+from bench.common.files import expand_user, is_folder
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos

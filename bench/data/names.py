@@ -27,15 +27,16 @@ RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot
 
 TENS = range(10, 91, 10)
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
-RATIOS = (*(f"{base}-{100 - base}" for base in TENS), "100-0")
+NO_NOVEL = "100-0"
+RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)
 PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
     **{
         ratio: f"the first {ratio.partition('-')[0]}% of the classes (A-Z) are base, the rest novel"
         for ratio in RATIOS[:-1]
     },
-    "ratios": "with run: all ten of them, from 10-90 to 90-10 and 100-0",
-    "100-0": "all classes are base: no novel classes, and so no few-shot numbers",
+    "ratios": "with run: all ten, from 10-90 to 90-10 and, if it can be measured, 100-0",
+    NO_NOVEL: "all classes are base: no novel classes, and so no few-shot numbers",
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",

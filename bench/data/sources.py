@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_line
-from bench.common.files import is_file, expand_user
+from bench.common.files import expand_user, is_file
 from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in a name should not wait for it

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
@@ -99,6 +99,36 @@ def findings(
     return found
 
 
+def check_joined(network: nn.Module, images: Tensor, precision: str) -> None:
+    """Check that a network which `join` returned answers each image by itself.
+
+    Args:
+        network: in evaluation mode.
+        images: normalised, ``[2N, 3, H, W]``; the second half takes the place of other queries.
+        precision: as Lightning names it.
+
+    Raises:
+        Broken: the answer to an image depends on other images.
+    """
+    name = "the network that join returns"
+
+    @torch.inference_mode()
+    def answer(batch: Tensor) -> Tensor:
+        with autocast(images.device, precision), untouched(name, batch):
+            logits = network(batch)
+        return centred(checked(logits, name, (len(batch), -1)))
+
+    own, others = images.tensor_split(2)
+    rows = Rows(name, "a query", "queries", INDUCTIVE)
+    one_by_one(answer, own, others, image_rounding(images.device, precision), rows)
+
+
+def image_rounding(device: torch.device, precision: str) -> float:
+    """By how much, relatively, an image is changed to see what rounding does to answers."""
+    tf32 = precision == "32-true" and device.type == "cuda"
+    return TF32 if tf32 else IMAGE_ROUNDING[precision]
+
+
 class _Probe:
     def __init__(
         self,
@@ -112,8 +142,7 @@ class _Probe:
         self.method, self.images, self.index, self.pool = method, images, index, pool
         self.normalise, self.precision = normalise, precision
         self.seed = 0
-        tf32 = precision == "32-true" and method.device.type == "cuda"
-        self.image_rounding = TF32 if tf32 else IMAGE_ROUNDING[precision]
+        self.image_rounding = image_rounding(method.device, precision)
 
     def embed(self) -> None:
         """Embeddings are one finite vector per image, and depend on no other image."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.evaluation import contract
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
 from methods.batches import LabelledBatch
@@ -23,6 +24,7 @@ from methods.method import Method
 
 ROWS_AT_ONCE = 8192
 IMAGES_AT_ONCE = 512
+PROBED = 16  # images that the first network is asked about, one by one
 SAVED_BYTES = 2**24  # of joined networks, for each number of shots
 
 
@@ -78,6 +80,7 @@ class FromImages:
         self.method, self.data, self.split = method, data, split
         self.normalise, self.precision = normalise, precision
         self.labels = torch.searchsorted(torch.tensor(split.base), data.labels[split.train])
+        self.probed = method.transductive
 
     def network(self, support: np.ndarray) -> nn.Module:
         """The network that the classes of `support` joined, see `answers`."""
@@ -89,8 +92,16 @@ class FromImages:
             return self.method.join(images, partial(self._base_images, generator))
 
     def answers(self, support: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """As those of `FromEmbeddings`."""
+        """As those of `FromEmbeddings`.
+
+        Raises:
+            Broken: the network's answer to an image depends on others, unless the method is `transductive`.
+        """
         network = self.network(support)
+        if not self.probed:
+            spread_out = np.linspace(0, len(self.split.base_test) - 1, PROBED).astype(np.int64)
+            contract.check_joined(network, self._take(self.split.base_test[spread_out]), self.precision)
+            self.probed = True
         index = torch.cat([self.split.base_test, self.split.novel_images[torch.from_numpy(rows)]])
         found = []
         for part in index.split(IMAGES_AT_ONCE):

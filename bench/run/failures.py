@@ -26,7 +26,7 @@ UNWRITABLE = {
 
 
 @contextmanager
-def blamed(method: str) -> Iterator[None]:
+def method_errors(method: str) -> Iterator[None]:
     """Turn errors of a method into one line, with the line of its source if it raises.
 
     Exceptions of built-in methods pass through with their traceback; so does out of memory.

@@ -16,7 +16,7 @@ from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
 from bench.records.schema import MODEL_FILE, SharedTraining, Training
 from bench.run import failures, models
-from bench.run.locks import alone
+from bench.run.locks import exclusive
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
 from bench.run.pretraining import obtain
@@ -83,7 +83,7 @@ def _obtain(
         if isinstance(stage.method, BaseClassifier):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
-    with alone(stage.run_id, options.results, options.runs):
+    with exclusive(stage.run_id, options.results, options.runs):
         return obtain(stage.method, folder, stage.identity.sha256, train)
 
 

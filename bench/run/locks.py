@@ -28,7 +28,7 @@ class Locked(Exception):
 
 
 @contextmanager
-def alone(run_id: str, results: Path, runs: Path) -> Iterator[None]:
+def exclusive(run_id: str, results: Path, runs: Path) -> Iterator[None]:
     """Lock a run's record and its folder, so that only one process writes them at a time.
 
     Raises:
@@ -87,7 +87,7 @@ def make_all(
 
 def _is_free(run_id: str, where: tuple[Path, Path]) -> bool:
     try:
-        with alone(run_id, *where):
+        with exclusive(run_id, *where):
             return True
     except Locked:
         return False

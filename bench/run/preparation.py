@@ -25,7 +25,7 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve, thinned, with_labelled_novel
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
-from bench.run.failures import blamed
+from bench.run.failures import method_errors
 from bench.run.measurable import measured
 from bench.run.models import PRETRAINING
 from bench.run.plan import Options, Prepared
@@ -84,7 +84,7 @@ def prepare(
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data.images.shape[-1])
     _check_takes(backbone, data, config)
-    with blamed(config.method):
+    with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         method = _built(method_class, hp, config.method, backbone, len(split.base), options.offline)
         try:
@@ -134,7 +134,7 @@ def _same_training(
     run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], offline: bool
 ) -> Prepared:
     """The run of `config`, which differs from `run` only in test-only hyperparameters."""
-    with blamed(run.config.method):
+    with method_errors(run.config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         stage = _stage(run, config, info, method_class, hp, offline)
     own, shared = ({k: v.shape for k, v in one.method.state_dict().items()} for one in (run, stage))
@@ -194,7 +194,7 @@ def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
     backbone = _backbone(config)
-    with blamed(config.method):
+    with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         _built(method_class, hp, config.method, backbone, SOME_CLASSES, offline)
     if not (size := getattr(backbone, "size", None)):

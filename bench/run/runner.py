@@ -26,7 +26,7 @@ from bench.records import store
 from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.learning import learn
-from bench.run.locks import alone, make_all
+from bench.run.locks import exclusive, make_all
 from bench.run.outcome import Failed
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
@@ -77,7 +77,7 @@ def run(
     started = clock.now()
     environment.keep_freed_memory()
     prepared = prepare(config, options)
-    with alone(prepared.run_id, options.results, options.runs):
+    with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
@@ -89,7 +89,7 @@ def run(
                 return recorded, there
         _name_relatives(prepared, options.results)
         try:
-            with failures.blamed(config.method):
+            with failures.method_errors(config.method):
                 return _run(prepared, options, progress, started)
         except (MemoryError, RuntimeError) as error:
             if not failures.out_of_memory(error):

@@ -14,6 +14,7 @@ from torch import nn
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import generalized, joining
+from bench.evaluation.answers import Broken
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS
 from bench.records import store
@@ -49,6 +50,13 @@ class Compare(nn.Module):
         return images[:, :2, 3, 5] @ self.weights.T
 
 
+class Centres(Compare):
+    """Sees all queries at once."""
+
+    def forward(self, images):
+        return super().forward(images - images.mean(0))
+
+
 @pytest.fixture(scope="module")
 def split(tiny):
     return resolve(tiny, "47-53")
@@ -59,6 +67,18 @@ def trained(tiny, split, monkeypatch):
     monkeypatch.setattr(generalized, "TRAINED_CLASSES", 4)
     method = Trains()
     return method, join(tiny, split, method)
+
+
+def test_a_network_that_looks_at_other_queries_is_refused(tiny, split):
+    class Peeks(Trains):
+        def join(self, support, base):
+            return Centres(super().join(support, base).weights.data)
+
+    with pytest.raises(Broken, match="the network that join returns answers a query differently when other"):
+        join(tiny, split, Peeks())
+    declared = Peeks()
+    declared.transductive = True
+    join(tiny, split, declared)
 
 
 def test_networks_are_handed_base_training_images_and_the_support(tiny, split, trained):
