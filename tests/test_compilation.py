@@ -12,7 +12,7 @@ from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.training import callbacks, checkpoints, compilation
 from bench.training.checkpoints import Resumable
-from bench.training.compilation import compile_training, pays
+from bench.training.compilation import compile_training, saves_time
 from bench.training.loop import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
@@ -33,18 +33,18 @@ def made(name: str, preset: str, **changes):
 def test_it_pays_in_a_long_training_only(monkeypatch):
     monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
     for name in ("siamese_triplet", "pair_classifier", "protonet", "anil", "siamese_reptile"):
-        assert pays(made(name, "quick"), 32, CPU), name
-        assert not pays(made(name, "smoke"), 32, CPU), name
-    assert pays(made("protonet", "quick", steps=200), 84, CPU)
-    assert not pays(made("protonet", "quick", steps=200), 32, CPU)
-    assert pays(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
-    assert not pays(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
-    assert not pays(made("protonet", "quick"), 32, torch.device("cuda"))
-    assert pays(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
-    assert not pays(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
-    assert not pays(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
+        assert saves_time(made(name, "quick"), 32, CPU), name
+        assert not saves_time(made(name, "smoke"), 32, CPU), name
+    assert saves_time(made("protonet", "quick", steps=200), 84, CPU)
+    assert not saves_time(made("protonet", "quick", steps=200), 32, CPU)
+    assert saves_time(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
+    assert not saves_time(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
+    assert not saves_time(made("protonet", "quick"), 32, torch.device("cuda"))
+    assert saves_time(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
+    assert not saves_time(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
+    assert not saves_time(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    assert not pays(made("protonet", "quick"), 32, CPU)
+    assert not saves_time(made("protonet", "quick"), 32, CPU)
 
 
 def protonet(steps: int) -> ProtoNet:

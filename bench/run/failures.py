@@ -10,7 +10,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.config.run_config import method_info
-from bench.evaluation.answers import Broken
+from bench.evaluation.answers import ContractError
 from bench.run.outcome import Failed
 from methods.registry import what_raised
 
@@ -40,7 +40,7 @@ def method_errors(method: str) -> Iterator[None]:
     info = method_info(method)
     try:
         yield
-    except Broken as broken:
+    except ContractError as broken:
         raise UserError("--method", method, str(broken)) from None
     except (UserError, Failed):
         raise

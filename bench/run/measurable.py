@@ -9,7 +9,7 @@ from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.evaluation import generalized
-from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit, standard_settings
+from bench.evaluation.protocol import OTHER_MEASUREMENTS, can_verify, does_not_fit, standard_settings
 from bench.sampling.episodes import ClassPool, Setting
 from methods.method import Method
 
@@ -82,7 +82,7 @@ def _own_setting(config: RunConfig) -> list[Setting]:
 
 def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
     """Names of what to measure, if the classes allow it."""
-    known = [*settings, *BESIDE_SETTINGS]
+    known = [*settings, *OTHER_MEASUREMENTS]
     if config.measure is None:
         return [name for name in known if name != "generalized" or not config.brief]
     for name in config.measure:

@@ -45,7 +45,7 @@ def compile_training(
         device: of the training.
         however_short: compile even a short training, for benchmarks.
     """
-    if not however_short and not pays(method, size, device):
+    if not however_short and not saves_time(method, size, device):
         return False
     try:
         _keep_cache()
@@ -58,7 +58,7 @@ def compile_training(
     return True
 
 
-def pays(method: Method, size: int, device: torch.device) -> bool:
+def saves_time(method: Method, size: int, device: torch.device) -> bool:
     """Whether the training is long enough, and the backbone has blocks that can be fused.
 
     PyTorch's own switch ``TORCH_COMPILE_DISABLE=1`` turns it off.

@@ -189,7 +189,7 @@ def test_learning_the_class_raises_accuracy():
 
 def test_too_few_labelled_images_are_named(tiny, split):
     check_enough(ClassTasks(1, 10, 0.7), tiny, split)
-    with pytest.raises(ValueError, match=r"from 22 labelled training images at a time; 'class00' has 20"):
+    with pytest.raises(ValueError, match=r"from batches of 22 labelled training images; 'class00' has 20"):
         check_enough(ClassTasks(1, 11, 0.7), tiny, split)
     whole = replace(tiny, held_out=torch.zeros_like(tiny.held_out))
     with pytest.raises(ValueError, match="'class09' of tiny lacks one of them"):
@@ -282,7 +282,7 @@ def test_damage_is_refused(recorded, tmp_path, damage):
 
 def test_what_cannot_be_is_said_in_a_line(recorded):
     told = complaint(*RUN, "folder:images", "--set", "adapt_triplets=128")
-    needs = "learns each class from 256 labelled training images at a time"
+    needs = "learns each class from batches of 256 labelled training images"
     assert told == f"--method siamese_reptile: {needs}; 'class0' has 20"
     own = ("--way", 2, "--shot", 1, "--query", 2, "--episodes", 3)
     line = "cannot be measured: siamese_reptile learns from labelled images of the novel classes"
