@@ -68,7 +68,7 @@ FLAGS = [
     (f"--way 2 --shot 1 --query {10**17}", f"--shot 1 + --query {10**17}: at most 6 together"),
     ("--set images=1", "--method siamese_triplet: classes and images must be at least 2"),
     ("--set classes=1", "--method siamese_triplet: classes and images must be at least 2"),
-    (f"--set images={10**17}", f"--method siamese_triplet: needs {10**17 + 1} training images per class; the"),
+    (f"--set images={10**17}", f"--method siamese_triplet: needs {10**17 + 1} training images per class"),
     ("--backbone timm:..", "--backbone timm:..: no backbone 'timm:..'"),
     ("--backbone timm:resnet81", "--backbone timm:resnet81: no backbone 'timm:resnet81'; did you mean"),
     ("--backbone timm:resnet18.nope", "--backbone timm:resnet18.nope: no backbone 'timm:resnet18.nope': Inv"),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, whole_number
+from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, int_parser
 from bench.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def run(
 
     flags = {
         "method": separated("--method", method) or None, "split": separated("--split", split) or None,
-        "seed": [whole_number("--seed")(text) for text in separated("--seed", seed)] or None,
+        "seed": [int_parser("--seed")(text) for text in separated("--seed", seed)] or None,
         "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,

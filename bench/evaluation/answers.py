@@ -79,9 +79,7 @@ def weights_unchanged(method: nn.Module) -> Iterator[None]:
     after = _state(method)
     for name in sorted(before.keys() | after.keys()):
         if name not in before or name not in after or not torch.equal(before[name], after[name]):
-            raise ContractError(
-                f"{name} changed during the evaluation; the method must not change its weights"
-            )
+            raise ContractError(f"{name} changed during the evaluation; methods must not change weights")
 
 
 def _state(method: nn.Module) -> Mapping[str, Tensor]:

@@ -157,7 +157,9 @@ class _Probe:
             return checked(made, "embed", (len(images), -1)).float()
 
         rows = Rows("embed", "an image", "images", "an embedding must depend only on its own image")
-        check_independent(answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows)
+        check_independent(
+            answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows
+        )
 
     def episodes(self) -> None:
         """Logits of episodes, from embeddings or from images."""
@@ -177,8 +179,10 @@ class _Probe:
             rows = Rows(name, "a query", "queries", INDUCTIVE, axis=1)
             check_independent(answer, query, query.flip(0), rounding, rows)
         together, support, query = answer(query)[:1], support[:1], query[:1]
-        differently = f"{name} gives other answers for an episode when
-        given = Reference.of(learn(support)(query), learn(perturbed(support, rounding))(perturbed(query, rounding)))
+        differently = f"{name} gives other answers for an episode when"
+        given = Reference.of(
+            learn(support)(query), learn(perturbed(support, rounding))(perturbed(query, rounding))
+        )
         given.compare(together, f"{differently} other episodes are in the batch")
         self.seed = 1
         generator = "its random numbers must come from a generator with the same seed in every episode"
@@ -214,7 +218,9 @@ class _Probe:
             rows = Rows("joint_logits", "a query", "queries", INDUCTIVE)
             check_independent(answer, query, others, ROUNDING, rows)
         if not method.order_dependent:
-            given = Reference.of(answer(query), learn(perturbed(support, ROUNDING))(perturbed(query, ROUNDING)))
+            given = Reference.of(
+                answer(query), learn(perturbed(support, ROUNDING))(perturbed(query, ROUNDING))
+            )
             order = torch.arange(len(support), device=support.device).roll(1)
             columns = torch.cat([torch.arange(method.num_classes).to(order), method.num_classes + order])
             reordered = learn(support[order].flip(1))(query)

@@ -95,7 +95,8 @@ class FromImages:
         """As `FromEmbeddings.answers`.
 
         Raises:
-            ContractError: the network's answer to an image depends on others, unless the method is `transductive`.
+            ContractError: the network's answer to an image depends on other images of a method that is not
+                `transductive`.
         """
         network = self.network(support)
         if not self.probed:

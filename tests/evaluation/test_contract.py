@@ -229,10 +229,12 @@ class AdaptsInto(Adapts):
 
 
 ORDER = r".*declare `order_dependent = True`"
-INDUCTIVE = r"gives another answer for a query when other queries are replaced \(by .*%.*declare `transductive = True`"
+INDUCTIVE = (
+    r"gives another answer for a query when other queries are replaced \(.*%.*declare `transductive = True`"
+)
 WRONG = {
     CentresQueries: f"episode_logits {INDUCTIVE}",
-    CentresOverEpisodes: "episode_logits gives other answers for an episode when other episodes are in the batch",
+    CentresOverEpisodes: "episode_logits gives other answers for an episode when other episodes are in",
     CountsQueries: "episode_logits gives another answer for a query when other queries are left out",
     KnowsPlaces: "episode_logits gives another answer for a query when other queries are left out",
     OneColumn: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 15, 1\]",
