@@ -266,7 +266,7 @@ def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
 
 def test_a_file_where_the_folder_of_records_should_be(folder):
     (folder / "results").write_text("")
-    assert complaint("leaderboard") == "--results results: a folder of records (Not a directory)"
+    assert complaint("leaderboard") == "--results results: must be a folder of records (Not a directory)"
 
 
 def test_ctrl_c_is_one_line(monkeypatch):

@@ -49,11 +49,11 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
 
 def _begin_alike(first: Record, second: Record, setting: str, pool: dict[str, int]) -> bool:
     """Whether the shorter list is the beginning of the longer, which is redrawn from the class sizes."""
-    from bench.records.arrays import drawn_again
+    from bench.records.arrays import redraw_episodes
     from bench.sampling.episodes import EpisodeList
 
     short, long = sorted((first, second), key=lambda record: record.episodes[setting].count)
-    every = drawn_again(long.model_copy(update={"pools": {"novel": pool}}), setting)
+    every = redraw_episodes(long.model_copy(update={"pools": {"novel": pool}}), setting)
     if every is None:
         return False
     info = short.episodes[setting]

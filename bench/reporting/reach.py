@@ -47,14 +47,14 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.records.arrays import drawn_again
+    from bench.records.arrays import redraw_episodes
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
     for name, accuracies in read_episodes(record, directory, record.episodes).items():
         info = record.episodes[name]
         if info.query == 0 or info.way >= len(record.pools.get("novel", {})):  # it holds all classes
             continue
-        drawn = drawn_again(record, name)
+        drawn = redraw_episodes(record, name)
         if drawn is None:
             continue
         parts = (part.reshape(info.count, -1) for part in (drawn.support, drawn.query))

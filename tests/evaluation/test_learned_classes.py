@@ -258,7 +258,7 @@ DAMAGE = {
     ),
     "other numbers": (
         lambda r: r["metrics"].update({"generalized/3+1/1s/all": r["metrics"]["novel/pair_auc"]}),
-        "labelled_novel_images: such a run has pairs and triplets only",
+        "labelled_novel_images: such a run must have only pairs and triplets",
     ),
     "a class": (
         lambda r: r["per_class"]["class4"]["novel/pair_accuracy"].update(value=0.99, high=1.0),

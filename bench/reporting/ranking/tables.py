@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.records.identity import split_digest
 from bench.records.store import Record
-from bench.records.tracks import Track, divided, shared_networks
+from bench.records.tracks import Track, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
     Row,
     columns,
@@ -100,7 +100,7 @@ def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
     """Run id -> track, of the records that are in one."""
     found: dict[str, Track] = {}
     for _, group in _sections(list(filter(is_shown, records))):
-        for track, own in divided(group)[0].items():
+        for track, own in partition_by_track(group)[0].items():
             found |= {record.run_id: track for record in own}
     return found
 
@@ -144,7 +144,7 @@ def _order(record: Record) -> tuple:
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
-    tracks, variations = divided(records)
+    tracks, variations = partition_by_track(records)
     tables = [Table(rows_of(own), track, section) for track, own in tracks.items()]
     tables += [Table(rows_of(variations), None, section)] if variations else []
     for table in tables:
