@@ -26,7 +26,7 @@ RUN = [
     ("--split CIFAR-FS", "--split CIFAR-FS: did you mean cifar-fs?"),
     ("--split fc-100", "--split fc-100: did you mean fc100?"),
     ("--split a,,b", "--split a,,b: names must not be empty"),
-    (f"--split {TOO_LONG}.csv", f"--split {TOO_LONG[:200]}...: no such file; a CSV"),
+    (f"--split {TOO_LONG}.csv", f"--split {TOO_LONG[:200]}...: no such file; must be a CSV"),
     ("--split .csv", "--split .csv: no such file"),
     ("--dataset imagenet", "--dataset imagenet: did you mean mini-imagenet?"),
     ("--dataset ../cifar100", "--dataset ../cifar100: did you mean cifar100?"),
@@ -139,13 +139,13 @@ OTHERS = [
     ("report --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
     ("figures --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
     ("figures --results empty --output ", "--output '': must be a path"),
-    ("data info --dataset folder:a_file", "--dataset folder:a_file: a file; a folder with PATH/<class>"),
+    ("data info --dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder with PATH/<class>"),
     (f"data info --dataset folder:{TOO_LONG}", f"--dataset folder:{TOO_LONG[:193]}...: no such folder"),
     ("data info --dataset folder:~no.such.user/x", "--dataset folder:~no.such.user/x: no such folder"),
-    ("data info --data-root a_file", "--data-root a_file: a file; must be the folder that data sets lie in"),
-    ("data verify --data-root a_file --dataset mnist", "--data-root a_file: a file; must be the folder"),
+    ("data info --data-root a_file", "--data-root a_file: must be the folder of data sets, not a file"),
+    ("data verify --data-root a_file --dataset mnist", "--data-root a_file: must be the folder"),
     ("data verify --image-size 9999 --dataset folder:empty", "--image-size 9999: 8 to 1024 pixels"),
-    ("data info --image-size 32 --dataset mnist", "--image-size 32: mnist has a size of its own"),
+    ("data info --image-size 32 --dataset mnist", "--image-size 32: only for folder:, hf: and omniglot; mnist"),
     ("data verify x", "got unexpected extra argument(s) (x); see python -m bench data verify --help"),
     ("run --offlin", "--offlin: no such flag; did you mean --offline?"),
     ("--method protonet", "--method: no such flag; allowed: --help"),
@@ -185,7 +185,7 @@ def test_another_command(command, expected):
 
 def test_a_folder_of_data_that_is_a_file_is_named_by_its_variable(monkeypatch):
     monkeypatch.setenv("FEWSHOT_DATA", "a_file")
-    assert complaint("data", "info").startswith("$FEWSHOT_DATA a_file: a file; must be the folder")
+    assert complaint("data", "info").startswith("$FEWSHOT_DATA a_file: must be the folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -18,7 +18,7 @@ RUN = [
 BASE = "".join(f"c{i},base\n" for i in range(4))
 NOVEL = "".join(f"c{i},novel\n" for i in range(4, 8))
 GOOD = f"class,part\n{BASE}{NOVEL}"
-HEADER = "needs a header line `class,part` and a line for each class"
+HEADER = "needs a header line `class,part` and one line per class"
 UNKNOWN = "folder:images has no class"
 
 FILES = {
@@ -42,7 +42,7 @@ FILES = {
     "a class twice": (f"{GOOD}c0,novel\n", "line 10: class 'c0' is listed twice"),
     "one base class": ("class,part\nc0,base\nc1,novel\nc2,novel\n", "needs at least 2 base classes"),
     "no base class": (GOOD.replace("base", "novel"), "needs at least 2 base classes"),
-    "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
+    "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "must have 0 or at least 2 novel classes"),
     "one validation class": (GOOD.replace("c3,base", "c3,validation"), "needs no validation class, or at le"),
     "no novel class and no pairs": (f"class,part\n{BASE}", "leaves nothing to measure: no pairs and triplet"),
     "a field of 200,000 letters": (f"class,part\n{'a' * 200_000},base\n", "is not a CSV file: field larger"),
@@ -52,12 +52,12 @@ FILES = {
 }  # fmt: skip
 
 FLAGS = [
-    ("--split folder.csv", "--split folder.csv: no such file; a CSV"),
-    ("--split ../link.csv", "--split ../link.csv: no such file; a CSV"),
+    ("--split folder.csv", "--split folder.csv: no such file; must be a CSV"),
+    ("--split ../link.csv", "--split ../link.csv: no such file; must be a CSV"),
     ("--split 99-1", "--split 99-1: leaves fewer than 2 base or novel classes of the 8"),
     ("--split 1-99", "--split 1-99: leaves fewer than 2 base or novel classes of the 8"),
     ("--split 100-0", "--split 100-0: leaves nothing to measure"),
-    ("--split mini-imagenet", "--split mini-imagenet: is of --dataset mini-imagenet alone, not of folder:"),
+    ("--split mini-imagenet", "--split mini-imagenet: can only be used with --dataset mini-imagenet, not with folder:"),
     ("--split omniglot", "--split omniglot: is of --dataset omniglot alone"),
     ("--split fc100", "--split fc100: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
     ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),

@@ -117,7 +117,7 @@ def test_whole_numbers(flag, value):
         ("--split 0-100", "--split 0-100: must be percentages"),
         ("--split cifarfs", "--split cifarfs: did you mean cifar-fs? allowed: 10-90, "),
         ("--split 90-10@x", "--split 90-10@x: did you mean 90-10?"),
-        ("--split mine.csv", "--split mine.csv: no such file; a CSV with the columns class,part"),
+        ("--split mine.csv", "--split mine.csv: no such file; must be a CSV with the columns class,part"),
         ("--split 90-10,fc10", "--split fc10: did you mean fc100?"),
         ("--dataset cifar10", "--dataset cifar10: did you mean cifar100? allowed: cifar100, glyphs"),
         ("--dataset folder:", "--dataset folder:: did you mean folder:PATH?"),
@@ -182,7 +182,10 @@ def test_a_bad_method_is_one_line_that_says_what_is_allowed(method, expected):
         ("leaderboard --check --results x", "--results x: no such folder"),
         ("data info --dataset glyph", "--dataset glyph: did you mean glyphs?"),
         ("data info --image-size x", "--image-size x: must be a whole number"),
-        ("data verify --dataset folder:nowhere", "--dataset folder:nowhere: no such folder; a folder with"),
+        (
+            "data verify --dataset folder:nowhere",
+            "--dataset folder:nowhere: no such folder; must be a folder with",
+        ),
     ],
 )
 def test_bad_input_of_the_other_commands(command, expected):

@@ -251,9 +251,8 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
     if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
-        raise _Wrong(
-            f"{key}: must be 1 or {len(names)} classes that join {len(names) and source.record.classes.base} base classes"
-        )
+        joins = f"{len(names)} classes that join {source.record.classes.base} base classes"
+        raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))

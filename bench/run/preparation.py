@@ -22,7 +22,7 @@ from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, resolve, thinned, with_labelled_novel
+from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
 from bench.run.failures import method_errors
@@ -181,7 +181,7 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
     if not config.brief:
         return split
     # Embedding all images of 90 novel classes would take most of the time.
-    return thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
+    return subsampled(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:

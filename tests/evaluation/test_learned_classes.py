@@ -192,7 +192,7 @@ def test_too_few_labelled_images_are_named(tiny, split):
     with pytest.raises(ValueError, match=r"from batches of 22 labelled training images; 'class00' has 20"):
         check_enough(ClassTasks(1, 11, 0.7), tiny, split)
     whole = replace(tiny, held_out=torch.zeros_like(tiny.held_out))
-    with pytest.raises(ValueError, match="'class09' of tiny lacks one of them"):
+    with pytest.raises(ValueError, match="'class09' of tiny lacks one of these"):
         with_labelled_novel(whole, resolve(tiny, "47-53"))
 
 
