@@ -144,7 +144,7 @@ OTHERS = [
     ("data info --dataset folder:~no.such.user/x", "--dataset folder:~no.such.user/x: no such folder"),
     ("data info --data-root a_file", "--data-root a_file: must be the folder of data sets, not a file"),
     ("data verify --data-root a_file --dataset mnist", "--data-root a_file: must be the folder"),
-    ("data verify --image-size 9999 --dataset folder:empty", "--image-size 9999: 8 to 1024 pixels"),
+    ("data verify --image-size 9999 --dataset folder:empty", "--image-size 9999: must be 8 to 1024 pixels"),
     ("data info --image-size 32 --dataset mnist", "--image-size 32: only for folder:, hf: and omniglot; mnist"),
     ("data verify x", "got unexpected extra argument(s) (x); see python -m bench data verify --help"),
     ("run --offlin", "--offlin: no such flag; did you mean --offline?"),

@@ -96,8 +96,8 @@ class Part:
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.fine) == len(self.coarse):
-            labels = f"{len(self.fine)} fine and {len(self.coarse)} coarse labels"
-            raise DamagedFileError(f"it has {len(self.images)} images, but {labels}")
+            counts = f"{len(self.fine)} fine and {len(self.coarse)} coarse labels"
+            raise DamagedFileError(f"it has {len(self.images)} images, but {counts}")
         for labels, names in ((self.fine, self.fine_names), (self.coarse, self.coarse_names)):
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
                 raise DamagedFileError(f"its labels must be in 0..{len(names) - 1}")

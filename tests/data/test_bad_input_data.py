@@ -126,7 +126,7 @@ MNIST = {
     "text": (LABELS, b"hello, I am no idx file", f"{LABELS} cannot be read: "),
     "labels for images": (IMAGES, idx(digits("t10k")[1]), f"{IMAGES} cannot be read: "),
     "images for labels": (LABELS, idx(digits("t10k")[0]), f"{LABELS} cannot be read: "),
-    "smaller images": (IMAGES, idx(np.zeros((20, 8, 8), np.uint8)), f"{IMAGES} does not contain images of 28x28"),
+    "smaller images": (IMAGES, idx(np.zeros((20, 8, 8), np.uint8)), f"{IMAGES} does not contain images"),
     "no images": (IMAGES, idx(np.zeros((0, 28, 28), np.uint8)), f"{IMAGES} cannot be read: "),
     "fewer images": (IMAGES, idx(digits("t10k")[0][:5]), f"{IMAGES} has 5 images but 20"),
     "a label of 10": (LABELS, idx(np.full(20, 10, np.uint8)), f"{LABELS} has labels above 9"),

@@ -195,7 +195,7 @@ PIXELS = np.zeros((4, 84, 84, 3), dtype=np.uint8)
         (np.zeros(3), "it must have image_data and class_dict as learn2learn stores them"),
         ({"image_data": PIXELS}, "it must have image_data and class_dict as learn2learn stores them"),
         ({"image_data": PIXELS, "class_dict": 3}, "it must have image_data and class_dict as"),
-        ({"image_data": PIXELS, "class_dict": {"a": [[0], [1, 2]]}}, "it must have image_data and class_dict"),
+        ({"image_data": PIXELS, "class_dict": {"a": [[0], [1, 2]]}}, "it must have image_data and class"),
         ({"image_data": PIXELS[:, :32], "class_dict": {"a": [0]}}, "its image_data must be uint8 [N, 84, 84"),
         ({"image_data": PIXELS * 1.0, "class_dict": {"a": [0]}}, "its image_data must be uint8"),
         ({"image_data": [1], "class_dict": {"a": [0]}}, "its image_data must be uint8"),
