@@ -307,7 +307,7 @@ def bad_files(workspace):
         ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 together, the images"),
         ("--image-size 4", "--image-size 4: must be at least 8"),
         ("--dataset folder:gone", "--dataset folder:gone: no such folder; must be a folder with PATH"),
-        ("--dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder with PATH/<class>/<image>"),
+        ("--dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder"),
         ("--dataset folder:images/class0", "--dataset folder:images/class0: has 0 classes, at least"),
         ("--dataset glyphs --image-size 64", "--image-size 64: only for folder:, hf: and omniglot; glyphs"),
         ("--split cifar-fs", "--split cifar-fs: needs 100 classes in 20 superclasses; folder:images"),
