@@ -13,7 +13,7 @@ from bench.common.errors import one_line
 from bench.common.files import check_writable, write_files
 from bench.records.schema import MODEL_FILE
 from bench.records.store import read_all
-from bench.reporting.figures import base_classes, cost, curves, per_class, scores, shots, trade_off
+from bench.reporting.figures import cost, curves, per_class, scores, shots, splits, trade_off
 from bench.reporting.figures.picture import Gap, Palette, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import LOOK, entitle, png, svg
@@ -41,11 +41,11 @@ class Options(NamedTuple):
 def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap]:
     """Every picture that can be drawn, and every one that cannot and why; each picture's name is its own."""
     palette = Palette(row.label for section in sections for row in section.rows)
-    found = base_classes.pictures(sections, palette)
+    found = splits.pictures(sections)
     for section in sections:
         found += shots.pictures(section, palette)
-        found += trade_off.pictures(section)
-        found += cost.pictures(section)
+        found += trade_off.pictures(section, palette)
+        found += cost.pictures(section, palette)
         found += curves.pictures(section, palette)
         found += scores.pictures(section, palette)
         found += per_class.pictures(section)

@@ -10,7 +10,6 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -119,12 +118,6 @@ def folded(label: str, width: int) -> str:
     return "\n".join(textwrap.wrap(plain(label, 140), width))
 
 
-def panel_titles(labels: Iterable[str]) -> tuple[list[str], float]:
-    """Titles of panels, two side by side, and how many inches higher than one line the highest is."""
-    titles = [folded(label, 29) for label in labels]
-    return titles, LINE * max(title.count("\n") for title in titles)
-
-
 def legend(figure: Figure, handles: list[Any], labels: list[str], columns: int = 2) -> None:
     """A legend below the axes, where it hides nothing; in one column if a label is long.
 
@@ -147,14 +140,6 @@ def entitle(figure: Figure, title: str, where: str) -> None:
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.2 * len(lines))
     figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10)
-
-
-def remove_unused(places: list[Axes], used: int, columns: int) -> None:
-    """Take away the panels after the first `used`; what comes to be the lowest of its column gets numbers."""
-    for place in places[used:]:
-        place.remove()
-    for place in places[max(0, used - columns) : used]:
-        place.xaxis.set_tick_params(labelbottom=True)
 
 
 def png(figure: Figure) -> bytes:
