@@ -59,7 +59,7 @@ def name_beside(place: Axes, named: Sequence[Named]) -> None:
             va="center",
             annotation_clip=False,
             arrowprops={
-                "arrowstyle": "-", "relpos": (0, 0.5), "color": one.colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 3,
+                "arrowstyle": "-", "relpos": (0, 0.5), "color": one.colour, "lw": 0.6, "shrinkB": 3,
             },
         )  # fmt: skip
     place.set_ylim(low, high)
