@@ -123,7 +123,7 @@ OTHERS = [
     ("list Runs", "list Runs: did you mean runs? allowed: methods, splits"),
     (f"list methods --method {TOO_LONG}.py", f"--method {TOO_LONG[:200]}...: no such file"),
     ("list methods --method ../protonet", "--method ../protonet: did you mean protonet?"),
-    ("show x --results a_file", "--results a_file: no such folder; it holds the records"),
+    ("show x --results a_file", "--results a_file: no such folder; must be the folder of records"),
     (f"show {TOO_LONG}.json --results empty", f"show {TOO_LONG[:200]}...: empty has no runs"),
     (f"show {TOO_LONG} --results empty", f"show {TOO_LONG[:200]}...: empty has no runs"),
     ("show ../../etc/passwd --results empty", "show ../../etc/passwd: empty has no runs"),

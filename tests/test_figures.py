@@ -421,7 +421,7 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
     [
         ("weights", "not the weights of model.json"),
         ("another model", "not the model of this record"),
-        ("images", "has other images than the record"),
+        ("images", "must have the images of the record"),
         ("configuration", "has a configuration of another version"),
     ],
 )

@@ -31,9 +31,7 @@ def pictures(sections: Sequence[Section], palette: Palette) -> list[Picture | Ga
         dataset = own[0].first.dataset
         drawn = [p for key in METRICS if (p := _picture(own, key, palette))]
         if not drawn:
-            why = (
-                f"it takes records of one method at two or more splits of {dataset}, such as 50-50 and 90-10"
-            )
+            why = f"needs records of one method at two or more splits of {dataset}, such as 50-50 and 90-10"
             found.append(Gap(dataset, TITLE, why))
         found += drawn
     return found
@@ -71,8 +69,8 @@ def _picture(sections: Sequence[Section], key: str, palette: Palette) -> Picture
         name="base-classes_" + key.replace("/", "-").replace("_", "-"),
         section=dataset,
         title=f"{TITLE}: {METRICS[key]}",
-        caption="Bars are 95% intervals. Where base classes are more, novel classes are fewer: they differ "
-        "from split to split.",
+        caption="Bars are 95% intervals. More base classes mean fewer novel classes, so each split has "
+        "other novel classes.",
         alt=told(lines, "the number of base classes"),
         draw=partial(one_panel, lines, horizontal, "accuracy (%)", palette),
     )

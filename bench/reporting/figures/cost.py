@@ -1,4 +1,4 @@
-"""Accuracy against training time: which method pays."""
+"""Accuracy against training time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pictures(section: Section) -> list[Picture | Gap]:
         if row.training_seconds and KEY in row.intervals
     ][:MOST]
     if not points:
-        return [Gap(section.title, TITLE, "no trained record has a 5-way 1-shot accuracy")]
+        return [Gap(section.title, TITLE, "needs a trained record with 5-way 1-shot accuracy")]
     told = "; ".join(
         f"{number} {row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
         for number, (label, seconds, own) in enumerate(points, start=1)
@@ -42,7 +42,7 @@ def pictures(section: Section) -> list[Picture | Gap]:
             section=section.title,
             title=TITLE,
             caption="5-way 1-shot accuracy with 95% intervals against the mean training time of the "
-            "seeds, each on its own machine. The line joins the methods that pay: no faster one is better.",
+            "seeds; machines may differ. The line connects methods for which no faster one is better.",
             alt=f"Numbered points: {told}.",
             draw=partial(_draw, points),
         )
@@ -50,7 +50,7 @@ def pictures(section: Section) -> list[Picture | Gap]:
 
 
 def pays(points: list[Point]) -> list[Point]:
-    """The points that no other one beats in both time and accuracy, by time."""
+    """The Pareto-optimal points in time and accuracy, by time."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point[1], -point[2].value)):
         if not front or point[2].value > front[-1][2].value:

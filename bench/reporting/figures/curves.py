@@ -38,7 +38,7 @@ Curves = Mapping[str, Sequence[np.ndarray]]
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
-    """The loss of each row by itself, for losses of two methods do not compare, and validation together."""
+    """The loss of each row in its own panel, because losses are not comparable, and all validation curves."""
     found: list[Picture | Gap] = []
     read = {}
     for row in section.best():
@@ -50,7 +50,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
         curves = {label: [own[name] for own in seeds if name in own] for label, seeds in read.items()}
         curves = dict([(label, own) for label, own in curves.items() if own][:MOST])
         if not curves:
-            found.append(Gap(section.title, title, "no record has kept the curve (those of before do not)"))
+            found.append(Gap(section.title, title, "needs a record with the curve (older records lack it)"))
         elif name == LOSS:
             found.append(_loss(section, curves))
         else:
@@ -75,8 +75,8 @@ def _loss(section: Section, curves: Curves) -> Picture:
         name="loss",
         section=section.title,
         title=TITLES[LOSS],
-        caption="A panel for each method, a line for each seed. Methods have losses of their own, which do "
-        "not compare: only the shape of a line tells something.",
+        caption="One panel per method, one line per seed. Losses of different methods are not comparable; "
+        "only the shape of a line is informative.",
         alt=f"Loss against training step: {ends}.",
         draw=partial(_loss_panels, curves),
     )
@@ -107,8 +107,8 @@ def _validation(section: Section, curves: Curves, palette: Palette) -> Picture:
         name="validation",
         section=section.title,
         title=TITLES[ACCURACY],
-        caption="Mean of 5-way 1-shot and 5-shot accuracy on validation images, a line for each seed. The "
-        "weights of the best point are kept; novel classes have no say in it.",
+        caption="Mean of 5-way 1-shot and 5-shot accuracy on validation images, one line per seed. The "
+        "weights of the best point are kept; novel classes are not used.",
         alt=f"Validation accuracy against training step; best values: {best}.",
         draw=partial(_validation_panels, curves, palette),
     )

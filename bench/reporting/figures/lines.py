@@ -1,4 +1,4 @@
-"""Lines with intervals, one for each row: together, or a panel each where they are too many."""
+"""Lines with intervals, one per row: in one panel, or in separate panels if there are too many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOGETHER = len(SERIES)
-"""More lines than this are not told apart in one panel."""
+"""Maximum number of lines that can be distinguished in one panel."""
 
 MOST = 24
 """Panels of one picture."""
@@ -123,7 +123,7 @@ def _percent(place: Axes, label: str) -> None:
 
 
 def told(lines: Sequence[Line], horizontal: str) -> str:
-    """The lines in words: each row's first and last value."""
+    """The lines as text: each row's first and last value."""
     parts = []
     for line in lines[:MOST]:
         ends = sorted({0, len(line.y) - 1})

@@ -1,4 +1,4 @@
-"""Numbered points with a legend of names, which are too long to stand beside them."""
+"""Numbered points with a legend, because the names are too long for labels."""
 
 from __future__ import annotations
 

@@ -35,15 +35,15 @@ TITLE = "Similarity of same and different pairs"
 ROC = "ROC curves of pairs"
 BINS = 50
 POINTS = 300  # of a curve
-FEW_POINTS = 30  # of one that only shows where the others are
+FEW_POINTS = 30  # of a grey curve for comparison
 Scored = Mapping[str, tuple[Pairs, float | None]]
 """Label of a row -> the pairs of its first seed, and the threshold."""
 Names = Mapping[str, str]
-"""Label of a row -> what its panel or line is called: with the area under its ROC curve."""
+"""Label of a row -> name of its panel or line, with the area under its ROC curve."""
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
-    """How pairs of novel classes are scored, a panel for each row, and all ROC curves."""
+    """Scores of pairs of novel classes, one panel per row, and all ROC curves."""
     scored: dict[str, tuple[Pairs, float | None]] = {}
     gaps: list[Picture | Gap] = []
     for row in section.best("novel/pair_auc"):
@@ -55,7 +55,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
         if found and len(scored) < MOST:
             scored[row.label] = found, row.first.thresholds.get("similarity")
     if not scored:
-        why = "no record has kept the scores of its pairs (those of before do not)"
+        why = "needs a record with the scores of its pairs (older records lack them)"
         return [*gaps, Gap(section.title, TITLE, why), Gap(section.title, ROC, why)]
     areas = {row.label: row.first.metrics.get("novel/pair_auc") for row in section.rows}
     names = {label: f"{label}, AUC {100 * area.value:.1f}%" if (area := areas[label]) else label
@@ -66,8 +66,8 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             name="scores",
             section=section.title,
             title=TITLE,
-            caption="Pairs of images of novel classes. From the threshold on, found on validation pairs, a "
-            "pair is called same. Each method has a scale of its own.",
+            caption="Pairs of images of novel classes. From the threshold, chosen on validation pairs, a "
+            "pair is classified as same. Each method has its own scale.",
             alt=f"Histograms of the similarity of same and different pairs for {len(scored)} methods.",
             draw=partial(_distributions, scored, names),
         ),
@@ -75,7 +75,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             name="roc",
             section=section.title,
             title=ROC,
-            caption="Pairs of novel classes, for every threshold; the mark is the threshold found on "
+            caption="Pairs of novel classes, for every threshold; the mark is the threshold chosen on "
             "validation pairs, the dashed line is chance.",
             alt=f"ROC curves with the area under each: {'; '.join(map(row_name, names.values()))}.",
             draw=partial(_roc, scored, names, palette),
@@ -86,7 +86,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
 def roc(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """False and true accept rates for every threshold, from 0 to 1."""
     order = np.argsort(-found.scores, kind="stable")
-    # Where several pairs have one score, only all of them or none can be accepted.
+    # Pairs with equal scores are accepted together.
     last = np.append(np.flatnonzero(np.diff(found.scores[order])), len(order) - 1)
     rates = []
     for kind in (~found.same, found.same):

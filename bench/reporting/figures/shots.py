@@ -34,7 +34,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             )
         )
     else:
-        found.append(Gap(section.title, TITLE, "no record has 5-way accuracies with two numbers of shots"))
+        found.append(Gap(section.title, TITLE, "needs 5-way accuracies with two numbers of shots"))
     keys = {
         m.group(1, 2) for row in section.rows for key in row.intervals if (m := GENERALIZED.fullmatch(key))
     }
@@ -65,15 +65,15 @@ def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
         title: [_line(row, re.compile(rf"{re.escape(prefix)}(\d+)s/{part}").fullmatch) for row in rows]
         for part, title in PARTS.items()
     }
-    left_out = f" The {TOGETHER} best of {len(having)} methods." if len(having) > TOGETHER else ""
+    left_out = f" The best {TOGETHER} of {len(having)} methods." if len(having) > TOGETHER else ""
     joined = "one novel class joins" if new == "1" else f"all {new} novel classes join"
     harmonic = by_title[PARTS["harmonic"]]
     return Picture(
         name=f"generalized-{base}+{new}",
         section=section.title,
         title=f"Accuracy against shots when {joined} the {base} base classes",
-        caption=f"All {base} base classes and the new ones are distinguished at once; 95% intervals. 0 "
-        f"shots: the base classes before any joined.{left_out}",
+        caption=f"All {base} base classes and the new classes are classified jointly; 95% intervals. 0 "
+        f"shots: the base classes before any class joined.{left_out}",
         alt=f"Three panels, new classes, base classes and harmonic mean. {told(harmonic, 'shots')}",
         draw=partial(panels, by_title, _horizontal(list(by_title.values())), "accuracy (%)", palette),
     )

@@ -21,7 +21,7 @@ MOST = 24
 
 
 class Point(NamedTuple):
-    """A row: its name, both accuracies, and the set of rows that answer with the same network; None alone."""
+    """A row: its name, both accuracies, and its set of rows with the same network; None if alone."""
 
     label: str
     novel: Interval
@@ -71,8 +71,8 @@ def _picture(section: Section, base: int) -> Picture | None:
         name="trade-off",
         section=section.title,
         title=f"Accuracy on a class that joined and on the {base} base classes",
-        caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are told apart; "
-        "95% intervals. Up and to the right is better. A line joins rows that answer with the same trained "
+        caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are classified "
+        "jointly; 95% intervals. Up and to the right is better. A line connects rows with the same trained "
         "network, such as one finetuned more and more.",
         alt=f"Numbered points: {told}.",
         draw=partial(_draw, points, base),
