@@ -113,7 +113,7 @@ OTHERS = [
     (f"leaderboard --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     ("leaderboard --results ", "--results '': must be a path"),
     ("leaderboard --check --show", "--check: cannot be combined with --show"),
-    ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: a place that can be written"),
+    ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: must be writable"),
     ("leaderboard --results empty --output empty", "--output empty: must be writable"),
     ("validate", "--results results: must be a folder of records (No such file or directory)"),
     ("validate --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
