@@ -122,7 +122,10 @@ def test_what_is_no_file_is_named(kind, tmp_path):
     ("command", "expected"),
     [
         ("compare protonet mlt", "compare mlt: no such run or method; did you mean mtl?"),
-        ("compare protonet protonet", "compare protonet protonet: cifar100-protonet-quick-0 is in both"),
+        (
+            "compare protonet protonet",
+            "compare protonet protonet: must not share runs; cifar100-protonet-quick-0 is in both",
+        ),
         (
             "compare protonet mtl --setting 5w2s",
             "--setting 5w2s: protonet has no such setting; did you mean 5w",
@@ -133,7 +136,7 @@ def test_what_is_no_file_is_named(kind, tmp_path):
         ),
         ("compare protonet mtl --split 80-20", "compare protonet: no such run or method"),
         ("compare protonet mtl --dataset mnist", "compare protonet: no such run or method"),
-        ("show cifar100", "show cifar100: 2 runs begin like this: "),
+        ("show cifar100", "show cifar100: must be one run; 2 start with this: "),
         (
             "show cifar100-protonet-slow-0",
             "show cifar100-protonet-slow-0: no such run in results; did you mean",

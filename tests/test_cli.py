@@ -176,9 +176,9 @@ def test_a_bad_method_is_one_line_that_says_what_is_allowed(method, expected):
         ("list methods --method proto", "--method proto: did you mean protonet?"),
         (
             "list splits --method protonet",
-            "--method protonet: goes with `list methods`, not with `list splits`",
+            "--method protonet: can only be combined with `list methods`, not with `list splits`",
         ),
-        ("leaderboard", "--results results: no such folder; `python -m bench run` makes it"),
+        ("leaderboard", "--results results: no such folder; `python -m bench run` creates it"),
         ("leaderboard --check --results x", "--results x: no such folder"),
         ("data info --dataset glyph", "--dataset glyph: did you mean glyphs?"),
         ("data info --image-size x", "--image-size x: must be a whole number"),

@@ -160,9 +160,12 @@ def test_names_are_shown_as_text_and_a_terminal_obeys_none_of_them():
         ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "these runs have the same seed"),
         ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "these runs differ in more than the seed"),
         ("nowhere.json", "--results nowhere.json: No such file or directory"),
-        ("cifar100-matching-quick-1", "cifar100-matching-quick-1 is in both"),
-        ("results/cifar100-matching-quick-1.json", "cifar100-matching-quick-1 is in both"),
-        ("matching", "cifar100-matching-quick-0 is in both"),
+        ("cifar100-matching-quick-1", "must not share runs; cifar100-matching-quick-1 is in both"),
+        (
+            "results/cifar100-matching-quick-1.json",
+            "must not share runs; cifar100-matching-quick-1 is in both",
+        ),
+        ("matching", "must not share runs; cifar100-matching-quick-0 is in both"),
     ],
 )
 def test_operands_that_are_nothing_to_compare(name, expected):
@@ -190,7 +193,7 @@ def test_a_setting_that_is_not_there():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"protocol_version": 2}, "they were measured under protocol versions 1 and 2, whose numbers do not"),
+        ({"protocol_version": 2}, "they have protocol versions 1 and 2, whose numbers are not"),
         (
             {"fingerprint": "cd" * 32, "dataset": "glyphs"},
             "their images differ: cifar100 and glyphs, fingerprints abababababab and cdcdcdcdcdcd",
@@ -207,7 +210,10 @@ def test_a_setting_that_is_not_there():
             {"episodes": episode_info(sha256="1" * 64, query=14)},
             "their episodes of 5w1s differ in query, 15 and 14",
         ),
-        ({"episodes": episode_info(sha256="1" * 64)}, "their episodes of 5w1s differ, as the hashes do"),
+        (
+            {"episodes": episode_info(sha256="1" * 64)},
+            "their episodes of 5w1s differ: the hashes are different",
+        ),
         (
             {"episodes": episode_info(sha256="1" * 64, count=20)},
             "one answered 40 and the other 20 episodes of 5w1s, and neither has the class sizes",

@@ -126,9 +126,10 @@ def test_lines_pass_through_the_records_numbers_and_have_their_names(found):
         names = {text.get_text().replace("\n", " "): text for text in axes.texts}
     best = ["**x** | y", "<script>alert(1)</script>", "siamese_triplet", "protonet"]
     assert set(names) == {f"{name} (quick)" for name in best}
-    for accuracy, (x, y) in zip((65, 60, 55, 50), lines, strict=True):
+    for accuracy, (x, y) in zip((65, 60, None, 50), lines, strict=True):
         np.testing.assert_allclose(x, [1, 5], atol=0.5)
-        np.testing.assert_allclose(y, [accuracy, accuracy + 10])
+        if accuracy:  # the other one has several seeds
+            np.testing.assert_allclose(y, [accuracy, accuracy + 10])
     ends = {name: text.xy for name, text in names.items()}
     assert ends["protonet (quick)"] == pytest.approx((lines[3][0][1], 60))
 
@@ -169,7 +170,7 @@ def test_of_many_methods_the_leading_ones_are_named_and_the_others_grey(tmp_path
             assert len(grey) >= 2
     with drawn(found["cifar100-90-10-generalized-90+10"]) as figure:
         assert len(figure.legends[0].get_texts()) == 7
-    assert "7 best of 9" in found["cifar100-90-10-generalized-90+10"].caption
+    assert "best 7 of 9" in found["cifar100-90-10-generalized-90+10"].caption
 
 
 def test_no_picture_has_more_than_eight_panels(found):
@@ -458,7 +459,7 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
     [
         ("weights", "not the weights of model.json"),
         ("another model", "not the model of this record"),
-        ("images", "has other images than the record"),
+        ("images", "must have the images of the record"),
         ("configuration", "has a configuration of another version"),
     ],
 )

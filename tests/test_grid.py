@@ -174,7 +174,7 @@ def test_a_run_that_comes_twice_is_run_once(file):
         ("runs: [{method: protonet}, {seed: 1}]", "run.yaml: run 2: method: is missing; allowed: "),
         (
             "method: protonet\nruns: [{}, {way: 5}]",
-            "run.yaml: run 2: shot: is missing; a setting of your own",
+            "run.yaml: run 2: shot: is missing; an additional setting",
         ),
         ("method: protonet\nruns: [{seed: []}]", "run.yaml: run 1: seed []: must name at least one"),
         (

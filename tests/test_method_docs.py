@@ -118,7 +118,7 @@ def test_results_are_the_method_s_own_records():
     assert first["5w5s"] == "–" and first["time (threads)"] == "untrained"
     assert (second["seed"], second["changed"]) == ("1", "kind=a|b, steps=9")
     assert second["novel pairs"] == "76.70 ± 1.00" and second["time (threads)"] == "9 min 54 s wall (2)"
-    assert "None is recorded." in page(found=others) and len(tables(page(found=others))) == 2
+    assert "There are no records yet." in page(found=others) and len(tables(page(found=others))) == 2
 
 
 def test_the_index_leads_to_every_page():

@@ -35,7 +35,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             )
         )
     else:
-        found.append(Gap(section.title, TITLE, "no record has 5-way accuracies with two numbers of shots"))
+        found.append(Gap(section.title, TITLE, "needs 5-way accuracies with two numbers of shots"))
     keys = {
         m.group(1, 2) for row in section.rows for key in row.intervals if (m := GENERALIZED.fullmatch(key))
     }
@@ -66,7 +66,7 @@ def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
         title: [_line(row, re.compile(rf"{re.escape(prefix)}(\d+)s/{part}").fullmatch) for row in rows]
         for part, title in PARTS.items()
     }
-    left_out = f" The {LEADING} best of {len(having)} methods." if len(having) > LEADING else ""
+    left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
     joined = "one novel class joins" if new == "1" else f"all {new} novel classes join"
     harmonic = by_title[PARTS["harmonic"]]
     return Picture(
