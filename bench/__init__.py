@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["PROTOCOL_VERSION", "__version__", "results"]
 
 PROTOCOL_VERSION = 1
-"""Raised whenever a change of splits, episodes or metrics makes old and new numbers incomparable."""
+"""Raised when a change of splits, episodes or metrics makes old and new numbers incomparable."""
 
 try:
     __version__ = version("fewshot-bench")
-except PackageNotFoundError:  # run from a source tree that was never installed
+except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 _API = {"results": "bench.reporting.frame"}
-"""Name -> the module that is imported when it is first used."""
+"""Name -> module, imported at first use."""
 
 
 def __getattr__(name: str) -> Any:

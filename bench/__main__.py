@@ -7,16 +7,15 @@ import sys
 from typing import Any, NoReturn
 
 INTERRUPTED = (
-    "interrupted; a run that was not finished is not recorded: "
-    "the same command resumes from its last checkpoint"
+    "interrupted; an unfinished run is not recorded: the same command resumes from its last checkpoint"
 )
 
 INTERRUPT = 130
-"""Exit code of an interrupted command; what the parser makes of Ctrl-C."""
+"""Exit code of an interrupted command; the parser uses it for Ctrl-C."""
 
 
 def main() -> NoReturn:
-    """Run the command line, with mistakes as one line on stderr and the exit codes of the documentation."""
+    """Run the command line: errors are one line on stderr, with the documented exit codes."""
     try:
         signal.signal(signal.SIGTERM, _stop)
         code = _run()
@@ -28,13 +27,13 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    """The exit code of the command line; Ctrl-C may come while it is being imported."""
+    """The exit code of the command line; imports are here because Ctrl-C may interrupt them too."""
     import typer
 
     from bench.cli.commands import app
     from bench.common.errors import UserError
 
-    # A terminal that has no ± should not cost the user the table.
+    # Print the table even if the terminal cannot show ±.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
@@ -43,18 +42,18 @@ def _run() -> int:
     except typer.Abort:
         return INTERRUPT
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not a mistake in the command line
+        if not hasattr(error, "format_message"):  # not a usage error
             raise
         _fail(_usage(error), 2)
 
 
 def _stop(*signal_and_frame: Any) -> NoReturn:
-    """A request to end is answered as Ctrl-C is."""
+    """Handle SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _usage(error: Any) -> str:
-    """The parser's complaint as one line that names the flag, the value and what is allowed."""
+    """The parser's error as one line that names the flag, the value and what is allowed."""
     from bench.common.errors import one_line, one_of
 
     message = one_line(error.format_message()).rstrip(".")
@@ -62,7 +61,7 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoSuchOption":
         flags = [name for own in error.ctx.command.params for name in own.opts if name.startswith("--")]
         return f"{flag}: no such flag; {one_of(flag, [*flags, '--help'])}"
-    if flag:  # a value is missing, or there is one where there should be none
+    if flag:  # a value is missing, or the flag takes none
         return f"{flag}: {message.removeprefix(f'Option {flag!r} ')}"
     if type(error).__name__ == "MissingParameter" and parameter is not None:
         return f"{parameter.metavar}: is missing; {parameter.help.rstrip('.')}"

@@ -79,7 +79,7 @@ class Folder:
             count = len([line for line in answer.out.splitlines() if not line.startswith("note: ")])
             assert answer.err.startswith(f"{count} problems in ")
             return answer.out.splitlines()
-        assert answer.err == "" and answer.out.endswith(" records: nothing is wrong\n")
+        assert answer.err == "" and answer.out.endswith(" records: no problems\n")
         return answer.out.splitlines()[:-1]
 
     def of_first(self) -> list[str]:

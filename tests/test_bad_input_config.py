@@ -31,7 +31,7 @@ CASES = {
     "a key twice": ("method: protonet\nmethod: mtl\n", "--config run.yaml: is not YAML in line 2: method ag"),
     "an inner key twice": (
         f"{PROTONET}hyperparameters:\n  scale: 1\n  scale: 2\n",
-        "--config run.yaml: is not YAML in line 4: scale again",
+        "--config run.yaml: is not YAML in line 4: duplicate key scale",
     ),
     "a tab": ("method:\tprotonet\n\tseed: 1\n", "--config run.yaml: is not YAML in line 1"),
     "an unknown alias": ("method: *nope\n", "--config run.yaml: is not YAML in line 1: found undefined alia"),
@@ -79,7 +79,7 @@ CASES = {
     "way in octal": (f"{PROTONET}way: 0o1\nshot: 1\n", "run.yaml: way 1: must be at least 2"),
     "way in base 60": (f"{PROTONET}way: 1:30\nshot: 1\n", "run.yaml: way 1:30: must be a whole number"),
     "shot as text": (f"{PROTONET}way: 5\nshot: '1'\n", "run.yaml: shot 1: must be a whole number"),
-    "episodes without way": (f"{PROTONET}episodes: 50\n", "--way: is missing; a setting of your own"),
+    "episodes without way": (f"{PROTONET}episodes: 50\n", "--way: is missing; an additional setting"),
     "image size a fraction": (f"{PROTONET}image_size: 8.5\n", "run.yaml: image_size 8.5: must be a whole"),
     # Keys
     "a key misspelt": (f"{PROTONET}spilt: 90-10\n", "run.yaml: spilt: no such key; did you mean split?"),

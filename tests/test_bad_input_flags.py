@@ -7,8 +7,8 @@ from bad_inputs import TOO_LONG
 from command_line import bench, complaint
 
 SPLITS = "allowed: 10-90, 20-80, "
-NO_PATH = "cannot be looked at (File name too long)"
-OWN = "a setting of your own needs --way and --shot"
+NO_PATH = "cannot be accessed (File name too long)"
+OWN = "an additional setting needs --way and --shot"
 
 RUN = [
     ("--split ../../etc/passwd", f"--split ../../etc/passwd: {SPLITS}"),
@@ -25,8 +25,8 @@ RUN = [
     ("--split 90-10@9999999999", f"--split 90-10@9999999999: {SPLITS}"),
     ("--split CIFAR-FS", "--split CIFAR-FS: did you mean cifar-fs?"),
     ("--split fc-100", "--split fc-100: did you mean fc100?"),
-    ("--split a,,b", "--split a,,b: a name is empty"),
-    (f"--split {TOO_LONG}.csv", f"--split {TOO_LONG[:200]}...: no such file; a CSV"),
+    ("--split a,,b", "--split a,,b: names must not be empty"),
+    (f"--split {TOO_LONG}.csv", f"--split {TOO_LONG[:200]}...: no such file; must be a CSV"),
     ("--split .csv", "--split .csv: no such file"),
     ("--dataset imagenet", "--dataset imagenet: did you mean mini-imagenet?"),
     ("--dataset ../cifar100", "--dataset ../cifar100: did you mean cifar100?"),
@@ -52,7 +52,7 @@ RUN = [
     ("--seed 1.5", "--seed 1.5: must be a whole number"),
     ("--seed 0x10", "--seed 0x10: must be a whole number"),
     ("--seed １", "--seed １: must be a whole number"),
-    ("--seed 1,,2", "--seed 1,,2: a name is empty"),
+    ("--seed 1,,2", "--seed 1,,2: names must not be empty"),
     ("--seed 0-4", "--seed 0-4: must be a whole number"),
     ("--way 0 --shot 1", "--way 0: must be at least 2"),
     ("--way -5 --shot 1", "--way -5: must be at least 2"),
@@ -89,9 +89,9 @@ RUN = [
     (f"--results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     (f"--runs {TOO_LONG}", f"--runs {TOO_LONG[:200]}...: {NO_PATH}"),
     (f"--data-root {TOO_LONG}", f"--data-root {TOO_LONG[:200]}...: {NO_PATH}"),
-    ("--results ", "--results '': a path is empty"),
-    ("--runs ", "--runs '': a path is empty"),
-    ("--weights ", "--weights '': a path is empty"),
+    ("--results ", "--results '': must be a path"),
+    ("--runs ", "--runs '': must be a path"),
+    ("--weights ", "--weights '': must be a path"),
 ]
 
 METHODS = [
@@ -101,51 +101,51 @@ METHODS = [
     ("protonet:X", "did you mean protonet?"),
     ("/etc", "allowed: anil, "),
     ("x.py:A:B", "allowed: anil, "),
-    ("/etc/passwd.py", "no such file; path/to/file.py:Class"),
-    (f"{TOO_LONG}.py", "no such file; path/to/file.py:Class"),
-    (f"{TOO_LONG}.py:Class", "no such file; path/to/file.py:Class"),
+    ("/etc/passwd.py", "no such file; must be path/to/file.py:Class"),
+    (f"{TOO_LONG}.py", "no such file; must be path/to/file.py:Class"),
+    (f"{TOO_LONG}.py:Class", "no such file; must be path/to/file.py:Class"),
     (TOO_LONG, "allowed: anil, "),
     ("\udcff", "allowed: anil, "),
 ]
 
 OTHERS = [
-    ("leaderboard --results a_file", "--results a_file: a folder of records (Not a directory)"),
+    ("leaderboard --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
     (f"leaderboard --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
-    ("leaderboard --results ", "--results '': a path is empty"),
+    ("leaderboard --results ", "--results '': must be a path"),
     ("leaderboard --check --show", "--check: cannot be combined with --show"),
-    ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: a place that can be written"),
-    ("leaderboard --results empty --output empty", "--output empty: a place that can be written to"),
-    ("validate", "--results results: a folder of records (No such file or directory)"),
-    ("validate --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("validate --results ", "--results '': a path is empty"),
-    ("list runs --results a_file", "--results a_file: a folder of records (Not a directory)"),
+    ("leaderboard --results empty --output a_file/x.md", "--output a_file/x.md: must be writable"),
+    ("leaderboard --results empty --output empty", "--output empty: must be writable"),
+    ("validate", "--results results: must be a folder of records (No such file or directory)"),
+    ("validate --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
+    ("validate --results ", "--results '': must be a path"),
+    ("list runs --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
     (f"list runs --results {TOO_LONG}", f"--results {TOO_LONG[:200]}...: {NO_PATH}"),
     ("list Runs", "list Runs: did you mean runs? allowed: methods, splits"),
     (f"list methods --method {TOO_LONG}.py", f"--method {TOO_LONG[:200]}...: no such file"),
     ("list methods --method ../protonet", "--method ../protonet: did you mean protonet?"),
-    ("show x --results a_file", "--results a_file: no such folder; it holds the records"),
+    ("show x --results a_file", "--results a_file: no such folder; must be the folder of records"),
     (f"show {TOO_LONG}.json --results empty", f"show {TOO_LONG[:200]}...: empty has no runs"),
     (f"show {TOO_LONG} --results empty", f"show {TOO_LONG[:200]}...: empty has no runs"),
     ("show ../../etc/passwd --results empty", "show ../../etc/passwd: empty has no runs"),
     ("show a_file --results empty", "show a_file: empty has no runs"),
-    ("show", "RUN: is missing; A run id, its beginning, or a path"),
+    ("show", "RUN: is missing; A run id, the start of one, or a path"),
     ("compare protonet --results empty", "compare protonet: needs two or more runs or methods"),
-    ("compare protonet mtl --results empty", "compare protonet: no such run or method there; allowed:"),
+    ("compare protonet mtl --results empty", "compare protonet: no such run or method; allowed:"),
     ("compare ../x.json mtl --results empty", "--results ../x.json: No such file or directory"),
     (f"compare {TOO_LONG}.json mtl --results empty", f"--results {TOO_LONG[:200]}...: File name too long"),
-    ("compare , mtl --results empty", "compare ,: no such run or method there"),
-    ("compare empty mtl --results empty", "compare empty: no such run or method there"),
-    ("docs --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("report --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("figures --results a_file", "--results a_file: a folder of records (Not a directory)"),
-    ("figures --results empty --output ", "--output '': a path is empty"),
-    ("data info --dataset folder:a_file", "--dataset folder:a_file: a file; a folder with PATH/<class>"),
+    ("compare , mtl --results empty", "compare ,: no such run or method"),
+    ("compare empty mtl --results empty", "compare empty: no such run or method"),
+    ("docs --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
+    ("report --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
+    ("figures --results a_file", "--results a_file: must be a folder of records (Not a directory)"),
+    ("figures --results empty --output ", "--output '': must be a path"),
+    ("data info --dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder"),
     (f"data info --dataset folder:{TOO_LONG}", f"--dataset folder:{TOO_LONG[:193]}...: no such folder"),
     ("data info --dataset folder:~no.such.user/x", "--dataset folder:~no.such.user/x: no such folder"),
-    ("data info --data-root a_file", "--data-root a_file: a file; must be the folder that data sets lie in"),
-    ("data verify --data-root a_file --dataset mnist", "--data-root a_file: a file; must be the folder"),
-    ("data verify --image-size 9999 --dataset folder:empty", "--image-size 9999: 8 to 1024 pixels"),
-    ("data info --image-size 32 --dataset mnist", "--image-size 32: mnist has a size of its own"),
+    ("data info --data-root a_file", "--data-root a_file: must be the folder of data sets, not a file"),
+    ("data verify --data-root a_file --dataset mnist", "--data-root a_file: must be the folder"),
+    ("data verify --image-size 9999 --dataset folder:empty", "--image-size 9999: must be 8 to 1024 pixels"),
+    ("data info --image-size 32 --dataset mnist", "--image-size 32: only for folder:, hf: and omniglot"),
     ("data verify x", "got unexpected extra argument(s) (x); see python -m bench data verify --help"),
     ("run --offlin", "--offlin: no such flag; did you mean --offline?"),
     ("--method protonet", "--method: no such flag; allowed: --help"),
@@ -185,7 +185,7 @@ def test_another_command(command, expected):
 
 def test_a_folder_of_data_that_is_a_file_is_named_by_its_variable(monkeypatch):
     monkeypatch.setenv("FEWSHOT_DATA", "a_file")
-    assert complaint("data", "info").startswith("$FEWSHOT_DATA a_file: a file; must be the folder")
+    assert complaint("data", "info").startswith("$FEWSHOT_DATA a_file: must be the folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -104,10 +104,10 @@ def only(folder: Path, count: int) -> None:
 
 
 FOLDERS = {
-    "no class": (lambda f: only(f, 0), f"0 classes in it, at least 2 needed; {LAYOUT}"),
-    "one class": (lambda f: only(f, 1), f"1 classes in it, at least 2 needed; {LAYOUT}"),
-    "images without classes": (flat, f"0 classes in it, at least 2 needed; {LAYOUT}"),
-    "classes a folder too deep": (deep, f"1 classes in it, at least 2 needed; {LAYOUT}"),
+    "no class": (lambda f: only(f, 0), f"has 0 classes, at least 2 needed; must be {LAYOUT}"),
+    "one class": (lambda f: only(f, 1), f"has 1 classes, at least 2 needed; must be {LAYOUT}"),
+    "images without classes": (flat, f"has 0 classes, at least 2 needed; must be {LAYOUT}"),
+    "classes a folder too deep": (deep, f"has 1 classes, at least 2 needed; must be {LAYOUT}"),
     "a class with one image": (lambda f: keep(f, 1), f"{FEW} c3 (1)"),
     "a class without images": (lambda f: keep(f, 0), f"{FEW} c3 (0)"),
     "files of another kind": (lambda f: renamed(f, ".txt"), f"{FEW} c0 (0), c1 (0), c2 (0), ..."),

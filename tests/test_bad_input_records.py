@@ -63,7 +63,7 @@ CASES = {
     "of no observation": (changed(metrics={"novel/pair_auc": metric(0.5, n=0)}), "metrics.novel/pair_auc.n:"),
     "a metric without a part": (changed(metrics={"accuracy": metric(0.5)}), "metrics.accuracy"),
     "metrics in a list": (changed(metrics=[]), "metrics: Input should be "),
-    "episodes of no list": (changed(episodes={}), "episodes: lacks the episode list of fewshot/"),
+    "episodes of no list": (changed(episodes={}), "episodes: the episode list of fewshot/"),
     "way of 0": (
         changed(episodes={"5w1s": record_fields()["episodes"]["5w1s"] | {"way": 0}}),
         "episodes.5w1s.way: Input should be greater than or equal to 1",
@@ -121,8 +121,11 @@ def test_what_is_no_file_is_named(kind, tmp_path):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("compare protonet mlt", "compare mlt: no such run or method there; did you mean mtl?"),
-        ("compare protonet protonet", "compare protonet protonet: cifar100-protonet-quick-0 is in both"),
+        ("compare protonet mlt", "compare mlt: no such run or method; did you mean mtl?"),
+        (
+            "compare protonet protonet",
+            "compare protonet protonet: must not share runs; cifar100-protonet-quick-0 is in both",
+        ),
         (
             "compare protonet mtl --setting 5w2s",
             "--setting 5w2s: protonet has no such setting; did you mean 5w",
@@ -131,9 +134,9 @@ def test_what_is_no_file_is_named(kind, tmp_path):
             "compare protonet mtl --setting ../5w1s",
             "--setting ../5w1s: protonet has no such setting; did you",
         ),
-        ("compare protonet mtl --split 80-20", "compare protonet: no such run or method there"),
-        ("compare protonet mtl --dataset mnist", "compare protonet: no such run or method there"),
-        ("show cifar100", "show cifar100: 2 runs begin like this: "),
+        ("compare protonet mtl --split 80-20", "compare protonet: no such run or method"),
+        ("compare protonet mtl --dataset mnist", "compare protonet: no such run or method"),
+        ("show cifar100", "show cifar100: must be one run; 2 start with this: "),
         (
             "show cifar100-protonet-slow-0",
             "show cifar100-protonet-slow-0: no such run in results; did you mean",

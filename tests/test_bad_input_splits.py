@@ -18,7 +18,7 @@ RUN = [
 BASE = "".join(f"c{i},base\n" for i in range(4))
 NOVEL = "".join(f"c{i},novel\n" for i in range(4, 8))
 GOOD = f"class,part\n{BASE}{NOVEL}"
-HEADER = "needs a header line `class,part` and a line for each class"
+HEADER = "needs a header line `class,part` and one line per class"
 UNKNOWN = "folder:images has no class"
 
 FILES = {
@@ -42,8 +42,8 @@ FILES = {
     "a class twice": (f"{GOOD}c0,novel\n", "line 10: class 'c0' is listed twice"),
     "one base class": ("class,part\nc0,base\nc1,novel\nc2,novel\n", "needs at least 2 base classes"),
     "no base class": (GOOD.replace("base", "novel"), "needs at least 2 base classes"),
-    "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
-    "one validation class": (GOOD.replace("c3,base", "c3,validation"), "needs no validation class, or at le"),
+    "one novel class": ("class,part\nc0,base\nc1,base\nc2,novel\n", "must have 0 or at least 2 novel"),
+    "one validation class": (GOOD.replace("c3,base", "c3,validation"), "must have 0 or at least 2"),
     "no novel class and no pairs": (f"class,part\n{BASE}", "leaves nothing to measure: no pairs and triplet"),
     "a field of 200,000 letters": (f"class,part\n{'a' * 200_000},base\n", "is not a CSV file: field larger"),
     "UTF-16": (GOOD.encode("utf-16"), "cannot be read as UTF-8 text: "),
@@ -52,13 +52,13 @@ FILES = {
 }  # fmt: skip
 
 FLAGS = [
-    ("--split folder.csv", "--split folder.csv: no such file; a CSV"),
-    ("--split ../link.csv", "--split ../link.csv: no such file; a CSV"),
+    ("--split folder.csv", "--split folder.csv: no such file; must be a CSV"),
+    ("--split ../link.csv", "--split ../link.csv: no such file; must be a CSV"),
     ("--split 99-1", "--split 99-1: leaves fewer than 2 base or novel classes of the 8"),
     ("--split 1-99", "--split 1-99: leaves fewer than 2 base or novel classes of the 8"),
     ("--split 100-0", "--split 100-0: leaves nothing to measure"),
-    ("--split mini-imagenet", "--split mini-imagenet: is of --dataset mini-imagenet alone, not of folder:"),
-    ("--split omniglot", "--split omniglot: is of --dataset omniglot alone"),
+    ("--split mini-imagenet", "--split mini-imagenet: can only be used with --dataset mini-imagenet"),
+    ("--split omniglot", "--split omniglot: can only be used with --dataset omniglot"),
     ("--split fc100", "--split fc100: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
     ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
     (f"--way {10**17} --shot 1", f"--way {10**17}: at most 4, the number of novel classes"),
@@ -68,7 +68,7 @@ FLAGS = [
     (f"--way 2 --shot 1 --query {10**17}", f"--shot 1 + --query {10**17}: at most 6 together"),
     ("--set images=1", "--method siamese_triplet: classes and images must be at least 2"),
     ("--set classes=1", "--method siamese_triplet: classes and images must be at least 2"),
-    (f"--set images={10**17}", f"--method siamese_triplet: needs {10**17 + 1} training images a class; the"),
+    (f"--set images={10**17}", f"--method siamese_triplet: needs {10**17 + 1} training images per class"),
     ("--backbone timm:..", "--backbone timm:..: no backbone 'timm:..'"),
     ("--backbone timm:resnet81", "--backbone timm:resnet81: no backbone 'timm:resnet81'; did you mean"),
     ("--backbone timm:resnet18.nope", "--backbone timm:resnet18.nope: no backbone 'timm:resnet18.nope': Inv"),

@@ -8,7 +8,7 @@ import pytest
 from command_line import bench, write_images
 from record_factory import make_record
 
-from bench.records.claims import wrong_claims
+from bench.records.claims import contradictions
 from methods import backbone_names, backbones
 from methods.registry import available
 
@@ -63,7 +63,7 @@ def test_a_mark_that_a_hyperparameter_brings_cannot_be_taken_back(method):
     def claims(norm: str, transductive: bool) -> list[str]:
         hyperparameters = {"batch_norm": norm}
         return list(
-            wrong_claims(make_record(**said, hyperparameters=hyperparameters, transductive=transductive))
+            contradictions(make_record(**said, hyperparameters=hyperparameters, transductive=transductive))
         )
 
     assert claims("transductive", True) == claims("support", False) == []
@@ -74,11 +74,11 @@ def test_a_mark_that_a_hyperparameter_brings_cannot_be_taken_back(method):
 @pytest.mark.parametrize("method, file", [("theirs", None), ("mine", "code/mine.py:Mine")])
 def test_methods_that_are_not_at_hand_may_say_what_they_like(method, file):
     record = make_record(method=method, family="new", config={"method": file or method}, parameters=3)
-    assert list(wrong_claims(record)) == []
+    assert list(contradictions(record)) == []
     other = make_record(method="other", config={"method": file or method})
-    assert list(wrong_claims(other)) == [f"method: other, but config says {file or method}"]
+    assert list(contradictions(other)) == [f"method: other, but config says {file or method}"]
     weights = make_record(method=method, config={"method": file or method}, weights="0" * 64)
-    assert list(wrong_claims(weights)) == ["external_data: false, with a file of starting weights"]
+    assert list(contradictions(weights)) == ["external_data: false, with a file of starting weights"]
 
 
 @pytest.mark.parametrize(

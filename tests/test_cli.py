@@ -112,12 +112,12 @@ def test_whole_numbers(flag, value):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--split ", "--split '': a name is empty"),
+        ("--split ", "--split '': names must not be empty"),
         ("--split 91-10", "--split 91-10: must be percentages B-N with B + N = 100"),
         ("--split 0-100", "--split 0-100: must be percentages"),
         ("--split cifarfs", "--split cifarfs: did you mean cifar-fs? allowed: 10-90, "),
         ("--split 90-10@x", "--split 90-10@x: did you mean 90-10?"),
-        ("--split mine.csv", "--split mine.csv: no such file; a CSV with the columns class,part"),
+        ("--split mine.csv", "--split mine.csv: no such file; must be a CSV with the columns class,part"),
         ("--split 90-10,fc10", "--split fc10: did you mean fc100?"),
         ("--dataset cifar10", "--dataset cifar10: did you mean cifar100? allowed: cifar100, glyphs"),
         ("--dataset folder:", "--dataset folder:: did you mean folder:PATH?"),
@@ -130,9 +130,9 @@ def test_whole_numbers(flag, value):
         ("--steps -5", "--steps -5: must be at least 1"),
         ("--seed -1", "--seed -1: must be at least 0"),
         ("--seed 0,1,x", "--seed x: must be a whole number"),
-        ("--seed ", "--seed '': a name is empty"),
+        ("--seed ", "--seed '': names must not be empty"),
         ("--image-size 4", "--image-size 4: must be at least 8"),
-        ("--way 5", "--shot: is missing; a setting of your own needs --way and --shot"),
+        ("--way 5", "--shot: is missing; an additional setting needs --way and --shot"),
         ("--way 1 --shot 1", "--way 1: must be at least 2"),
         ("--way 5 --shot 1 --episodes 1", "--episodes 1: must be at least 2"),
         ("--set margin", "--set margin: must be key=value"),
@@ -157,10 +157,10 @@ def test_a_bad_flag_of_run_is_one_line_that_says_what_is_allowed(arguments, expe
     ("method", "expected"),
     [
         ("siamese", "--method siamese: did you mean siamese_triplet? allowed: "),
-        ("", "--method '': a name is empty"),
-        ("protonet,", "--method protonet,: a name is empty"),
+        ("", "--method '': names must not be empty"),
+        ("protonet,", "--method protonet,: names must not be empty"),
         ("protonet,siames_triplet", "--method siames_triplet: did you mean siamese_triplet?"),
-        ("mine.py", "--method mine.py: no such file; path/to/file.py:Class"),
+        ("mine.py", "--method mine.py: no such file; must be path/to/file.py:Class"),
     ],
 )
 def test_a_bad_method_is_one_line_that_says_what_is_allowed(method, expected):
@@ -176,13 +176,16 @@ def test_a_bad_method_is_one_line_that_says_what_is_allowed(method, expected):
         ("list methods --method proto", "--method proto: did you mean protonet?"),
         (
             "list splits --method protonet",
-            "--method protonet: goes with `list methods`, not with `list splits`",
+            "--method protonet: can only be combined with `list methods`, not with `list splits`",
         ),
-        ("leaderboard", "--results results: no such folder; `python -m bench run` makes it"),
+        ("leaderboard", "--results results: no such folder; `python -m bench run` creates it"),
         ("leaderboard --check --results x", "--results x: no such folder"),
         ("data info --dataset glyph", "--dataset glyph: did you mean glyphs?"),
         ("data info --image-size x", "--image-size x: must be a whole number"),
-        ("data verify --dataset folder:nowhere", "--dataset folder:nowhere: no such folder; a folder with"),
+        (
+            "data verify --dataset folder:nowhere",
+            "--dataset folder:nowhere: no such folder; must be a folder with",
+        ),
     ],
 )
 def test_bad_input_of_the_other_commands(command, expected):
@@ -245,7 +248,7 @@ def test_the_leaderboard_is_written_checked_and_found_stale(folder):
     store.write(make_record(), folder / "results", make_episodes())
     stale = bench("leaderboard", "--check")
     assert (stale.code, stale.out) == (1, "")
-    assert stale.err == "leaderboard.md is stale: run `python -m bench leaderboard`\n"
+    assert stale.err == "leaderboard.md is out of date: run `python -m bench leaderboard`\n"
 
     assert bench("leaderboard") == (0, "leaderboard.md\n", "")
     assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
@@ -266,7 +269,7 @@ def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
 
 def test_a_file_where_the_folder_of_records_should_be(folder):
     (folder / "results").write_text("")
-    assert complaint("leaderboard") == "--results results: a folder of records (Not a directory)"
+    assert complaint("leaderboard") == "--results results: must be a folder of records (Not a directory)"
 
 
 def test_ctrl_c_is_one_line(monkeypatch):

@@ -36,7 +36,7 @@ def test_a_difference_between_two_trained_models():
         f"{50 * (high - low):.1f} points on novel classes of 90-10 (p < 0.001)."
     )
     assert basis == (
-        "New episodes of these classes: it rests on 40 identical episodes and 1 training seed each, and "
+        "New episodes of these classes: based on 40 identical episodes and 1 training seed each, and "
         "applies to these trained models only: retraining may reverse it."
     )
     found = compared("matching", "protonet")
@@ -66,13 +66,13 @@ def test_no_difference_shown_by_one_seed_each():
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         f"({100 * (ours.mean() - theirs.mean()) / QUERIES:.1f} ± {50 * (high - low):.1f} points, "
-        f"p = {test.pvalue:.3f}); at least 2 more seeds of each would be needed to tell what training again "
-        "does."
+        f"p = {test.pvalue:.3f}); at least 2 more seeds of each would be needed to know the effect "
+        "of retraining."
     )
     for method, seed in itertools.product(("protonet", "matching"), (1,)):
         write(answers(0.6, 5, noise=9), method=method, seed=seed)
     sentence, basis, _ = said("protonet", "matching")
-    assert "at least 1 more seed of each would be needed to tell" in sentence
+    assert "at least 1 more seed of each would be needed to know" in sentence
     assert "2 training seeds each" in basis
 
 
@@ -98,10 +98,10 @@ def test_no_difference_shown_over_training_and_how_many_seeds_would_show_a_point
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
         f"(-1.3 ± {100 * half:.1f} points, p = {p:.3f}); "
-        f"{needed - 3} more seeds of each would be needed to show 1 point."
+        f"{needed - 3} more seeds of each would be needed to detect 1 point."
     )
     assert basis == (
-        "New episodes of these classes: it rests on 40 identical episodes and 3 training seeds each, and "
+        "New episodes of these classes: based on 40 identical episodes and 3 training seeds each; "
         "applies to retraining with other seeds."
     )
     (one,) = compared("protonet", "matching")["comparisons"]
@@ -124,7 +124,7 @@ def test_three_equal_seeds_would_have_shown_a_point():
     sentence, *_ = said("protonet", "matching")
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
-        "(0.00 ± 0.00 points, p = 1.000); with these seeds 1 point would be shown four times in five."
+        "(0.00 ± 0.00 points, p = 1.000); with these seeds 1 point would be detected four times in five."
     )
 
 
@@ -135,7 +135,7 @@ def test_no_number_of_seeds_helps_where_episodes_are_few():
         correct = np.round(40 + sign * (COMMON - COMMON.mean())).astype(np.uint8)
         write(correct, method=method, seed=seed)
     sentence, *_ = said("protonet", "matching")
-    assert sentence.endswith("no number of seeds would show 1 point on so few episodes.")
+    assert sentence.endswith("no number of seeds would detect 1 point with so few episodes.")
     assert compared("protonet", "matching")["comparisons"][0]["more_seeds_needed"] is None
 
 
@@ -268,7 +268,7 @@ def test_lists_that_do_not_begin_alike_are_refused(damage):
     write_drawn("protonet", setting, np.full(300, 40), "1" * 64 if damage == "long list" else "", pools=pools)
     write_drawn("maml", brief, np.full(100, 40), "1" * 64 if damage == "short list" else "", pools={})
     assert complaint("compare", "protonet", "maml").endswith(
-        "their episodes of 5w1s differ, and neither list is the other's beginning"
+        "their episodes of 5w1s differ: neither list is the beginning of the other"
     )
 
 

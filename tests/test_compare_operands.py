@@ -150,19 +150,22 @@ def test_names_are_shown_as_text_and_a_terminal_obeys_none_of_them():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("protonett", "compare protonett: no such run or method there; did you mean protonet? allowed: "),
+        ("protonett", "compare protonett: no such run or method; did you mean protonet? allowed: "),
         ("cifar100-protonet-quick-3", "did you mean cifar100-protonet-quick-"),
-        ("", "compare: no such run or method there; allowed: matching, protonet, "),
-        ("../protonet", "no such run or method there; did you mean protonet?"),
+        ("", "compare: no such run or method; allowed: matching, protonet, "),
+        ("../protonet", "no such run or method; did you mean protonet?"),
         ("cifar100-protonet-quick-0,cifar100-protonet-quik-1", "did you mean cifar100-protonet-quick-1?"),
-        ("cifar100-protonet-quick-0,", "'' is no recorded run; allowed: "),
-        ("protonet,matching", "no such run or method there; "),
+        ("cifar100-protonet-quick-0,", "'' is not a recorded run; allowed: "),
+        ("protonet,matching", "no such run or method; "),
         ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "these runs have the same seed"),
         ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "these runs differ in more than the seed"),
         ("nowhere.json", "--results nowhere.json: No such file or directory"),
-        ("cifar100-matching-quick-1", "cifar100-matching-quick-1 is in both"),
-        ("results/cifar100-matching-quick-1.json", "cifar100-matching-quick-1 is in both"),
-        ("matching", "cifar100-matching-quick-0 is in both"),
+        ("cifar100-matching-quick-1", "must not share runs; cifar100-matching-quick-1 is in both"),
+        (
+            "results/cifar100-matching-quick-1.json",
+            "must not share runs; cifar100-matching-quick-1 is in both",
+        ),
+        ("matching", "must not share runs; cifar100-matching-quick-0 is in both"),
     ],
 )
 def test_operands_that_are_nothing_to_compare(name, expected):
@@ -172,10 +175,12 @@ def test_operands_that_are_nothing_to_compare(name, expected):
 
 def test_too_few_operands_and_no_folder():
     assert complaint("compare").startswith("A B [...]: is missing; Run ids, paths")
-    assert complaint("compare", "protonet", "matching").startswith("--results results: a folder of records")
+    assert complaint("compare", "protonet", "matching").startswith(
+        "--results results: must be a folder of records"
+    )
     write(answers(0.6))
     assert complaint("compare", "protonet") == "compare protonet: needs two or more runs or methods"
-    assert "no such run or method there" in complaint("compare", "protonet", "x", "--split", "50-50")
+    assert "no such run or method" in complaint("compare", "protonet", "x", "--split", "50-50")
 
 
 def test_a_setting_that_is_not_there():
@@ -188,7 +193,7 @@ def test_a_setting_that_is_not_there():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"protocol_version": 2}, "they were measured under protocol versions 1 and 2, whose numbers do not"),
+        ({"protocol_version": 2}, "they have protocol versions 1 and 2, whose numbers are not"),
         (
             {"fingerprint": "cd" * 32, "dataset": "glyphs"},
             "their images differ: cifar100 and glyphs, fingerprints abababababab and cdcdcdcdcdcd",
@@ -205,7 +210,10 @@ def test_a_setting_that_is_not_there():
             {"episodes": episode_info(sha256="1" * 64, query=14)},
             "their episodes of 5w1s differ in query, 15 and 14",
         ),
-        ({"episodes": episode_info(sha256="1" * 64)}, "their episodes of 5w1s differ, as the hashes do"),
+        (
+            {"episodes": episode_info(sha256="1" * 64)},
+            "their episodes of 5w1s differ: the hashes are different",
+        ),
         (
             {"episodes": episode_info(sha256="1" * 64, count=20)},
             "one answered 40 and the other 20 episodes of 5w1s, and neither has the class sizes",
@@ -240,7 +248,9 @@ def test_runs_without_their_answers_are_refused(folder):
     write(answers(0.6)), write(answers(0.5), method="matching")
     npz = folder / "results" / "cifar100-matching-quick-0.npz"
     npz.write_bytes(npz.read_bytes()[:-10])
-    assert "not the file that the record was written with" in complaint("compare", "protonet", "matching")
+    assert "does not belong to the record: its SHA-256 differs" in complaint(
+        "compare", "protonet", "matching"
+    )
     npz.unlink()
     assert complaint("compare", "protonet", "matching").endswith("No such file or directory")
     store.write(make_record(method="maml"), folder / "results")

@@ -12,7 +12,7 @@ from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.training import callbacks, checkpoints, compilation
 from bench.training.checkpoints import Resumable
-from bench.training.compilation import compile_training, pays
+from bench.training.compilation import compile_training, saves_time
 from bench.training.loop import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
@@ -33,18 +33,18 @@ def made(name: str, preset: str, **changes):
 def test_it_pays_in_a_long_training_only(monkeypatch):
     monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
     for name in ("siamese_triplet", "pair_classifier", "protonet", "anil", "siamese_reptile"):
-        assert pays(made(name, "quick"), 32, CPU), name
-        assert not pays(made(name, "smoke"), 32, CPU), name
-    assert pays(made("protonet", "quick", steps=200), 84, CPU)
-    assert not pays(made("protonet", "quick", steps=200), 32, CPU)
-    assert pays(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
-    assert not pays(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
-    assert not pays(made("protonet", "quick"), 32, torch.device("cuda"))
-    assert pays(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
-    assert not pays(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
-    assert not pays(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
+        assert saves_time(made(name, "quick"), 32, CPU), name
+        assert not saves_time(made(name, "smoke"), 32, CPU), name
+    assert saves_time(made("protonet", "quick", steps=200), 84, CPU)
+    assert not saves_time(made("protonet", "quick", steps=200), 32, CPU)
+    assert saves_time(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
+    assert not saves_time(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
+    assert not saves_time(made("protonet", "quick"), 32, torch.device("cuda"))
+    assert saves_time(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
+    assert not saves_time(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
+    assert not saves_time(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    assert not pays(made("protonet", "quick"), 32, CPU)
+    assert not saves_time(made("protonet", "quick"), 32, CPU)
 
 
 def protonet(steps: int) -> ProtoNet:
@@ -151,7 +151,7 @@ def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
     monkeypatch.setattr(fused, "norm_pool", lambda norm, x, slope: 1.1 * right(norm, x, slope))
     assert not compile_training(protonet(12), 16, "32-true", CPU)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: trains without torch.compile") and "other gradients" in line
+    assert line.startswith("warning: training runs without torch.compile") and "other gradients" in line
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path):
@@ -166,4 +166,4 @@ def test_without_a_compiler_one_line_says_so(tmp_path):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (answer.returncode, answer.stdout) == (0, "False\n")
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("warning: trains without torch.compile")
+    assert line.startswith("warning: training runs without torch.compile")

@@ -12,7 +12,7 @@ from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.data import cache
 from bench.records import store
-from bench.run.locks import alone
+from bench.run.locks import exclusive
 
 RUNS = int(os.environ.get("FEWSHOT_RUNS_AT_ONCE", 10))
 SEEDS = 4
@@ -59,7 +59,7 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     taken, seen = threading.Event(), []
 
     def other() -> None:
-        with alone(first.stem, results, tmp_path / "runs"):
+        with exclusive(first.stem, results, tmp_path / "runs"):
             taken.set()
             while not second.exists():
                 time.sleep(0.01)
@@ -73,7 +73,7 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     answer = bench(*grid)
     thread.join()
     assert answer.code == 0, answer.err
-    assert seen == [False] and "left for later" in answer.err
+    assert seen == [False] and "postponed" in answer.err
     assert answer.out.splitlines()[-2:] == [f"results/{second.name}", f"results/{first.name}"]
     assert answer.err.count("training: 3/3 steps") == 1 + killed
     assert (first.read_bytes() == theirs) != killed

@@ -192,9 +192,9 @@ def test_the_smallest_class_may_be_used_up(uneven):
 @pytest.mark.parametrize(
     "setting, message",
     [
-        (Setting(8, 1, 1, 1), "8 classes asked for, 7 there"),
-        (Setting(5, 6, 15, 1), "21 images per class asked for, 20 available"),
-        (Setting(0, 20, 0, 1), "21 images per class asked for, 20 available"),
+        (Setting(8, 1, 1, 1), "8 classes requested, 7 available"),
+        (Setting(5, 6, 15, 1), "21 images per class requested, 20 available"),
+        (Setting(0, 20, 0, 1), "21 images per class requested, 20 available"),
     ],
 )
 def test_too_little_to_draw_from(uneven, setting, message):
@@ -205,5 +205,5 @@ def test_too_little_to_draw_from(uneven, setting, message):
 def test_an_empty_pool_has_no_episodes():
     empty = ClassPool(np.empty(0, dtype=np.int64))
     assert empty.smallest == 0
-    with pytest.raises(ValueError, match="5 classes asked for, 0 there"):
+    with pytest.raises(ValueError, match="5 classes requested, 0 available"):
         draw(empty, KEY, FIVE_ONE)

@@ -31,7 +31,7 @@ def results(tmp_path, monkeypatch):
 
 def test_a_failed_run_has_no_numbers():
     assert make_record(**FAILED).failure == WHY
-    with pytest.raises(ValidationError, match="failure: such a run has no metrics"):
+    with pytest.raises(ValidationError, match="failure: such a run must not have metrics"):
         make_record(**FAILED | {"metrics": {"novel/pair_auc": metric(0.5)}})
 
 

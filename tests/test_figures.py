@@ -30,6 +30,7 @@ from bench.reporting.figures import (
     cost,
     novel,
     per_class,
+    points,
     scores,
     style,
 )
@@ -68,12 +69,9 @@ def found(folder) -> dict[str, Picture]:
 
 
 def test_everything_is_drawn_that_records_alone_can_tell(folder, found):
-    names = [
-        "shots", "generalized-90+10", "training-time", "loss", "validation", "scores", "roc", "per-class"
-    ]  # fmt: skip
-    of_dataset = ["fewshot-5w1s", "novel-pair-accuracy", "base-pair-accuracy", "base-triplet-accuracy"]
+    names = ["shots", "generalized-90+10", "training-time", "validation", "roc", "per-class"]
     assert set(found) == {
-        *(f"cifar100-base-classes-{name}" for name in of_dataset),
+        "cifar100-splits",
         *(f"cifar100-90-10-{name}" for name in names),
         *(f"cifar100-50-50-{name}" for name in names if "+" not in name),
     }
@@ -95,7 +93,7 @@ def test_every_axis_has_its_unit_and_every_picture_says_what_it_shows(found):
 
 
 def test_pictures_are_the_same_bytes_every_time(found):
-    for name in ("cifar100-90-10-roc", "cifar100-base-classes-fewshot-5w1s"):
+    for name in ("cifar100-90-10-roc", "cifar100-splits"):
         made = []
         for _ in range(2):
             with drawn(found[name]) as figure:
@@ -106,7 +104,7 @@ def test_pictures_are_the_same_bytes_every_time(found):
 
 def test_a_page_s_svg_takes_the_page_s_colours_and_shares_no_id(found):
     seen: Counter[str] = Counter()
-    for number, name in enumerate(("cifar100-90-10-scores", "cifar100-90-10-roc")):
+    for number, name in enumerate(("cifar100-90-10-validation", "cifar100-90-10-roc")):
         with drawn(found[name]) as figure:
             text = style.inline_svg(figure, f"p{number}")
         root = ET.fromstring(text)
@@ -121,36 +119,76 @@ def test_a_page_s_svg_takes_the_page_s_colours_and_shares_no_id(found):
     assert max(seen.values()) == 1
 
 
-def test_lines_pass_through_the_records_numbers(folder, found):
-    with drawn(found["cifar100-base-classes-fewshot-5w1s"]) as figure:
+def test_lines_pass_through_the_records_numbers_and_have_their_names(found):
+    with drawn(found["cifar100-90-10-shots"]) as figure:
         (axes,) = figure.axes
-        lines = {
-            text.get_text(): container.lines[0].get_data(orig=False)
-            for text, container in zip(figure.legends[0].get_texts(), axes.containers, strict=True)
-        }
-    x, y = lines["protonet (quick)"]
-    np.testing.assert_allclose(x, [50, 90], atol=4)
-    np.testing.assert_allclose(y, [45, 50])
-    names = ["siamese_triplet", "protonet", "**x** | y", "<script>alert(1)</script>"]
-    assert list(lines) == [f"{name} (quick)" for name in names]
-    assert len(lines["**x** | y (quick)"][0]) == 1
+        lines = [container.lines[0].get_data(orig=False) for container in axes.containers]
+        names = {text.get_text().replace("\n", " "): text for text in axes.texts}
+    best = ["**x** | y", "<script>alert(1)</script>", "siamese_triplet", "protonet"]
+    assert set(names) == {f"{name} (quick)" for name in best}
+    for accuracy, (x, y) in zip((65, 60, None, 50), lines, strict=True):
+        np.testing.assert_allclose(x, [1, 5], atol=0.5)
+        if accuracy:  # the other one has several seeds
+            np.testing.assert_allclose(y, [accuracy, accuracy + 10])
+    ends = {name: text.xy for name, text in names.items()}
+    assert ends["protonet (quick)"] == pytest.approx((lines[3][0][1], 60))
 
 
-def test_many_methods_get_a_panel_each(tmp_path):
+def test_bars_are_the_records_numbers_beside_the_published_ones(found):
+    """The best of the two methods that are recorded on both splits, and the re-measured source."""
+    picture = found["cifar100-splits"]
+    assert "siamese_triplet (quick)" in picture.title and "re-measured" in picture.caption
+    with drawn(picture) as figure:
+        heights = {
+            axes.get_title(loc="left"): [[bar.get_height() for bar in own] for own in axes.containers
+                                         if hasattr(own, "patches")]
+            for axes in figure.axes
+        }  # fmt: skip
+        diamonds = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "D"]
+        assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == ["50-50", "90-10"]
+    np.testing.assert_allclose(heights["triplets"], [[75], [80], [62], [67]])
+    np.testing.assert_allclose(heights["5-way 1-shot"], [[50], [55]])
+    np.testing.assert_allclose(diamonds[0], 86.44)
+    assert len(diamonds) == 4
+
+
+def test_of_many_methods_the_leading_ones_are_named_and_the_others_grey(tmp_path):
     for number in range(9):
         changed = {"overrides": {"steps": number, "distance": "cosine"}}
         figure_records.write(tmp_path, accuracy=0.4 + 0.03 * number, method=f"method{number}", config=changed)
     found = {item.name: item for item in everything(tmp_path) if isinstance(item, Picture)}
-    for name in ("shots", "validation", "roc", "scores", "loss"):
-        with drawn(found[f"cifar100-90-10-{name}"]) as figure:
-            titles = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
-            named = [f"method{n} (quick, distance=cosine, steps={n})" for n in range(8, -1, -1)]
-            assert len(titles) == 9 and all(map(str.startswith, titles, named))
-            lowest = figure.axes[-2:]
-            assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in lowest)
+    leading = {f"method{n} (quick, distance=cosine, steps={n})" for n in range(2, 9)}
+    for name in ("shots", "validation", "training-time", "roc"):
+        picture = found[f"cifar100-90-10-{name}"]
+        assert "7 leading methods are named; 2 others are grey" in picture.caption
+        with drawn(picture) as figure:
+            (axes,) = figure.axes
+            texts = [*axes.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+            named = {text.get_text().replace("\n", " ").partition(", AUC")[0] for text in texts}
+            assert named == leading
+            grey = [line for line in axes.lines if line.get_color() == style.GREY.light]
+            assert len(grey) >= 2
     with drawn(found["cifar100-90-10-generalized-90+10"]) as figure:
         assert len(figure.legends[0].get_texts()) == 7
-    assert "7 best of 9" in found["cifar100-90-10-generalized-90+10"].caption
+    assert "best 7 of 9" in found["cifar100-90-10-generalized-90+10"].caption
+
+
+def test_no_picture_has_more_than_eight_panels(found):
+    for picture in found.values():
+        with drawn(picture) as figure:
+            assert len(figure.axes) <= 8, picture.name
+
+
+def test_names_are_moved_apart_and_no_further_than_that():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        middles, heights = np.sort(rng.uniform(0, 10, 7)), rng.uniform(0.5, 2, 7)
+        placed = np.array(points.spread(middles, heights))
+        gaps = np.diff(placed) - (heights[1:] + heights[:-1]) / 2
+        assert gaps.min() > -1e-9
+        # Boxes that touch are a group, which lies where its members would have it on average.
+        for group in np.split(np.arange(7), np.flatnonzero(gaps > 1e-9) + 1):
+            assert placed[group].mean() == pytest.approx(middles[group].mean())
 
 
 def test_names_are_shown_as_they_are_written(found, recwarn):
@@ -175,7 +213,7 @@ def test_records_from_before_lack_pictures_and_break_none(tmp_path):
     drawn_names = {item.name for item in found if isinstance(item, Picture)}
     assert drawn_names == {"cifar100-90-10-" + n for n in ("shots", "training-time", "per-class")}
     missing = {item.title for item in found if isinstance(item, Gap)}
-    assert {"Training loss", "ROC curves of pairs", "Accuracy against number of base classes"} <= missing
+    assert {"ROC curves of pairs", "Base and novel classes from split to split"} <= missing
 
 
 def test_a_damaged_file_costs_its_own_pictures_only(folder, tmp_path):
@@ -305,7 +343,7 @@ def test_files(folder, tmp_path):
     captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8").splitlines()
     pictures = [path for path in paths if path.suffix != ".txt"]
     assert {path.suffix for path in pictures} == {".png", ".svg"}
-    assert len(pictures) == 2 * len(captions) == 2 * 19
+    assert len(pictures) == 2 * len(captions)
     assert sorted(line.split(": ")[0] for line in captions) == sorted({path.stem for path in pictures})
     for path in pictures:
         if path.suffix == ".png":
@@ -419,9 +457,9 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        ("weights", "not the weights that model.json describes"),
+        ("weights", "not the weights of model.json"),
         ("another model", "not the model of this record"),
-        ("images", "has other images than the record"),
+        ("images", "must have the images of the record"),
         ("configuration", "has a configuration of another version"),
     ],
 )

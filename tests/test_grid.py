@@ -174,7 +174,7 @@ def test_a_run_that_comes_twice_is_run_once(file):
         ("runs: [{method: protonet}, {seed: 1}]", "run.yaml: run 2: method: is missing; allowed: "),
         (
             "method: protonet\nruns: [{}, {way: 5}]",
-            "run.yaml: run 2: shot: is missing; a setting of your own",
+            "run.yaml: run 2: shot: is missing; an additional setting",
         ),
         ("method: protonet\nruns: [{seed: []}]", "run.yaml: run 1: seed []: must name at least one"),
         (
@@ -223,7 +223,7 @@ def test_comma_lists():
     for values, given in ((["a,"], "a,"), ([""], "''"), (["a", " "], " ")):
         with pytest.raises(UserError) as caught:
             separated("--method", values)
-        assert str(caught.value) == f"--method {given}".rstrip() + ": a name is empty"
+        assert str(caught.value) == f"--method {given}".rstrip() + ": names must not be empty"
 
 
 @pytest.mark.parametrize("preset, backbone", [(None, "conv4"), ("paper", "resnet12"), ("smoke", "conv4")])

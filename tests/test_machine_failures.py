@@ -81,7 +81,7 @@ def test_no_room_for_a_checkpoint(workspace, often):
     with files_end_at(100_000):
         line = last_line(bench(*RUN, "--seed", 1, "--results", "none", "--runs", "cramped"))
     assert line.startswith("error: --runs cramped/siamese-triplet")
-    assert line.endswith(": a place that can be written to (File too large)")
+    assert line.endswith(": must be writable (File too large)")
     assert not contents(Path("none"))
     assert not list(Path("cramped").rglob("*.tmp")) and not list(Path("cramped").rglob("*.ckpt"))
 
@@ -98,7 +98,7 @@ def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, mon
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.CheckedFiles, "save_checkpoint", fills_up)
         line = last_line(bench(*RUN, "--seed", 2))
-    assert line.endswith(": a place that can be written to (No space left on device)")
+    assert line.endswith(": must be writable (No space left on device)")
     (last,) = Path("runs").glob("siamese-triplet*_s2_*/checkpoints/*")
     assert spend(last, 1000.0)["global_step"] == 3
     assert bench(*RUN, "--seed", 2, "--results", "gone-on").code == 0
@@ -148,7 +148,7 @@ def test_a_read_only_folder_is_found_before_any_work(workspace, monkeypatch, fla
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
     assert complaint(*RUN, "--seed", 5, flag, "locked/inner") == (
-        f"{flag} locked/inner: must be a folder that can be written to ({Path('locked').absolute()} cannot)"
+        f"{flag} locked/inner: must be a writable folder ({Path('locked').absolute()} is not writable)"
     )
 
 

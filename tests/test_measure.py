@@ -139,7 +139,7 @@ def test_config_files_name_parts_as_a_list_or_as_text(tmp_path):
         ("pairs,5w1", "--measure 5w1: did you mean 5w1s? allowed: 5w1s"),
         ("10w5s", "--measure 10w5s: did you mean"),
         ("5w10s", "--measure 5w10s: did you mean"),
-        ("pairs,,5w1s", "--measure pairs,,5w1s: a name is empty"),
+        ("pairs,,5w1s", "--measure pairs,,5w1s: names must not be empty"),
     ],
 )
 def test_unknown_names_get_the_nearest_one(names, said):

@@ -118,7 +118,7 @@ def test_results_are_the_method_s_own_records():
     assert first["5w5s"] == "–" and first["time (threads)"] == "untrained"
     assert (second["seed"], second["changed"]) == ("1", "kind=a|b, steps=9")
     assert second["novel pairs"] == "76.70 ± 1.00" and second["time (threads)"] == "9 min 54 s wall (2)"
-    assert "None is recorded." in page(found=others) and len(tables(page(found=others))) == 2
+    assert "There are no records yet." in page(found=others) and len(tables(page(found=others))) == 2
 
 
 def test_the_index_leads_to_every_page():
@@ -149,13 +149,15 @@ def test_a_page_for_each_built_in_method_and_none_for_a_plug_in(folder, monkeypa
 
 def test_check_says_what_is_stale(folder):
     missing = bench("docs", "--check", "--output", "pages")
-    assert missing.code == 1 and missing.err.startswith("pages is stale (") and "index.md" in missing.err
+    assert (
+        missing.code == 1 and missing.err.startswith("pages is out of date (") and "index.md" in missing.err
+    )
     assert not Path("pages").exists()
     assert bench("docs", "--output", "pages").code == 0
     assert bench("docs", "--check", "--output", "pages").out == "pages is up to date\n"
     store.write(make_record(method="protonet"), folder / "results")
     stale = bench("docs", "--check", "--output", "pages")
-    assert (stale.code, stale.err) == (1, "pages is stale (protonet.md): run `python -m bench docs`\n")
+    assert (stale.code, stale.err) == (1, "pages is out of date (protonet.md): run `python -m bench docs`\n")
     assert bench("docs", "--output", "pages").code == 0
     assert bench("docs", "--check", "--output", "pages").code == 0
 

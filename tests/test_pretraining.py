@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from bench.records import store
 from bench.run import models
-from bench.run.locks import alone
+from bench.run.locks import exclusive
 from bench.training import checkpoints
 from methods import registry
 from methods.base_classifier import BaseClassifier
@@ -136,7 +136,7 @@ def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_fro
     taken, done = threading.Event(), threading.Event()
 
     def other() -> None:
-        with alone(first.pretraining.run_id, Path("results"), Path("runs")):
+        with exclusive(first.pretraining.run_id, Path("results"), Path("runs")):
             taken.set()
             done.wait(60)
 
@@ -148,7 +148,7 @@ def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_fro
     answer = bench(*COMMAND, "--method", "nearest_centroid,siamese_triplet")
     thread.join()
     assert answer.code == 0, answer.err
-    assert f"{first.pretraining.run_id} is running in another process; left for later" in answer.err
+    assert f"{first.pretraining.run_id} is running in another process; postponed" in answer.err
     assert [Path(line).name.partition("_folder")[0] for line in answer.out.splitlines()[-2:]] == [
         "siamese-triplet",
         "nearest-centroid",

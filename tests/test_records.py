@@ -126,9 +126,9 @@ def test_safe_run_ids_are_accepted(run_id):
             {"per_class": {"whale": {"novel/pair_auc": {"value": 76.6, "low": 76, "high": 77, "n": 9}}}},
             "whale",
         ),
-        ({"metrics": {"fewshot/7w3s": metric(0.5)}}, "lacks the episode list of fewshot/7w3s"),
+        ({"metrics": {"fewshot/7w3s": metric(0.5)}}, "the episode list of fewshot/7w3s is missing"),
         ({"episode_file": "other.npz", "episode_file_sha256": "0" * 64}, "episode_file"),
-        ({"episode_file_sha256": "0" * 64}, "go together"),
+        ({"episode_file_sha256": "0" * 64}, "must be given together"),
     ],
 )
 def test_wrong_fields_are_named(changes, message):

@@ -39,7 +39,10 @@ def test_a_run_is_found_by_id_beginning_or_path(results, run, found):
 @pytest.mark.parametrize(
     ("run", "expected"),
     [
-        ("proto", "show proto: 3 runs begin like this: proto_90-10_s0, proto_90-10_s1, proto_90-10_s10"),
+        (
+            "proto",
+            "show proto: must be one run; 3 start with this: proto_90-10_s0, proto_90-10_s1, proto_90-10_s10",
+        ),
         ("sismese_90-10_s0", "show sismese_90-10_s0: no such run in results; did you mean siamese_90-10_s0?"),
         ("zzz", "show zzz: no such run in results; see `list runs`"),
         ("", "show: no such run in results; see `list runs`"),
@@ -52,7 +55,7 @@ def test_what_names_no_run_is_one_line(results, run, expected):
 
 def test_without_records_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert complaint("show", "x") == "--results results: no such folder; it holds the records"
+    assert complaint("show", "x") == "--results results: no such folder; must be the folder of records"
     (tmp_path / "results").mkdir()
     assert complaint("show", "x") == "show x: results has no runs"
 
@@ -119,7 +122,7 @@ def test_it_says_which_files_are_missing_or_not_the_runs_own(results):
     npz.unlink()
     assert "No such file or directory" in run_page.page(record, path, results.parent / "runs")
     kept = record.model_copy(update={"episode_file": None, "episode_file_sha256": None})
-    assert "answers         none were kept" in run_page.page(kept, path, results.parent / "runs")
+    assert "answers         not recorded" in run_page.page(kept, path, results.parent / "runs")
 
 
 def test_nothing_in_a_record_acts_on_the_terminal(results):

@@ -188,7 +188,7 @@ def test_weights_may_not_depend_on_it(workspace):
     Path("bad.py").write_text(BAD)
     run = ["run", *DATA, "--method", "bad.py:Bad"]
     answer = bench(*run, "--set", "width=4")
-    problem = "error: --method bad.py:Bad: its weights depend on what it calls test_only: width\n"
+    problem = "error: --method bad.py:Bad: its weights depend on test_only hyperparameters: width\n"
     assert answer.code == 2 and answer.err.endswith(problem) and not Path("results").exists()
 
 
@@ -215,17 +215,17 @@ def test_records_that_contradict_themselves():
     record = make_record(**good)
     assert record.shared_training.model == record.model
     for change, problem in (
-        ({"model": "b" * 64}, "model: not the weights of shared_training"),
-        ({"run_id": "other"}, "shared_training: it is the run itself"),
-        ({"images": 5}, "shared_training: such a run has no training of its own"),
-        ({"trained": False}, "shared_training: such a run has no training of its own"),
+        ({"model": "b" * 64}, "model: must be the weights of shared_training"),
+        ({"run_id": "other"}, "shared_training: must be another run"),
+        ({"images": 5}, "shared_training: such a run must not have its own training"),
+        ({"trained": False}, "shared_training: such a run must not have its own training"),
     ):
         with pytest.raises(ValidationError, match=problem):
             make_record(**good | change)
 
 
 def test_a_record_must_have_changed_something_of_the_test():
-    from bench.records.claims import wrong_claims
+    from bench.records.claims import contradictions
 
     shared = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 1.0}
     shared |= {"run_id": "other", "model": "a" * 64}
@@ -234,7 +234,7 @@ def test_a_record_must_have_changed_something_of_the_test():
 
     def problems(overrides):
         config = {"method": "protonet", "overrides": overrides}
-        return [line for line in wrong_claims(make_record(**fields, config=config)) if "shared" in line]
+        return [line for line in contradictions(make_record(**fields, config=config)) if "shared" in line]
 
     assert not problems({"mirror": True, "scale": 2.0})
     assert problems({"scale": 2.0}) == [

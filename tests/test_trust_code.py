@@ -65,7 +65,7 @@ def test_a_run_says_that_it_runs_the_file(workspace):
     images += ["--no-train", "--weights", "weights.safetensors"]
     answer = bench("run", "--method", "mine.py", *images)
     assert answer.code == 0 and Path("made").exists()
-    assert "code      of mine.py is run with your permissions" in answer.err
+    assert "code      mine.py runs with your permissions" in answer.err
     plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
     assert plain.code == 0 and "is run, with" not in plain.err
 
@@ -84,7 +84,7 @@ def test_code_that_a_record_names_is_not_run(workspace):
     (Path("runs") / run_id / "model.safetensors").touch()
     for command in (["leaderboard"], ["validate"], ["show", run_id], ["list", "runs"]):
         assert bench(*command).code in (0, 1)
-    with pytest.raises(UserError, match=r"is of code that is not run here, mine\.py"):
+    with pytest.raises(UserError, match=r"Python file, which is not run here: mine\.py"):
         Trained(record, Path("runs"), None)
     assert not Path("made").exists()
 

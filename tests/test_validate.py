@@ -24,7 +24,7 @@ def test_real_records_are_clean_and_every_number_is_recomputed(folder):
         record["metrics"]
     )
     answer = bench("validate", "--results", folder.path)
-    assert answer == (0, "2 records: nothing is wrong\n", "")
+    assert answer == (0, "2 records: no problems\n", "")
 
 
 def test_the_records_of_this_repository_are_clean():
@@ -34,8 +34,8 @@ def test_the_records_of_this_repository_are_clean():
 
 def test_no_folder_and_an_empty_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert complaint("validate").startswith("--results results: a folder of records (No such file")
-    assert bench("validate", "--results", tmp_path) == (0, "0 records: nothing is wrong\n", "")
+    assert complaint("validate").startswith("--results results: must be a folder of records (No such file")
+    assert bench("validate", "--results", tmp_path) == (0, "0 records: no problems\n", "")
 
 
 def test_compare_imports_nothing_heavy(two_runs):
@@ -119,7 +119,7 @@ def test_a_changed_threshold_changes_numbers(folder):
     folder.edit(lambda record: record["thresholds"].update(similarity=0.99))
     assert any(line.startswith("novel/pair_accuracy value: ") for line in folder.of_first())
     folder.edit(lambda record: record.update(thresholds={}))
-    assert set(folder.of_first()) == {"thresholds.similarity: is missing, though there are scored pairs"}
+    assert set(folder.of_first()) == {"thresholds.similarity: is missing, but the record has scored pairs"}
 
 
 # The per-episode file
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_the_record_s(folder, damage):
         folder.edit(lambda record: record.update(episode_file_sha256="0" * 64))
     else:
         shutil.copy(folder.second.with_suffix(".npz"), npz)
-    assert folder.of_first() == [f"{npz.name}: not the file that the record was written with"]
+    assert folder.of_first() == [f"{npz.name}: does not belong to the record: its SHA-256 differs"]
 
 
 def test_a_file_that_is_missing_and_one_that_is_a_folder(folder):
@@ -159,10 +159,13 @@ REWRITTEN = {
     "one answer less": (one_answer_less, "fewshot/5w1s value: "),
     "another class's hits": (shuffled_hits, ": fewshot/5w1s value: "),
     "hits do not add up": (lambda a: a["5w1s/hits"].fill(1), "5w1s/hits: do not add up to the correct"),
-    "more than asked": (lambda a: a["5w1s"].fill(76), "5w1s: more correct answers than queries"),
-    "other queries": (lambda a: a.update({"5w1s/queries": np.array(80)}), "5w1s/queries: not as many as the"),
-    "no queries": (lambda a: a.pop("5w1s/queries"), "5w1s/queries: is not in the per-episode file"),
-    "no answers": (lambda a: a.pop("5w5s"), "5w5s: is not in the per-episode file"),
+    "more than asked": (lambda a: a["5w1s"].fill(76), "5w1s: must be from 0 to the number of queries"),
+    "other queries": (
+        lambda a: a.update({"5w1s/queries": np.array(80)}),
+        "5w1s/queries: differ from the number",
+    ),
+    "no queries": (lambda a: a.pop("5w1s/queries"), "5w1s/queries: is missing from the per-episode file"),
+    "no answers": (lambda a: a.pop("5w5s"), "5w5s: is missing from the per-episode file"),
     "too few": (lambda a: a.update({"5w1s": a["5w1s"][:9]}), "5w1s: uint8 numbers [9], not [300]"),
     "fractions": (lambda a: a.update({"5w1s": a["5w1s"] / 75}), "5w1s: float64 numbers [300], not [300]"),
     "text": (lambda a: a.update({"5w1s": np.full(300, "a")}), "5w1s is not an array of numbers"),
@@ -196,7 +199,7 @@ REWRITTEN = {
     ),
     "other classes": (
         lambda a: a.update({"generalized/7+6/5s/novel": a["generalized/6+6/5s/novel"]}),
-        "generalized/7+6/5s: not 1 or 6 classes that join 6 ones",
+        "generalized/7+6/5s: must be 1 or 6 classes that join 6 base classes",
     ),
 }
 
@@ -259,7 +262,7 @@ def test_what_cannot_be_recomputed_is_noted(folder):
 
 def test_a_file_that_no_record_names(folder):
     shutil.copy(folder.first.with_suffix(".npz"), folder.path / "alone.npz")
-    assert folder.lines() == ["alone.npz: there is no record that it belongs to"]
+    assert folder.lines() == ["alone.npz: does not belong to any record"]
     (folder.path / "alone.npz").unlink()
     folder.edit(lambda record: record.update(episode_file=None, episode_file_sha256=None))
-    assert folder.of_first() == [f"{folder.first.stem}.npz lies beside it, but it names no per-episode file"]
+    assert folder.of_first() == [f"{folder.first.stem}.npz exists, but the record does not name it"]

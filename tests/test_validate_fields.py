@@ -16,15 +16,15 @@ from damaged_records import Json
 def test_a_changed_hash_of_episodes(folder):
     true = json.loads(folder.first.read_text())["episodes"]["5w1s"]["sha256"]
     folder.edit(lambda record: record["episodes"]["5w1s"].update(sha256="0" * 64))
-    assert folder.of_first() == [f"episodes.5w1s: drawn again, they have another SHA-256, {true}"]
+    assert folder.of_first() == [f"episodes.5w1s: the redrawn list has another SHA-256, {true}"]
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"seed": 1}, "episodes.5w1s: drawn again, they have another SHA-256"),
-        ({"shot": 2}, "episodes.5w1s: drawn again, they have another SHA-256"),
-        ({"query": 10}, "episodes.5w1s: drawn again, they have another SHA-256"),
+        ({"seed": 1}, "episodes.5w1s: the redrawn list has another SHA-256"),
+        ({"shot": 2}, "episodes.5w1s: the redrawn list has another SHA-256"),
+        ({"query": 10}, "episodes.5w1s: the redrawn list has another SHA-256"),
         ({"query": 10**12}, "episodes.5w1s: cannot be drawn from the novel classes ("),
         ({"way": 7}, "episodes.5w1s: way 7 with 6 novel classes"),
         ({"count": 299}, "5w1s: uint8 numbers [300], not [299]"),
@@ -57,14 +57,14 @@ def test_class_sizes_of_which_only_one_is_right(folder, which):
     assert sum(line.startswith(differ) for line in lines) == 1
     others = [line for line in lines if not line.startswith((differ, "note: "))]
     assert others and all(line.startswith(f"{damaged.stem}: ") for line in others)
-    assert f"{damaged.stem}: episodes.5w1s: drawn again, they have another SHA-256" in "".join(others)
+    assert f"{damaged.stem}: episodes.5w1s: the redrawn list has another SHA-256" in "".join(others)
 
 
 def test_records_without_class_sizes_are_checked_by_those_of_another(folder):
     folder.edit(lambda record: record.update(pools={}))
     assert folder.lines(0) == []
     folder.edit(lambda record: record.update(pools={}), folder.second)
-    assert "pools.novel: is missing, though there are pairs of it" in "".join(folder.lines())
+    assert "pools.novel: is missing, but the record has pairs of this part" in "".join(folder.lines())
 
 
 def test_one_class_has_no_pairs(folder):
@@ -112,14 +112,14 @@ IMPOSSIBLE = {
     ),
     "class": (
         lambda r: r["per_class"].update({"\x1b[2J": {}}),
-        "per_class: \\x1b[2J is no novel class",
+        "per_class: \\x1b[2J is not a novel class",
     ),
     "seed": (lambda r: r.update(seed=4), "seed: 4, but config says 0"),
     "split": (lambda r: r["config"].update(split="\x1b"), "split: 50-50, but config says \\x1b"),
     "steps": (lambda r: r["timings"].update(steps=3), "images: 0, in 3 steps"),
     "no steps": (
         lambda r: r["timings"].update(train_s=9.0, total_s=99.0),
-        "timings.train_s: 9.0 s of no step",
+        "timings.train_s: 9.0 s, but there were 0 steps",
     ),
     "trained": (
         lambda r: r.update(trained=False, pretraining=None),
@@ -198,7 +198,7 @@ def test_names_of_files_are_shown_as_text(folder):
     (folder.path / "a\nb.npz").write_text("")
     lines = folder.lines()
     assert lines[0].startswith("<b>\\x1b[2J.json: Invalid JSON")
-    assert lines[1] == "a b.npz: there is no record that it belongs to"
+    assert lines[1] == "a b.npz: does not belong to any record"
 
 
 # Anything at all

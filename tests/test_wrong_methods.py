@@ -94,7 +94,7 @@ def line_of(text: str) -> str:
 
 def test_queries_are_centred_by_methods_that_say_so_alone(workspace):
     said = refused(CENTRED)
-    assert said.startswith("episode_logits answers a query differently when other queries are replaced")
+    assert said.startswith("episode_logits gives another answer for a query when other queries are replaced")
     assert "`transductive = True`" in said
     Path("mine.py").write_text(START + CENTRED + "\n    transductive = True\n")
     method_info.cache_clear()
@@ -174,7 +174,7 @@ AFTER_TRAINING = {
             self.scale.data += 1
         return super().episode_logits(support, query)
 """,
-    "episode_logits must return shape [1, 96, 4] here, and returned [1, 96, 1]": """
+    "episode_logits must return shape [1, 96, 4] here, but returned [1, 96, 1]": """
     def episode_logits(self, support, query):
         logits = super().episode_logits(support, query)
         return logits[..., :1] if query.shape[1] == 96 else logits
@@ -196,7 +196,7 @@ def test_a_method_that_breaks_in_training_is_found_on_novel_images(workspace):
         return made - made.mean(0) * (self.scale != 1)
 """
     said = refused(text, trained=True)
-    assert said.startswith("embed answers an image differently when other images are replaced")
+    assert said.startswith("embed gives another answer for an image when other images are replaced")
 
 
 def test_training_that_diverges_is_recorded_as_before(workspace):

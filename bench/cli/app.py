@@ -1,4 +1,4 @@
-"""The command line, its flags, and what commands share."""
+"""The command line, its flags, and code that commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.common.errors import UserError, one_of
 
 
 class Commands(TyperGroup):
-    """Answers a mistyped command with the nearest one."""
+    """Suggests the nearest command for a mistyped one."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command called `cmd_name`."""
@@ -26,7 +26,7 @@ class Commands(TyperGroup):
         return command
 
 
-def whole_number(name: str) -> Callable[[str], int]:
+def int_parser(name: str) -> Callable[[str], int]:
     """A parser of the flag's value."""
 
     def parse(text: str) -> int:
@@ -37,26 +37,30 @@ def whole_number(name: str) -> Callable[[str], int]:
     return parse
 
 
-def place(name: str) -> Callable[[str | Path], Path]:
+def path_parser(name: str) -> Callable[[str | Path], Path]:
     """A parser of the flag's value, which is a path."""
 
     def parse(text: str | Path) -> Path:
         try:
             Path(text).exists()
         except OSError as error:
-            raise UserError(name, text, f"cannot be looked at ({error.strerror})") from None
-        if not str(text):  # what a shell makes of a variable that is not set
-            raise UserError(name, "''", "a path is empty")
+            raise UserError(name, text, f"cannot be accessed ({error.strerror})") from None
+        if not str(text):  # from an unset shell variable
+            raise UserError(name, "''", "must be a path")
         return Path(text)
 
     return parse
 
 
-PARSERS: dict[str, Callable[[str], Callable[..., Any]]] = {"N": whole_number, "DIR": place, "FILE": place}
+PARSERS: dict[str, Callable[[str], Callable[..., Any]]] = {
+    "N": int_parser,
+    "DIR": path_parser,
+    "FILE": path_parser,
+}
 
 
 def flag(name: str, metavar: str, text: str, panel: str | None = None) -> Any:
-    """A flag of a command: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value."""
+    """A flag: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value."""
     parser = PARSERS[metavar](name) if metavar in PARSERS else None
     return typer.Option(name, metavar=metavar, parser=parser, help=text, rich_help_panel=panel)
 
@@ -70,14 +74,14 @@ app = typer.Typer(
     help="Few-shot image classification methods, compared reproducibly and with honest uncertainty.",
     epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard`.",
 )
-data_app = typer.Typer(cls=Commands, help="What a data set holds, and whether it is whole.")
+data_app = typer.Typer(cls=Commands, help="Show what a data set holds; check it.")
 app.add_typer(data_app, name="data")
 
 Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
-DATA_ROOT = "Where data sets lie; else $FEWSHOT_DATA, else the user's cache folder."
+DATA_ROOT = "Folder of data sets; else $FEWSHOT_DATA, else the user's cache folder."
 IMAGE_SIZE = (
-    "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized; pretrained models"
-    " of timm get images of their own size."
+    "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized. Pretrained models"
+    " of timm use their own size by default."
 )
 NO_DOWNLOAD = "Never download."
 DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
@@ -88,8 +92,8 @@ Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddi
 
 
 @contextmanager
-def warned_of(problems: Sequence[str]) -> Iterator[None]:
-    """Name files that are left out, then show the rest, then exit 1 if there were any."""
+def report_problems(problems: Sequence[str]) -> Iterator[None]:
+    """Name the files that are left out; after the output, exit with 1 if there are any."""
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     yield

@@ -1,4 +1,4 @@
-"""All commands, in the order in which the help lists them: importing a module registers its own."""
+"""All commands, in the order of the help: importing a module registers its commands."""
 
 # isort: off
 from bench.cli import run, sweep, lists, records, data  # noqa: F401

@@ -1,4 +1,4 @@
-"""`data`: what a data set holds, and whether it is whole."""
+"""`data`: what a data set holds, and whether it is damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def data_info(
     offline: Offline = False,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
-    """Say what is there: counts, fingerprint, duplicates."""
+    """Show counts, fingerprint and duplicates."""
     from bench.data.names import check_dataset
 
     check_dataset(dataset)
@@ -39,7 +39,7 @@ def data_verify(
     image_size: ImageSize = None,
     offline: Offline = False,
 ) -> None:
-    """Read every image and name what is damaged; exit 1 if anything is."""
+    """Read every image and name the damaged ones; exit with 1 if there are any."""
     from bench.data.names import check_dataset
 
     check_dataset(dataset)
@@ -53,4 +53,4 @@ def data_verify(
         print(problem)
     if problems:
         raise typer.Exit(1)
-    print(f"{dataset}: nothing is damaged")
+    print(f"{dataset}: no damage found")

@@ -1,4 +1,4 @@
-"""`list`: what there is to choose from."""
+"""`list`: what can be chosen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import Results, app, flag, warned_of
+from bench.cli.app import Results, app, flag, report_problems
 from bench.common.errors import UserError, one_of
 
 LISTINGS = ("methods", "splits", "datasets", "backbones", "presets", "runs")
@@ -20,7 +20,7 @@ def list_(
         str, typer.Argument(metavar="WHAT", help=f"{', '.join(LISTINGS[:-1])} or {LISTINGS[-1]}.")
     ],
     method: Annotated[
-        str | None, flag("--method", "NAME", "With `methods`: all about one, with its hyperparameters.")
+        str | None, flag("--method", "NAME", "With `methods`: show one method and its hyperparameters.")
     ] = None,
     results: Results = Path("results"),
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
@@ -32,11 +32,13 @@ def list_(
         raise UserError("list", what, one_of(what, LISTINGS))
     if method is None:
         rows, problems = show.run_list(results) if what == "runs" else (show.listing(what), [])
-        with warned_of(problems):
+        with report_problems(problems):
             print(json.dumps(rows, indent=1) if as_json else terminal.text(rows))
         return
     if what != "methods":
-        raise UserError("--method", method, f"goes with `list methods`, not with `list {what}`")
+        raise UserError(
+            "--method", method, f"can only be combined with `list methods`, not with `list {what}`"
+        )
     from dataclasses import asdict
 
     from bench.config.run_config import method_info

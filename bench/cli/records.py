@@ -1,4 +1,4 @@
-"""Commands about records."""
+"""Commands that read records."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import DataRoot, Results, Runs, app, flag, warned_of
+from bench.cli.app import DataRoot, Results, Runs, app, flag, report_problems
 from bench.common.errors import UserError
 
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, its beginning, or a path.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the start of one, or a path.")],
     results: Results = Path("results"),
     runs: Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints and logs.")] = Path("runs"),
     as_json: Annotated[bool, flag("--json", "", "Print the record as JSON.")] = False,
 ) -> None:
-    """Show one run: what it was, how it was made, its numbers, class by class, and where its files are."""
+    """Show one run: its settings, its numbers, also per class, and where its files are."""
     from bench.records import store
     from bench.reporting import run_page
 
@@ -31,49 +31,53 @@ def show(
 
 @app.command()
 def leaderboard(
-    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if the file is stale.")] = False,
-    show: Annotated[bool, flag("--show", "", "Write nothing; show it here.")] = False,
+    check: Annotated[
+        bool, flag("--check", "", "Write nothing; exit with 1 if the file is out of date.")
+    ] = False,
+    show: Annotated[bool, flag("--show", "", "Write nothing; print it.")] = False,
     results: Results = Path("results"),
     output: Annotated[Path, flag("--output", "FILE", "The file to write.")] = Path("leaderboard.md"),
 ) -> None:
-    """Write leaderboard.md from the records, or show it."""
+    """Generate leaderboard.md from the records, or print it."""
     from bench.reporting import leaderboard as board
 
     if check and show:
         raise UserError("--check", "", "cannot be combined with --show")
     if not results.exists():
-        raise UserError(
-            "--results", results, "no such folder; `python -m bench run` makes it, with a record in it"
-        )
+        raise UserError("--results", results, "no such folder; `python -m bench run` creates it")
     if check:
         if board.is_stale(results, output):
-            print(f"{output} is stale: run `python -m bench leaderboard`", file=sys.stderr)
+            print(f"{output} is out of date: run `python -m bench leaderboard`", file=sys.stderr)
             raise typer.Exit(1)
         print(f"{output} is up to date")
         return
     problems = board.show(results) if show else board.write(results, output)
-    with warned_of(problems):
+    with report_problems(problems):
         if not show:
             print(output)
 
 
 @app.command()
 def docs(
-    check: Annotated[bool, flag("--check", "", "Write nothing; exit 1 if a page is stale.")] = False,
+    check: Annotated[
+        bool, flag("--check", "", "Write nothing; exit with 1 if a page is out of date.")
+    ] = False,
     results: Results = Path("results"),
     output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("docs/methods"),
 ) -> None:
-    """Write a page about each method, from its source and the records."""
+    """Generate one page per method from its source and the records."""
     from bench.reporting import method_docs
 
     if check:
         if pages := method_docs.stale(results, output):
-            print(f"{output} is stale ({', '.join(pages)}): run `python -m bench docs`", file=sys.stderr)
+            print(
+                f"{output} is out of date ({', '.join(pages)}): run `python -m bench docs`", file=sys.stderr
+            )
             raise typer.Exit(1)
         print(f"{output} is up to date")
         return
     problems = method_docs.write(results, output)
-    with warned_of(problems):
+    with report_problems(problems):
         print(output)
 
 
@@ -84,13 +88,13 @@ def report(
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
 ) -> None:
-    """Write an HTML page of the records: tables to sort and filter, and pictures. It needs no network."""
+    """Generate an HTML page from the records: tables to sort and filter, and figures. It needs no network."""
     from bench.common.progress import shown
     from bench.reporting import figures, report
 
     with shown() as progress:
         problems = report.write(output, figures.Options(results, runs, data_root), progress)
-    with warned_of(problems):
+    with report_problems(problems):
         print(output)
 
 
@@ -101,7 +105,7 @@ def figures_(
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
 ) -> None:
-    """Write the report's pictures as PNG and SVG files."""
+    """Write the report's figures as PNG and SVG files."""
     from bench.common.progress import shown
     from bench.reporting import figures
 
@@ -109,7 +113,7 @@ def figures_(
         drawing = figures.write(output, figures.Options(results, runs, data_root), progress)
     for gap in drawing.gaps:
         print(f"not drawn: {gap.section}: {gap.title}: {gap.why}", file=sys.stderr)
-    with warned_of(drawing.problems):
+    with report_problems(drawing.problems):
         for path in drawing.paths:
             print(path)
 
@@ -123,16 +127,16 @@ def compare(
             help="Run ids, paths of records, comma lists of these (seeds of one configuration), or methods.",
         ),
     ],
-    setting: Annotated[str, flag("--setting", "NAME", "Which episodes, such as 5w5s or allw1s.")] = "5w1s",
-    dataset: Annotated[str | None, flag("--dataset", "NAME", "Of methods' records.")] = None,
-    split: Annotated[str | None, flag("--split", "NAME", "Of methods' records.")] = None,
-    preset: Annotated[str | None, flag("--preset", "NAME", "Of methods' records.")] = None,
+    setting: Annotated[str, flag("--setting", "NAME", "Few-shot setting, such as 5w5s or allw1s.")] = "5w1s",
+    dataset: Annotated[str | None, flag("--dataset", "NAME", "Only records of this data set.")] = None,
+    split: Annotated[str | None, flag("--split", "NAME", "Only records of this split.")] = None,
+    preset: Annotated[str | None, flag("--preset", "NAME", "Only records of this preset.")] = None,
     results: Results = Path("results"),
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """Say which of several runs or methods is better, and whether the difference is significant.
 
-    They are compared on identical episodes, with several seeds if there are any: `compare protonet
+    They are compared on identical episodes, over all recorded seeds: `compare protonet
     siamese_triplet --split 90-10`.
     """
     from bench.records.identity import Table
@@ -141,13 +145,13 @@ def compare(
 
     table = Table(results, dataset, split, preset)
     found = comparing.compare(sides, table, setting)
-    with warned_of(table.problems):
+    with report_problems(table.problems):
         print(json.dumps(verdicts.as_json(found), indent=1) if as_json else verdicts.as_text(found))
 
 
 @app.command()
 def validate(results: Results = Path("results")) -> None:
-    """Recompute every record from its per-episode file; name what is wrong, and exit 1 if anything is."""
+    """Recompute every record from its per-episode file; name what is wrong, and exit with 1 if needed."""
     from bench.records import validation
 
     report = validation.validate(results)
@@ -156,4 +160,4 @@ def validate(results: Results = Path("results")) -> None:
     if report.problems:
         print(f"{len(report.problems)} problems in {report.records} records", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{report.records} records: nothing is wrong")
+    print(f"{report.records} records: no problems")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, whole_number
+from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, int_parser
 from bench.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",
-    "Your own few-shot setting, measured too",
+    "An additional few-shot setting",
     "Folders",
     "How to run it",
 )
@@ -28,7 +28,10 @@ def run(
     method: Annotated[
         list[str] | None,
         flag(
-            "--method", "NAME,...", "See `list methods`; or path/to/file.py:Class, whose code is run.", WHAT
+            "--method",
+            "NAME,...",
+            "See `list methods`; or path/to/file.py:Class, whose code runs with your permissions.",
+            WHAT,
         ),
     ] = None,
     split: Annotated[
@@ -44,25 +47,27 @@ def run(
     ] = None,
     image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
     backbone: Annotated[
-        str | None, flag("--backbone", "NAME", "Not the preset's; see `list backbones`.", WHAT)
+        str | None, flag("--backbone", "NAME", "Instead of the preset's; see `list backbones`.", WHAT)
     ] = None,
     weights: Annotated[
-        Path | None, flag("--weights", "FILE", "Start from these: safetensors or a PyTorch checkpoint.", WHAT)
+        Path | None, flag("--weights", "FILE", "Starting weights: safetensors or a PyTorch checkpoint.", WHAT)
     ] = None,
     no_train: Annotated[bool, flag("--no-train", "", "Evaluate the weights as they are.", WHAT)] = False,
-    steps: Annotated[int | None, flag("--steps", "N", "Training steps, not the preset's.", WHAT)] = None,
+    steps: Annotated[
+        int | None, flag("--steps", "N", "Training steps, instead of the preset's.", WHAT)
+    ] = None,
     set_: Annotated[
         list[str] | None,
         flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
     ] = None,
     config: Annotated[
         Path | None,
-        flag("--config", "FILE", "YAML: a run's config.yaml, or a list of `runs`; flags win over it.", WHAT),
+        flag("--config", "FILE", "YAML: a run's config.yaml, or a list of `runs`; flags override it.", WHAT),
     ] = None,
-    way: Annotated[int | None, flag("--way", "N", "Classes in an episode.", OWN)] = None,
+    way: Annotated[int | None, flag("--way", "N", "Classes per episode.", OWN)] = None,
     shot: Annotated[int | None, flag("--shot", "N", "Support images per class.", OWN)] = None,
     query: Annotated[int | None, flag("--query", "N", "Query images per class (15).", OWN)] = None,
-    episodes: Annotated[int | None, flag("--episodes", "N", "How many episodes (10,000).", OWN)] = None,
+    episodes: Annotated[int | None, flag("--episodes", "N", "Number of episodes (10,000).", OWN)] = None,
     measure: Annotated[
         list[str] | None,
         flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
@@ -76,16 +81,17 @@ def run(
     precision: Annotated[
         str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
     ] = None,
-    overwrite: Annotated[bool, flag("--overwrite", "", "Run again what is recorded already.", HOW)] = False,
+    overwrite: Annotated[bool, flag("--overwrite", "", "Run again even if recorded.", HOW)] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
-    verbose: Annotated[bool, flag("--verbose", "", "Print all numbers, class by class.", HOW)] = False,
+    verbose: Annotated[bool, flag("--verbose", "", "Print all numbers, also per class.", HOW)] = False,
     as_json: Annotated[
-        bool, flag("--json", "", "Print the records, one JSON object per line, not tables and paths.", HOW)
+        bool,
+        flag("--json", "", "Print the records, one JSON object per line, instead of tables and paths.", HOW),
     ] = False,
 ) -> None:
-    """Train and evaluate, and write one record for each method, split and seed.
+    """Train and evaluate, and write one record per method, split and seed.
 
-    Methods, splits and seeds may be several: `--method protonet,siamese_triplet --seed 0,1,2`.
+    Give several methods, splits or seeds as lists: `--method protonet,siamese_triplet --seed 0,1,2`.
     """
     from bench.common.environment import check_device
     from bench.config.grid import build, separated
@@ -93,7 +99,7 @@ def run(
 
     flags = {
         "method": separated("--method", method) or None, "split": separated("--split", split) or None,
-        "seed": [whole_number("--seed")(text) for text in separated("--seed", seed)] or None,
+        "seed": [int_parser("--seed")(text) for text in separated("--seed", seed)] or None,
         "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
@@ -102,7 +108,7 @@ def run(
     given = {key: value for key, value in flags.items() if value is not None}
     check_device(device)
 
-    # What is imported stays: to look through it for garbage, again and again, takes two seconds.
+    # Exclude imported modules from garbage collection, which would take two seconds.
     first = "torch" not in sys.modules
     gc.disable()
     try:
@@ -114,7 +120,7 @@ def run(
         gc.enable()
     if first:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or libraries report as leaks what is left at the end
+        atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, overwrite, offline)

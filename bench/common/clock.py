@@ -1,4 +1,4 @@
-"""How long work takes: on the clock, and of the processor."""
+"""Wall-clock and processor time."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ NOTHING = Spent(0.0, 0.0)
 
 
 def now() -> Spent:
-    """Since some moment in the past; differences tell what was spent in between."""
+    """Time since an arbitrary moment; use differences."""
     return Spent(time.monotonic(), sum(os.times()[:4]))

@@ -1,4 +1,4 @@
-"""Where a run is made: device, precision, versions, commit."""
+"""The machine of a run: device, precision, versions, commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBRARIES = (
 
 
 def check_device(name: str) -> None:
-    """Refuse a name that is no device's anywhere, before torch is imported.
+    """Refuse a name that is not a device on any machine, before torch is imported.
 
     Raises:
         UserError: with the nearest name.
@@ -45,7 +45,7 @@ def pick_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` as a torch.device.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: this machine does not have the device.
     """
     import torch
 
@@ -63,7 +63,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 where hardware computes in it."""
+    """``auto``, ``fp32`` or ``bf16`` as Lightning names it; auto is bf16 if the hardware supports it."""
     import torch
 
     if name == "auto":
@@ -77,10 +77,10 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to hand freed memory out again instead of returning it to the system.
+    """Tell glibc to reuse freed memory instead of returning it to the system.
 
-    By default every large tensor is mapped and unmapped anew, and the page faults of that took up to a
-    third of a training step on the CPU. Other C libraries are left as they are.
+    By default every large tensor is mapped and unmapped, and the page faults took up to a third of a training
+    step on the CPU. Does nothing with other C libraries.
     """
     import ctypes
 
@@ -105,7 +105,7 @@ def package_versions() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's name and number of cores this process may use."""
+    """The processor's name and the number of cores that this process may use."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -116,12 +116,12 @@ def cpu_name() -> str:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called."""
+    """The device's name."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -133,8 +133,8 @@ def git_state() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
 
-    # Variables such as GIT_DIR, which git sets for its hooks, would name another repository. A checkout of
-    # another user is read too: its code is running already.
+    # Variables such as GIT_DIR, which git sets for hooks, would select another repository. A checkout of
+    # another user is safe to read: its code is already running.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
@@ -143,7 +143,7 @@ def git_state() -> tuple[str | None, bool | None]:
         return done.stdout
 
     try:
-        # What runs and tuning trials write decides no number.
+        # Files written by runs and tuning trials do not change any number.
         written = [f":!{path}" for path in ("results", "leaderboard.md", "benchmarks/tuning")]
         changed = git("status", "--porcelain", "--", ".", *written)
         return git("rev-parse", "HEAD").strip(), bool(changed.strip())

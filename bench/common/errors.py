@@ -1,4 +1,4 @@
-"""Mistakes the user can mend: one line on stderr, exit code 2, no traceback."""
+"""Usage errors: one line on stderr, exit code 2, no traceback."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, LONGEST_VALUE
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """An error that the user can fix.
 
     Args:
-        flag: where the value came from, e.g. ``--split`` or ``config.yaml: steps``.
-        value: what was given; the empty string if nothing was.
-        allowed: what would have been accepted, as a plain sentence fragment.
+        flag: the source of the value, e.g. ``--split`` or ``config.yaml: steps``.
+        value: the given value; the empty string if none was given.
+        allowed: what is accepted, as a sentence fragment.
     """
 
     def __init__(self, flag: str, value: object, allowed: str) -> None:
@@ -36,19 +36,19 @@ def _text(value: object) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Control and direction-changing characters written out, e.g. ``\\x1b``, but for those to `keep`."""
+    """Escapes control and direction-changing characters, e.g. ``\\x1b``, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def one_line(text: object) -> str:
-    """Text in one line, with whatever a terminal could act on written out."""
+    """Text in one line, with control characters escaped."""
     return printable(" ".join(str(text).split()))
 
 
 def one_of(value: object, allowed: Iterable[str]) -> str:
-    """The sentence that lists the allowed names, the nearest one first if there is a near one."""
+    """Sentence that lists the allowed names, after the nearest one if any is near."""
     names = [str(name) for name in allowed]
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(_text(value).lower(), lowered, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pathlib import Path
 from bench.common.errors import UserError
 
 ABANDONED_S = 3600.0
-"""Age of a half-written file by which its writer was surely killed."""
+"""Age in seconds after which a temporary file is abandoned: its writer was killed."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is that of none."""
+    """Whether the file exists; False for invalid names."""
     return os.path.isfile(path)  # noqa: PTH113 - before Python 3.14, Path raises for names that are too long
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; a name that no folder can have is that of none."""
+    """Whether the folder exists; False for invalid names."""
     return os.path.isdir(path)  # noqa: PTH112 - as in `is_file`
 
 
-def without_tilde(text: str) -> Path:
-    """The path with ``~`` written out; that of a user who does not exist stays as it is."""
+def expand_user(text: str) -> Path:
+    """The path with ``~`` expanded; unchanged if the user does not exist."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for such a user
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Refuse a folder that nothing could be written to; it need not be there yet.
+    """Refuse a folder that is not writable; it may not exist yet.
 
     Raises:
         UserError: naming the flag.
@@ -40,23 +40,23 @@ def check_writable(folder: Path, flag: str) -> None:
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OSError as error:
-        raise UserError(flag, folder, f"must be a folder that can be written to ({error.strerror})") from None
+        raise UserError(flag, folder, f"must be a writable folder ({error.strerror})") from None
     if not there.is_dir():
-        raise UserError(flag, folder, f"must be a folder that can be written to ({there} is a file)")
+        raise UserError(flag, folder, f"must be a writable folder ({there} is a file)")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(flag, folder, f"must be a folder that can be written to ({there} cannot)")
+        raise UserError(flag, folder, f"must be a writable folder ({there} is not writable)")
 
 
-def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> None:
-    """Write several files, one after another, each whole: no reader ever sees half a file.
+def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False) -> None:
+    """Write several files atomically, one after another: readers never see a partial file.
 
-    A file that says what is in the others goes last. If one cannot be written, those that were new are
-    removed again, and none is replaced unless all of them could be written to the disk.
+    Put a file that describes the others last. If one file cannot be written, new files are removed again.
+    Existing files are replaced only after all files were written to the disk.
 
     Args:
-        files: path to content; missing folders are made.
-        flag: what the error message blames.
-        alone: no other process writes these files now, so that what a killed one left of them can go.
+        files: path -> content; missing folders are created.
+        flag: named in the error message.
+        exclusive: no other process writes these files, so all leftovers of killed writers are removed.
 
     Raises:
         UserError: if one cannot be written.
@@ -68,8 +68,8 @@ def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> 
         new.extend(path for path in files if not path.exists())
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _tidy(path, alone)
-            temporary = _beside(path)
+            _remove_leftovers(path, exclusive)
+            temporary = _temporary_path(path)
             staged.append((temporary, path))
             with temporary.open("xb") as stream:
                 stream.write(content)
@@ -83,7 +83,7 @@ def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> 
                 written.unlink(missing_ok=True)
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
-            raise UserError(flag, path, f"a place that can be written to ({reason})") from error
+            raise UserError(flag, path, f"must be writable ({reason})") from error
         raise
     finally:
         for temporary, _ in staged:
@@ -91,14 +91,14 @@ def write_files(files: Mapping[Path, bytes], flag: str, alone: bool = False) -> 
                 temporary.unlink(missing_ok=True)
 
 
-def _beside(path: Path) -> Path:
-    """A new name in the same folder, so that renaming is no copying."""
+def _temporary_path(path: Path) -> Path:
+    """A new name in the same folder, so that renaming does not copy."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _tidy(path: Path, alone: bool) -> None:
-    """Remove what killed writers of `path` left, but not what another one is writing."""
+def _remove_leftovers(path: Path, exclusive: bool) -> None:
+    """Remove temporary files of killed writers of `path`, but not of active ones."""
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
-            if alone or time.time() - left_over.stat().st_mtime > ABANDONED_S:
+            if exclusive or time.time() - left_over.stat().st_mtime > ABANDONED_S:
                 left_over.unlink()

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LINE_S = 15.0
 
 
 class Progress:
-    """One piece of work after another, each with rate and time left.
+    """Shows tasks one after another, with rate and remaining time.
 
     Args:
-        stream: where it is shown; stderr unless told otherwise.
+        stream: by default stderr.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -31,7 +31,7 @@ class Progress:
         self.total = self.done = 0
 
     def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Begin `total` units of work, of which `done` were done before."""
+        """Begin a task of `total` units, of which `done` are already finished."""
         self.stop()
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._before = done
@@ -43,13 +43,13 @@ class Progress:
             self._bar.start()
 
     def due(self, units: int = 1) -> bool:
-        """Whether `advance` by so many units will draw."""
+        """Whether `advance` by this many units will draw."""
         if self.done + units >= self.total:
             return True
         return time.monotonic() - self.shown >= (REDRAW_S if self.terminal else LINE_S)
 
     def advance(self, units: int, **notes: str) -> None:
-        """Count finished units; `notes` are shown until replaced."""
+        """Count finished units; show `notes` until they are replaced."""
         self._notes.update(notes)
         due = self.due(units)
         self.done += units
@@ -57,7 +57,7 @@ class Progress:
             self._show()
 
     def stop(self) -> None:
-        """End the work in hand, finished or not; the terminal is as it was before."""
+        """End the current task, finished or not, and restore the terminal."""
         if self._bar is not None:
             self._show()
             self._bar.stop()

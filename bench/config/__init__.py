@@ -1,4 +1,4 @@
-"""What a user asks for: typed configurations, presets, hyperparameters, files with a grid of runs.
+"""Typed configurations, presets, hyperparameters, files with a grid of runs.
 
 Imports `data` (names of data sets and splits) and `common`; `records`, `run` and `cli` import it.
 """

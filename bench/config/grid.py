@@ -1,4 +1,4 @@
-"""A grid of runs: every combination that flags and a ``--config`` file ask for, each resolved and checked."""
+"""A grid of runs: every combination that flags and a ``--config`` file request, resolved and checked."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, reso
 from bench.data.names import NO_NOVEL, RATIOS
 
 AXES = ("method", "split", "seed", "preset")
-"""Of which several may be given, as of each hyperparameter in a file: a run is made for each combination."""
+"""Fields that take several values, as hyperparameters in a file do; each combination is a run."""
 
 Given = tuple[dict[str, Any], dict[str, str]]
-"""Values of `RunConfig` fields, and how an error message calls where each came from."""
+"""Values of `RunConfig` fields, and the source of each for error messages."""
 
 
 def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) -> list[RunConfig]:
-    """The runs in the order in which they are asked for, none of them twice.
+    """The runs in the requested order, without duplicates.
 
     Args:
         path: of the ``--config`` file.
-        flags: those that were given: field -> value, or list of values where it is one of `AXES`; and
-            `steps`. They win over the file.
+        flags: the given ones: field -> value, or list of values for `AXES`; and `steps`. They override the
+            file.
         sets: hyperparameters from ``--set``, as text, for all runs.
 
     Raises:
-        UserError: a mistake in a flag or in the file.
+        UserError: a flag or the file is wrong.
     """
     named = {key: "--no-train" if key == "train" else f"--{key.replace('_', '-')}" for key in flags}
     fields = {key: value for key, value in flags.items() if key != "steps"}
@@ -48,15 +48,15 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
 
 
 def separated(flag: str, values: list[str] | None) -> list[str]:
-    """Repeated flags and comma lists as one list without repetitions.
+    """Repeated flags and comma lists as one list without duplicates.
 
     Raises:
-        UserError: there is nothing between two commas.
+        UserError: a name is empty.
     """
     parts = [(value, part.strip()) for value in values or [] for part in value.split(",")]
     for value, part in parts:
         if not part:
-            raise UserError(flag, value or "''", "a name is empty")
+            raise UserError(flag, value or "''", "names must not be empty")
     return list(dict.fromkeys(part for _, part in parts))
 
 
@@ -76,7 +76,7 @@ def _variants(given: Mapping[str, Any], sources: Mapping[str, str]) -> list[dict
 
 
 def _splits(names: list[Any], measure: Any) -> list[Any]:
-    """With all ten in place of ``ratios``, or nine where only novel classes are measured: 100-0 has none."""
+    """Replaces ``ratios`` by all ten, or by nine if only novel classes are measured: 100-0 has none."""
     ratios = list(RATIOS)
     if isinstance(measure, list) and not {"pairs", "triplets"}.intersection(measure):
         ratios.remove(NO_NOVEL)
@@ -84,7 +84,7 @@ def _splits(names: list[Any], measure: Any) -> list[Any]:
 
 
 def _in_file(path: Path | None) -> Iterator[Given]:
-    """What the file says of each of its runs: under `runs`, or all of it if there is no such key."""
+    """The values of each run of the file: of the list `runs`, or of the whole file without that key."""
     if path is None:
         yield {}, {}
         return
@@ -103,13 +103,13 @@ def _in_file(path: Path | None) -> Iterator[Given]:
         where = f"{path}: run {number}"
         if not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
             raise UserError(where, own, "must be a map from names to values, e.g. `method: protonet`")
-        # A key that is in neither is the run's to give.
+        # A key that is in neither is missing from the run.
         in_run = {key: f"{where}: {key}" for key in (*KEYS, *own)}
         yield _merged((common, in_run | places), (own, in_run))
 
 
 def _merged(common: Given, own: Given) -> Given:
-    """A run's values over those that it shares, and hyperparameters one by one."""
+    """A run's own values override the common ones; hyperparameters are merged one by one."""
     key = "hyperparameters"
     values = common[0] | own[0]
     sources = common[1] | {name: own[1][name] for name in own[0]}

@@ -1,4 +1,4 @@
-"""Hyperparameters from text and YAML: typed and checked as the method declares them."""
+"""Hyperparameters from text and YAML, checked against the types that the method declares."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ TYPES = "int, float, bool, str, Literal[...], int | Literal[0], or one of them |
 def checked(
     info: MethodInfo, values: Mapping[str, Any], label: Callable[[str, Any], tuple[str, str]], *, strict: bool
 ) -> dict[str, Any]:
-    """Values of some of the method's hyperparameters in their declared types.
+    """Converts values of hyperparameters to their declared types.
 
-    Whole numbers are at least 1, or 0 where ``int | Literal[0]`` says so, others at least 0; a method that
-    wants more says so when it is built.
+    Whole numbers must be at least 1, or 0 for ``int | Literal[0]``; floats at least 0. Methods may check more
+    when they are built.
 
     Args:
         info: the method.
         values: name -> value.
-        label: name, value -> the flag and value that an error message names.
-        strict: False for text, from which the type is read; True where values have types already.
+        label: name, value -> the flag and value to name in an error message.
+        strict: False for text, which is parsed; True if values already have types.
 
     Raises:
-        UserError: no such hyperparameter, or a value that it cannot take.
+        UserError: unknown hyperparameter, or a value that is not allowed.
     """
     for name, value in values.items():
         if name not in info.parameters:
@@ -46,11 +46,11 @@ def checked(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        raise UserError(*label(name, values[name]), what_is_allowed(first)) from None
+        raise UserError(*label(name, values[name]), allowed_text(first)) from None
 
 
-def what_is_allowed(problem: ErrorDetails) -> str:
-    """Pydantic's complaint as a sentence fragment that says what would have been accepted."""
+def allowed_text(problem: ErrorDetails) -> str:
+    """Pydantic's error as a sentence fragment that says what is accepted."""
     context = problem.get("ctx", {})
     match problem["type"]:
         case "int_type" | "int_parsing" | "int_parsing_size" | "int_from_float":
@@ -86,7 +86,7 @@ def _model(info: MethodInfo) -> type[BaseModel]:
 
 
 def _type(hint: Any) -> Any:
-    """What pydantic checks for an annotation."""
+    """The type that pydantic checks for an annotation."""
     kind, choices = typing.get_origin(hint), typing.get_args(hint)
     if kind in (types.UnionType, typing.Union) and choices[-1] is types.NoneType:
         nothing = BeforeValidator(lambda value: None if value == "none" else value)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
-from bench.config.hyperparameters import checked, what_is_allowed
+from bench.config.hyperparameters import allowed_text, checked
 from bench.data.names import canonical, check_dataset, check_split
 from methods import registry
 from methods.backbone_names import BACKBONES
@@ -23,31 +23,31 @@ PRESETS = {
     "quick": "conv4; median 9 minutes (5 to 19) at 1 thread",
     "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) at 1 thread; the default",
     "paper": "the paper's own backbone and hyperparameters; for a GPU",
-    "original": "those of the student project that the method is from, where the paper has others; for a GPU",
+    "original": "those of the method's student project, where they differ from the paper's; for a GPU",
 }
 BRIEF = "smoke"
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
-QUERY, EPISODES = 15, 10_000  # of a setting whose flags leave them out
-EXTERNAL = "external data"  # the mark of rows whose weights have seen other images
+QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
+EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "pairs", "triplets", "generalized")
-SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # of the user's own
+SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 
 Positive = Annotated[int, Field(ge=1)]
 
 
 class RunConfig(BaseModel):
-    """Everything that decides a run's numbers, resolved: running it again gives the same numbers.
+    """Everything that determines a run's numbers, resolved: running it again gives the same numbers.
 
     Attributes:
         method: a name, or ``path/to/file.py:Class``.
-        hyperparameters: all of them, after preset, YAML and flags.
+        hyperparameters: all, after preset, YAML and flags.
         overrides: what differs from the preset: hyperparameters, the backbone, and `measure`.
-        weights: file of starting weights; train: False to evaluate them as they are.
-        way, shot, query, episodes: one setting more, of the user's own; all None for none.
-        image_size: of images that are resized when they are loaded.
-        measure: names of what is measured, in alphabetical order; None for all that the preset measures. A
-            setting of the user's own is measured in any case.
+        weights: file of starting weights. train: False to evaluate them without training.
+        way, shot, query, episodes: an additional setting; all None for none.
+        image_size: side in pixels of images that are resized when loaded.
+        measure: names of what is measured, in alphabetical order; None for everything that the preset
+            measures. An additional setting is always measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -72,35 +72,35 @@ class RunConfig(BaseModel):
 
     @property
     def brief(self) -> bool:
-        """Whether the run only tests the plumbing: it answers few episodes and joins nothing."""
+        """Whether this is a smoke run: few episodes, no generalized accuracy."""
         return self.preset == BRIEF
 
     def to_yaml(self) -> str:
-        """As `--config` reads it."""
+        """The configuration as a ``--config`` file."""
         from bench.config.yaml_files import dumped
 
         return dumped(self.model_dump(exclude={"overrides"}, exclude_none=True))
 
 
 KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
-"""What may be set of a run."""
+"""Keys of a run."""
 
 FILE_KEYS = (*KEYS, "runs")
-"""What a YAML file may hold."""
+"""Keys of a YAML file."""
 
 
 @cache
 def method_info(name: str, flag: str = "--method") -> MethodInfo:
-    """The method called `name`: one of the registry's, or ``path/to/file.py[:Class]``; imports it.
+    """Import the method called `name`: from the registry, or ``path/to/file.py[:Class]``.
 
     Raises:
-        UserError: there is none, or it cannot be imported.
+        UserError: it does not exist or cannot be imported.
     """
     try:
         if file := METHOD_FILE.fullmatch(name):
             path = Path(file["path"])
             if not is_file(path):
-                raise UserError(flag, name, "no such file; path/to/file.py:Class")
+                raise UserError(flag, name, "no such file; must be path/to/file.py:Class")
             return registry.describe(path.stem, str(path), file["class_name"] or "")
         if name in registry.places():
             return registry.find(name)
@@ -110,16 +110,16 @@ def method_info(name: str, flag: str = "--method") -> MethodInfo:
 
 
 def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[str, str]) -> RunConfig:
-    """Merge what was given with the method's preset and defaults, and check every value.
+    """Merge the given values with the method's preset and defaults, and check every value.
 
     Args:
         given: values of `RunConfig` fields; None means not given.
-        sources: field name -> how an error message calls where it came from; ``hyperparameters.<name>``
-            for a hyperparameter of the file that did not come from where the others did.
+        sources: field name -> source of the value for error messages; ``hyperparameters.<name>`` for a
+            hyperparameter of the file with another source than the others.
         sets: hyperparameters from ``--set`` (and ``--steps``), as text.
 
     Raises:
-        UserError: an unknown key or a value that is not allowed.
+        UserError: a key is unknown or a value is not allowed.
     """
     given = {key: value for key, value in given.items() if value is not None}
 
@@ -132,7 +132,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         raise UserError(flag("method"), "", problem)
     if not isinstance(given["method"], str):
         raise UserError(flag("method"), given["method"], "must be the name of one method")
-    # Mistakes that need no import of torch come first.
+    # Checks that do not import torch come first.
     for key, check in (("dataset", check_dataset), ("split", check_split)):
         if isinstance(given.get(key), str):
             check(given[key], flag(key))
@@ -169,13 +169,13 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         return RunConfig(**(values | extra), overrides=overrides)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(flag(str(first["loc"][0])), first["input"], what_is_allowed(first)) from None
+        raise UserError(flag(str(first["loc"][0])), first["input"], allowed_text(first)) from None
 
 
 def as_trained(config: RunConfig) -> RunConfig:
-    """The same with the preset's values of the hyperparameters that matter at the test alone.
+    """The configuration with the preset's values of the test-only hyperparameters.
 
-    Runs with equal ones share a training, which is that of the run that this configures.
+    Runs for which this is equal share the training of the run with this configuration.
     """
     test_only = method_info(config.method).test_only
     given = config.model_dump(exclude={"overrides"}, exclude_none=True)
@@ -184,16 +184,16 @@ def as_trained(config: RunConfig) -> RunConfig:
 
 
 def _pretrained(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
-    """Whether the method comes with weights of a training elsewhere, as its marks say."""
+    """Whether the method brings pretrained weights, according to its marks."""
     name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
     return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
 
 
 def check_keys(given: Iterable[str], allowed: Iterable[str], flag: Callable[[str], str]) -> None:
-    """Refuse keys that are not known.
+    """Refuse unknown keys.
 
     Raises:
-        UserError: naming what `flag` makes of the first such key.
+        UserError: names ``flag(key)`` of the first unknown key.
     """
     allowed = tuple(allowed)
     for key in given:
@@ -205,7 +205,7 @@ def check_keys(given: Iterable[str], allowed: Iterable[str], flag: Callable[[str
 def _hyperparameters(
     info: MethodInfo, given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Those of the YAML file, and over them those of the flags."""
+    """Hyperparameters of the YAML file, overridden by those of the flags."""
     where = sources.get("hyperparameters", "hyperparameters")
     from_file = given.get("hyperparameters", {})
     if not isinstance(from_file, dict):
@@ -222,17 +222,17 @@ def _hyperparameters(
 
 
 def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
-    """The parts of a few-shot setting of the user's own that were left to us."""
+    """Default values of an additional few-shot setting that were not given."""
     if not any(key in values for key in ("way", "shot", "query", "episodes")):
         return {}
     for key in ("way", "shot"):
         if key not in values:
-            raise UserError(flag(key), "", "is missing; a setting of your own needs --way and --shot")
+            raise UserError(flag(key), "", "is missing; an additional setting needs --way and --shot")
     return {"query": values.get("query", QUERY), "episodes": values.get("episodes", EPISODES)}
 
 
 def _measure(flag: str, value: Any) -> list[str]:
-    """Names without repetitions and in one order: the same for the same run, however it was asked for."""
+    """Names sorted and without duplicates, so that equal runs are equal."""
     names = value.split(",") if isinstance(value, str) else value
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise UserError(flag, value, "must be a list of names, e.g. 5w1s,pairs")
@@ -247,7 +247,7 @@ def read_sets(texts: list[str]) -> dict[str, str]:
     """``--set key=value`` texts as a map.
 
     Raises:
-        UserError: one is not of that form.
+        UserError: a text does not have that form.
     """
     found = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""YAML 1.2 (its core schema) from files and to them; PyYAML's own rules are those of 1.1."""
+"""Reads and writes YAML 1.2 (core schema); PyYAML itself implements YAML 1.1."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SCALARS = (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
-    ("merge", r"<<", ["<"]),  # of 1.1, but in wide use
+    ("merge", r"<<", ["<"]),  # from 1.1, but widely used
 )
-"""What plain text is read as: tag, form, first characters. Of two forms that fit, the first."""
+"""How plain scalars are resolved: tag, pattern, first characters. The first match counts."""
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML declares it so
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuses a key that is there twice, as YAML does; PyYAML would take the last value."""
+        """Refuse duplicate keys, as YAML requires; PyYAML would take the last value."""
         node = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         names = [key.value for key in keys]
         for place, key in enumerate(keys):
             if key.value in names[:place]:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} again", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value}", problem_mark=key.start_mark)
         return node
 
     def construct_int(self, node: yaml.ScalarNode) -> int:
-        """In 1.1, 010 is eight and 1:30 is ninety."""
+        """Decimal; in YAML 1.1, 010 is eight and 1:30 is ninety."""
         text = str(self.construct_scalar(node))
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text, base)
@@ -49,7 +49,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version would not read as text."""
+    """Quotes text that either version would read as another type."""
 
 
 for _tag, _form, _first in SCALARS:
@@ -58,7 +58,7 @@ for _tag, _form, _first in SCALARS:
 
 
 def dumped(content: Mapping[str, Any]) -> str:
-    """The text of a file that `read_yaml` gives the same content for."""
+    """YAML text from which `read_yaml` gives the same content."""
     return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False)
 
 

@@ -1,1 +1,1 @@
-"""Images, where they come from, and how their classes are split."""
+"""Images, their sources, and splits of their classes."""

@@ -7,16 +7,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHARACTERS = ("glyphs", "omniglot", "mnist")
-"""Data sets whose images are not flipped: a character's mirror image is another character, or none."""
+"""Data sets whose images are not flipped: a mirrored character is another character, or none."""
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator, flip: bool = True) -> Tensor:
-    """Zero-pad by an eighth, crop back at a random place, flip half of the images left to right.
+    """Zero-pad by an eighth, crop at a random position, flip half of the images left to right.
 
     Args:
         images: uint8 ``[N, 3, H, W]``.
-        flip: False to leave that out.
-        generator: on the CPU, so that every device sees the same augmentations.
+        flip: whether to flip.
+        generator: on the CPU, so that augmentations are the same on every device.
     """
     n, _, height, width = images.shape
     pad = height // 8

@@ -1,4 +1,4 @@
-"""Decoded images as one memory-mapped file a data set: built once, checked whenever it is opened."""
+"""Cache of decoded images: one memory-mapped file per data set, built once and checked when opened."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bench.common.files import without_tilde
+from bench.common.files import expand_user
 from bench.data.images import ImageSet
 
-# Goes up when the file's layout or the canonical order of an ImageSet changes: old files are then left alone.
+# Raised when the file's layout or the canonical order of an ImageSet changes; old files are then ignored.
 FORMAT = 4
 TENSORS = {"images": torch.uint8, "labels": torch.int64, "held_out": torch.bool, "digests": torch.uint8}
 
 
 class DamagedError(Exception):
-    """A cache file whose bytes are not those that were written."""
+    """A cache file is damaged."""
 
 
 def directory() -> Path:
     """``$FEWSHOT_CACHE``, else ``decoded`` in the user's cache directory."""
     chosen = os.environ.get("FEWSHOT_CACHE")
-    return without_tilde(chosen) if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
+    return expand_user(chosen) if chosen else Path(user_cache_dir("fewshot-bench")) / "decoded"
 
 
 def path_of(key: str) -> Path:
-    """The file that holds what `key` stands for; its name starts with the key's first word."""
+    """The cache file of `key`; its name starts with the key's first word."""
     word = re.sub(r"[^\w-]+", "-", key.split(maxsplit=1)[0])[:40]
-    # File names that are not UTF-8 reach the key as lone surrogates.
+    # File names that are not UTF-8 appear in the key as lone surrogates.
     digest = hashlib.sha256(f"{FORMAT} {key}".encode(errors="surrogateescape")).hexdigest()
     return directory() / f"{word}-{digest[:20]}.safetensors"
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """What tells that a file is the same one: size, times of change and inode; zeros for a dead link.
+    """Identifies the version of a file: size, times of change and inode; zeros for a dead link.
 
     Tools that copy or unpack files set the time of modification, but not the inode's (ctime).
     """
@@ -55,25 +55,25 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 
 def stamps(paths: Iterable[Path]) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and stamps of files, by which a key tells that they are the same ones."""
+    """Names and stamps of files, for a cache key."""
     return [(path.name, stamp(path)) for path in paths]
 
 
 def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
-    """The data set that `key` stands for: memory-mapped from the cache, or built and put there.
+    """The data set of `key`: memory-mapped from the cache, or built and cached.
 
-    Two processes that ask at once build it once.  A damaged file is rebuilt.  Without a usable cache
-    directory the data set is built in memory and the run goes on; each of these says so on stderr.
+    Processes that request it at the same time build it once. A damaged file is rebuilt. Without a usable
+    cache directory the data set is built in memory. Messages on stderr report both cases.
 
     Args:
-        key: whatever `build`'s result depends on; a changed key is another file.
-        build: decodes the data set; its exceptions pass through.
+        key: everything that the result of `build` depends on; another key means another file.
+        build: decodes the data set; its exceptions are not caught.
     """
     path = path_of(key)
     try:
         return read(path)
     except (OSError, DamagedError):
-        pass  # looked at again under the lock: another process may be building it right now
+        pass  # checked again with the lock: another process may be building it
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
         built = build()
         try:
             _write(path, built)
-            # The mapped copy, so that the pixels lie in the page cache, shared by all processes.
+            # Return the mapped copy, so that all processes share the pixels in the page cache.
             return read(path)
         except (OSError, SafetensorError, DamagedError) as error:
             _warn(f"the decoded images cannot be cached in {path.parent} ({error})")
@@ -101,11 +101,11 @@ def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
 
 
 def read(path: Path) -> ImageSet:
-    """Open a cache file.  Its pages are mapped privately: what is written to the tensors stays in memory.
+    """Open a cache file. Its pages are mapped privately: writes to the tensors stay in memory.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is not what was written.
+        FileNotFoundError: it does not exist.
+        DamagedError: it is damaged.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -131,7 +131,7 @@ def read(path: Path) -> ImageSet:
 
 
 def _write(path: Path, data: ImageSet) -> None:
-    """Write a whole file or none.  The caller holds the lock, so one temporary name is enough."""
+    """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
     tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
     about = {
         "name": data.name,
@@ -148,7 +148,7 @@ def _write(path: Path, data: ImageSet) -> None:
         save_file(tensors, temporary, metadata={**about, "checksum": _checksum(tensors, about)})
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-        # safetensors makes files that only their owner may read, which a shared cache has no use for.
+        # safetensors writes files that only their owner may read, but a cache can be shared.
         temporary.chmod(path.with_suffix(".lock").stat().st_mode)
         temporary.replace(path)
     finally:
@@ -156,9 +156,9 @@ def _write(path: Path, data: ImageSet) -> None:
 
 
 def _checksum(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> str:
-    """BLAKE2b (hex) over names, types, shapes and bytes, so that a flipped bit anywhere shows.
+    """BLAKE2b (hex) over names, types, shapes and bytes, which detects any flipped bit.
 
-    Every run reads all of it, and without special instructions SHA-256 takes twice as long.
+    Every run computes it, and without special instructions SHA-256 takes twice as long.
     """
     total = hashlib.blake2b(json.dumps(about, sort_keys=True).encode())
     for name, tensor in tensors.items():

@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky 2009) from parquet shards, from torchvision's folder, or downloaded.
 
-All of them give the same `ImageSet`, whose superclasses are the coarse labels.
+All sources give the same `ImageSet`, with the coarse labels as superclasses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
 
 PICKLES = "cifar-100-python"  # torchvision's folder
 COLUMNS = ("img.bytes", "fine_label", "coarse_label")
-MOST_MISSING = 10  # shards that are named where a file's name promises more of them
+MOST_MISSING = 10  # missing shards that a message names
 # Both label sets are numbered in alphabetical order.
 FINE_NAMES = sorted(sum(CIFAR_FS.values(), ()))
 COARSE_NAMES = sorted(sum(FC100.values(), ()))
@@ -48,17 +48,17 @@ Progress = Callable[[str, int, int], None]
 
 
 class DamagedFileError(Exception):
-    """A file of which nothing can be used."""
+    """A file that cannot be used at all."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where CIFAR-100 lies.
+    """The files of CIFAR-100.
 
     Attributes:
         folder: holds the files.
         train, test: parquet shards in order, or one pickle each.
-        missing: names of shards that the others' ``-of-M`` promises and that are not there.
+        missing: names of missing shards, according to the ``-of-M`` of the others.
         meta: the pickle of class names; None for parquet.
     """
 
@@ -70,7 +70,7 @@ class Files:
 
     @property
     def key(self) -> str:
-        """What the decoded images depend on: the kind, and each file's name, size and time of change."""
+        """Cache key of the decoded images: format, and each file's name, size and time of change."""
         files = [*self.train, *self.test, *([self.meta] if self.meta else [])]
         kind = "pickle" if self.meta else "parquet"
         return f"cifar100 {kind} {self.folder.resolve()} {cache.stamps(files)}"
@@ -96,10 +96,11 @@ class Part:
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.fine) == len(self.coarse):
-            raise DamagedFileError("it has not as many labels as images")
+            counts = f"{len(self.fine)} fine and {len(self.coarse)} coarse labels"
+            raise DamagedFileError(f"it has {len(self.images)} images, but {counts}")
         for labels, names in ((self.fine, self.fine_names), (self.coarse, self.coarse_names)):
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
-                raise DamagedFileError(f"its labels do not lie in 0..{len(names) - 1}")
+                raise DamagedFileError(f"its labels must be in 0..{len(names) - 1}")
 
 
 def find(root: Path) -> Files | None:
@@ -118,7 +119,7 @@ def find(root: Path) -> Files | None:
 
 
 def _shards(folder: Path, part: str) -> tuple[list[Path], list[str]]:
-    """The shards ``part-N-of-M.parquet`` in order, and the names of those of the M that are missing."""
+    """The shards ``part-N-of-M.parquet`` in order, and the names of the missing ones."""
     found = {}
     for path in folder.glob(f"{part}-*-of-*.parquet"):
         match = re.fullmatch(rf"{part}-(\d+)-of-(\d+)\.parquet", path.name)
@@ -126,7 +127,7 @@ def _shards(folder: Path, part: str) -> tuple[list[Path], list[str]]:
             found[int(match[1]), int(match[2])] = path
     if not found:
         return [], [f"{part}-*-of-*.parquet"]
-    total = max(total for _, total in found)  # shards left over from a coarser set are not read
+    total = max(total for _, total in found)  # shards of an older set with a smaller M are ignored
     present = [found[place] for place in sorted(found) if place[0] < place[1] == total]
     absent = (f"{part}-{i:05d}-of-{total:05d}.parquet" for i in range(total) if (i, total) not in found)
     return present, list(islice(absent, MOST_MISSING))
@@ -141,12 +142,12 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
         offline: do not download.
 
     Raises:
-        UserError: CIFAR-100 is neither there nor to be had, or some of its files are missing.
+        UserError: CIFAR-100 is missing and cannot be downloaded, or some of its files are missing.
     """
     files = find(root)
     if files is None:
         there = find(root.parent)
-        reason = f"it lies in {root.parent}, so give that one" if there else download(ARCHIVES, root, offline)
+        reason = f"it is in {root.parent}, so give that" if there else download(ARCHIVES, root, offline)
         files = find(root)
     if files is None:
         looked = f"{root / 'cifar100'}/train-*-of-*.parquet nor in {root / PICKLES}"
@@ -172,14 +173,14 @@ def decode(files: Files, progress: Progress | None = None) -> ImageSet:
         if part.damaged:
             row, reason = next(iter(part.damaged.items()))
             wrong = f"{len(part.damaged)} damaged images in {path}, the first in row {row} ({reason})"
-            raise UserError("--dataset", "cifar100", f"{wrong}; `data verify` names all")
+            raise UserError("--dataset", "cifar100", f"{wrong}; `data verify` lists all")
         parts.append(part)
     if not any(len(part.fine) for part in parts):
-        raise UserError("--dataset", "cifar100", f"{files.folder} holds no image")
+        raise UserError("--dataset", "cifar100", f"{files.folder} contains no images")
     data = assemble(parts, held_out=[path in files.test for path in paths])
     if data.fingerprint != FINGERPRINT:
         print(
-            f"warning: {files.folder} does not hold the 60,000 published images of CIFAR-100, so results"
+            f"warning: {files.folder} does not have the 60,000 published images of CIFAR-100, so results"
             " cannot be compared with others; `data verify` says more",
             file=sys.stderr,
         )
@@ -210,10 +211,10 @@ def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Par
     Args:
         path: the file.
         meta: torchvision's file of class names if `path` is a pickle, None if it is a parquet shard.
-        progress: called with (what, images done, images in all).
+        progress: called with (what, images done, total images).
 
     Raises:
-        DamagedFileError: nothing in it can be used.
+        DamagedFileError: it cannot be used at all.
     """
     return _read_pickle(path, meta) if meta else _read_parquet(path, progress)
 
@@ -237,7 +238,7 @@ def _read_parquet(path: Path, progress: Progress | None) -> Part:
 
 
 def _names_in_schema(metadata: dict[bytes, bytes] | None) -> tuple[list[str], list[str]]:
-    """Class names as Hugging Face writes them into the schema, else the published ones."""
+    """Class names from the schema, as Hugging Face writes them, else the published ones."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         fine, coarse = ([str(name) for name in features[column]["names"]] for column in COLUMNS[1:])
@@ -251,7 +252,7 @@ def _read_pickle(path: Path, meta: Path) -> Part:
     try:
         data = content["data"]
         if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
-            raise DamagedFileError("its data are not uint8 [N, 3072]")
+            raise DamagedFileError("its data must be uint8 [N, 3072]")
         return Part(
             data.reshape(-1, 3, 32, 32),
             np.array(content["fine_labels"], dtype=np.int64).reshape(-1),
@@ -270,8 +271,8 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     except (OSError, pickle.UnpicklingError) as error:
         raise DamagedFileError(f"{path.name}: {_one_line(error)}") from None
     if not isinstance(content, dict):
-        raise DamagedFileError(f"{path.name}: it holds no dictionary")
-    # Files written again by Python 3 may have bytes for keys.
+        raise DamagedFileError(f"{path.name}: it must contain a dictionary")
+    # Files rewritten by Python 3 may have bytes as keys.
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): content[key] for key in content}
 
 

@@ -1,4 +1,4 @@
-"""Download published data sets as torchvision does: same addresses, same MD5 sums, same folders."""
+"""Downloads published data sets as torchvision does: same addresses, MD5 sums and folders."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from filelock import FileLock
 from bench.common.errors import UserError
 
 TIMEOUT = 20
-"""Seconds of silence after which the host is given up."""
+"""Seconds without data after which a download fails."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download, and what unpacking it makes.
+    """A file to download, and the result of unpacking it.
 
     Attributes:
-        what: for people, e.g. ``CIFAR-100 (169 MB)``.
+        what: for messages, e.g. ``CIFAR-100 (169 MB)``.
         holds: the file or folder that it unpacks to, in the data root.
-        path: the archive itself, in the data root, where it may lie already; a file that is used as
-            it comes has the same path as what it holds.
-        address: gives URLs, tried in this order, and the MD5 sum; None where the publisher states none,
-            which is for pickles only. A function, because torchvision knows them and is slow to import.
+        path: the archive itself, in the data root, where it may already exist; the same as `holds` for a file
+            that is not unpacked.
+        address: returns URLs, tried in this order, and the MD5 sum; None if the publisher gives none, which
+            is allowed only for pickles. A function, because it imports torchvision, which is slow.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Archive:
 def require(
     dataset: str, archives: Sequence[Archive], root: Path, origin: str, offline: bool, ways: str = ""
 ) -> None:
-    """See that everything that the archives hold lies in the data root, or download what is missing.
+    """Check that the content of all archives is in the data root, and download what is missing.
 
     Args:
         dataset: its name.
@@ -53,10 +53,10 @@ def require(
         root: the data root.
         origin: where `root` comes from, for the message, e.g. ``--data-root``.
         offline: do not download.
-        ways: how else the files can be had, for the message.
+        ways: other ways to get the files, for the message.
 
     Raises:
-        UserError: the data set is neither there nor to be had.
+        UserError: the data set is missing and cannot be downloaded.
     """
 
     def missing(folder: Path) -> list[Path]:
@@ -65,30 +65,30 @@ def require(
     if not missing(root):
         return
     above = next((folder for folder in root.parents[:2] if not missing(folder)), None)
-    reason = f"it lies in {above}, so give that one" if above else download(archives, root, offline)
+    reason = f"it is in {above}, so give that" if above else download(archives, root, offline)
     if reason:
         looked = " nor in ".join(str(path) for path in missing(root))
         raise not_found(dataset, looked, root, origin, reason, ways)
 
 
 def not_found(dataset: str, looked: str, root: Path, origin: str, reason: str, ways: str = "") -> UserError:
-    """The error that says where a data set was looked for, why it was not downloaded, and the ways on."""
+    """The error that a data set is missing: searched paths, why it was not downloaded, and what to do."""
     absent = "" if root.is_dir() else ", which does not exist"
     return UserError(
         "--dataset",
         dataset,
-        f"not found in {looked} ({origin} is {root}{absent}), and not downloaded: {reason}; {ways}give the"
-        " folder it lies in with --data-root, or use --dataset glyphs, which needs no download",
+        f"not found in {looked} ({origin} is {root}{absent}), and not downloaded: {reason}; {ways}give its"
+        " folder with --data-root, or use --dataset glyphs, which needs no download",
     )
 
 
 def download(archives: Sequence[Archive], root: Path, offline: bool) -> str:
-    """Put what the archives hold into `root`, from the archives there or from the Internet.
+    """Put the content of the archives into `root`, from archives there or from the Internet.
 
-    Each comes whole or not at all; those that are there already stay as they are.
+    Each is written atomically; existing ones are not changed.
 
     Returns:
-        Why this failed; the empty string if it did not.
+        The reason of the failure; the empty string on success.
     """
     needed = [archive for archive in archives if not (root / archive.holds).exists()]
     if offline and not all((root / archive.path).is_file() for archive in needed):
@@ -100,14 +100,14 @@ def download(archives: Sequence[Archive], root: Path, offline: bool) -> str:
     try:
         created += [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(lock):
-            for left_over in root.glob(f"{prefix}*"):  # by a killed download
+        with _locked(lock):
+            for left_over in root.glob(f"{prefix}*"):  # left by a killed download
                 shutil.rmtree(left_over, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=prefix) as temporary:
-                # torchvision sets no timeout of its own: a silent host would hang the run for ever.
+                # torchvision has no timeout, so a silent host would block the run forever.
                 socket.setdefaulttimeout(TIMEOUT)
                 for archive in needed:
-                    if not (root / archive.holds).exists():  # another process may have been faster
+                    if not (root / archive.holds).exists():  # unless another process was faster
                         _fetch(archive, root, Path(temporary), offline)
             return ""
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -115,13 +115,13 @@ def download(archives: Sequence[Archive], root: Path, offline: bool) -> str:
     finally:
         socket.setdefaulttimeout(timeout)
         with suppress(OSError):
-            for folder in created:  # stops at the first one that is not empty
+            for folder in created:  # until the first that is not empty
                 folder.rmdir()
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock, and remove its file afterwards: only who holds it may."""
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold a lock, and remove its file afterwards, which only the holder may do."""
     with FileLock(lock):
         try:
             yield
@@ -131,10 +131,10 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None:
-    """Get one archive and move what it holds to its place.
+    """Get one archive and move its content to its place.
 
     Raises:
-        RuntimeError: it cannot be had, or is not the published one.
+        RuntimeError: it cannot be downloaded, or is not the published file.
     """
     from torchvision.datasets.utils import check_integrity
 
@@ -144,7 +144,7 @@ def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None
         if offline:
             raise RuntimeError(f"--offline forbids it, and {file} is damaged")
         file = temporary / file.name
-        _from_first(urls, archive.what, file, md5, root)
+        _download_first(urls, archive.what, file, md5, root)
     if archive.holds != archive.path:
         _unpack(file, temporary)
     target = root / archive.holds
@@ -153,22 +153,22 @@ def _fetch(archive: Archive, root: Path, temporary: Path, offline: bool) -> None
 
 
 def _unpack(file: Path, folder: Path) -> None:
-    """Unpack an archive; nothing of it lands outside the folder.
+    """Unpack an archive, only into the folder.
 
     Raises:
-        tarfile.TarError: it would, by an absolute path, ``..`` or a link.
+        tarfile.TarError: a member is outside, by an absolute path, ``..`` or a link.
     """
     from torchvision.datasets.utils import extract_archive
 
-    if tarfile.is_tarfile(file):  # whose members older versions of torchvision put where they like
+    if tarfile.is_tarfile(file):  # older versions of torchvision do not check members
         with tarfile.open(file) as archive:
             archive.extractall(folder, filter="data")
     else:
         extract_archive(file, folder)
 
 
-def _from_first(urls: Sequence[str], what: str, file: Path, md5: str | None, root: Path) -> None:
-    """Download from the first address that gives the published file."""
+def _download_first(urls: Sequence[str], what: str, file: Path, md5: str | None, root: Path) -> None:
+    """Download from the first URL that returns the published file."""
     from torchvision.datasets.utils import download_url
 
     failures = []
@@ -185,7 +185,7 @@ def _from_first(urls: Sequence[str], what: str, file: Path, md5: str | None, roo
 
 
 def _is_whole_pickle(file: Path) -> bool:
-    """Whether it starts and ends as a pickle does; a web page or a part of the file does not."""
+    """Whether it starts and ends like a pickle; a web page or an incomplete file does not."""
     if not file.stat().st_size:
         return False
     with file.open("rb") as opened:

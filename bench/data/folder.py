@@ -1,4 +1,4 @@
-"""A folder of images, one subfolder a class."""
+"""A folder of images, with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Listing:
         path: the folder.
         class_names: alphabetical.
         files: relative to `path`, class by class.
-        labels: one a file.
-        held_out: one a file; None where the folder has no ``train`` and ``test``.
+        labels: one per file.
+        held_out: one per file; None if the folder has no ``train`` and ``test``.
     """
 
     path: Path
@@ -42,21 +42,20 @@ class Listing:
     held_out: list[bool] | None
 
     def key(self, size: int) -> str:
-        """What the decoded images depend on: place, size, every file's name and stamp."""
+        """Cache key of the decoded images: path, size, every file's name and stamp."""
         stamps = [(file, stamp(self.path / file)) for file in self.files]
         return f"folder {DECODING} {self.path.resolve()} {size} {self.held_out is None} {stamps}"
 
 
 def scan(path: Path) -> Listing:
-    """List the images.  Hidden files are ignored, links are followed.
+    """List the images. Hidden files are ignored, links are followed.
 
     Raises:
-        UserError: there is no such folder, or fewer than two classes in it.
+        UserError: the folder does not exist or has fewer than two classes.
     """
     if not is_folder(path):
-        raise UserError(
-            "--dataset", f"folder:{path}", f"{'a file' if is_file(path) else 'no such folder'}; {LAYOUT}"
-        )
+        problem = "is a file" if is_file(path) else "no such folder"
+        raise UserError("--dataset", f"folder:{path}", f"{problem}; must be {LAYOUT}")
     try:
         classes = {folder.name: _images_in(folder) for folder in _folders_in(path)}
         parts = {
@@ -77,7 +76,7 @@ def scan(path: Path) -> Listing:
     check_classes(names, f"folder:{path}")
     if len(names) < 2:
         raise UserError(
-            "--dataset", f"folder:{path}", f"{len(names)} classes in it, at least 2 needed; {LAYOUT}"
+            "--dataset", f"folder:{path}", f"has {len(names)} classes, at least 2 needed; must be {LAYOUT}"
         )
     found = [
         (f"{part}/{name}/{image}".lstrip("/"), label, part == "test")
@@ -96,7 +95,7 @@ def _folders_in(path: Path) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[str]:
-    # A dead link counts: it is named later among the images that cannot be read.
+    # A dead link counts: it is reported later as unreadable.
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
@@ -114,14 +113,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _regular(path: Path) -> Path:
-    """The path of a file that ends: a pipe would be waited for without end.
+def _regular_file(path: Path) -> Path:
+    """The path, if it is a regular file: reading a pipe would wait forever.
 
     Raises:
-        OSError: there is none. ValueError: it is a pipe or a device.
+        OSError: it does not exist. ValueError: it is a pipe or a device.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
     return path
 
 
@@ -135,20 +134,20 @@ def read(
     """Decode the images.
 
     Args:
-        listing: which files.
+        listing: the files.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
         interpolation: ``bilinear`` or ``bicubic``.
-        dataset: as the user calls it, by default ``folder:PATH``.
+        dataset: as in ``--dataset``, by default ``folder:PATH``.
 
     Raises:
-        UserError: an image cannot be read for a reason that may pass.
+        UserError: an image cannot be read for a temporary reason.
     """
     dataset = dataset or f"folder:{listing.path}"
     images, unreadable = decode_photos(
         dataset,
         listing.files.__getitem__,
-        lambda index: _regular(listing.path / listing.files[index]),
+        lambda index: _regular_file(listing.path / listing.files[index]),
         len(listing.files),
         size,
         progress and partial(progress, f"decoding {listing.path}"),

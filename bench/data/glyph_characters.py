@@ -1,4 +1,4 @@
-"""The characters of the `glyphs` data set, and their shapes in the typefaces that hold them."""
+"""The characters of the `glyphs` data set, and their shapes in all typefaces that have them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 SIZE = 32  # pixels, of an image and of a mask
 GLYPH_SIZE = 24  # pixels, the longer side of a glyph inside its mask
-OVERSAMPLING = 4  # samples a pixel and axis when an outline is scan-converted
-CURVE_EDGES = 6  # straight edges that stand for one curve
-MOVE, CURVE, CLOSE = 1, 3, 79  # matplotlib's path codes; what is none of them is a line
+OVERSAMPLING = 4  # samples per pixel and axis when an outline is scan-converted
+CURVE_EDGES = 6  # straight edges per curve
+MOVE, CURVE, CLOSE = 1, 3, 79  # matplotlib's path codes; all others are lines
 
-# File names below matplotlib's `fonts/ttf`, listed one by one so that a face which a later matplotlib adds
-# changes nothing.  Left out: faces of a handful of brackets (STIXSiz*, *Display), private code points
-# (STIXNonUni*), TeX's own code tables (cmex10, cmmi10, cmsy10) and the placeholder face LastResort.
+# File names in matplotlib's `fonts/ttf`, listed so that faces added by later releases change nothing. Not
+# used: faces with only brackets (STIXSiz*, *Display), private code points (STIXNonUni*), TeX's code tables
+# (cmex10, cmmi10, cmsy10) and the placeholder face LastResort.
 TYPEFACES = (
     "DejaVuSans.ttf",
     "DejaVuSans-Bold.ttf",
@@ -36,12 +36,12 @@ TYPEFACES = (
     "STIXGeneralItalic.ttf",
 )
 
-# Computer Modern faces: TeX's code table agrees with Unicode on digits and letters, not on signs
-# (cmti10 has a pound where ASCII has the dollar).
+# Computer Modern faces: TeX's code table agrees with Unicode for digits and letters, but not for signs
+# (cmti10 has a pound sign at ASCII's dollar).
 DIGIT_TYPEFACES = ("cmb10.ttf", "cmr10.ttf", "cmss10.ttf", "cmti10.ttf", "cmtt10.ttf")
 
-# Superclass -> class name -> character.  The family stands last in a class name, so that alphabetical
-# order mixes the families and an alphabetical split holds classes of many families on either side.
+# Superclass -> class name -> character. The family is last in a class name, so that alphabetical order mixes
+# families and both sides of an alphabetical split have classes of many families.
 CHARACTERS: dict[str, dict[str, str]] = {
     "arabic": {
         "ain_arabic": "\N{ARABIC LETTER AIN}",
@@ -188,10 +188,10 @@ CHARACTERS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Masks:
-    """Every character in every typeface that holds it.
+    """Every character in every typeface that has it.
 
     Attributes:
-        pixels: float32 ``[M, SIZE, SIZE]``, the part of each pixel that is inked, in 0..1.
+        pixels: float32 ``[M, SIZE, SIZE]``, ink coverage of each pixel, in 0..1.
         of: character -> its range of masks.
     """
 
@@ -201,7 +201,7 @@ class Masks:
 
 @lru_cache(maxsize=1)
 def load_masks() -> Masks:
-    """Scan-convert every character in every typeface that holds it."""
+    """Scan-convert every character in every typeface that has it."""
     import matplotlib
     from matplotlib.ft2font import FT2Font, LoadFlags
 
@@ -221,7 +221,7 @@ def load_masks() -> Masks:
 
 
 def scan_convert(vertices: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Fill a TrueType outline by the non-zero winding rule: a mask, float32 ``[SIZE, SIZE]`` in 0..1.
+    """Fill a TrueType outline with the non-zero winding rule: a mask, float32 ``[SIZE, SIZE]`` in 0..1.
 
     The glyph is centred and its longer side becomes `GLYPH_SIZE` pixels.
 
@@ -235,7 +235,7 @@ def scan_convert(vertices: np.ndarray, codes: np.ndarray) -> np.ndarray:
     scale = GLYPH_SIZE * OVERSAMPLING / (high - low).max()
     x0, y0 = ((starts - (low + high) / 2) * scale * [1, -1] + fine / 2).T
     x1, y1 = ((ends - (low + high) / 2) * scale * [1, -1] + fine / 2).T
-    # Each edge changes the winding number of all that lies right of it on the rows that it crosses.
+    # Each edge changes the winding number of everything to its right on the rows that it crosses.
     heights = np.arange(fine)[:, None] + 0.5
     turn = (y0 <= heights).astype(np.int8) - (y1 <= heights)
     row, edge = np.nonzero(turn)
@@ -248,7 +248,7 @@ def scan_convert(vertices: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def edges(vertices: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The outline as short straight edges: their starts and their ends, each ``[E, 2]``."""
+    """The outline as short straight edges: starts and ends, each ``[E, 2]``."""
     segments = []
     first = here = vertices[0]
     control = None
@@ -259,7 +259,7 @@ def edges(vertices: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarr
             control = vertex
         else:
             last = first if code == CLOSE else vertex
-            segments.append((here, last if control is None else control, last))  # a line is a flat curve
+            segments.append((here, last if control is None else control, last))  # a line is a straight curve
             here, control = last, None
     begin, middle, end = np.array(segments).transpose(1, 0, 2)[:, :, None]
     t = np.arange(CURVE_EDGES + 1)[:, None] / CURVE_EDGES

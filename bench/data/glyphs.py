@@ -1,14 +1,13 @@
-"""`glyphs`: 100 printed characters as small colour photographs, generated, with nothing to download.
+"""`glyphs`: generated small colour images of 100 printed characters; nothing to download.
 
-The shape is CIFAR-100's: 20 superclasses of 5 classes, 600 RGB images of 32x32 pixels a class, 100 of
+The shape is that of CIFAR-100: 20 superclasses of 5 classes, 600 RGB images of 32x32 pixels per class, 100 of
 them held out.  Each image shows one character in a random typeface, bent and turned, in random colours
 on a random texture, among fragments of other characters and strokes, blurred and noisy.
 
-The pixels follow from `GLYPHS_VERSION` and from the outlines in matplotlib's own font files alone: the
-outlines are scan-converted here, not by FreeType, and every pixel comes from additions,
-multiplications, divisions and roots, which IEEE 754 fixes to the last bit.  So neither the number of threads
-nor the processor matters.  A matplotlib release with other versions of DejaVu, STIX or Computer Modern
-would give other images and so another fingerprint.
+The pixels depend only on `GLYPHS_VERSION` and the outlines in matplotlib's font files. The outlines are
+scan-converted here, not by FreeType, with additions, multiplications, divisions and roots, which IEEE 754
+defines to the last bit. So they do not depend on the processor or the number of threads. A matplotlib release
+with other versions of DejaVu, STIX or Computer Modern gives other images and another fingerprint.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ import numpy as np
 from bench.data.glyph_characters import CHARACTERS, SIZE, Masks, load_masks
 from bench.data.images import ImageSet
 
-GLYPHS_VERSION = 1  # goes up with every change of the pixels; part of cache keys
+GLYPHS_VERSION = 1  # raised with every change of the pixels; part of cache keys
 IMAGES_PER_CLASS = 600
 HELD_OUT_PER_CLASS = 100
-BATCH = 100  # images drawn at once: their arrays fit the processor's cache
+BATCH = 100  # images drawn at once, so that their arrays fit in the processor's cache
 
-# The centres of an image's pixels, measured from its middle.
+# Centres of the pixels, relative to the image's centre.
 COLUMNS = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
 ROWS = COLUMNS[:, None]
 
@@ -36,7 +35,7 @@ def generate(progress: Callable[[int, int], None] | None = None) -> ImageSet:
     """Draw the whole data set: 60,000 images uint8 ``[60000, 3, 32, 32]``.
 
     Args:
-        progress: called with (classes done, classes in all) after each class.
+        progress: called with (classes done, total classes) after each class.
     """
     masks = load_masks()
     classes = [(name, char, family) for family, chars in CHARACTERS.items() for name, char in chars.items()]
@@ -68,17 +67,17 @@ def draw_class(char: str, masks: Masks) -> np.ndarray:
 
 
 def draw_ink(char: str, masks: Masks, rng: np.random.Generator) -> np.ndarray:
-    """Where each image of a batch is inked: float32 ``[BATCH, SIZE, SIZE]`` in 0..1."""
+    """The ink of each image of a batch: float32 ``[BATCH, SIZE, SIZE]`` in 0..1."""
     chosen = rng.integers(masks.of[char].start, masks.of[char].stop, BATCH)
     shift = uniform(rng, -3.5, 3.5, (2, BATCH))
     ink = place(masks.pixels[chosen], rng, scale=(0.6, 1.1), turn=0.22, shift=shift, bend=3.5)
-    # The weight of the stroke: a mask cut off higher or lower.
+    # Stroke weight: the threshold of the mask.
     weight = uniform(rng, 0.25, 0.6, (BATCH, 1, 1))
     return np.clip((ink - weight) * 3 + 0.5, 0, 1)
 
 
 def paint(ink: np.ndarray, masks: Masks, rng: np.random.Generator) -> np.ndarray:
-    """Colour the inked characters, put them among others and photograph them badly.
+    """Colour the characters, and add background, clutter, blur and noise.
 
     Args:
         ink: ``[N, SIZE, SIZE]`` in 0..1.
@@ -100,7 +99,7 @@ def paint(ink: np.ndarray, masks: Masks, rng: np.random.Generator) -> np.ndarray
     image = blend(image, contrasting(rng, level), front)
     image = blur(image, uniform(rng, 0, 0.3, (n, 1, 1, 1)))
     image *= (0.7 + 0.6 * field(rng, n, 2))[:, None]
-    # Four bytes added up are near enough to normal noise, and exact.
+    # The sum of four random bytes is approximately normal, and exact.
     noise = rng.integers(0, 256, (4, *image.shape), dtype=np.uint8).sum(axis=0, dtype=np.int16)
     image += uniform(rng, 0.1, 0.3, (n, 1, 1, 1)) ** 2 * ((noise - 510) / np.float32(147.8))
     return (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
@@ -114,13 +113,13 @@ def place(
     shift: np.ndarray,
     bend: float,
 ) -> np.ndarray:
-    """Scale, stretch, slant, turn, shift and bend masks ``[N, SIZE, SIZE]``, each in its own way.
+    """Scale, stretch, slant, rotate, shift and bend masks ``[N, SIZE, SIZE]``, each randomly.
 
     Args:
-        scale: the range of sizes, 1 for the mask's own.
+        scale: the range of sizes, relative to the mask's size.
         turn: the largest rotation, as the tangent of half its angle (rational, so exact).
         shift: ``[2, N]`` pixels to the right and down.
-        bend: how far, in pixels, two parts of a mask may be bent apart.
+        bend: the largest relative displacement of parts of a mask, in pixels.
     """
     n = len(masks)
     half = uniform(rng, -turn, turn, (n, 1, 1))
@@ -138,8 +137,8 @@ def place(
 
 
 def sample(masks: np.ndarray, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Read masks ``[N, SIZE, SIZE]`` between their pixels, at points measured from their middle."""
-    # A mask's margin is empty, so a point outside may be read at the nearest edge.
+    """Interpolate masks ``[N, SIZE, SIZE]`` at points relative to their centre."""
+    # A mask's margin is empty, so points outside can use the nearest edge.
     right = np.clip(right + (SIZE - 1) / 2, 0, SIZE - 1.01)
     down = np.clip(down + (SIZE - 1) / 2, 0, SIZE - 1.01)
     column, row = right.astype(np.int32), down.astype(np.int32)
@@ -185,7 +184,7 @@ def texture(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def field(rng: np.random.Generator, n: int, cells: int) -> np.ndarray:
-    """Smooth random values, one a corner of `cells` x `cells`: ``[n, SIZE, SIZE]`` in 0..1."""
+    """Smooth random values, interpolated on a grid of `cells` x `cells`: ``[n, SIZE, SIZE]`` in 0..1."""
     corners = rng.random((n, cells + 1, cells + 1), dtype=np.float32)
     at = (np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / SIZE)
     cell = at.astype(np.int64)
@@ -203,12 +202,12 @@ def contrasting(rng: np.random.Generator, level: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Lay colours ``[N, 3]`` over images ``[N, 3, SIZE, SIZE]``, by amounts ``[N, SIZE, SIZE]``."""
+    """Blend colours ``[N, 3]`` into images ``[N, 3, SIZE, SIZE]`` with weights ``[N, SIZE, SIZE]``."""
     return image + (colour[..., None, None] - image) * amount[:, None]
 
 
 def blur(image: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Each pixel shares `amount` of its value with either neighbour, along both axes."""
+    """Each pixel gives `amount` of its value to each neighbour, along both axes."""
     for axis in (2, 3):
         first, last = image.take([0], axis), image.take([-1], axis)
         padded = np.concatenate([first, image, last], axis)

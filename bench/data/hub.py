@@ -1,4 +1,4 @@
-"""Hugging Face data sets, through `datasets` (the extra ``hf``).  Code that comes with one never runs."""
+"""Hugging Face data sets, with `datasets` (the extra ``hf``). Code in a data set is never run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from bench.common.errors import UserError
-from bench.common.files import is_folder, without_tilde
+from bench.common.files import expand_user, is_folder
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
@@ -31,7 +31,7 @@ class Found:
     Attributes:
         name: as the user gave it, without ``hf:``.
         where: a local folder, or the hub's name.
-        splits: those that are used; the one called ``test`` is held out.
+        splits: the splits used; ``test`` is held out.
         image, label: names of columns.
         superclass: name of a column, or None.
     """
@@ -44,7 +44,7 @@ class Found:
     superclass: str | None
 
     def key(self, size: int) -> str:
-        """What the decoded images depend on: `datasets`' own fingerprint of each split, files, the size."""
+        """Cache key of the decoded images: `datasets`' fingerprint of each split, files, size."""
         prints = {split: data._fingerprint for split, data in self.splits.items()}
         files = stamps(sorted(Path(self.where).rglob("*"))) if is_folder(Path(self.where)) else []
         return f"hf {DECODING} {self.name} {size} {self.image} {self.label} {prints} {files}"
@@ -55,19 +55,19 @@ def find(name: str, offline: bool = False) -> Found:
 
     Args:
         name: e.g. ``uoft-cs/cifar100``, or a folder of images, of parquet files or of `save_to_disk`.
-        offline: use only what lies on this machine.
+        offline: use only local files.
 
     Raises:
-        UserError: `datasets` is not installed, the data set cannot be had, or it has no labelled images.
+        UserError: `datasets` is not installed, or the data set cannot be loaded or has no labelled images.
     """
     try:
         import datasets
     except ModuleNotFoundError:
-        raise _refused(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
-    local = without_tilde(name)
+        raise _error(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
+    local = expand_user(name)
     if not is_folder(local) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise _refused(name, "no such folder")
-    # Scripts of data sets are not run, nor is the user asked whether they may (before version 4 one was).
+        raise _error(name, "no such folder")
+    # Do not run scripts of data sets, and do not ask the user (before version 4 it asked).
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
     try:
         with _network(offline):
@@ -75,9 +75,9 @@ def find(name: str, offline: bool = False) -> Found:
                 opened = datasets.load_from_disk(str(local))
             else:
                 opened = datasets.load_dataset(str(local) if local.is_dir() else name)
-    # `datasets` raises the exceptions of every library beneath it.
+    # `datasets` raises exceptions of many libraries.
     except Exception as error:
-        raise _refused(name, f"cannot be opened{' with --offline' if offline else ''}: {error}") from None
+        raise _error(name, f"cannot be opened{' with --offline' if offline else ''}: {error}") from None
     every = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
     splits = (
         {split: every[split] for split in ("train", "test") if split in every} if "train" in every else every
@@ -89,7 +89,7 @@ def find(name: str, offline: bool = False) -> Found:
     labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     if not images or not labels:
         columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in features.items())
-        raise _refused(name, f"needs a column of type Image and one of type ClassLabel; it has {columns}")
+        raise _error(name, f"needs a column of type Image and one of type ClassLabel; it has {columns}")
     label = next((column for column in LABEL_COLUMNS if column in labels), labels[0])
     check_classes(features[label].names, f"hf:{name}")
     superclass = SUPERCLASS_COLUMN if SUPERCLASS_COLUMN in labels and label != SUPERCLASS_COLUMN else None
@@ -103,16 +103,16 @@ def read(
     progress: Callable[[str, int, int], None] | None = None,
     interpolation: str = "bilinear",
 ) -> Photos:
-    """Decode the images; those without a label do not count.
+    """Decode the labelled images.
 
     Args:
-        found: which images.
+        found: the data set.
         size: height and width of the result, in pixels.
         progress: called with (what, done, total).
         interpolation: ``bilinear`` or ``bicubic``.
 
     Raises:
-        UserError: an image cannot be read for a reason that may pass.
+        UserError: an image cannot be read for a temporary reason.
     """
     import datasets
 
@@ -156,7 +156,7 @@ def _file(cell: dict[str, Any] | None) -> Path | IO[bytes]:
 
 
 def _names(found: Found) -> tuple[list[str], list[str] | None]:
-    """Class names in label order, and each class's superclass if there is a column for it."""
+    """Class names in label order, and superclasses if there is a column for them."""
     features = next(iter(found.splits.values())).features
     class_names = list(features[found.label].names)
     if found.superclass is None:
@@ -171,7 +171,7 @@ def _names(found: Found) -> tuple[list[str], list[str] | None]:
 
 @contextmanager
 def _network(offline: bool) -> Iterator[None]:
-    """Keep `datasets` off the network if `offline`, and the hub's retries off stderr."""
+    """Disable network access of `datasets` if `offline`, and the hub's messages about retries."""
     import datasets
     import huggingface_hub
 
@@ -182,7 +182,7 @@ def _network(offline: bool) -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         for module in modules:
-            # Both read their environment variables once, when imported, which may have happened long before.
+            # Both read their environment variables at import, which may have happened before.
             module.HF_HUB_OFFLINE = module.HF_HUB_OFFLINE or offline
         yield
     finally:
@@ -191,5 +191,5 @@ def _network(offline: bool) -> Iterator[None]:
             module.HF_HUB_OFFLINE = value
 
 
-def _refused(name: str, why: str) -> UserError:
+def _error(name: str, why: str) -> UserError:
     return UserError("--dataset", f"hf:{name}", why)

@@ -13,23 +13,22 @@ import torch
 class ImageSet:
     """A data set in canonical order: classes alphabetical, then images by pixel digest.
 
-    Because the order follows from the pixels alone, index tensors (splits, episodes) mean the same
-    images however the data set was stored.
+    The order depends only on the pixels, so index tensors (splits, episodes) mean the same images for every
+    storage format.
 
     Attributes:
-        name: what the user calls it, e.g. ``cifar100``.
+        name: as in ``--dataset``, e.g. ``cifar100``.
         images: uint8 ``[N, 3, H, W]``, contiguous, possibly memory-mapped.
         labels: int64 ``[N]``, ascending, indices into `class_names`.
-        held_out: bool ``[N]``, the images that the source itself sets aside for testing.
+        held_out: bool ``[N]``, the source's test images.
         digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
         class_names: alphabetical.
-        superclass: one per class; the empty string where the source has none.
-        part: one per class, base, validation or novel, as the source divides its classes; the empty
-            string where it does not.
+        superclass: one per class; the empty string if the source has none.
+        part: one per class, base, validation or novel, if the source has a split; otherwise the empty string.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
-        one_colour: how many images are of one colour.
-        left_out: how many of the source's images are not here because they cannot be read.
-        left_out_first: the first of these, file and reason.
+        one_colour: number of images with a single colour.
+        left_out: number of unreadable images of the source.
+        left_out_first: the first of these, with file and reason.
     """
 
     name: str
@@ -63,8 +62,8 @@ class ImageSet:
             images: uint8 ``[N, 3, H, W]``.
             labels: ``[N]`` indices into `class_names`, in any order.
             held_out: bool ``[N]``.
-            class_names: one a class, in any order, all different.
-            superclass, part: one a class, or None.
+            class_names: one per class, in any order, all different.
+            superclass, part: one per class, or None.
         """
         ranks = np.argsort(np.array(class_names))
         names = [class_names[i] for i in ranks]
@@ -98,7 +97,7 @@ class ImageSet:
 
 
 def of_one_colour(images: np.ndarray) -> np.ndarray:
-    """Which of uint8 ``[N, 3, H, W]`` are of one colour, and so show nothing: bool ``[N]``."""
+    """Which of uint8 ``[N, 3, H, W]`` have a single colour, and so no content: bool ``[N]``."""
     return np.array([bool((image == image[:, :1, :1]).all()) for image in images], dtype=bool)
 
 
@@ -109,7 +108,7 @@ def pixel_digests(images: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(class_names: list[str] | tuple[str, ...], labels: np.ndarray, digests: np.ndarray) -> str:
-    """SHA-256 (hex) over the (class name, pixel digest) list, which must be sorted already."""
+    """SHA-256 (hex) over the (class name, pixel digest) list, which must be sorted."""
     total = hashlib.sha256()
     prefixes = [name.encode() + b"\0" for name in class_names]
     for label, digest in zip(labels.tolist(), digests, strict=True):

@@ -1,4 +1,4 @@
-"""What a data set holds, and what is damaged in it."""
+"""`data info` and `data verify`: content and damage of a data set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def info(
     Returns:
         Plain values: ``name``, ``where``, ``cache_file``, ``images``, ``held_out``, ``classes``,
         ``superclasses``, ``image_shape`` (``[3, H, W]``), ``images_per_class`` (``min``, ``max``),
-        ``left_out`` (images that cannot be read), ``one_colour`` (images that show nothing),
+        ``left_out`` (unreadable images), ``one_colour`` (images with a single colour),
         ``fingerprint`` and ``duplicates`` (see `duplicates`).
     """
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
@@ -56,9 +56,9 @@ def duplicates(data: ImageSet) -> dict[str, dict[str, int]]:
     """Groups of images with the same pixels.
 
     Returns:
-        ``within_class``: groups of two or more in one class; ``across_classes``: groups that several
-        classes share; ``train_and_held_out``: groups on both sides.  A group may count in more than one.
-        Each has the number of ``groups`` and of the ``images`` in them.
+        ``within_class``: groups of two or more in one class; ``across_classes``: groups in several classes;
+        ``train_and_held_out``: groups in both parts. A group may count in more than one of these. Each has
+        the number of ``groups`` and of the ``images`` in them.
     """
     words = data.digests.numpy().view("V32").reshape(-1)
     _, group, sizes = np.unique(words, return_inverse=True, return_counts=True)
@@ -82,17 +82,17 @@ def verify(
     offline: bool = False,
     progress: sources.Progress | None = None,
 ) -> list[str]:
-    """Read everything afresh, and compare what is cached with it; arguments as for `sources.load`.
+    """Read everything again, and compare the cache with it; arguments as for `sources.load`.
 
     Returns:
-        One line for each thing that is wrong, files and rows named; empty if all is well.
+        One line per problem, with files and rows; empty if there are none.
 
     Raises:
-        UserError: no such data set, or it is not there at all.
+        UserError: unknown data set, or it is missing.
     """
     if dataset == "cifar100" and image_size is None and (files := cifar100.find(sources.data_root(root))):
         problems, fresh = _verify_cifar100(files, progress)
-        # With files missing there is no cached copy that these could have made.
+        # If files are missing, there is no cached copy to compare.
         return problems if files.missing else problems + _verify_cache(files.key, fresh)
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
     if dataset == "cifar100":  # just downloaded
@@ -113,7 +113,7 @@ def verify(
 
 
 def remarks(data: ImageSet) -> str:
-    """What makes images worthless as data, in one line; the empty string where there is nothing."""
+    """Numbers of blank and duplicate images in one line; the empty string if there are none."""
     found = duplicates(data)
     within, across = found["within_class"], found["across_classes"]
     counts = {
@@ -125,7 +125,7 @@ def remarks(data: ImageSet) -> str:
 
 
 def _empty_and_copied(photos: Photos) -> list[str]:
-    """The same, each image by its name."""
+    """Blank and duplicate images, each by its name."""
     seen: dict[bytes, int] = {}
     problems = []
     blank = of_one_colour(photos.images)
@@ -134,7 +134,7 @@ def _empty_and_copied(photos: Photos) -> list[str]:
             continue
         name = f"{photos.name}: {photos.name_of(index)}"
         if blank[index]:
-            problems.append(f"{name} is of one colour")
+            problems.append(f"{name} has a single colour")
         first = seen.setdefault(digest.tobytes(), index)
         if first != index:
             where = "" if photos.labels[first] == photos.labels[index] else ", of another class"
@@ -145,7 +145,7 @@ def _empty_and_copied(photos: Photos) -> list[str]:
 def _verify_cifar100(
     files: cifar100.Files, progress: sources.Progress | None
 ) -> tuple[list[str], ImageSet | None]:
-    """Every problem of the files, and the images if all of them could be read."""
+    """Every problem of the files, and the images if all could be read."""
     problems = [f"{files.folder / name} is missing" for name in files.missing]
     parts, held_out = [], []
     for path in files.train + files.test:
@@ -164,12 +164,12 @@ def _verify_cifar100(
         return problems, None
     fresh = cifar100.assemble(parts, held_out)
     if fresh.fingerprint != cifar100.FINGERPRINT:
-        problems.append(f"{files.folder}: some pixels or labels are not those of the published CIFAR-100")
+        problems.append(f"{files.folder}: some pixels or labels differ from the published CIFAR-100")
     return problems, fresh
 
 
 def _wrong_counts(name: str, parts: list[cifar100.Part]) -> list[str]:
-    """Compare the numbers of readable images, in all and of each class, with the published ones."""
+    """Compare the numbers of readable images, in total and per class, with the published ones."""
     counts: Counter[str] = Counter()
     for part in parts:
         readable = np.delete(part.fine, list(part.damaged)).tolist()
@@ -182,12 +182,12 @@ def _wrong_counts(name: str, parts: list[cifar100.Part]) -> list[str]:
     wrong = [f"{label} {counts[label]}" for label in cifar100.FINE_NAMES if counts[label] != each]
     if wrong:
         named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        problems.append(f"{len(wrong)} classes have not {each} readable {name} images: {named}")
+        problems.append(f"{len(wrong)} classes do not have {each} readable {name} images: {named}")
     return problems
 
 
 def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
-    """Compare the cached copy, if there is one, with `fresh`, if that could be read."""
+    """Compare the cached copy, if any, with `fresh`, if it could be read."""
     path = cache.path_of(key)
     try:
         cached = cache.read(path)
@@ -209,4 +209,4 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
     ):
         if getattr(cached, name) != getattr(fresh, name):
             differ.append(name)
-    return [f"{path}: differs from the images it was made of in {', '.join(differ)}"] if differ else []
+    return [f"{path}: differs from the original images in {', '.join(differ)}"] if differ else []

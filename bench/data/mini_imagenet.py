@@ -1,8 +1,7 @@
 """mini-ImageNet (Vinyals et al. 2016): 60,000 photographs of 84x84 pixels in 100 classes.
 
-It lies as learn2learn's `MiniImagenet` stores it: one pickle for each part of Ravi and Larochelle's split
-(2017), which is the split ``mini-imagenet`` here.  learn2learn would run whatever code a pickle carries;
-here they are data.
+Stored as learn2learn's `MiniImagenet` stores it: one pickle per part of Ravi and Larochelle's split (2017),
+which is the split ``mini-imagenet`` here. Unlike in learn2learn, code in the pickles is not run.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from bench.data.photos import lowest_sixth
 from bench.data.published_splits import MINI_IMAGENET, differences
 
 SIZE = 84
-# The copy that learn2learn's author keeps.  Its loader asks Dropbox first, which now answers with a web
-# page, and then Google Drive, which takes a package of its own.
+# The copy of learn2learn's author. Its loader tries Dropbox first, which now returns a web page, and then
+# Google Drive, which needs another package.
 RECORD = "https://zenodo.org/record/7978538"
 PARTS = {"train": "base", "validation": "validation", "test": "novel"}
 MEGABYTES = {"train": 813, "validation": 203, "test": 254}
@@ -43,7 +42,7 @@ ARCHIVES = [
 
 
 def locate(root: Path, origin: str, offline: bool) -> dict[Path, str]:
-    """The three files and the part of the split that each holds; downloads what is missing.
+    """Find the three files and the part of the split of each; download missing files.
 
     Args:
         root: the data root.
@@ -51,7 +50,7 @@ def locate(root: Path, origin: str, offline: bool) -> dict[Path, str]:
         offline: do not download.
 
     Raises:
-        UserError: one of them is neither there nor to be had.
+        UserError: one of them is missing and cannot be downloaded.
     """
     ways = (
         f"put the three files of {RECORD} into the data root"
@@ -68,10 +67,10 @@ def read(
 
     Args:
         files: as `locate` gives them.
-        progress: called with (what, files done, files in all).
+        progress: called with (what, files done, total files).
 
     Returns:
-        The images, None if some cannot be read; and every problem, one line each.
+        The images, or None if some cannot be read; and every problem, one line each.
     """
     pixels, labels, problems = [], [], []
     part: dict[str, str] = {}
@@ -82,7 +81,7 @@ def read(
             problems.append(f"{path} cannot be read: {error}")
             continue
         if twice := sorted(part.keys() & set(names)):
-            problems.append(f"{path} cannot be used: class {twice[0]} is in another file too")
+            problems.append(f"{path} cannot be used: class {twice[0]} is also in another file")
         labels.append(own + len(part))
         part |= dict.fromkeys(names, of_split)
         pixels.append(images.transpose(0, 3, 1, 2))
@@ -91,8 +90,8 @@ def read(
     if problems:
         return None, problems
     label = np.concatenate(labels)
-    # Each copy of all images takes 1.3 GB; left to itself, concatenate keeps the files' order of axes, and
-    # more copies follow.
+    # Each copy of all images takes 1.3 GB; by default concatenate keeps the files' order of axes, which
+    # needs more copies.
     together = np.concatenate(pixels, out=np.empty((len(label), 3, SIZE, SIZE), dtype=np.uint8))
     pixels.clear()
     held_out = lowest_sixth(together, label)
@@ -104,7 +103,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images uint8 ``[N, 84, 84, 3]``, labels int64 ``[N]``, class names in label order.
 
     Raises:
-        ValueError: it is damaged, or no such file as learn2learn reads.
+        ValueError: it is damaged, or not in learn2learn's format.
     """
     try:
         with path.open("rb") as file:
@@ -114,18 +113,18 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     except (OSError, pickle.UnpicklingError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     except (KeyError, TypeError, ValueError, IndexError):
-        raise ValueError("it holds no image_data and class_dict as learn2learn stores them") from None
+        raise ValueError("it must have image_data and class_dict as learn2learn stores them") from None
     shape = (SIZE, SIZE, 3)
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape):
-        raise ValueError(f"its image_data are not uint8 [N, {SIZE}, {SIZE}, 3]")
+        raise ValueError(f"its image_data must be uint8 [N, {SIZE}, {SIZE}, 3]")
     if not len(images):
-        raise ValueError("it holds no image")
+        raise ValueError("it has no images")
     labels = np.full(len(images), -1)
     for label, (name, index) in enumerate(zip(classes, indices, strict=True)):
         if not (isinstance(name, str) and name.isprintable()):
-            raise ValueError(f"class {name!r} has no plain name")
+            raise ValueError(f"the class name {name!r} must be plain text")
         if not (index.size and index.dtype.kind in "iu" and 0 <= index.min() <= index.max() < len(images)):
-            raise ValueError(f"class {name} does not list images 0..{len(images) - 1}")
+            raise ValueError(f"the images of class {name} must be in 0..{len(images) - 1}")
         if (labels[index] >= 0).any():
             raise ValueError(f"class {name} shares images with another class")
         labels[index] = label

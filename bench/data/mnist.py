@@ -34,7 +34,7 @@ ARCHIVES = [
 
 
 def locate(root: Path, origin: str, offline: bool) -> list[Path]:
-    """The four files; downloads or unpacks what is missing.
+    """Find the four files; download or unpack missing ones.
 
     Args:
         root: the data root.
@@ -42,7 +42,7 @@ def locate(root: Path, origin: str, offline: bool) -> list[Path]:
         offline: do not download.
 
     Raises:
-        UserError: one of them is neither there nor to be had.
+        UserError: one of them is missing and cannot be downloaded.
     """
     require("mnist", ARCHIVES, root, origin, offline)
     return [root / archive.holds for archive in ARCHIVES]
@@ -55,7 +55,7 @@ def read(files: list[Path]) -> tuple[ImageSet | None, list[str]]:
         files: as `locate` gives them.
 
     Returns:
-        The images, None if some cannot be read; and every problem, one line each.
+        The images, or None if some cannot be read; and every problem, one line each.
     """
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
@@ -63,7 +63,7 @@ def read(files: list[Path]) -> tuple[ImageSet | None, list[str]]:
     for path, reader in zip(files, [read_image_file, read_label_file] * 2, strict=True):
         try:
             content.append(reader(str(path)).numpy())
-        # torchvision asserts, indexes and reshapes without looking first.
+        # torchvision asserts, indexes and reshapes without checks.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             problems.append(f"{path} cannot be read: {reason}")
@@ -72,11 +72,11 @@ def read(files: list[Path]) -> tuple[ImageSet | None, list[str]]:
     parts = zip(content[::2], content[1::2], files[::2], files[1::2], strict=True)
     for images, labels, path, path_of_labels in parts:
         if images.shape[1:] != (SIZE, SIZE):
-            problems.append(f"{path} holds no images of {SIZE}x{SIZE} pixels")
+            problems.append(f"{path} does not contain images of {SIZE}x{SIZE} pixels")
         if len(labels) != len(images):
-            problems.append(f"{path} holds {len(images)} images, for which there are {len(labels)} labels")
+            problems.append(f"{path} has {len(images)} images but {len(labels)} labels")
         if len(labels) and labels.max() > 9:
-            problems.append(f"{path_of_labels} has labels beyond 9")
+            problems.append(f"{path_of_labels} has labels above 9")
     if problems:
         return None, problems
     grey = np.concatenate(content[::2])

@@ -1,4 +1,4 @@
-"""Names of data sets and splits, checked before anything heavy is imported or any data read."""
+"""Names of data sets and splits, checked before heavy imports and before reading data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATASETS = {
 IMAGE_SIZES = range(8, 1025)
 DEFAULT_IMAGE_SIZE = 32
 RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
-"""Kinds of data sets that are resized when loaded, and the largest useful size: Omniglot's is its own."""
+"""Data sets that are resized when loaded, and the largest useful size: for Omniglot its original size."""
 
 TENS = range(10, 91, 10)
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
@@ -35,8 +35,8 @@ SPLITS = {
         ratio: f"the first {ratio.partition('-')[0]}% of the classes (A-Z) are base, the rest novel"
         for ratio in RATIOS[:-1]
     },
-    "ratios": "with run: all ten of them, from 10-90 to 90-10 and, where it can be measured, 100-0",
-    NO_NOVEL: "all classes are base: no novel classes, and so no few-shot numbers",
+    "ratios": "with run: all ten, from 10-90 to 90-10 and, if it can be measured, 100-0",
+    NO_NOVEL: "all classes are base; without novel classes there are no few-shot numbers",
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",
@@ -47,51 +47,51 @@ SPLITS = {
 
 
 def canonical(dataset: str) -> str:
-    """One spelling of a data set's name: ``folder:./T/`` is ``folder:T``."""
+    """Canonical form of a data set's name: ``folder:./T/`` is ``folder:T``."""
     kind, _, place = dataset.partition(":")
     if kind != "folder" or not place:
         return dataset
     path = str(Path(place))
-    # Without its ./ this would be somebody's home.
+    # Without its ./ this would be a user's home folder.
     return dataset if path.startswith("~") and not place.startswith("~") else f"folder:{path}"
 
 
 def class_key(name: str) -> str:
-    """What two class names share that stand for one class: their text in any case and any encoding.
+    """Key that is equal for names of the same class: the text without case and Unicode form.
 
-    Normalised by NFC, whose equivalents are the same text; NFKC would also join x2 and x with a raised 2,
-    which may be two classes of characters. For the same reason single characters keep their case.
+    Normalised with NFC, which keeps the text; NFKC would also merge x2 and x with a superscript 2, which may
+    be two classes of characters. For the same reason single characters keep their case.
     """
     composed = unicodedata.normalize("NFC", name)
     return composed if len(composed) == 1 else unicodedata.normalize("NFC", composed.casefold())
 
 
 def check_classes(names: Iterable[str], dataset: str) -> None:
-    """Refuse class names that stand for one class, which would be split as two.
+    """Refuse different names of the same class, which would count as two classes.
 
     Raises:
-        UserError: with both names.
+        UserError: there are such names.
     """
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(class_key(name), name)
         if other != name:
-            both = " and ".join(told_apart(other, name))
-            problem = f"classes {both} are the same but for case or Unicode form; rename one, or merge them"
+            both = " and ".join(quoted(other, name))
+            problem = f"classes {both} differ only in case or Unicode form; rename or merge them"
             raise UserError("--dataset", dataset, problem)
 
 
-def told_apart(*names: str) -> list[str]:
-    """Names in quotes; in escapes where they would look alike."""
+def quoted(*names: str) -> list[str]:
+    """Names in quotes, with escapes if they would look the same."""
     same = len({unicodedata.normalize("NFC", name) for name in names}) < len(set(names))
     return [ascii(name) if same else repr(name) for name in names]
 
 
 def check_dataset(dataset: str, flag: str = "--dataset") -> None:
-    """Refuse a name that is no data set's.
+    """Refuse an unknown data set.
 
     Raises:
-        UserError: with the nearest name.
+        UserError: suggests the nearest name.
     """
     kind, colon, place = dataset.partition(":")
     known = kind in ("folder", "hf") and place if colon else dataset in DATASETS
@@ -100,14 +100,14 @@ def check_dataset(dataset: str, flag: str = "--dataset") -> None:
 
 
 def check_split(split: str, flag: str = "--split") -> None:
-    """Refuse a name that could be no data set's split.
+    """Refuse a name that cannot be a split.
 
     Raises:
-        UserError: with the nearest name.
+        UserError: suggests the nearest name.
     """
     if split.endswith(".csv"):
         if not is_file(Path(split)):
-            raise UserError(flag, split, "no such file; a CSV with the columns class,part")
+            raise UserError(flag, split, "no such file; must be a CSV file with the columns class,part")
     elif split not in PUBLISHED:
         parse_ratio(split, flag)
 
@@ -116,7 +116,7 @@ def parse_ratio(split: str, flag: str = "--split") -> tuple[int, int | None]:
     """``90-10`` -> (90, None); ``90-10@3`` -> (90, 3).
 
     Raises:
-        UserError: it is no ratio.
+        UserError: it is not a ratio.
     """
     match = re.fullmatch(r"(100|[1-9]?[0-9])-(100|[1-9]?[0-9])(?:@(0|[1-9][0-9]{0,8}))?", split)
     if not match:

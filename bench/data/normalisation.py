@@ -11,7 +11,7 @@ from torch import Tensor
 class Normaliser:
     """Subtracts the base training images' channel means and divides by their standard deviations.
 
-    They come from base training images and no others; `of_weights` and `of_pixels` take given ones.
+    These statistics come only from base training images; `of_weights` and `of_pixels` take given ones.
 
     Args:
         images: uint8 ``[N, 3, H, W]`` of the whole data set.
@@ -20,7 +20,7 @@ class Normaliser:
 
     def __init__(self, images: Tensor, train: Tensor) -> None:
         counts = torch.zeros(3, 256, dtype=torch.float64)
-        for part in train.split(4096):  # a histogram is exact, and needs no float copy of the images
+        for part in train.split(4096):  # a histogram is exact and avoids a float copy of the images
             chunk = images[part]
             counts += torch.stack([torch.bincount(chunk[:, c].flatten(), minlength=256) for c in range(3)])
         values = torch.arange(256, dtype=torch.float64)
@@ -36,7 +36,7 @@ class Normaliser:
 
     @classmethod
     def of_pixels(cls, mean: Sequence[float], std: Sequence[float]) -> Normaliser:
-        """The same for pixels from 0 to 255."""
+        """Given constants for pixels from 0 to 255."""
         made = cls.__new__(cls)
         made.mean, made.std = (torch.tensor(tuple(values)).view(3, 1, 1) for values in (mean, std))
         return made

@@ -1,8 +1,7 @@
 """Omniglot (Lake et al. 2015): 1,623 characters of 50 alphabets, each drawn by 20 people.
 
-It lies as torchvision stores it.  A character is a class and its alphabet the superclass.  Images are
-white ink on black, as MNIST has it and as the field feeds them to networks, so that the black that
-augmentation pads with is background.
+Stored as torchvision stores it. A character is a class and its alphabet the superclass. Images are white ink
+on black, as in MNIST and as usual in the field, so that the black padding of augmentation is background.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from bench.data.folder import Listing
 from bench.data.images import ImageSet
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION, differences
 
-SIZE = 28  # of the published results since Vinyals et al. 2016
+SIZE = 28  # pixels, as in published results since Vinyals et al. 2016
 FOLDER = "omniglot-py"
 BACKGROUND, EVALUATION = "images_background", "images_evaluation"
 MEGABYTES = {BACKGROUND: 9, EVALUATION: 6}
-# Ratio splits train on the first 14 drawings of a base character and keep the last 6.
+# Ratio splits train on the first 14 drawings of a base character and hold out the last 6.
 TRAINING_SHARE = 0.7
 
 
@@ -46,7 +45,7 @@ ARCHIVES = [
 
 
 def locate(root: Path, origin: str, offline: bool) -> Listing:
-    """The drawings; downloads what is missing.
+    """Find the drawings; download missing files.
 
     Args:
         root: the data root.
@@ -54,7 +53,7 @@ def locate(root: Path, origin: str, offline: bool) -> Listing:
         offline: do not download.
 
     Raises:
-        UserError: they are neither there nor to be had.
+        UserError: they are missing and cannot be downloaded.
     """
     require("omniglot", ARCHIVES, root, origin, offline)
     place = root / FOLDER
@@ -65,7 +64,7 @@ def locate(root: Path, origin: str, offline: bool) -> Listing:
         )
         if not found:
             raise UserError(
-                "--dataset", "omniglot", f"{place / name} holds no <alphabet>/<character>/<image>.png"
+                "--dataset", "omniglot", f"{place / name} does not contain <alphabet>/<character>/<image>.png"
             )
         files += found
     classes = [_class_of(file) for file in files]
@@ -90,11 +89,11 @@ def read(
     Args:
         listing: as `locate` gives it.
         size: height and width of the result, in pixels.
-        progress: called with (what, images done, images in all).
+        progress: called with (what, images done, total images).
         interpolation: ``bilinear`` or ``bicubic``.
 
     Returns:
-        The images, None if some cannot be read; and every problem, one line each.
+        The images, or None if some cannot be read; and every problem, one line each.
     """
     photos = folder.read(listing, size, progress, interpolation, "omniglot")
     if photos.unreadable:
@@ -118,7 +117,7 @@ def read(
 
 
 def _last_drawings(labels: np.ndarray) -> np.ndarray:
-    """Which images of each class come after the training share of them, in the files' order: bool ``[N]``."""
+    """The images of each class after its training share, in file order: bool ``[N]``."""
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

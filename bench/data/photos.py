@@ -1,4 +1,4 @@
-"""A user's own image files, of any kind and size and some of them unreadable, to square RGB pixels."""
+"""Decodes a user's image files of any format and size to square RGB pixels; some may be unreadable."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from bench.common.errors import UserError, one_line
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import Span, span_of, to_square
 
-# Goes up when the same files come out as other pixels or other held-out images; part of cache keys.
+# Raised when the same files give other pixels or other held-out images; part of cache keys.
 DECODING = 2
-CHUNK = 32  # images that a thread takes at a time
-MOST_NAMED = 3  # of the images that cannot be read
+CHUNK = 32  # images per task of a thread
+MOST_NAMED = 3  # unreadable images named in a message
 
-PASSING = {
+TEMPORARY = {
     errno.EACCES, errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
     errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV,
     errno.ENOMEM, errno.ENOTCONN, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
-"""Reasons of the system not to read a file that say nothing of its content."""
+"""System errors that do not mean that a file is damaged."""
 
 
 def decode_photos(
@@ -41,11 +41,11 @@ def decode_photos(
     progress: Callable[[int, int], None] | None = None,
     interpolation: str = "bilinear",
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Decode `count` images in all cores' threads.
+    """Decode `count` images with one thread per core.
 
     Args:
         dataset: its name, for messages.
-        name_of: index -> what the image is called.
+        name_of: index -> name of the image.
         open_file: index -> the encoded image; may raise.
         count: N.
         size: height and width of the result, in pixels.
@@ -56,12 +56,12 @@ def decode_photos(
         uint8 ``[N, 3, size, size]``, zeros where an image is damaged, and index -> name and reason for these.
 
     Raises:
-        UserError: an image cannot be read for a reason that may pass, so that leaving it out would be wrong.
+        UserError: an image cannot be read for a temporary reason, so that it must not be left out.
     """
     images = np.zeros((count, 3, size, size), dtype=np.uint8)
     unreadable: dict[int, str] = {}
 
-    deep: dict[int, Span] = {}  # these need all their values before any is scaled
+    deep: dict[int, Span] = {}  # scaled after the range of all of them is known
 
     def decode(index: int, span: Span | None) -> None:
         opened = partial(open_file, index)
@@ -75,18 +75,18 @@ def decode_photos(
         for index in indices:
             try:
                 decode(index, span)
-            # Pillow lets through whatever a damaged file makes its parsers raise.
+            # Pillow's parsers raise many types for damaged files.
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 if isinstance(error, MemoryError):
                     raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
-                if isinstance(error, OSError) and error.errno in PASSING:
+                if isinstance(error, OSError) and error.errno in TEMPORARY:
                     problem = f"{name_of(index)} cannot be read now ({error.strerror}); nothing was left out"
                     raise UserError("--dataset", dataset, problem) from None
                 unreadable[index] = f"{name_of(index)} ({reason})"
         return indices[-1] + 1
 
-    # Pillow warns about oddities in files that it reads all the same.
+    # Pillow warns about unusual files that it can read.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for done in threads.map(decode_all, _chunks(range(count))):
@@ -113,11 +113,11 @@ class Photos:
         name: the data set's name.
         images: uint8 ``[N, 3, H, W]``.
         labels: int64 ``[N]``.
-        held_out: bool ``[N]``; None where the source sets nothing aside.
+        held_out: bool ``[N]``; None if the source has no test images.
         class_names: in label order.
-        unreadable: index -> file and reason, of the images that could not be decoded.
-        name_of: index -> what an image is called.
-        superclass: one a class, or None.
+        unreadable: index -> file and reason, for images that could not be decoded.
+        name_of: index -> name of an image.
+        superclass: one per class, or None.
     """
 
     name: str
@@ -131,12 +131,12 @@ class Photos:
 
 
 def image_set(photos: Photos) -> ImageSet:
-    """Leave out the unreadable images, and count them.
+    """Make an image set without the unreadable images, and count these.
 
-    Where nothing is held out, a sixth of each class is: the images with the lowest pixel digests.
+    If the source has no test images, a sixth of each class is held out: the lowest pixel digests.
 
     Raises:
-        UserError: more than half of the images cannot be read, or a class keeps fewer than two.
+        UserError: more than half of the images cannot be read, or a class has fewer than two readable ones.
     """
     images, labels, held_out, names = photos.images, photos.labels, photos.held_out, photos.class_names
     left_out, first = len(photos.unreadable), tuple(photos.unreadable.values())[:MOST_NAMED]
@@ -157,13 +157,13 @@ def image_set(photos: Photos) -> ImageSet:
 
 
 def left_out_line(count: int, of: int, first: Sequence[str]) -> str:
-    """How many images cannot be read, and which are the first of them."""
+    """The number of unreadable images and the first of them, in one line."""
     named = "; ".join(first) + ("; ..." if count > len(first) else "")
     return f"{count} of {of} images cannot be read: {named}"
 
 
 def lowest_sixth(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of each class's n images the floor(n / 6) with the lowest pixel digests: bool ``[N]``."""
+    """The floor(n / 6) images with the lowest pixel digests among the n of each class: bool ``[N]``."""
     digests = [digest.tobytes() for digest in pixel_digests(images)]
     chosen = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):

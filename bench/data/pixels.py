@@ -1,4 +1,4 @@
-"""One image file of any kind to square RGB pixels of 8 bits."""
+"""Converts an image file of any format to square RGB pixels of 8 bits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-# Only these are opened, whatever a file's name: some of Pillow's other formats start outside programs.
+# Only these formats are opened, for any file name: some other formats of Pillow start external programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-FAINTEST = 16  # levels that a picture must differ from its ground by, somewhere
+MIN_CONTRAST = 16  # smallest contrast, in levels, between a picture and its background
 
 Open = Callable[[], Path | IO[bytes]]
 Span = tuple[float, float]
@@ -32,20 +32,20 @@ def to_square(
 ) -> np.ndarray:
     """The shorter side resized to `size`, then the centre: uint8 ``[3, size, size]``.
 
-    The orientation in the EXIF data is honoured, transparency is laid over white, or over black if nothing
-    shows on white, and of an animation the first frame counts.  An image of that size keeps its pixels.
+    Uses the EXIF orientation, puts transparent images on white, or on black if nothing is visible on white,
+    and takes the first frame of an animation. An image of that size keeps its pixels.
 
     Args:
-        open_file: gives the encoded image, each time from its beginning.
+        open_file: opens the encoded image at its beginning.
         size: height and width of the result, in pixels.
         interpolation: ``bilinear`` or ``bicubic``.
-        span: values of more than 8 bits that become 0 and 255; by default the image's own extremes.
+        span: values of more than 8 bits that become 0 and 255; by default the image's minimum and maximum.
     """
     with Image.open(open_file(), formats=FORMATS) as image:
         if _is_deep(image):
             rgb = _to_8_bits(image, open_file, span or span_of(open_file) or (0.0, 0.0))
         else:
-            # Lets JPEGs decode at a half, a quarter or an eighth of the size, but no smaller than this.
+            # Allows JPEGs to decode at 1/2, 1/4 or 1/8 of the size, but not smaller than this.
             image.draft("RGB", (2 * size, 2 * size))
             rgb = _to_rgb(ImageOps.exif_transpose(image))
     square = ImageOps.fit(rgb, (size, size), Image.Resampling[interpolation.upper()])
@@ -58,7 +58,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     white, black = (_over(layer, ground) for ground in ("white", "black"))
-    return white if _contrast(white) >= min(FAINTEST, _contrast(black)) else black
+    return white if _contrast(white) >= min(MIN_CONTRAST, _contrast(black)) else black
 
 
 def _over(layer: Image.Image, ground: str) -> Image.Image:
@@ -73,14 +73,14 @@ def _contrast(image: Image.Image) -> int:
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """How the file stores a pixel, in Pillow's words."""
+    """Pillow's name for the pixel format of the file."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether the file has more than 8 bits per channel, which RGB images of Pillow have lost when loaded."""
+    """Whether the file has more than 8 bits per channel, which Pillow's RGB images lose."""
     return image.mode[0] in "IF" or (image.mode in ("RGB", "RGBA") and ";16" in _rawmode(image))
 
 
@@ -91,12 +91,12 @@ def _deep_values(image: ImageFile.ImageFile, open_file: Open) -> np.ndarray:
     if image.mode[0] in "IF":
         return upright
     with Image.open(open_file(), formats=FORMATS) as again:
-        # Pillow keeps the high byte of each value; with the other byte order it takes the low one for it.
+        # Pillow keeps the high byte of each value; with the byte order reversed it keeps the low byte.
         swapped = rawmode[:-1] + ("B" if rawmode.endswith(("L", "N")) else "L")
         again.tile = [tile._replace(args=_renamed(tile.args, swapped)) for tile in again.tile]
         try:
             low = np.asarray(ImageOps.exif_transpose(again))
-        except ValueError:  # a way to store pixels that Pillow reads in one byte order only
+        except ValueError:  # a pixel format that Pillow reads only in one byte order
             low = np.zeros_like(upright)
     return upright[..., :3].astype(np.int64) * 256 + low[..., :3]
 

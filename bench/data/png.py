@@ -1,7 +1,7 @@
-"""Decode tens of thousands of small PNGs quickly, and say which of them are damaged.
+"""Decodes tens of thousands of small PNGs quickly, and says which are damaged.
 
-At 32x32 pixels nearly all the time of `PIL.Image.open` goes into Python, and threads only fight over it.
-So each file's scanlines are merely inflated, and those of many files are handed to Pillow as one tall PNG.
+At 32x32 pixels `PIL.Image.open` spends nearly all its time in Python, where threads do not help. So each
+file's scanlines are only decompressed, and Pillow decodes those of many files as one tall PNG.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH = 2000  # files decoded as one
 def decode_pngs(
     files: Sequence[bytes | None], size: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Decode square PNGs of one size, comparing their checksums.
+    """Decode square PNGs of one size, and check their checksums.
 
     Args:
         files: N encoded images; None stands for a missing one.
@@ -42,7 +42,7 @@ def decode_pngs(
                 continue
             try:
                 images[index] = _decode_one(file, size)
-            # Pillow lets through whatever a damaged file makes its parsers raise.
+            # Pillow's parsers raise many types for damaged files.
             except Exception as error:
                 damaged[index] = " ".join(str(error).split()) or type(error).__name__
         if plain:
@@ -79,10 +79,10 @@ def _scanlines(file: bytes, size: int) -> bytes | None:
     stride = 1 + 3 * size
     inflater = zlib.decompressobj()
     try:
-        lines = inflater.decompress(packed, size * stride + 1)  # no more, however much is packed
+        lines = inflater.decompress(packed, size * stride + 1)  # a limit against decompression bombs
     except zlib.error:
         return None
-    # At the end of its stream zlib has compared its own checksum.  Each line starts with its filter, 0 to 4.
+    # At the end of the stream zlib has checked its checksum. Each line starts with its filter, 0 to 4.
     intact = inflater.eof and len(lines) == size * stride
     return lines if intact and max(lines[::stride]) <= 4 else None
 
@@ -90,7 +90,7 @@ def _scanlines(file: bytes, size: int) -> bytes | None:
 def _unfilter(lines: bytes, size: int) -> np.ndarray:
     """Undo the filters of many images' scanlines at once: uint8 ``[N, 3, size, size]``."""
     stacked = np.frombuffer(lines, dtype=np.uint8).reshape(-1, size, 1 + 3 * size)
-    # Filters refer to the line above: a black line over each image keeps the one before it from showing.
+    # Filters refer to the line above, so a black line separates each image from the one before it.
     stacked = np.pad(stacked, ((0, 0), (1, 0), (0, 0)))
     header, packed = _header(size, len(stacked) * (size + 1)), zlib.compress(stacked.tobytes(), level=0)
     tall = SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")

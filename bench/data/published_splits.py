@@ -1,4 +1,4 @@
-"""What is published of the splits: class lists, and how many classes and images there are."""
+"""Published splits: class lists, and numbers of classes and images."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ FC100: dict[str, tuple[str, ...]] = {
 """Superclasses of FC100 (Oreshkin et al. 2018, "TADAM")."""
 
 MINI_IMAGENET = {"base": (64, 600), "validation": (16, 600), "novel": (20, 600)}
-"""Part -> classes and images in each (Ravi and Larochelle 2017, "Optimization as a model ...")."""
+"""Part -> classes, and images per class (Ravi and Larochelle 2017, "Optimization as a model ...")."""
 
 OMNIGLOT = {"base": (883, 20), "validation": (81, 20), "novel": (659, 20)}
-"""Part -> characters and drawings of each.
+"""Part -> characters, and drawings per character.
 
-Novel are the 20 alphabets of Omniglot's evaluation set, as its authors want it (Lake et al. 2015).  Of the
+Novel are the 20 alphabets of Omniglot's evaluation set, as its authors recommend (Lake et al. 2015). Of the
 30 background alphabets the 5 with the fewest characters are validation (Triantafillou et al. 2020,
-"Meta-Dataset").  Whole alphabets stay together: the often used random split of characters does not do that.
+"Meta-Dataset"). Alphabets are not divided, unlike in the frequently used random split of characters.
 """
 
 OMNIGLOT_VALIDATION = (
@@ -81,11 +81,11 @@ OMNIGLOT_VALIDATION = (
 
 
 def differences(data: ImageSet, published: Mapping[str, tuple[int, int]]) -> list[str]:
-    """How the numbers of classes and images differ from the published ones, one line for each kind.
+    """Differences between the numbers of classes and images and the published ones, one line each.
 
     Args:
-        data: with parts of its own.
-        published: part -> classes and images in each.
+        data: an image set with its own parts.
+        published: part -> number of classes, and of images per class.
     """
     counts = data.labels.bincount(minlength=len(data.class_names)).tolist()
     lines = []
@@ -95,5 +95,5 @@ def differences(data: ImageSet, published: Mapping[str, tuple[int, int]]) -> lis
             lines.append(f"{len(own)} {part} classes, not {classes}")
         if wrong := [f"{data.class_names[i]} {counts[i]}" for i in own if counts[i] != each]:
             named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-            lines.append(f"{len(wrong)} {part} classes have not {each} images: {named}")
+            lines.append(f"{len(wrong)} {part} classes do not have {each} images: {named}")
     return lines

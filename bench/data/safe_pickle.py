@@ -1,4 +1,4 @@
-"""Read pickles of plain values and numpy arrays without running any code that they carry."""
+"""Reads pickles of plain values and numpy arrays without running code in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocol 2; the real `codecs.encode` imports modules by name."""
+    """Python 3 writes bytes in protocol 2 with this; the real `codecs.encode` imports modules by name."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
     return text.encode("latin1")
 
 
-# Taken from numpy itself, because their module is called numpy.core or numpy._core.
+# Taken from numpy, because their module is numpy.core or numpy._core.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]
 _SCALAR = np.int64(0).__reduce__()[0]
@@ -37,7 +37,7 @@ ALLOWED = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a data file has no need of")
+            raise pickle.UnpicklingError(f"it requests {module}.{name}, which data files must not use")
         return ALLOWED[module, name]
 
 
@@ -51,12 +51,12 @@ def load(file: IO[bytes]) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        pickle.UnpicklingError: it asks for anything but numpy arrays and plain values, or it is damaged.
+        pickle.UnpicklingError: it requests anything except numpy arrays and plain values, or it is damaged.
     """
     try:
         return _Unpickler(file, encoding="latin1").load()
     except (OSError, pickle.UnpicklingError):
         raise
-    # A damaged pickle fails in as many ways as there are opcodes and constructors.
+    # A damaged pickle can raise many types of errors.
     except Exception as error:
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""Where images come from: a data set's name to an `ImageSet`, decoded once and cached."""
+"""Loads a data set by name as an `ImageSet`, decoded once and cached."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_line
-from bench.common.files import is_file, without_tilde
+from bench.common.files import expand_user, is_file
 from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in a name should not wait for it
+if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a name
     from bench.data.images import ImageSet
     from bench.data.photos import Photos
 
@@ -27,11 +27,11 @@ class Source:
     """A data set that was found.
 
     Attributes:
-        where: the place, for people.
+        where: its location, for messages.
         key: what the decoded images depend on.
         decode: reads and decodes all images.
-        photos: the same with the images that cannot be read; None where there are no such.
-        examine: of a published data set, the images (None if some cannot be read) and every problem.
+        photos: like `decode`, with a list of unreadable images; None for published data sets.
+        examine: for a published data set, the images (None if some cannot be read) and every problem.
     """
 
     where: str
@@ -50,19 +50,19 @@ def load(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> ImageSet:
-    """Load a data set: memory-mapped from the cache of decoded images, or decoded and put there.
+    """Load a data set: memory-mapped from the cache of decoded images, or decoded and cached.
 
     Args:
         dataset: one of `names.DATASETS`, e.g. ``folder:photos``.
         root: the value of ``--data-root``, if given.
-        image_size: height and width in pixels; only for ``folder:`` and ``hf:``, where it defaults to 32,
-            and for ``omniglot``, where it defaults to 28.
-        interpolation: how images are resized to it, ``bilinear`` or ``bicubic``.
+        image_size: height and width in pixels; only for ``folder:`` and ``hf:`` (default 32) and ``omniglot``
+            (default 28).
+        interpolation: for resizing, ``bilinear`` or ``bicubic``.
         offline: download nothing.
         progress: called with (what, done, total).
 
     Raises:
-        UserError: no such data set, or it cannot be had or read.
+        UserError: unknown data set, or it cannot be found, downloaded or read.
     """
     source = locate(
         dataset,
@@ -76,7 +76,7 @@ def load(
 
 
 def open_source(source: Source, dataset: str) -> ImageSet:
-    """The images of a data set that was found; those that had to be left out are counted on stderr."""
+    """Load the images of a located data set; reports the number of left-out images on stderr."""
     from bench.data import cache
     from bench.data.photos import left_out_line
 
@@ -88,7 +88,7 @@ def open_source(source: Source, dataset: str) -> ImageSet:
     if data.left_out:
         summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
         print(f"warning: {one_line(dataset)}: left out {one_line(summary)}", file=sys.stderr)
-    # The cache may have been filled under another name for the same files.
+    # The cache may have been written under another name for the same files.
     return replace(data, name=canonical(dataset))
 
 
@@ -101,14 +101,16 @@ def locate(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Source:
-    """Find a data set, or download it, without decoding it.  Arguments and errors as for `load`."""
+    """Find or download a data set, without decoding it. Arguments and errors as for `load`."""
     check_dataset(dataset)
     kind, _, place = dataset.partition(":")
     if kind not in RESIZED and image_size is not None:
-        allowed = f"{dataset} has a size of its own; for folder:, hf: and omniglot only"
+        allowed = f"only for folder:, hf: and omniglot; {dataset} has a fixed size"
         raise UserError("--image-size", image_size, allowed)
     if image_size is not None and image_size not in IMAGE_SIZES:
-        raise UserError("--image-size", image_size, f"{IMAGE_SIZES.start} to {IMAGE_SIZES.stop - 1} pixels")
+        raise UserError(
+            "--image-size", image_size, f"must be {IMAGE_SIZES.start} to {IMAGE_SIZES.stop - 1} pixels"
+        )
     size = image_size or DEFAULT_IMAGE_SIZE
     if kind == "cifar100":
         return _cifar100(root, offline, progress)
@@ -121,7 +123,7 @@ def locate(
     if kind == "mnist":
         return _mnist(root, offline)
     if kind == "folder":
-        return _folder(without_tilde(place), size, interpolation, progress)
+        return _folder(expand_user(place), size, interpolation, progress)
     return _hub(place, size, interpolation, offline, progress)
 
 
@@ -133,9 +135,9 @@ def data_root(root: Path | None) -> Path:
 def _data_root(root: Path | None) -> tuple[Path, str]:
     for chosen, origin in ((root, "--data-root"), (os.environ.get("FEWSHOT_DATA"), "$FEWSHOT_DATA")):
         if chosen:
-            folder = without_tilde(str(chosen))
+            folder = expand_user(str(chosen))
             if is_file(folder):
-                raise UserError(origin, folder, "a file; must be the folder that data sets lie in")
+                raise UserError(origin, folder, "must be the folder of data sets, not a file")
             return folder, origin
     from platformdirs import user_cache_dir
 
@@ -154,7 +156,7 @@ def _glyphs(progress: Progress | None) -> Source:
 
     from bench.data.glyphs import GLYPHS_VERSION, generate
 
-    # The outlines come from matplotlib's fonts, so another release of it may draw other pixels.
+    # The outlines come from matplotlib's fonts, so another release may give other pixels.
     key = f"glyphs {GLYPHS_VERSION} matplotlib {version('matplotlib')}"
     return Source("generated", key, lambda: generate(progress and partial(progress, "drawing glyphs")))
 
@@ -196,16 +198,16 @@ def _mnist(root: Path | None, offline: bool) -> Source:
 
 
 def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examined]) -> Source:
-    """A data set that has to be whole to be used, and ought to be the one that all others use."""
+    """A published data set: it must be complete, and should be the published version."""
 
     def decode() -> ImageSet:
         data, problems = examine()
         if data is None:
-            more = f" (and {len(problems) - 1} more: `data verify` names all)" if len(problems) > 1 else ""
+            more = f" (and {len(problems) - 1} more: `data verify` lists all)" if len(problems) > 1 else ""
             raise UserError("--dataset", dataset, f"{problems[0]}{more}")
         if problems:
             print(
-                f"warning: {where} does not hold all images of {dataset} as published, so results cannot be"
+                f"warning: {where} does not have all published images of {dataset}, so results cannot be"
                 f" compared with others: {problems[0]}; `data verify` says more",
                 file=sys.stderr,
             )

@@ -1,4 +1,4 @@
-"""Which classes are base, validation and novel, and which images each part may use."""
+"""Splits: which classes are base, validation and novel, and which images each part may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
-from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, told_apart
+from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, quoted
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -23,18 +23,18 @@ class Split:
     """Three disjoint sets of classes, and the images (indices into the `ImageSet`, ascending) of each part.
 
     Attributes:
-        name: as given by the user; a CSV file's name carries a digest of its content.
-        base, validation, novel: class indices. `validation` is empty where the split has no classes
-            of its own for it; `validation_images` are then images of base classes.
+        name: as given by the user; a CSV file's name gets a digest of its content.
+        base, validation, novel: class indices. `validation` is empty if the split has no validation classes;
+            `validation_images` are then images of base classes.
         train: int64 images of base classes for training.
         validation_images: int64, for thresholds, early stopping and hyperparameters.
-        base_test: int64 held-out images of base classes; empty where all of them train.
+        base_test: int64 held-out images of base classes; empty if all are training images.
         novel_images: int64, the novel pool.
-        dropped: novel images left out because their pixels also occur among the training images.
-        copies: images left out of the parts that are measured on, because their class has the same pixels
-            there already: a copy would answer for its original.
+        dropped: number of novel images left out because their pixels also occur in training images.
+        copies: number of images left out of evaluated parts because they are copies within their class, which
+            would make queries too easy.
         novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
-            empty but for `with_labelled_novel`.
+            empty except with `with_labelled_novel`.
     """
 
     name: str
@@ -54,7 +54,7 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
     """Split `data` as `spec` says.
 
     Raises:
-        UserError: no such split, or it does not fit the data set.
+        UserError: unknown split, or it does not fit the data set.
     """
     if spec.endswith(".csv"):
         name, parts = _from_csv(data, spec, flag)
@@ -65,24 +65,24 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
 
 
 def with_labelled_novel(data: ImageSet, split: Split) -> Split:
-    """The split whose novel classes are tested on the images that the data set holds out for testing.
+    """The split with novel classes tested only on the data set's test images.
 
-    Their other images are `novel_labelled`. For a method that learns each tested class first, and no other.
+    Their other images are `novel_labelled`. Only for methods that first learn each tested class.
 
     Raises:
-        ValueError: a novel class has no images of one of both kinds.
+        ValueError: a novel class lacks training or test images.
     """
     held_out = data.held_out[split.novel_images]
     labelled, tested = split.novel_images[~held_out], split.novel_images[held_out]
     for c in split.novel:
         if not ((data.labels[labelled] == c).any() and (data.labels[tested] == c).any()):
             needs = "learns novel classes from training images and is tested on test images"
-            raise ValueError(f"{needs}; {data.class_names[c]!r} of {data.name} lacks one of them")
+            raise ValueError(f"{needs}; {data.class_names[c]!r} of {data.name} lacks one of these")
     return replace(split, novel_images=tested, novel_labelled=labelled)
 
 
-def thinned(data: ImageSet, split: Split, most: int) -> Split:
-    """The split with at most `most` images per class in each part that is evaluated."""
+def subsampled(data: ImageSet, split: Split, most: int) -> Split:
+    """The split with at most `most` images per class in each evaluated part."""
     parts = {}
     for name in ("validation_images", "base_test", "novel_images"):
         labels = data.labels[index := getattr(split, name)].numpy()
@@ -114,11 +114,11 @@ def _by_ratio(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]
 def _published(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...]]:
     """Published lists by name on CIFAR-100; by alphabetical position on a data set of the same shape.
 
-    A split that comes with its data set is as that data set's files have it.
+    A split that belongs to a data set comes from its files.
     """
     if spec in OWN:
         if data.name != spec:
-            raise UserError(flag, spec, f"is of --dataset {spec} alone, not of {data.name}")
+            raise UserError(flag, spec, f"can only be used with --dataset {spec}, not with {data.name}")
         return {part: tuple(i for i, own in enumerate(data.part) if own == part) for part in PARTS}
     if len(data.class_names) != 100 or len(set(data.superclass)) != 20:
         shape = f"{len(data.class_names)} classes in {len(set(data.superclass))} superclasses"
@@ -150,7 +150,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         raise UserError(flag, path, f"is not a CSV file: {error}") from None
     header = list(reader.fieldnames or ())
     if not rows or not {"class", "part"} <= set(header):
-        raise UserError(flag, path, "needs a header line `class,part` and a line for each class")
+        raise UserError(flag, path, "needs a header line `class,part` and one line per class")
     for column in ("class", "part"):
         if header.count(column) > 1:
             raise UserError(flag, path, f"has {header.count(column)} columns {column}; must have one")
@@ -166,7 +166,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         if part not in PARTS:
             raise UserError(flag, path, f"line {line}: part {part!r}; {one_of(part, PARTS)}")
         if key in seen:
-            again, first = told_apart(name, seen[key])
+            again, first = quoted(name, seen[key])
             as_well = "" if again == first else f", first as {first}"
             raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
         seen[key] = name
@@ -175,7 +175,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         raise UserError(flag, path, "needs at least 2 base classes")
     for part in ("validation", "novel"):
         if len(parts[part]) == 1:
-            raise UserError(flag, path, f"needs no {part} class, or at least 2")
+            raise UserError(flag, path, f"must have 0 or at least 2 {part} classes")
     content = "\n".join(f"{part}:{sorted(parts[part])}" for part in PARTS)
     name = f"{Path(path).name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return name, {part: tuple(sorted(parts[part])) for part in PARTS}
@@ -189,7 +189,7 @@ def _with_images(
     copies = 0
 
     def distinct(index: np.ndarray) -> np.ndarray:
-        """One of each set of identical images of a class; in canonical order they are neighbours."""
+        """One image per set of identical images of a class; in canonical order these are adjacent."""
         nonlocal copies
         again = (labels[index[1:]] == labels[index[:-1]]) & (digests[index[1:]] == digests[index[:-1]])
         copies += int(again.sum())
@@ -209,7 +209,7 @@ def _with_images(
         base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
     counts = np.bincount(labels[train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
-        raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no image to train on")
+        raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no training images")
     keep = ~np.isin(digests[novel], digests[train])
     dropped = int((~keep).sum())
     return Split(

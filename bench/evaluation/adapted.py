@@ -1,4 +1,4 @@
-"""N-way K-shot accuracy of methods that learn anew, from images, in every episode."""
+"""N-way K-shot accuracy of methods that adapt to the support images of every episode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.sampling.episodes import ClassPool, EpisodeList
 from methods.method import Method
 
 QUERIES_AT_ONCE = 512
-EPISODES_AT_ONCE = {"cpu": 1}  # a processor gains nothing from more; other devices do
+EPISODES_AT_ONCE = {"cpu": 1}  # more does not help on a CPU, but on other devices
 EPISODES_ON_DEVICE = 16
 
 
@@ -30,7 +30,7 @@ def evaluate(
     episodes: EpisodeList,
     progress: Callable[[int], None] | None = None,
 ) -> FewShotResult:
-    """Adapt to the support set of every episode, and answer its queries.
+    """Adapt to the support set of every episode, and classify its queries.
 
     Args:
         method: one without a fixed embedding, in evaluation mode.
@@ -38,9 +38,9 @@ def evaluate(
         index: int64, positions of the pool's images in `images`.
         normalise: the one that training used.
         precision: as Lightning names it, e.g. ``bf16-mixed``.
-        pool: where each class's images lie in `index`.
+        pool: positions of each class's images in `index`.
         episodes: indices into the pool.
-        progress: called with the number of episodes just answered.
+        progress: called with the number of newly evaluated episodes.
     """
     if method.training:
         raise ValueError("methods are evaluated in evaluation mode")
@@ -73,7 +73,7 @@ def evaluate(
 def _parts(
     pool: ClassPool, episodes: EpisodeList, device: str
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Which episodes, their support ``[E, way, shot]``, queries ``[E, Q]`` and labels ``[E, Q]``."""
+    """Episode numbers, support ``[E, way, shot]``, queries ``[E, Q]`` and labels ``[E, Q]``, in parts."""
     if episodes.query.shape[1]:
         size = EPISODES_AT_ONCE.get(device, EPISODES_ON_DEVICE)
         for first in range(0, len(episodes), size):

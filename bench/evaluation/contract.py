@@ -1,19 +1,19 @@
-"""Asks a method some real episodes, and sees whether it keeps the contract of `methods.method.Method`.
+"""Tests on a few real episodes whether a method keeps the contract of `methods.method.Method`.
 
-Asked before training too, on images of base classes, so that a wrong file is found in seconds. Beyond shapes
-and finite numbers, what is demanded follows from how the numbers are made:
+Also tested before training, on images of base classes, so that a wrong method is found in seconds. Besides
+shapes and finite numbers, the evaluation requires:
 
-- *inductive*, unless the method is `transductive`: an answer depends on no other query; a score on no other
-  pair, and an embedding on no other image, of any method;
-- *episodes apart*: an answer depends on no other episode of the batch, since how many are answered at once
-  is the harness's choice;
-- *relabelling*, unless the method is `order_dependent`: if the classes of an episode change places, so do
-  its logits, and the order of a class's shots does not matter. This finds mixed-up axes. It can't be
-  demanded of all: a head with weights for each place (mtl; maml, anil and reptile with ``head=learned``) and
-  steps on minibatches (reptile; finetune with `adapt_images`) depend on the order by design. That gains them
-  nothing, since classes come in random order;
-- *deterministic*: the same episode gets the same answer whenever it is asked;
-- tensors that are handed over, weights and buffers stay as they are.
+- *inductive*, unless the method is `transductive`: an answer does not depend on other queries. A score must
+  not depend on other pairs, nor an embedding on other images, for any method;
+- *independent episodes*: an answer does not depend on other episodes of the batch, because the harness
+  chooses the batch size;
+- *relabelling*, unless the method is `order_dependent`: if the classes of an episode are permuted, so are its
+  logits, and the order of a class's shots does not matter. This finds confused axes. Some methods depend on
+  the order by design: a head with separate weights per position (mtl; maml, anil and reptile with
+  ``head=learned``) and steps on minibatches (reptile; finetune with `adapt_images`). They gain nothing from
+  it, because classes come in random order;
+- *deterministic*: the same episode always gets the same answer;
+- inputs, weights and buffers do not change.
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ from torch import Tensor, nn
 
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
-from bench.evaluation.answers import Broken, checked, unchanged, untouched
+from bench.evaluation.answers import ContractError, checked, inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import autocast, embed_images
-from bench.evaluation.invariance import Answer, Given, Rows, centred, one_by_one, rounded
+from bench.evaluation.invariance import Answer, Reference, Rows, centred, check_independent, perturbed
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from methods.method import Method
 
-EPISODE = 5, 3, 3  # classes, and support and query images of each: classes and shots can't be mixed up
-ADAPTED = 3, 2, 2  # of methods that learn each episode from images, which takes long
-BATCH = 8  # images that are embedded beside others
+EPISODE = 5, 3, 3  # classes, support and query images per class; different, so that confused axes fail
+ADAPTED = 3, 2, 2  # for methods that adapt to images, which takes longer
+BATCH = 8  # images embedded together with others
 ROUNDING = 1e-6  # of embeddings, relative
 IMAGE_ROUNDING = {"32-true": 1e-6, "bf16-mixed": 2.0**-9, "16-mixed": 2.0**-11}
-TF32 = 2.0**-11  # what NVIDIA's convolutions round to where float32 is asked for
+TF32 = 2.0**-11  # rounding of NVIDIA's convolutions in float32
 
-INDUCTIVE = "declare `transductive = True` if it looks at the other queries on purpose"
-RELABELLED = "answers differently when the classes, or the shots of a class, come in another order"
+INDUCTIVE = "declare `transductive = True` if it uses the other queries on purpose"
+RELABELLED = "gives other answers when the classes, or the shots of a class, are in another order"
 ORDER = "declare `order_dependent = True` if that is by design"
 
 
 def check(
     method: Method, data: ImageSet, parts: Sequence[Tensor], normalise: Normaliser, precision: str
 ) -> None:
-    """`findings`, of which the first is raised.
+    """Raise the first of the `findings`, if any.
 
     Raises:
-        Broken: the method does not keep the contract.
+        ContractError: the method does not keep the contract.
     """
     if found := findings(method, data, parts, normalise, precision):
-        raise Broken(found[0])
+        raise ContractError(found[0])
 
 
 def findings(
     method: Method, data: ImageSet, parts: Sequence[Tensor], normalise: Normaliser, precision: str
 ) -> list[str]:
-    """What a method does against the contract: a sentence each, none if it keeps it.
+    """All violations of the contract, one sentence each.
 
-    The method is left in the mode that it was in, and so are torch's random numbers.
+    The method's mode and torch's random state are restored.
 
     Args:
-        method: trained or not.
-        data: whose images are asked about.
-        parts: int64 indices into `data`, ascending by label; the first that pairs can be drawn from is used.
+        method: trained or untrained.
+        data: the image set.
+        parts: int64 indices into `data`, ascending by label; the first part large enough for pairs is used.
         normalise: the one that training uses.
         precision: as Lightning names it.
 
     Raises:
-        Exception: whatever the method raises.
+        Exception: any exception of the method.
     """
     pools = ((index, ClassPool(data.labels[index].numpy())) for index in parts)
     chosen = [(index, pool) for index, pool in pools if len(pool.classes) > 1 and pool.smallest > 1]
@@ -87,11 +87,11 @@ def findings(
             probe = _Probe(method, data.images, *chosen[0], normalise, precision)
             for part in (probe.embed, probe.episodes, probe.joint_logits, probe.similarity):
                 try:
-                    with unchanged(method):
+                    with weights_unchanged(method):
                         part()
-                except Broken as broken:
+                except ContractError as broken:
                     found.append(str(broken))
-                    if part == probe.embed:  # what the others are asked about
+                    if part == probe.embed:  # the other checks need embeddings
                         break
     finally:
         for module, mode in modes:
@@ -100,31 +100,31 @@ def findings(
 
 
 def check_joined(network: nn.Module, images: Tensor, precision: str) -> None:
-    """Check that a network which `join` returned answers each image by itself.
+    """Check that a network returned by `join` classifies each image independently.
 
     Args:
         network: in evaluation mode.
-        images: normalised, ``[2N, 3, H, W]``; the second half takes the place of other queries.
+        images: normalised, ``[2N, 3, H, W]``; the second half replaces other queries.
         precision: as Lightning names it.
 
     Raises:
-        Broken: the answer to an image depends on other images.
+        ContractError: the answer to an image depends on other images.
     """
     name = "the network that join returns"
 
     @torch.inference_mode()
     def answer(batch: Tensor) -> Tensor:
-        with autocast(images.device, precision), untouched(name, batch):
+        with autocast(images.device, precision), inputs_unchanged(name, batch):
             logits = network(batch)
         return centred(checked(logits, name, (len(batch), -1)))
 
     own, others = images.tensor_split(2)
     rows = Rows(name, "a query", "queries", INDUCTIVE)
-    one_by_one(answer, own, others, image_rounding(images.device, precision), rows)
+    check_independent(answer, own, others, image_rounding(images.device, precision), rows)
 
 
 def image_rounding(device: torch.device, precision: str) -> float:
-    """By how much, relatively, an image is changed to see what rounding does to answers."""
+    """Relative change of an image for measuring the effect of rounding."""
     tf32 = precision == "32-true" and device.type == "cuda"
     return TF32 if tf32 else IMAGE_ROUNDING[precision]
 
@@ -145,7 +145,7 @@ class _Probe:
         self.image_rounding = image_rounding(method.device, precision)
 
     def embed(self) -> None:
-        """Embeddings are one finite vector per image, and depend on no other image."""
+        """Embeddings are one finite vector per image and do not depend on other images."""
         count = min(BATCH, len(self.index) // 3)
         spread_out = np.linspace(0, len(self.index) - 1, 3 * count).astype(np.int64)
         own, beside, instead = self._images(spread_out).split(count)
@@ -156,18 +156,20 @@ class _Probe:
                 made = self._ask("embed", self.method.embed, images)
             return checked(made, "embed", (len(images), -1)).float()
 
-        rows = Rows("embed", "an image", "images", "an embedding must depend on its own image alone")
-        one_by_one(answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows)
+        rows = Rows("embed", "an image", "images", "an embedding must depend only on its own image")
+        check_independent(
+            answer, torch.cat([own, beside]), torch.cat([own, instead]), self.image_rounding, rows
+        )
 
     def episodes(self) -> None:
-        """Logits of episodes, whether the method learns them from embeddings or from images."""
+        """Logits of episodes, from embeddings or from images."""
         method = self.method
         name = "episode_logits" if method.fixed_embedding else "adapt"
         if getattr(type(method), name) is getattr(Method, name):
-            raise Broken(f"{name} is missing: without it the method answers no episode")
+            raise ContractError(f"{name} is missing; episodes need it")
         if method.fixed_embedding:
             (support, query), learn, rounding = self._embedded, self._by_logits, ROUNDING
-            learn(support[:, :, :1])(query)  # a dimension of length 1 is a place for mistakes
+            learn(support[:, :, :1])(query)  # a dimension of length 1 often causes errors
         else:
             drawn = self._draw(*ADAPTED)
             support, query = self._images(drawn.support), self._images(drawn.query)
@@ -175,14 +177,16 @@ class _Probe:
         answer = learn(support)
         if not method.transductive:
             rows = Rows(name, "a query", "queries", INDUCTIVE, axis=1)
-            one_by_one(answer, query, query.flip(0), rounding, rows)
+            check_independent(answer, query, query.flip(0), rounding, rows)
         together, support, query = answer(query)[:1], support[:1], query[:1]
-        differently = f"{name} answers an episode differently when"
-        given = Given.of(learn(support)(query), learn(rounded(support, rounding))(rounded(query, rounding)))
-        given.compare(together, f"{differently} others are in the batch")
+        differently = f"{name} gives other answers for an episode when"
+        given = Reference.of(
+            learn(support)(query), learn(perturbed(support, rounding))(perturbed(query, rounding))
+        )
+        given.compare(together, f"{differently} other episodes are in the batch")
         self.seed = 1
-        generator = "its random numbers must come from a generator seeded the same in every episode"
-        given.compare(learn(support)(query), f"{differently} it is asked again", generator)
+        generator = "its random numbers must come from a generator with the same seed in every episode"
+        given.compare(learn(support)(query), f"{differently} it is called again", generator)
         self.seed = 0
         if not method.order_dependent:
             order = torch.arange(support.shape[1], device=support.device).roll(1)
@@ -190,7 +194,7 @@ class _Probe:
             given.of_classes(order).compare(reordered, f"{name} {RELABELLED}", ORDER)
 
     def joint_logits(self) -> None:
-        """Logits over base and new classes, where they come from embeddings."""
+        """Logits over base and new classes, if they come from embeddings."""
         method = self.method
         if method.joins_with == "training" or type(method).joint_logits is Method.joint_logits:
             return
@@ -212,9 +216,11 @@ class _Probe:
         answer = learn(support)
         if not method.transductive:
             rows = Rows("joint_logits", "a query", "queries", INDUCTIVE)
-            one_by_one(answer, query, others, ROUNDING, rows)
+            check_independent(answer, query, others, ROUNDING, rows)
         if not method.order_dependent:
-            given = Given.of(answer(query), learn(rounded(support, ROUNDING))(rounded(query, ROUNDING)))
+            given = Reference.of(
+                answer(query), learn(perturbed(support, ROUNDING))(perturbed(query, ROUNDING))
+            )
             order = torch.arange(len(support), device=support.device).roll(1)
             columns = torch.cat([torch.arange(method.num_classes).to(order), method.num_classes + order])
             reordered = learn(support[order].flip(1))(query)
@@ -222,9 +228,9 @@ class _Probe:
             given.of_classes(columns).compare(reordered, what, ORDER)
 
     def similarity(self) -> None:
-        """A score for each pair, which depends on no other pair."""
+        """A score per pair, which does not depend on other pairs."""
         if type(self.method).similarity is Method.similarity:
-            raise Broken("similarity is missing: without it the method scores no pair")
+            raise ContractError("similarity is missing; pairs need it")
         support, query = self._embedded
         made = torch.cat([support.flatten(0, 2), query.flatten(0, 1)])
         a, b = made[: len(made) // 2], made[-(len(made) // 2) :]
@@ -236,8 +242,8 @@ class _Probe:
             return checked(scores, "similarity", (len(pairs),)).float()[:, None]
 
         pairs, others = torch.stack([a, b], dim=1), torch.stack([b, a.roll(1, 0)], dim=1)
-        rows = Rows("similarity", "a pair", "pairs", "a score must depend on its own pair alone")
-        one_by_one(answer, pairs, others, ROUNDING, rows)
+        rows = Rows("similarity", "a pair", "pairs", "a score must depend only on its own pair")
+        check_independent(answer, pairs, others, ROUNDING, rows)
 
     def _by_logits(self, support: Tensor) -> Answer:
         @torch.inference_mode()
@@ -261,11 +267,11 @@ class _Probe:
 
     def _ask(self, what: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
         torch.manual_seed(self.seed)
-        with untouched(what, *tensors):
+        with inputs_unchanged(what, *tensors):
             return function(*tensors)
 
     def _draw(self, way: int, shot: int, query: int) -> EpisodeList:
-        """Two episodes, of fewer classes or images where the pool has no more."""
+        """Two episodes, with fewer classes or images if the pool is too small."""
         shot = min(shot, self.pool.smallest - 1)
         query = min(query, self.pool.smallest - shot)
         setting = Setting(min(way, len(self.pool.classes)), shot, query, count=2)

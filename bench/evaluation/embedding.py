@@ -1,4 +1,4 @@
-"""Embed each image once; every episode, pair and triplet reuses it."""
+"""Embeds each image once, for all episodes, pairs and triplets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BATCH = 512
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """The context in which a backbone runs: mixed precision where `precision` says so."""
+    """The autocast context for `precision`."""
     if precision == "32-true":
         return nullcontext()
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
-    # Without the cache of cast weights, which would outlive a step that changes them in place.
+    # Cached casts of weights would become wrong after a step that changes weights in place.
     return torch.autocast(device.type, dtype, cache_enabled=False)
 
 
@@ -36,12 +36,12 @@ def embed_images(
     """Embeddings of the images at `index`: float32 ``[len(index), D]`` on the method's device.
 
     Args:
-        method: in evaluation mode, so that no image's embedding depends on another image.
+        method: in evaluation mode, so that embeddings do not depend on other images.
         images: uint8 ``[N, 3, H, W]``.
         index: int64, positions in `images`.
         normalise: the one that training used.
         precision: as Lightning names it, e.g. ``bf16-mixed``.
-        progress: called with the number of images just embedded.
+        progress: called with the number of newly embedded images.
     """
     if method.training:
         raise ValueError("embeddings are made in evaluation mode")

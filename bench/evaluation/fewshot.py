@@ -1,4 +1,4 @@
-"""N-way K-shot accuracy, from cached embeddings and many episodes at a time."""
+"""N-way K-shot accuracy from cached embeddings, for many episodes at a time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bench.sampling.episodes import ClassPool, EpisodeList
 from bench.statistics import Interval, closed_interval
 from methods.method import Method
 
-FLOATS_AT_ONCE = 6_000_000  # embedding values gathered at a time: they stay near the processor
+FLOATS_AT_ONCE = 6_000_000  # embedding values gathered at a time, so that they fit in the processor's cache
 
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Correct answers, episode by episode.
+    """Correct answers per episode.
 
     Attributes:
-        hits: int64 ``[E, way]``, correct queries of each class of the episode.
-        queries: int64 ``[E, way]``, queries asked of each class.
+        hits: int64 ``[E, way]``, number of correct queries per class of the episode.
+        queries: int64 ``[E, way]``, number of queries per class.
         classes: int64 ``[E, way]``, positions in the pool's class list.
     """
 
@@ -32,7 +32,7 @@ class FewShotResult:
 
     @property
     def accuracies(self) -> np.ndarray:
-        """Share of correct queries in each episode: float64 ``[E]``."""
+        """Accuracy of each episode: float64 ``[E]``."""
         return self.hits.sum(1) / self.queries.sum(1)
 
     def interval(self) -> Interval:
@@ -40,7 +40,7 @@ class FewShotResult:
         return closed_interval(self.accuracies)
 
     def per_class(self) -> dict[int, Interval]:
-        """For each class (position in the pool): recall over the episodes that it takes part in."""
+        """Class (position in the pool) -> its recall over the episodes that contain it."""
         shares = self.hits / self.queries
         found = {c: shares[self.classes == c] for c in np.unique(self.classes).tolist()}
         return {c: closed_interval(values) for c, values in found.items()}
@@ -48,12 +48,12 @@ class FewShotResult:
 
 @torch.inference_mode()
 def evaluate(method: Method, embeddings: Tensor, pool: ClassPool, episodes: EpisodeList) -> FewShotResult:
-    """Answer every episode of the list from embeddings.
+    """Evaluate all episodes of the list from embeddings.
 
     Args:
         method: one with a fixed embedding.
         embeddings: float ``[N, D]`` of the pool's images.
-        pool: where each class's images lie in `embeddings`.
+        pool: positions of each class's images in `embeddings`.
         episodes: indices into the pool.
     """
     if episodes.query.shape[1] == 0:
@@ -83,8 +83,8 @@ def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tup
 
 
 def _empty_counts(episodes: EpisodeList, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Made before the rounds that fill them: a small tensor kept from each round would come to lie in the
-    # place that the next round's large ones leave, and the process would grow by their size every round.
+    # Allocated before the loop: a small tensor kept from each round would occupy memory between the large
+    # ones, and the process would grow by their size in every round.
     hits = torch.zeros(episodes.classes.shape, dtype=torch.long, device=device)
     return hits, torch.zeros_like(hits)
 
@@ -97,10 +97,10 @@ def _gather(embeddings: Tensor, index: Tensor) -> Tensor:
 def _against_everything(
     method: Method, embeddings: Tensor, pool: ClassPool, episodes: EpisodeList
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All images are scored against the support set, and the support images' own answers left out.
+    """Score all images against the support set, and leave out the support images.
 
-    That spares a copy of nearly the whole pool per draw; it changes nothing for inductive methods,
-    whose answer to a query depends on no other query.
+    This avoids a copy of nearly the whole pool per draw. It does not change the result of inductive methods,
+    whose answer to a query does not depend on other queries.
     """
     sizes = torch.from_numpy(pool.counts).to(embeddings.device)
     owner = torch.repeat_interleave(torch.arange(len(sizes), device=embeddings.device), sizes)

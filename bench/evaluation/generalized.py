@@ -1,11 +1,11 @@
-"""Generalized few-shot accuracy: novel classes join the base classes, and all are told apart at once.
+"""Generalized few-shot accuracy: novel classes join the base classes, and all are classified jointly.
 
-B base classes gain one novel class, each in its turn, or all of them together, from K support images each.
-Queries are the base-test images of the base classes, and all images of the new classes that are not
-support. Accuracies are means over classes, so that each class counts the same however many images it has:
+One novel class at a time, or all together, join B base classes with K support images per class. Queries are
+the base-test images of the base classes, and all non-support images of the new classes. Accuracies are means
+over classes, so that each class counts the same:
 
-- ``novel``: over the new classes; ``base``: over the base classes, with the new ones among the answers;
-- ``all``: over all of them; ``harmonic``: the harmonic mean of ``novel`` and ``base``, join by join.
+- ``novel``: over the new classes; ``base``: over the base classes, with new classes as possible answers;
+- ``all``: over all classes; ``harmonic``: the harmonic mean of ``novel`` and ``base``, per join.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from bench.statistics import Interval, closed_interval, mean_recall_interval
 from methods.method import Method
 
 SHOTS = (1, 5, 10, 20)
-DRAWS = 10  # support sets of each class
-TRAINED_CLASSES = 10  # novel classes that join one at a time where a network is trained for each
-TRAINED_DRAWS = 3  # and its support sets of all novel classes together
+DRAWS = 10  # support sets per class
+TRAINED_CLASSES = 10  # novel classes that join one at a time if joining trains a network
+TRAINED_DRAWS = 3  # support sets of all novel classes together in that case
 
 
 class Spread(NamedTuple):
-    """An estimate, its interval and the number of observations behind it, and the spread of all joins.
+    """An estimate, its interval, its number of observations, and the spread over joins.
 
-    `std` is the standard deviation (ddof 1) over joins: over classes and support sets alike.
+    `std` is the standard deviation (ddof 1) over all joins, that is over classes and support sets.
     """
 
     value: float
@@ -48,17 +48,17 @@ class Spread(NamedTuple):
 
 @dataclass
 class Generalized:
-    """What the protocol gives.
+    """Results of the protocol.
 
     Attributes:
         metrics: metric key -> interval.
         per_class: novel class name -> metric key -> interval.
-        arrays: the accuracies that they were computed from, under ``<key>/novel`` and ``<key>/base``:
-            ``[C, draws]`` each of classes that joined one at a time, whose positions in the novel pool are
-            under ``classes``; of all together ``[draws, N]`` and ``[draws]``; under ``0s/base`` the right
-            answers of each base class before any joined, ``[B]``.
-        networks: file name -> content of networks that one class joined.
-        images: how many training images were embedded.
+        arrays: the accuracies from which metrics were computed, under ``<key>/novel`` and ``<key>/base``:
+            ``[C, draws]`` for classes that joined one at a time, with their positions in the novel pool under
+            ``classes``; ``[draws, N]`` and ``[draws]`` for all together; under ``0s/base`` the number of
+            correct answers per base class before any joined, ``[B]``.
+        networks: file name -> content, of networks that one class joined.
+        images: number of embedded training images.
     """
 
     metrics: dict[str, Interval | Spread] = field(default_factory=dict)
@@ -69,10 +69,10 @@ class Generalized:
 
 
 def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], list[str]]:
-    """The shots that can be measured, and what cannot be and why.
+    """The shots that can be measured, and which cannot and why.
 
     Args:
-        method: if no classes can join it, there is nothing to measure and nothing left out.
+        method: if classes cannot join it, both results are empty.
         base: the pool of base-test images.
         novel: the novel pool.
     """
@@ -100,24 +100,24 @@ def evaluate(
     novel: Tensor,
     seed: int = 0,
 ) -> Generalized:
-    """Let novel classes join, one at a time and all together, and ask for the class of every query.
+    """Let novel classes join, one at a time and all together, and classify every query.
 
-    Which images are support follows from (data set, split, shot, seed) alone; a class has the same ones
-    when it joins alone and when all do. A method that trains a network whenever classes join is given the
-    same 10 novel classes one at a time, and all together 3 times.
+    The support images depend only on (data set, split, shot, seed); a class has the same ones when it joins
+    alone and when all join. If joining trains a network, only the same 10 novel classes join one at a time,
+    and all together join 3 times.
 
     Intervals. One class at a time: over the means of the classes, ± t(C-1) s / sqrt(C). Population: novel
-    classes like these that join *this trained model*, with any support set; the draws of a class are not
-    counted as if they were classes. A class by itself, and all together: over draws. Population: other
-    support images of *these classes*. The base-test images are the same in every join, so none of these
-    speaks of other ones. Before joining (``0s/base``): Wilson's, and speaks of those images alone.
+    classes like these that join *this trained model*, with any support set; the draws of a class do not count
+    as classes. A single class, and all together: over draws. Population: other support images of *these
+    classes*. The base-test images are the same in every join, so these intervals do not cover other base-test
+    images. Before joining (``0s/base``): Wilson's, for these images.
 
     Args:
         method: in evaluation mode.
-        data, split: images and their parts; `plan` says which shots they allow.
+        data, split: images and their parts; `plan` gives the possible shots.
         normalise: the one that training used.
         precision: as Lightning names it.
-        progress: where it is shown.
+        progress: shows the progress.
         base: float ``[M, D]``, embeddings of the base-test images.
         novel: float ``[N, D]``, of the novel pool.
         seed: of the draws.
@@ -158,9 +158,9 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
     For tuning, with validation classes in place of the novel ones.
 
     Args:
-        images: of a method in evaluation mode to which classes can be joined.
-        shot: support images of a class, drawn once.
-        progress: where it is shown.
+        images: of a method in evaluation mode that classes can join.
+        shot: support images per class, drawn once.
+        progress: shows the progress.
     """
     where = (images.method, images.data.images)
     base, novel = (
@@ -178,7 +178,7 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
 
 
 def _joins(images: FromImages, base: Tensor, novel: Tensor, progress: Progress) -> _Joins:
-    """What answers when classes join; arguments as for `evaluate`."""
+    """The predictions for joined classes; arguments as for `evaluate`."""
     method, data, split = images.method, images.data, images.split
     source: FromEmbeddings | FromImages = images
     if method.joins_with != "training":
@@ -201,14 +201,14 @@ def _key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
 
 
 def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int, seed: int) -> np.ndarray:
-    """Indices into the pool: int64 ``[DRAWS, C, shot]``, classes as in the pool."""
+    """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order."""
     setting = Setting(0, shot, 0, DRAWS)
     drawn = draw(pool, _key(fingerprint, split, setting, seed), setting)
     return np.take_along_axis(drawn.support, np.argsort(drawn.classes, axis=1)[:, :, None], axis=1)
 
 
 class _Joins:
-    """Accuracies of base and new classes whenever classes join, from the answers of `source`."""
+    """Accuracies of base and new classes after classes join, from the predictions of `source`."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class _Joins:
         self.base_tested = len(np.unique(base_labels))
 
     def recalls(self, support: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Share of right answers on each base class that has base-test images, and on each new class.
+        """Accuracy on each base class that has base-test images, and on each new class.
 
         Args:
             support: int64 ``[new, shot]``, indices into the pool.
@@ -243,13 +243,13 @@ class _Joins:
         return shares[: self.base_tested], shares[self.base_tested :]
 
     def before(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right answers and images of each tested base class before any class joins: int64 ``[B]`` each."""
+        """Correct answers and images per tested base class before any class joins: int64 ``[B]`` each."""
         recalls, _ = self.recalls(np.empty((0, 1), dtype=np.int64), np.empty(0, dtype=np.int64))
         counts = np.unique(self.base_labels, return_counts=True)[1]
         return np.rint(recalls * counts).astype(np.int64), counts
 
     def measures(self, novel: np.ndarray, base: np.ndarray, new: int) -> dict[str, np.ndarray]:
-        """The four measures of each join, from its accuracy on `new` novel classes and on base classes."""
+        """The four metrics of each join, from its accuracy on `new` novel classes and on base classes."""
         both = novel + base
         return {
             "novel": novel,
@@ -290,5 +290,5 @@ def _all_together(found: Generalized, joins: _Joins, key: str, support: np.ndarr
 
 
 def _spread(values: np.ndarray, units: np.ndarray) -> Spread:
-    """The interval over `units`, and how all `values` spread."""
+    """The interval over `units`, and the standard deviation of `values`."""
     return Spread(*closed_interval(units), std=float(values.std(ddof=1)))

@@ -1,4 +1,4 @@
-"""Lets novel classes join the base classes of a method, and asks for the class of every image."""
+"""Adds novel classes to the base classes of a method, and classifies all images."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from methods.method import Method
 ROWS_AT_ONCE = 8192
 IMAGES_AT_ONCE = 512
 PROBED = 16  # images that the first network is asked about, one by one
-SAVED_BYTES = 2**24  # of joined networks, for each number of shots
+SAVED_BYTES = 2**24  # of saved networks per number of shots
 
 
 class FromEmbeddings:
-    """What `joint_logits` answers.
+    """Predictions of `joint_logits`.
 
     Args:
         method: in evaluation mode.
-        means: float ``[B, D]``, of the base training images; ``[0, D]`` where the method has a classifier.
+        means: float ``[B, D]``, of the base training images; ``[0, D]`` if the method has a classifier.
         base: float ``[M, D]``, embeddings of the base-test images.
         novel: float ``[N, D]``, of the novel pool.
     """
@@ -43,7 +43,7 @@ class FromEmbeddings:
 
     @torch.inference_mode()
     def answers(self, support: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The class given to each base-test image and to each image of the pool at `rows`.
+        """Predicted classes of the base-test images and of the pool's images at `rows`.
 
         Args:
             support: int64 ``[new, shot]``, indices into the pool; these classes join.
@@ -65,7 +65,7 @@ class FromEmbeddings:
 
 
 class FromImages:
-    """What the networks answer that `join` gives.
+    """Predictions of the networks that `join` returns.
 
     Args:
         method: in evaluation mode.
@@ -83,8 +83,8 @@ class FromImages:
         self.probed = method.transductive
 
     def network(self, support: np.ndarray) -> nn.Module:
-        """The network that the classes of `support` joined, see `answers`."""
-        # Other base images for another support set; the same ones for the same.
+        """The network after the classes of `support` joined, see `answers`."""
+        # The base images depend only on the support set.
         generator = torch.Generator().manual_seed(zlib.crc32(support.tobytes()))
         index = self.split.novel_images[torch.from_numpy(support).flatten()]
         images = self._take(index).view(*support.shape, *self.data.images.shape[1:])
@@ -92,10 +92,11 @@ class FromImages:
             return self.method.join(images, partial(self._base_images, generator))
 
     def answers(self, support: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """As those of `FromEmbeddings`.
+        """As `FromEmbeddings.answers`.
 
         Raises:
-            Broken: the network's answer to an image depends on others, unless the method is `transductive`.
+            ContractError: the network's answer to an image depends on other images of a method that is not
+                `transductive`.
         """
         network = self.network(support)
         if not self.probed:
@@ -121,12 +122,12 @@ class FromImages:
 
 
 def saved(images: FromImages, supports: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    """Networks that one class joined, as safetensors files: what they do not share with the method.
+    """Networks that one class joined, as safetensors files with the weights that differ from the method's.
 
     Args:
-        images: gives the networks.
-        supports: name of a novel class -> ``[1, shot]``, its support; the first ones are saved, one at
-            least and as many as come to 16 MiB.
+        images: makes the networks.
+        supports: name of a novel class -> ``[1, shot]``, its support; the first networks are saved, at least
+            one and up to 16 MiB in total.
 
     Returns:
         File name, like ``5s_whale.safetensors``, -> content, with the names of all classes, in the order of

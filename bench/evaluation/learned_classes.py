@@ -1,4 +1,4 @@
-"""Similarities of methods that learn each tested class first, from labelled training images of it."""
+"""Similarities of methods that first learn each tested class from its labelled training images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from methods.method import ClassTasks, Method
 
 
 class LearnedClasses:
-    """Answers pairs by what a method has learned of the first image's class.
+    """Scores pairs with what the method has learned about the first image's class.
 
-    For a class the method is handed that class's labelled training images and those of the base classes: of
-    a novel class `split.novel_labelled`, never an image of another novel class, nor one that is tested.
+    The method gets the labelled training images of that class (`split.novel_labelled` for a novel class) and
+    those of the base classes. It never gets images of other novel classes, or tested images.
 
     Args:
         method: one with `class_tasks`, in evaluation mode.
-        data, split: images and their parts; `split` is that of `splits.with_labelled_novel`.
+        data, split: images and their parts; `split` is from `splits.with_labelled_novel`.
         normalise: the one that training used.
         precision: as Lightning names it.
-        key: which tasks are drawn.
-        progress: called with the number of classes just learned.
+        key: determines the tasks.
+        progress: called with the number of newly learned classes.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LearnedClasses:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         if method.class_tasks is None:
-            raise ValueError("only a method with class_tasks is handed labelled images of novel classes")
+            raise ValueError("only a method with class_tasks gets labelled images of novel classes")
         if method.training:
             raise ValueError("methods are evaluated in evaluation mode")
         self.method, self.tasks, self.data, self.split = method, method.class_tasks, data, split
@@ -58,7 +58,7 @@ class LearnedClasses:
 
         Args:
             index: int64, positions of the pool's images in the data set.
-            pool: where each class's images lie in `index`.
+            pool: positions of each class's images in `index`.
             a, b: positions in the pool; the class of the image at `a` is learned.
         """
         owner = np.repeat(np.arange(len(pool.classes)), pool.counts)[a]
@@ -111,14 +111,14 @@ class LearnedClasses:
 
 
 def check_enough(tasks: ClassTasks, data: ImageSet, split: Split) -> None:
-    """See that every tested class has images enough for its tasks.
+    """Check that every tested class has enough images for its tasks.
 
     Raises:
-        ValueError: one has not.
+        ValueError: a class has too few.
     """
     labels = data.labels[torch.cat([split.train, split.novel_labelled])]
     found, needed = torch.bincount(labels, minlength=len(data.class_names)), 2 * tasks.triplets
     for c in (*split.base, *split.novel):
         if found[c] < needed:
             has = f"{data.class_names[c]!r} has {int(found[c])}"
-            raise ValueError(f"learns each class from {needed} labelled training images at a time; {has}")
+            raise ValueError(f"learns each class from batches of {needed} labelled training images; {has}")

@@ -1,4 +1,4 @@
-"""Protocol version 1: which numbers are measured on which images, and under which names."""
+"""Protocol version 1: which metrics are measured on which images, and their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation import adapted, fewshot, generalized, verification
-from bench.evaluation.answers import unchanged, untouched
+from bench.evaluation.answers import inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
 from bench.evaluation.learned_classes import LearnedClasses
@@ -24,16 +24,16 @@ from bench.statistics import Interval, closed_interval
 from methods.method import Method
 
 CACHED_EPISODES = 10_000
-ADAPTED_EPISODES = 1_000  # the first of the same list, where a method learns anew in each
+ADAPTED_EPISODES = 1_000  # the first of the same list, for methods that adapt in each episode
 SUPPORT_DRAWS = 200
 ADAPTED_DRAWS = 20
-BRIEF_EPISODES = 200  # of a run that only tests the plumbing
+BRIEF_EPISODES = 200  # of a smoke run
 BRIEF_DRAWS = 10
 BRIEF_ADAPTED_EPISODES = 20
 BRIEF_PAIRS = 2_000
 BRIEF_ADAPTED_DRAWS = 2
-BESIDE_SETTINGS = ("pairs", "triplets", "generalized")
-"""What is measured in addition to few-shot settings."""
+OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
+"""Measurements other than few-shot settings."""
 
 AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 
@@ -41,14 +41,14 @@ AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 def standard_settings(
     split: str, fixed_embedding: bool = True, transductive: bool = False, brief: bool = False
 ) -> list[Setting]:
-    """The settings that every run reports on novel classes.
+    """The standard few-shot settings on novel classes.
 
     Args:
-        split: by name.
-        fixed_embedding: whether embeddings are cached; else each list is cut short.
-        transductive: whether queries are answered together; then there is no all-way setting, whose
-            thousands of queries no batch takes.
-        brief: whether the run only tests the plumbing, and answers the first few episodes of each list.
+        split: name of the split.
+        fixed_embedding: whether embeddings are cached; otherwise there are fewer episodes.
+        transductive: whether queries are answered together; then there is no all-way setting, because its
+            thousands of queries do not fit into a batch.
+        brief: whether this is a smoke run, which evaluates only the first episodes of each list.
     """
     shots = (1, 5, 10) if split == "fc100" else (1, 5)
     counts = {
@@ -63,7 +63,7 @@ def standard_settings(
 
 
 def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
-    """Why a setting cannot be drawn from a pool, or None if it can."""
+    """Why episodes of a setting cannot be drawn from a pool; None if they can."""
     if setting.way > len(pool.classes):
         return f"way {setting.way}: at most {len(pool.classes)}, the number of novel classes"
     if len(pool.classes) < 2:
@@ -84,20 +84,20 @@ def can_verify(pool: ClassPool) -> bool:
 
 @dataclass
 class Evaluation:
-    """Everything measured in one run.
+    """Results of the evaluation of one run.
 
     Attributes:
         metrics: metric key -> interval.
         per_class: novel class name -> metric key -> interval.
-        constant_answer: metric key -> what a constant answer scores.
+        constant_answer: metric key -> score of a constant answer.
         thresholds: name -> similarity.
-        settings: setting name -> setting, with its real way.
-        results: setting name -> correct answers.
-        arrays: name -> what metrics were computed from: pair by pair, triplet by triplet, join by join.
-        networks: file name -> content of networks that novel classes joined.
-        pools: part (base, novel) -> class name -> number of images, in the order they are drawn from.
+        settings: setting name -> setting, with the actual way.
+        results: setting name -> correct answers per episode.
+        arrays: name -> values per pair, triplet or join, from which metrics were computed.
+        networks: file name -> content, of networks that novel classes joined.
+        pools: part (base, novel) -> class name -> number of images, in pool order.
         hashes: setting name -> SHA-256 of the episode list.
-        images, episodes: how many were embedded and answered.
+        images, episodes: number of embedded images and of evaluated episodes.
     """
 
     metrics: dict[str, Interval | Spread] = field(default_factory=dict)
@@ -122,9 +122,9 @@ class Evaluator:
         data, split: images and their parts.
         normalise: the one that training used.
         precision: as Lightning names it.
-        progress: where embedding is shown.
-        episode_seed: which episodes, pairs and triplets are drawn; the same for all methods.
-        brief: whether the run only tests the plumbing.
+        progress: shows the progress.
+        episode_seed: of the episodes, pairs and triplets; the same for all methods.
+        brief: whether this is a smoke run.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class Evaluator:
         self.pairs = BRIEF_PAIRS if brief else None
         self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
-    def run(self, settings: list[Setting], others: Collection[str] = BESIDE_SETTINGS) -> Evaluation:
-        """Measure the settings and `others`; those that do not fit the classes are left out."""
+    def run(self, settings: list[Setting], others: Collection[str] = OTHER_MEASUREMENTS) -> Evaluation:
+        """Measure the settings and `others`, except those that do not fit the classes."""
         found = Evaluation()
         verify, join = "pairs" in others or "triplets" in others, "generalized" in others
         if verify and self.method.class_tasks:
@@ -172,7 +172,10 @@ class Evaluator:
                 embeddings[part] = made, pool
                 found.images += len(index)
         self.progress.stop()
-        with unchanged(self.method), untouched("the method", *(made for made, _ in embeddings.values())):
+        with (
+            weights_unchanged(self.method),
+            inputs_unchanged("the method", *(made for made, _ in embeddings.values())),
+        ):
             if "validation" in embeddings:
                 self._verification(found, embeddings, others)
             if "novel" in embeddings:
@@ -186,7 +189,7 @@ class Evaluator:
         return part_key(self.data.fingerprint, self.split.name, part, self.seed)
 
     def _sizes(self, pool: ClassPool) -> dict[str, int]:
-        """Class name -> number of images, in the order of the pool."""
+        """Class name -> number of images, in pool order."""
         names = [self._class_name(pool, position) for position in range(len(pool.classes))]
         return dict(zip(names, pool.counts.tolist(), strict=True))
 
@@ -214,7 +217,7 @@ class Evaluator:
             found.metrics[name], found.arrays[name] = closed_interval(shares), shares
 
     def _learned_classes(self, found: Evaluation, wanted: Collection[str]) -> None:
-        """Pairs and triplets of a method that learns each class of both parts first."""
+        """Pairs and triplets of a method that first learns each class of both parts."""
         assert self.method.class_tasks
         found.thresholds["similarity"] = self.method.class_tasks.threshold
         for part, index in (("base", self.split.base_test), ("novel", self.split.novel_images)):
@@ -226,7 +229,7 @@ class Evaluator:
             self.progress.start(f"learning {part} classes", len(pool.classes), "classes")
             where = (self.data, self.split, self.normalise, self.precision, self._key(part))
             learned = LearnedClasses(self.method, *where, self.progress.advance)
-            with unchanged(self.method):
+            with weights_unchanged(self.method):
                 self._compare(found, part, pool, partial(learned.scores, index, pool), wanted)
             self.progress.stop()
 
@@ -238,8 +241,8 @@ class Evaluator:
         score: verification.Score,
         wanted: Collection[str],
     ) -> None:
-        """Pairs and triplets of a part, by their similarities."""
-        of_its_own = self.method.class_tasks is not None  # a class's pairs are those that its network answers
+        """Metrics of a part's pairs and triplets from their similarities."""
+        of_its_own = self.method.class_tasks is not None  # scores pairs by the first image's class
         verified = verification.verified(
             score, pool, self._key(part), found.thresholds["similarity"], self.pairs, of_its_own
         )
@@ -295,7 +298,7 @@ class Evaluator:
 
 
 def _of(part: str, metrics: dict[str, Interval], wanted: Collection[str]) -> dict[str, Interval]:
-    """Metrics of pairs and of triplets under the name of their part, where they are wanted."""
+    """Metrics of pairs and triplets with the name of their part, if wanted."""
     return {
         f"{part}/{name}": interval
         for name, interval in metrics.items()
@@ -304,10 +307,10 @@ def _of(part: str, metrics: dict[str, Interval], wanted: Collection[str]) -> dic
 
 
 def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """What every metric was computed from, as `records.write` takes it.
+    """The values from which every metric was computed, for `records.store.write`.
 
-    For a setting like ``5w1s``: correct answers of each episode ``[T]`` under its name, its queries under
-    ``5w1s/queries``, and the correct answers of each of its classes ``[T, way]`` under ``5w1s/hits``.
+    For a setting such as ``5w1s``: correct answers per episode ``[T]`` under its name, number of queries
+    under ``5w1s/queries``, and correct answers per class of the episode ``[T, way]`` under ``5w1s/hits``.
     """
     arrays = dict(evaluation.arrays)
     for name, result in evaluation.results.items():

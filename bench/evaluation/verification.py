@@ -1,4 +1,4 @@
-"""Verification: are two images of one class? Balanced pairs, triplets, and the pairs as once published."""
+"""Verification: are two images of one class? Balanced pairs, triplets, and unbalanced pairs as published."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Verified(NamedTuple):
         metrics: metric name -> interval.
         per_class: class position -> metric name -> interval.
         scores: float32 ``[count]``, similarity of each pair in the order of `draw_pairs`.
-        won: uint8 ``[count]``, 2 for each triplet of `draw_triplets` that is right, 1 for a tie, else 0.
+        won: uint8 ``[count]``, 2 per correct triplet of `draw_triplets`, 1 per tie, else 0.
     """
 
     metrics: dict[str, Interval]
@@ -59,7 +59,7 @@ def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> 
 def threshold(
     method: Method, embeddings: Tensor, pool: ClassPool, key: str, count: int | None = None
 ) -> float:
-    """The similarity from which on two images are called the same, chosen on validation pairs."""
+    """The similarity from which two images are classified as the same class, chosen on validation pairs."""
     a, b, same = draw_pairs(pool, pair_key(key), count or COUNT)
     return best_threshold(scores(method, embeddings, a, b), same)
 
@@ -72,18 +72,18 @@ def pairs_and_triplets(
     threshold: float,
     count: int | None = None,
 ) -> Verified:
-    """All pair and triplet metrics, over the pool and for each of its classes.
+    """All pair and triplet metrics, over the pool and per class.
 
     Args:
-        method: gives the similarities.
+        method: computes the similarities.
         embeddings: float ``[N, D]`` of the pool's images.
         pool: at least two classes of at least two images.
-        key: which pairs and triplets are drawn.
+        key: determines the pairs and triplets.
         threshold: from validation pairs.
-        count: how many of each, even; all `COUNT` if left out.
+        count: number of pairs and of triplets, even; by default `COUNT`.
 
-    A class's pair accuracy is balanced over the pairs that it takes part in; its triplet accuracy is over
-    its anchors.
+    A class's pair accuracy is balanced over the pairs that contain it; its triplet accuracy is over the
+    triplets whose anchor is of the class.
     """
     return verified(partial(scores, method, embeddings), pool, key, threshold, count)
 
@@ -96,12 +96,12 @@ def verified(
     count: int | None = None,
     by_first: bool = False,
 ) -> Verified:
-    """`pairs_and_triplets` of whatever gives the similarities.
+    """As `pairs_and_triplets`, for any source of similarities.
 
     Args:
-        score: asked once, about all pairs and both pairs of each triplet.
-        pool, key, threshold, count: as there.
-        by_first: whether a class's pairs are only those whose first image is of it.
+        score: called once, with all pairs and both pairs of each triplet.
+        pool, key, threshold, count: as in `pairs_and_triplets`.
+        by_first: whether a class's pairs are only those whose first image is of the class.
     """
     count = count or COUNT
     a, b, same = draw_pairs(pool, pair_key(key), count)
@@ -127,9 +127,9 @@ def verified(
 
 
 def _balanced(same: np.ndarray, different: np.ndarray) -> Interval:
-    """Balanced accuracy from right/wrong answers of each kind; the two Wilson half-widths add in quadrature.
+    """Balanced accuracy from correct/wrong answers of each kind; half-widths (Wilson) add in quadrature.
 
-    Population: pairs of these images that the class takes part in, with this trained model.
+    Population: pairs of these images that contain the class, with this trained model.
     """
     kinds = [proportion_interval(int(right.sum()), len(right)) for right in (same, different)]
     value = sum(k.value for k in kinds) / 2
@@ -143,17 +143,17 @@ def unbalanced_pair_accuracy(
 ) -> tuple[np.ndarray, float]:
     """The Siamese project's "mean few-shot accuracy": each query against one support image of every class.
 
-    Of the pairs of a query only one shows the same class, so the constant answer "different" is right in
+    Only one of a query's pairs shows the same class, so the constant answer "different" is correct for
     (way - 1) / way of them.
 
     Args:
-        method: gives the similarities.
+        method: computes the similarities.
         embeddings: float ``[N, D]`` of the pool's images.
-        episodes: one support image a class.
+        episodes: with one support image per class.
         threshold: from validation pairs.
 
     Returns:
-        Share of right answers in each episode, float64 ``[E]``, and the constant answer's share.
+        Accuracy per episode, float64 ``[E]``, and the accuracy of the constant answer.
     """
     way, queries = episodes.classes.shape[1], episodes.query.shape[1]
     accuracies = []

@@ -1,4 +1,4 @@
-"""Records: their schema, files, validation, and which of them are of one configuration.
+"""Records: schema, files, validation, and which records share a configuration.
 
 Imports `statistics`, `sampling`, `config` and `common`; `run` and `reporting` import it.
 """

@@ -1,4 +1,4 @@
-"""What a record's numbers were computed from, out of the npz file beside it."""
+"""Reads the npz file of a record: the individual answers behind its numbers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
 
     Args:
         record: the record.
-        directory: where it and its episode file lie.
-        settings: which are wanted; those the record does not have are left out.
+        directory: the folder of the record and its episode file.
+        settings: the wanted settings; those that the record does not have are left out.
 
     Raises:
-        UserError: if the episode file is missing, is not the one the record was written with, or does not
-            hold what the record says.
+        UserError: if the episode file is missing, does not belong to the record, or contradicts it.
     """
     wanted = [name for name in record.episodes if name in settings]
     files = {file for name in wanted for file in (name, f"{name}/queries")}
@@ -48,11 +47,11 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
         try:
             values = arrays[setting] / arrays[f"{setting}/queries"]
             whole = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
-        except (KeyError, ValueError):  # an array is missing, or their lengths differ
+        except (KeyError, ValueError):  # an array is missing, or lengths differ
             whole = False
         if not whole:
             path = directory / record.episode_file
-            raise UserError("--results", path, f"{setting}: {count} numbers of correct queries")
+            raise UserError("--results", path, f"{setting}: must have {count} numbers of correct queries")
         accuracies[setting] = values
     return accuracies
 
@@ -60,15 +59,15 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
 def read_arrays(
     record: Record, directory: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> dict[str, np.ndarray]:
-    """Arrays of a record by name; empty if it has no file or none that is wanted.
+    """Arrays of a record by name; empty if it has no file or no wanted array.
 
     Args:
         record: the record.
-        directory: where it and its file lie.
+        directory: the folder of the record and its file.
         wanted: whether the array of a name is read.
 
     Raises:
-        UserError: if the file is missing or damaged, or not the one that the record was written with.
+        UserError: if the file is missing, damaged, or does not belong to the record.
     """
     if record.episode_file is None:
         return {}
@@ -80,10 +79,10 @@ def read_arrays(
         with file:
             arrays = {name: file[name] for name in file.files if wanted(name)}
         for name, array in arrays.items():
-            # Of what numpy does not know it gives the bytes.
+            # numpy returns unknown content as bytes.
             if not (isinstance(array, np.ndarray) and array.dtype.kind in "biuf"):
                 raise ValueError(f"{name} is not an array of numbers")
-    except Exception as error:  # whatever numpy and zipfile stumble over, and memory for a false size
+    except Exception as error:  # numpy and zipfile raise many types; a wrong size exhausts memory
         raise UserError("--results", path, f"cannot be read as npz ({error})") from error
     return arrays
 
@@ -95,24 +94,24 @@ def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:
-        raise UserError("--results", path, "not the file that the record was written with")
+        raise UserError("--results", path, "does not belong to the record: its SHA-256 differs")
     return path, content
 
 
 def setting_of(record: Record, name: str) -> Setting:
-    """The setting that the episodes called `name` are of; its own name is another if they are misnamed."""
+    """The setting of the episodes called `name`; it has another name if they are misnamed."""
     info = record.episodes[name]
     return Setting(0 if name.startswith("all") else info.way, info.shot, info.query, info.count)
 
 
 def pool_of(record: Record, part: str) -> ClassPool | None:
-    """The classes and images that a part's episodes and pairs were drawn from; None if not recorded."""
+    """The pool of classes and images of a part; None if not recorded."""
     counts = list(record.pools.get(part, {}).values())
     return ClassPool(np.repeat(np.arange(len(counts)), counts)) if counts else None
 
 
-def drawn_again(record: Record, name: str) -> EpisodeList | None:
-    """The episodes of a setting; None if the class sizes are not recorded, or give other episodes."""
+def redraw_episodes(record: Record, name: str) -> EpisodeList | None:
+    """Redraws the episodes of a setting; None if class sizes are not recorded or give other episodes."""
     return _draw(*_identity(record, name))
 
 
@@ -120,14 +119,14 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     """The classes of each episode of a setting, int ``[T, way]``.
 
     Returns:
-        None if every episode holds all novel classes, or where `drawn_again` gives None.
+        None if every episode contains all novel classes, or if `redraw_episodes` returns None.
     """
     all_there = record.episodes[name].way >= len(record.pools.get("novel", {}))
     return None if all_there else _classes(*_identity(record, name))
 
 
 def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
-    """`episode_classes` of the longest of several lists of episodes that begin alike."""
+    """`episode_classes` of the longest of several lists of episodes with the same beginning."""
     longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
     return episode_classes(longest, name)
 
@@ -147,16 +146,16 @@ def _classes(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) ->
 def _draw(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> EpisodeList | None:
     try:
         found = draw(ClassPool(np.repeat(np.arange(len(sizes)), sizes)), key, setting)
-    except ValueError:  # such classes have no such episodes
+    except ValueError:  # the classes are too few or too small
         return None
     return found if found.sha256() == sha256 else None
 
 
 def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
-    """The scored pairs of a part; None if they, or the pool they were drawn from, are not recorded.
+    """The scored pairs of a part; None if they or their pool are not recorded.
 
     Raises:
-        UserError: as `read_arrays`, or if the scores are no numbers of pairs.
+        UserError: as `read_arrays`, or if the scores have the wrong shape.
     """
     pool = pool_of(record, part)
     name = f"{part}/pair_scores"
@@ -164,7 +163,9 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
     if pool is None or scores is None:
         return None
     if scores.ndim != 1 or len(scores) < 2 or len(scores) % 2 or not np.isfinite(scores).all():
-        raise UserError("--results", directory / f"{record.run_id}.npz", f"{name}: one number a pair")
+        raise UserError(
+            "--results", directory / f"{record.run_id}.npz", f"{name}: must have one number per pair"
+        )
     key = part_key(record.fingerprint, record.split, part)
     _, _, same = draw_pairs(pool, pair_key(key), len(scores))
     return Pairs(scores.astype(np.float64), same)

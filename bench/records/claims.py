@@ -1,4 +1,4 @@
-"""What a record says of its method, compared with the method's source."""
+"""Compares a record's statements about its method with the method's source."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from methods.backbone_names import parameter_count
 from methods.registry import MethodInfo
 
 MARKS = ("transductive", "external_data", "labelled_novel_images")
-PART_OF_PATH = re.compile(r"[/\\\\]")  # of either kind of system
+PART_OF_PATH = re.compile(r"[/\\\\]")  # on any operating system
 SPLIT_FILE = re.compile(r"(?P<name>.+)@[0-9a-f]{8}")
 
 
-def wrong_claims(record: Record) -> Iterator[str]:
-    """One line for each thing that the record's method would not have said.
+def contradictions(record: Record) -> Iterator[str]:
+    """One line per statement that contradicts the record's method.
 
-    Of a method that is not installed here, or is another version of a plug-in, only what follows from the
-    record itself is checked; so are methods in files, whose code may have changed since.
+    For a method that is not installed, another version of a plug-in, or a method in a file (whose code may
+    have changed), only what follows from the record itself is checked.
     """
     given = record.config.get("method")
     file = METHOD_FILE.fullmatch(given) if isinstance(given, str) else None
@@ -35,7 +35,7 @@ def wrong_claims(record: Record) -> Iterator[str]:
     info = None if file else _installed(record.method)
     if info is None or (record.sources and record.sources.plugin != info.plugin):
         return
-    # Records from before sources were kept say what the method said of itself then.
+    # Records without sources describe the method as it was then.
     for name in ("family", "paper") if record.sources else ():
         recorded, said = getattr(record, name), getattr(info, name)
         if recorded != said:
@@ -45,7 +45,7 @@ def wrong_claims(record: Record) -> Iterator[str]:
     built_in = not info.plugin
     for mark in MARKS:
         recorded, must = bool(getattr(record, mark)), _marked(record, info, mark)
-        # A plug-in may set a mark for reasons of its own, but not take one back.
+        # A plug-in may set additional marks, but not remove one.
         if recorded != must and (must or built_in):
             is_, was = str(must).lower(), str(recorded).lower()
             yield f"{mark}: {was}, but {info.name} with these settings is {is_}"
@@ -78,7 +78,7 @@ def _marked(record: Record, info: MethodInfo, mark: str) -> bool:
 
 
 def same_split(recorded: str, given: str) -> bool:
-    """Whether a record's split is what the configuration asked for: a CSV file's name carries a digest."""
+    """Whether a record's split is that of its configuration: a CSV file's name gets a digest."""
     file = SPLIT_FILE.fullmatch(recorded)
     return recorded == given or (
         file is not None and given.endswith(".csv") and PART_OF_PATH.split(given)[-1] == file["name"]

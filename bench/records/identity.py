@@ -1,4 +1,4 @@
-"""Which records are of one configuration, and which are meant by the name of a run or method."""
+"""Which records share a configuration, and which records the name of a run or method means."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bench.records.store import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
 ALWAYS_NAMED = ("mining", "test_steps")
-"""Hyperparameters that the name of a row always shows, since papers leave them open."""
+"""Hyperparameters that a row's name always shows, because papers do not specify them."""
 
 START = "init"
 STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
-"""Value of the hyperparameter `START` -> how a row's name says it."""
+"""Value of the hyperparameter `START` -> words in a row's name."""
 
 
 def setup(record: Record) -> list[Any]:
-    """The method and all that was chosen for it, but for the seed and the data."""
+    """The method and all its settings, except seed and data."""
     return [
         record.method,
         record.preset,
@@ -38,8 +38,8 @@ def setup(record: Record) -> list[Any]:
 
 
 def configuration(record: Record) -> str:
-    """Equal for two records that differ in nothing but the seed (and in a few-shot setting of their own)."""
-    # Images and starting weights are known by their content, and overrides follow from the rest.
+    """Key that is equal for records that differ only in the seed (and in additional few-shot settings)."""
+    # Images and starting weights are identified by content, and overrides follow from the rest.
     left_out = {"seed", "overrides", "weights", "hyperparameters", "dataset", "image_size", *OWN_SETTING}
     return json.dumps(
         [
@@ -49,7 +49,7 @@ def configuration(record: Record) -> str:
             record.split,
             split_digest(record),
             *setup(record),
-            # Records from before a setting existed say nothing of it.
+            # Older records lack newer settings.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
         ],
         sort_keys=True,
@@ -57,14 +57,14 @@ def configuration(record: Record) -> str:
 
 
 def run(record: Record) -> str:
-    """Equal for two records of one run, which should not be there twice."""
+    """Key that is equal for records of the same run, which are duplicates."""
     own = [record.config.get(key) for key in OWN_SETTING]
     code = record.sources.model_dump() if record.sources else None
     return json.dumps([configuration(record), record.seed, own, code])
 
 
 def overrides(record: Record) -> dict[str, Any]:
-    """What was changed from the preset, but for the seed; by key."""
+    """What was changed from the preset, except the seed; by key."""
     changed = record.config.get("overrides")
     if not isinstance(changed, dict):
         return {}
@@ -72,21 +72,21 @@ def overrides(record: Record) -> dict[str, Any]:
 
 
 def changes(record: Record) -> dict[str, Any]:
-    """`overrides` but for where training starts: both starts of a method are methods of their own."""
+    """`overrides` without the start of training: both starts of a method count as methods."""
     return {key: value for key, value in overrides(record).items() if key != START or not start(record)}
 
 
 def start(record: Record) -> str:
-    """Where training started, of a method that leaves the choice; empty for others."""
+    """Where training started, if the method has the choice; otherwise empty."""
     value = record.hyperparameters.get(START)
     return STARTS.get(value, "") if isinstance(value, str) else ""
 
 
 def name_of(record: Record) -> str:
-    """What a record's row is called everywhere: ``maml (quick, pretrained, steps=300)``.
+    """Name of a record's row: ``maml (quick, pretrained, steps=300)``.
 
-    It says the method, the preset, where training started if the method leaves the choice, hyperparameters of
-    `ALWAYS_NAMED`, and what was changed from the preset, but for the seed.
+    It has the method, the preset, the start of training if the method has the choice, hyperparameters in
+    `ALWAYS_NAMED`, and what was changed from the preset, except the seed.
     """
     named = {key: value for key, value in record.hyperparameters.items() if key in ALWAYS_NAMED}
     starts = [start(record)] if start(record) else []
@@ -97,7 +97,7 @@ def name_of(record: Record) -> str:
 
 
 def untrained(record: Record) -> bool:
-    """Whether its embedding is random: trained neither by the run nor before it."""
+    """Whether its embedding is random: neither the run nor a pretraining trained it."""
     return not (record.trained or record.pretraining or record.weights or record.external_data)
 
 
@@ -107,36 +107,36 @@ def labelled_novel(record: Record) -> str:
 
 
 def split_digest(record: Record) -> str | None:
-    """SHA-256 of the split's classes and images; None in records from before it was kept."""
+    """SHA-256 of the split's classes and images; None in older records."""
     return record.sources.split if record.sources else None
 
 
 def as_set(values: Mapping[str, Any]) -> list[str]:
-    """``key=value`` of each, as ``--set`` takes them."""
+    """``key=value`` of each, in the form of ``--set``."""
     return [f"{key}={value_as_set(value)}" for key, value in values.items()]
 
 
 def value_as_set(value: Any) -> str:
-    """As ``--set`` takes it."""
+    """The value in the form of ``--set``."""
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def seeds(records: Iterable[Record]) -> list[Record]:
-    """One record for each seed, in the order of the seeds; of two with the same seed the later one."""
+    """One record per seed, in the order of seeds; the later one of two with the same seed."""
     newest = {record.seed: record for record in sorted(records, key=lambda r: (r.created, r.run_id))}
     return [newest[seed] for seed in sorted(newest)]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Where the records of a method are looked for; None means anywhere.
+    """Where to find the records of a method; None means any.
 
     Attributes:
         results: folder of records.
-        dataset, split, preset: theirs.
-        problems: filled in while looking: one line for each file that is not a valid record.
+        dataset, split, preset: of the records.
+        problems: filled in by `records`: one line per file that is not a valid record.
     """
 
     results: Path
@@ -147,13 +147,13 @@ class Table:
 
     @property
     def wanted(self) -> dict[str, str]:
-        """Field of a record to what it must be."""
+        """Field of a record -> required value."""
         fields = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
         return {key: value for key, value in fields.items() if value is not None}
 
     @cached_property
     def records(self) -> list[Record]:
-        """Those that it holds; `problems` is filled in."""
+        """Its records; fills in `problems`."""
         found, self.problems[:] = read_all(self.results)
         return [
             record
@@ -163,15 +163,15 @@ class Table:
 
 
 def named(name: str, table: Table) -> list[tuple[Record, Path]]:
-    """The records of one configuration that a name means, one a seed, each with the folder that it lies in.
+    """The records of one configuration that a name means, one per seed, each with its folder.
 
     Args:
-        name: a run id, the path of a record, a comma list of these that differ only in the seed, or a
-            method of which the table holds one configuration, or the name of a row (`name_of`).
-        table: where to look.
+        name: a run id, the path of a record, a comma list of these that differ only in the seed, the name of
+            a row (`name_of`), or a method with one configuration in the table.
+        table: the records to search.
 
     Raises:
-        UserError: there is no such run or method, or it is not one configuration.
+        UserError: the run or method does not exist, or has several configurations.
     """
     parts = name.split(",")
     paths = [Path(part) if part.endswith(".json") else find(table.results, part) for part in parts]
@@ -181,7 +181,7 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
     if len(found) < len(parts):
         missing = parts[paths.index(None)]
         near = one_of(missing, (record.run_id for record in table.records))
-        raise UserError("compare", name, f"'{missing}' is no recorded run; {near}")
+        raise UserError("compare", name, f"'{missing}' is not a recorded run; {near}")
     if len({configuration(record) for record, _ in found}) > 1:
         raise UserError("compare", name, "these runs differ in more than the seed")
     if len({record.seed for record, _ in found}) < len(found):
@@ -194,7 +194,7 @@ def _of_method(name: str, table: Table) -> list[Record]:
     if not ours:
         methods = sorted({record.method for record in table.records})
         known = [*methods, *(record.run_id for record in table.records)]
-        raise UserError("compare", name, f"no such run or method there; {one_of(name, known)}")
+        raise UserError("compare", name, f"no such run or method; {one_of(name, known)}")
     if len({configuration(record) for record in ours}) == 1:
         return seeds(ours)
     choices = []

@@ -1,4 +1,4 @@
-"""A record's numbers once more, from its per-episode file and the sizes of the classes, without any image."""
+"""Recomputes a record's numbers from its per-episode file and the class sizes, without images."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Number(NamedTuple):
 
 @dataclass
 class Recomputed:
-    """What the per-episode file says.
+    """Numbers recomputed from the per-episode file.
 
     Attributes:
         metrics: metric key -> number.
         per_class: class name -> metric key -> number.
-        constant_answer: metric key -> what a constant answer scores.
-        episodes: settings whose list of episodes was drawn again.
-        problems: what the file and the record contradict each other in, one line each.
+        constant_answer: metric key -> score of a constant answer.
+        episodes: settings whose list of episodes was redrawn.
+        problems: contradictions between file and record, one line each.
     """
 
     metrics: dict[str, Number] = field(default_factory=dict)
@@ -61,27 +61,27 @@ class Recomputed:
     problems: list[str] = field(default_factory=list)
 
     def of_class(self, name: str) -> dict[str, Number]:
-        """The numbers of one class, to be filled in."""
+        """The numbers of one class, as a dict to fill in."""
         return self.per_class.setdefault(name, {})
 
 
 def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
-    """Everything that follows from a record's arrays.
+    """Recompute everything that follows from a record's arrays.
 
     Args:
-        record: says which episodes, pairs and triplets were drawn, and the threshold.
-        arrays: the content of its per-episode file; what older files lack is done without.
-        pools: part -> class name -> number of images; its own or those of a record of the same split.
+        record: has the threshold and the keys of episodes, pairs and triplets.
+        arrays: the content of its per-episode file; older files may lack some.
+        pools: part -> class name -> number of images; from this record or one of the same split.
     """
     source = _Source(record, arrays, pools)
     steps: list[Callable[[Recomputed], None]] = []
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
     for part in PARTS:
         steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
-        # Where there are pairs, the triplets that the record has numbers of must be there too.
+        # If there are pairs, the triplets behind the record's numbers must be there too.
         expected = f"{part}/pair_scores" in arrays and f"{part}/triplet_accuracy" in record.metrics
         steps += [partial(_triplets, source, part)] if expected or f"{part}/triplets_won" in arrays else []
-    # Older records have the numbers alone.
+    # Older records have only the numbers.
     keys = {key for key in record.metrics if record.sources} | arrays.keys()
     steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
     steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith("/0s/base")]
@@ -96,7 +96,7 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
 
 
 class _Wrong(Exception):
-    """The file does not hold what it should."""
+    """The content of the file is wrong."""
 
 
 class _Source:
@@ -108,16 +108,16 @@ class _Source:
         self.pools = {part: _pool(tuple(sizes.values())) for part, sizes in pools.items()}
 
     def array(self, name: str, *shapes: tuple[int, ...], kind: str) -> np.ndarray:
-        """The array `name`, which has one of the shapes and is of a kind (``u`` whole numbers, ``f``)."""
+        """The array `name` with one of the shapes and the kind (``u`` whole numbers, ``f`` floats)."""
         if name not in self.arrays:
-            raise _Wrong(f"{name}: is not in the per-episode file")
+            raise _Wrong(f"{name}: is missing from the per-episode file")
         found = self.arrays[name]
         if found.shape not in shapes or found.dtype.kind not in ("f" if kind == "f" else "ui"):
             raise _Wrong(f"{name}: {found.dtype} numbers {list(found.shape)}, not {list(shapes[0])}")
         return found.astype(np.float64 if kind == "f" else np.int64)
 
     def flat(self, name: str, kind: str) -> np.ndarray:
-        """The array `name`, which has one dimension of any length."""
+        """The array `name`, checked to have one dimension."""
         size = self.arrays[name].size if name in self.arrays else 0
         return self.array(name, (size,), kind=kind)
 
@@ -129,7 +129,7 @@ def _pool(sizes: tuple[int, ...]) -> ClassPool:
 
 @lru_cache(maxsize=64)
 def _drawn(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
-    """The classes ``[T, way]`` of a list of episodes, and its hash; most records share a few lists."""
+    """The classes ``[T, way]`` of a list of episodes, and its hash; cached, because records share lists."""
     episodes = draw(_pool(sizes), key, setting)
     return episodes.classes, episodes.sha256()
 
@@ -139,7 +139,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     correct = source.array(name, (info.count,), kind="u")
     queries = source.array(f"{name}/queries", (), (info.count,), kind="u")
     if not ((correct >= 0) & (correct <= queries) & (queries > 0)).all():
-        raise _Wrong(f"{name}: more correct answers than queries, or fewer than none")
+        raise _Wrong(f"{name}: must be from 0 to the number of queries")
     found.metrics[key] = _number(closed_interval(correct / queries))
     if "novel" not in source.pools:
         return
@@ -156,10 +156,10 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)
     if sha256 != info.sha256 or classes.shape[1] != info.way:
-        raise _Wrong(f"episodes.{name}: drawn again, they have another SHA-256, {sha256}")
+        raise _Wrong(f"episodes.{name}: the redrawn list has another SHA-256, {sha256}")
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
-        raise _Wrong(f"{name}/queries: not as many as the episodes have")
+        raise _Wrong(f"{name}/queries: differ from the number of queries of the episodes")
     if f"{name}/hits" not in source.arrays:
         return
     hits = source.array(f"{name}/hits", classes.shape, kind="u")
@@ -172,13 +172,13 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
 
 
 def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], ClassPool, str]:
-    """Names and sizes of a part's classes, and the key that its pairs and triplets are drawn by."""
+    """Names and sizes of a part's classes, and the key of its pairs and triplets."""
     if part not in source.pools:
-        raise _Wrong(f"pools.{part}: is missing, though there are {what} of it")
+        raise _Wrong(f"pools.{part}: is missing, but the record has {what} of this part")
     names, pool = source.names[part], source.pools[part]
     if len(names) < 2 or pool.smallest < 2:
         raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
-    # Pairs, triplets and episodes have one seed, which stands with the episodes.
+    # Pairs, triplets and episodes share one seed, which is recorded with the episodes.
     seed = next((info.seed for info in source.record.episodes.values()), 0)
     return names, pool, part_key(source.record.fingerprint, source.record.split, part, seed)
 
@@ -187,7 +187,7 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     names, pool, key = _drawn_from(source, part, "pairs")
     threshold = source.record.thresholds.get("similarity")
     if threshold is None:
-        raise _Wrong("thresholds.similarity: is missing, though there are scored pairs")
+        raise _Wrong("thresholds.similarity: is missing, but the record has scored pairs")
     scores = source.flat(f"{part}/pair_scores", kind="f")
     a, b, same = draw_pairs(pool, pair_key(key), len(scores))
     try:
@@ -230,28 +230,29 @@ def _unbalanced(source: _Source, found: Recomputed) -> None:
 
 
 def _before(source: _Source, key: str, found: Recomputed) -> None:
-    """Accuracy on the base classes before any class joins them."""
+    """Accuracy on the base classes before any class joins."""
     if key != (expected := f"generalized/{source.record.classes.base}+1/0s/base"):
         raise _Wrong(f"{key}: must be {expected}")
     if "base" not in source.pools:
-        raise _Wrong(f"{key}: there are no class sizes of base classes")
+        raise _Wrong(f"{key}: the class sizes of base classes are missing")
     counts = source.pools["base"].counts
     right = source.array(key, counts.shape, kind="u")
     if not ((right >= 0) & (right <= counts)).all():
-        raise _Wrong(f"{key}: more right answers than images, or fewer than none")
+        raise _Wrong(f"{key}: must be from 0 to the number of images")
     found.metrics[key] = _number(mean_recall_interval(right, counts))
 
 
 def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
-    """Generalized accuracies: of base classes, and of novel ones that join one at a time or all together."""
+    """Generalized accuracies of base and novel classes, which join one at a time or all together."""
     key, run, new = joined["key"], joined["run"], int(joined["new"])
     if not {"base", "novel"} <= source.pools.keys():
-        raise _Wrong(f"{key}: there are no class sizes of base and novel classes")
+        raise _Wrong(f"{key}: the class sizes of base and novel classes are missing")
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
     if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
-        raise _Wrong(f"{key}: not 1 or {len(names)} classes that join {source.record.classes.base} ones")
+        joins = f"{len(names)} classes that join {source.record.classes.base} base classes"
+        raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))

@@ -1,4 +1,4 @@
-"""What a record is: everything about one run, as a validated model."""
+"""The schema of a record: everything about one run, as a validated model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from pydantic import (
 )
 
 SCHEMA_VERSION = 1
-"""Raised whenever a field of `Record` changes its meaning, or one without a default is added."""
+"""Raised when a field of `Record` changes its meaning, or one without a default is added."""
 
 RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 """What a run may be called: a safe file name on every system."""
 
 MODEL_FILE = "model.safetensors"
-"""The weights of a run, in its folder under ``--runs``; a card lies beside them (`bench.run.models`)."""
+"""The weights of a run, in its folder under ``--runs``, with a card (`bench.run.models`)."""
 
 FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
-"""Metrics under these names lie between 0 and 1."""
+"""Metrics under these names are between 0 and 1."""
 
 MOST_IMAGES = 20_000_000
-"""Of a part of a split: a record that claims more would fill the memory when its episodes are drawn again."""
+"""Maximum per part of a split: redrawing the episodes of a record with more would fill the memory."""
 
 _ROUNDING = 1e-9
 
@@ -74,9 +74,8 @@ class Metric(_Part):
         value: the estimate, usually a fraction.
         low: lower end of the interval.
         high: upper end of the interval.
-        n: how many observations (episodes, pairs, triplets, classes) are behind it.
-        std: how the single values behind it spread, where that says more than the interval; in no
-            record's text where it does not.
+        n: number of observations (episodes, pairs, triplets, classes).
+        std: standard deviation of the single values, if it says more than the interval; otherwise absent.
     """
 
     value: float
@@ -97,7 +96,7 @@ class Metric(_Part):
 
 
 class SplitCounts(_Part):
-    """How many classes and images each part of the split has."""
+    """Numbers of classes and images of each part of the split."""
 
     base: Count
     validation: Count
@@ -111,11 +110,11 @@ class SplitCounts(_Part):
 
 
 class EpisodeInfo(_Part):
-    """What identifies a list of episodes.
+    """Identity of a list of episodes.
 
     Attributes:
-        way, shot, query: classes, and support and query images a class; query 0 means all other images.
-        count: how many ran. seed: of the drawing. sha256: of the list itself.
+        way, shot, query: classes, and support and query images per class; query 0 means all other images.
+        count: number of episodes. seed: of the random draw. sha256: of the list.
     """
 
     way: Positive
@@ -127,13 +126,13 @@ class EpisodeInfo(_Part):
 
 
 class Sources(_Part):
-    """SHA-256 of what else decides the numbers, beside the configuration and the images (`bench.run.run_id`).
+    """SHA-256 of what determines the numbers besides configuration and images (`bench.run.run_id`).
 
     Attributes:
         split: of the classes and images of each part.
-        method: of the code of the method and of all it imports that is not a library.
+        method: of the code of the method and of its imports, except libraries.
         bench: of the code that trains and measures.
-        plugin: name and version of the package that a plug-in method is from; the empty string for others.
+        plugin: name and version of the package of a plug-in method; the empty string for others.
     """
 
     split: Sha256
@@ -143,12 +142,12 @@ class Sources(_Part):
 
 
 class Training(_Part):
-    """What a training took.
+    """Cost of a training.
 
     Attributes:
-        steps: of it. kept_step: the step that the weights are from.
-        images: that were trained on, repetitions included.
-        seconds: wall-clock time. processor_s: processor time, all threads together.
+        steps: number of steps. kept_step: the step of the kept weights.
+        images: number of training images seen, repetitions included.
+        seconds: wall-clock time. processor_s: processor time of all threads.
         where: device, precision and threads; empty in older records.
     """
 
@@ -161,16 +160,16 @@ class Training(_Part):
 
     @classmethod
     def none(cls) -> Training:
-        """Of no step."""
+        """A training of 0 steps."""
         return cls(steps=0, kept_step=0, images=0, seconds=0.0, processor_s=0.0)
 
 
 class SharedTraining(Training):
-    """A training that is done once for all runs that start from its weights, or answer with them.
+    """A training that is done once for all runs that start from its weights or use them.
 
     Attributes:
         run_id: its folder under ``--runs``.
-        model: SHA-256 of its file of weights.
+        model: SHA-256 of its weights file.
     """
 
     run_id: str
@@ -178,13 +177,13 @@ class SharedTraining(Training):
 
 
 class Timings(_Part):
-    """Wall-clock seconds of the parts of a run, its rates, and its peak resident memory.
+    """Wall-clock seconds of the parts of a run, rates, and peak resident memory.
 
-    The training before an interruption counts in `train_s`, `total_s` and `processor_s`; a pretraining and
-    the training of another run count in none of them.
+    The training before an interruption counts in `train_s`, `total_s` and `processor_s`. Pretraining and the
+    training of another run do not count in any of them.
 
     Attributes:
-        processor_s: processor time of the run, all threads together.
+        processor_s: processor time of the run, all threads.
     """
 
     data_s: Seconds
@@ -199,10 +198,10 @@ class Timings(_Part):
 
 
 class Environment(_Part):
-    """Where a run was made; `libraries` maps names to versions.
+    """Machine and software of a run; `libraries` maps names to versions.
 
     Attributes:
-        compiled: whether it was trained on compiled operations, which round differently.
+        compiled: whether training used compiled operations, which round differently.
     """
 
     libraries: dict[str, str]
@@ -217,43 +216,43 @@ class Environment(_Part):
 
 
 class Record(_Part):
-    """Everything about one run that a reader needs to believe it or to run it again.
+    """Everything about one run that is needed to check or repeat it.
 
     Attributes:
         schema_version: of this class.
-        protocol_version: of splits, episodes and metrics; numbers of two versions do not compare.
+        protocol_version: of splits, episodes and metrics; numbers of different versions are not comparable.
         run_id: the record's file name without its ending.
         created: UTC.
         command: the exact command.
-        transductive: queries of an episode were answered together.
+        transductive: queries of an episode were classified together.
         external_data: the weights have seen images beyond the base classes.
-        labelled_novel_images: training images of each novel class that it learned from, with their labels,
-            before that class was tested; of the class with most. Its numbers are no few-shot numbers.
+        labelled_novel_images: number of labelled training images per novel class (of the largest class) that
+            it learned from before that class was tested. Its numbers are not few-shot numbers.
         config: the resolved run configuration, which can be run again; ``overrides`` holds what was
             changed from the preset.
         parameters: the backbone's parameter count.
-        trained: False if the weights were evaluated as they came.
+        trained: False if the weights were evaluated without training.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
-        left_out_images: those that could not be read.
-        metrics: key to metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
-        per_class: class name to metric key to metric.
-        constant_answer: metric key to what always giving the same answer would score.
-        thresholds: name to similarity threshold, found on validation pairs.
-        episodes: setting (``5w1s``) to its list of episodes.
+        left_out_images: number of unreadable images.
+        metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
+        per_class: class name -> metric key -> metric.
+        constant_answer: metric key -> score of always giving the same answer.
+        thresholds: name -> similarity threshold, chosen on validation pairs.
+        episodes: setting (``5w1s``) -> its list of episodes.
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
-            episodes, pairs and triplets are drawn from; with the fingerprint it tells which they were.
-        pretraining: the classifier of the base classes that it started from; None for random weights, or
-            those of a file.
-        shared_training: the run whose weights it answers with, since it differs from it in hyperparameters
-            that matter at the test alone; None where its weights are from its own training.
-        images: training images that its own steps saw, repetitions included; None in older records.
-        kept_step: the step of its own training that its weights are from, of `timings.steps`; 0 is what it
-            started from.
-        failure: why there are no numbers: how training failed. Such a run is never ranked.
-        sources: digests of classes and code; None in records from before they were kept.
-        model: SHA-256 of the file of the weights that answered, `MODEL_FILE`.
-        episode_file: the npz file with what the metrics were computed from, answer by answer.
+            episodes, pairs and triplets are drawn from. With the fingerprint it identifies them.
+        pretraining: the classifier of the base classes that it started from; None for random weights or
+            weights from a file.
+        shared_training: the run whose weights it uses, because both differ only in test-only
+            hyperparameters; None if its weights are from its own training.
+        images: number of training images seen by its own steps, repetitions included; None in older records.
+        kept_step: the step of its own training that was kept, of `timings.steps`; 0 means the starting
+            weights.
+        failure: how training failed, if it did. Such a run has no numbers and is never ranked.
+        sources: digests of classes and code; None in older records.
+        model: SHA-256 of the file of the evaluated weights, `MODEL_FILE`.
+        episode_file: the npz file with the individual answers behind the metrics.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -325,22 +324,22 @@ class Record(_Part):
                 raise ValueError(f"pools {part}: more than {MOST_IMAGES:,} images")
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
-                raise ValueError(f"episodes: lacks the episode list of {key}")
+                raise ValueError(f"episodes: the episode list of {key} is missing")
         if self.labelled_novel_images and (self.episodes or not _only_verified(self.metrics)):
-            raise ValueError("labelled_novel_images: such a run has pairs and triplets only")
+            raise ValueError("labelled_novel_images: such a run must have only pairs and triplets")
         if self.kept_step is not None and self.kept_step > self.timings.steps:
             raise ValueError(f"kept_step: {self.kept_step}, but there were {self.timings.steps} steps")
         if self.shared_training:
             if not self.trained or self.timings.steps or self.images or self.kept_step:
-                raise ValueError("shared_training: such a run has no training of its own")
+                raise ValueError("shared_training: such a run must not have its own training")
             if self.shared_training.run_id == self.run_id:
-                raise ValueError("shared_training: it is the run itself")
+                raise ValueError("shared_training: must be another run")
             if self.failure is None and self.model != self.shared_training.model:
-                raise ValueError("model: not the weights of shared_training")
+                raise ValueError("model: must be the weights of shared_training")
         if self.failure is not None and (self.metrics or self.per_class or self.episode_file):
-            raise ValueError("failure: such a run has no metrics, no classes and no episode file")
+            raise ValueError("failure: such a run must not have metrics, classes or an episode file")
         if (self.episode_file is None) != (self.episode_file_sha256 is None):
-            raise ValueError("episode_file and episode_file_sha256 go together")
+            raise ValueError("episode_file and episode_file_sha256 must be given together")
         if self.episode_file not in (None, f"{self.run_id}.npz"):
             raise ValueError(f"episode_file: must be {self.run_id}.npz")
         return self

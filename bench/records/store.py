@@ -1,4 +1,4 @@
-"""Records: one run = one validated JSON file, with its per-episode accuracies in one npz file beside it."""
+"""Reads and writes records: one validated JSON file per run, and an npz file with per-episode accuracies."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ __all__ = [
 
 
 def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:
-    """Write ``<run_id>.json``, and ``<run_id>.npz`` before it, each whole or not at all.
+    """Write ``<run_id>.npz`` and then ``<run_id>.json``, each atomically.
 
     Only one process may write a record at a time.
 
     Args:
         record: `episode_file` and its hash are filled in here.
-        directory: made if missing.
-        episodes: for each setting ``[T]`` numbers of correct queries under its name (``5w1s``) and the
-            number of queries an episode, scalar or ``[T]``, under ``5w1s/queries``; other arrays besides.
+        directory: created if missing.
+        episodes: per setting the number of correct queries ``[T]`` under its name (``5w1s``) and the number
+            of queries per episode, scalar or ``[T]``, under ``5w1s/queries``; may hold other arrays.
 
     Returns:
         The JSON file's path.
 
     Raises:
-        UserError: if a file cannot be written; nothing of this record is left behind then.
+        UserError: if a file cannot be written; then nothing of this record remains.
     """
     path, npz = directory / f"{record.run_id}.json", directory / f"{record.run_id}.npz"
     files = {}
@@ -76,9 +76,9 @@ def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | 
         digest = hashlib.sha256(files[npz]).hexdigest()
         record = record.model_copy(update={"episode_file": npz.name, "episode_file_sha256": digest})
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
-    # A path or an argument that is not UTF-8 must not cost the run: its odd bytes become "?".
+    # A path or argument that is not UTF-8 must not fail the run: wrong bytes become "?".
     files[path] = f"{text}\n".encode("utf-8", "replace")
-    write_files(files, "--results", alone=True)
+    write_files(files, "--results", exclusive=True)
     if record.episode_file is None:  # an overwritten record may have had one
         with contextlib.suppress(OSError):
             npz.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ def read(path: Path) -> Record:
     """Read and check one record.
 
     Raises:
-        UserError: naming the file and the first thing wrong with it, in one line.
+        UserError: names the file and the first problem, in one line.
     """
     try:
         record = Record.model_validate_json(path.read_bytes())
@@ -103,22 +103,22 @@ def read(path: Path) -> Record:
 
 
 def read_all(directory: Path) -> tuple[list[Record], list[str]]:
-    """All records of a folder, by run_id, and one line for each file that is not a valid record.
+    """All records of a folder, sorted by run_id, and one line per file that is not a valid record.
 
     Raises:
-        UserError: if there is no such folder.
+        UserError: if the folder cannot be read.
     """
     try:
         paths = sorted(p for p in directory.iterdir() if p.suffix == ".json" and p.name[0] != ".")
     except OSError as error:
-        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+        raise UserError("--results", directory, f"must be a folder of records ({error.strerror})") from error
     found = [try_read(path) for path in paths]
     records = sorted((one for one in found if isinstance(one, Record)), key=lambda record: record.run_id)
     return records, [one for one in found if isinstance(one, str)]
 
 
 def try_read(path: Path) -> Record | str:
-    """The record in a file, or a line that says why there is none."""
+    """The record in a file, or a line that says why it is not valid."""
     try:
         return read(path)
     except UserError as error:
@@ -138,4 +138,4 @@ def _first_problem(error: ValidationError) -> str:
     text = f"{where}: {message}" if where else message
     if len(problems) > 1:
         text += f" (and {len(problems) - 1} more)"
-    return text[:300]  # `UserError` writes control characters out
+    return text[:300]  # `UserError` escapes control characters

@@ -1,4 +1,4 @@
-"""What a run was given and what it kept, as its record says: track, images, kept step, time."""
+"""The budget and result of a run according to its record: track, images, kept step, time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bench.records.schema import SharedTraining
 from bench.records.store import Record
 
 TOLERANCE = 0.01
-"""Share by which a record's images may differ from its track's budget: a batch of rounding."""
+"""Relative difference allowed between a record's images and its track's budget: rounding to whole batches."""
 
 
 class Track(NamedTuple):
-    """What is ranked together: one preset, one backbone, one budget, and nothing changed but the start.
+    """Runs that are ranked together: same preset, backbone and budget, and nothing changed except the start.
 
     Attributes:
         preset: such as ``quick``.
         backbone: such as ``conv4``.
-        images: the budget: training images seen, pretraining included.
+        images: the budget, training images seen, pretraining included.
     """
 
     preset: str
@@ -28,12 +28,12 @@ class Track(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a run took, the pretraining included; the mean over seeds.
+    """Cost of a run, pretraining included; the mean over seeds.
 
     Attributes:
-        seconds: processor time of the whole run, or where a record has none, wall-clock time of training.
-        on_processor: whether they are processor time.
-        threads: of the runs, such as ``1``, or ``1/2`` where they differ.
+        seconds: processor time of the whole run, or if it is not recorded, wall-clock time of training.
+        on_processor: whether `seconds` is processor time.
+        threads: of the runs, such as ``1``, or ``1/2`` if they differ.
     """
 
     seconds: float
@@ -49,27 +49,27 @@ def images_seen(record: Record) -> int | None:
 
 
 def _shared(record: Record) -> list[SharedTraining]:
-    """The trainings that its weights rest on and that are not its own."""
+    """The shared trainings behind its weights."""
     return [training for training in (record.pretraining, record.shared_training) if training]
 
 
 def pretraining_share(record: Record) -> float | None:
-    """The share of the images seen that its pretraining saw; None if there are none, or not recorded."""
+    """The pretraining's share of the images seen; None if there are none, or not recorded."""
     seen = images_seen(record)
     if not seen:
         return None
     return record.pretraining.images / seen if record.pretraining else 0.0
 
 
-def divided(records: Iterable[Record]) -> tuple[dict[Track, list[Record]], list[Record]]:
-    """Records by track, and the variations: those that are in none.
+def partition_by_track(records: Iterable[Record]) -> tuple[dict[Track, list[Record]], list[Record]]:
+    """Records by track, and the variations: those without a track.
 
-    A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; of several
-    such numbers that of most rows exactly, or the largest.  A variation has something changed but where it
-    starts, began with weights from a file, has seen another number of images, or does not say how many.
+    A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; among such
+    numbers the one with most exact matches, or the largest. A variation has changed values other than its
+    start, starts from weights in a file, has another number of images, or does not record it.
 
     Args:
-        records: on the same images, by the same protocol.
+        records: of the same images and protocol.
     """
     tracks: dict[Track, list[Record]] = {}
     variations: list[Record] = []
@@ -105,8 +105,8 @@ def _within(record: Record, budget: int) -> bool:
     return abs((images_seen(record) or 0) - budget) <= TOLERANCE * budget
 
 
-def kept_pretrained(record: Record) -> bool:
-    """Whether the network that answered is its pretraining's, unchanged."""
+def keeps_pretrained(record: Record) -> bool:
+    """Whether validation kept the pretrained network unchanged."""
     if record.pretraining is None:
         return False
     if record.shared_training:
@@ -115,7 +115,7 @@ def kept_pretrained(record: Record) -> bool:
 
 
 def kept(records: Iterable[Record]) -> str:
-    """The step whose weights answered, of how many: ``2,100 of 3,000``; empty if no record says so.
+    """The kept step and the number of steps: ``2,100 of 3,000``; empty if not recorded.
 
     Args:
         records: the seeds of one row.
@@ -128,7 +128,7 @@ def kept(records: Iterable[Record]) -> str:
             steps.setdefault(f"{record.pretraining.steps:,} pretraining", []).append(
                 record.pretraining.kept_step
             )
-        elif kept_pretrained(record):
+        elif keeps_pretrained(record):
             pretrained += 1
             continue
         elif shared:
@@ -149,21 +149,21 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def training_seconds(record: Record) -> float | None:
-    """Wall-clock seconds of training, shared ones included; None if nothing was trained."""
+    """Wall-clock seconds of training, shared trainings included; None if nothing was trained."""
     if not (record.trained or record.pretraining):
         return None
     return record.timings.train_s + sum(training.seconds for training in _shared(record))
 
 
 def processor_seconds(record: Record) -> float | None:
-    """Processor time of the run and of the trainings that it shares; None where it was not recorded."""
+    """Processor time of the run and of its shared trainings; None if not recorded."""
     if record.timings.processor_s is None:
         return None
     return record.timings.processor_s + sum(training.processor_s for training in _shared(record))
 
 
 def cost(records: Iterable[Record]) -> Cost | None:
-    """What the seeds of a row took; None if nothing was trained."""
+    """Cost of the seeds of a row; None if nothing was trained."""
     trained = [record for record in records if record.trained or record.pretraining]
     if not trained:
         return None
@@ -175,7 +175,7 @@ def cost(records: Iterable[Record]) -> Cost | None:
 
 
 def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
-    """Positions of the rows that answer with the same trained network: a tuple for each such set of rows.
+    """Positions of rows that use the same trained network: one tuple per set of rows.
 
     Args:
         rows: the records of each row.
@@ -189,12 +189,12 @@ def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
 
 
 def _network(record: Record) -> str | None:
-    """SHA-256 of the weights that answered, or of the pretrained network where that answered as it was."""
-    if record.pretraining and kept_pretrained(record):
+    """SHA-256 of the evaluated weights, or of the pretrained network if it was kept unchanged."""
+    if record.pretraining and keeps_pretrained(record):
         return record.pretraining.model
     return record.model
 
 
 def uncommitted(records: Iterable[Record]) -> bool:
-    """Whether any was made by code that no commit holds."""
+    """Whether any was made by uncommitted code."""
     return any(record.environment.git_dirty for record in records)

@@ -1,4 +1,4 @@
-"""`validate`: recompute every record's numbers from its per-episode file, and name what is wrong."""
+"""`validate`: recomputes every record's numbers from its per-episode file, and names what is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench import PROTOCOL_VERSION
 from bench.common.errors import UserError, one_line
 from bench.records import identity
-from bench.records.claims import same_split, wrong_claims
+from bench.records.claims import contradictions, same_split
 from bench.records.store import Metric, Record, read
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 CLOCKS_DIFFER = timedelta(days=1)
 NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
-"""Metrics whose single answers older per-episode files do not hold."""
+"""Metrics whose individual answers older per-episode files do not have."""
 
 Pools = Mapping[str, Mapping[str, int]]
 
 
 @dataclass
 class Report:
-    """What `validate` found.
+    """Findings of `validate`.
 
     Attributes:
-        records: how many files claim to be records.
-        problems: one line each, beginning with the file or run.
-        notes: one line for each record of which not every number could be recomputed.
+        records: number of record files.
+        problems: one line each, starting with the file or run.
+        notes: one line per record of which some numbers could not be recomputed.
     """
 
     records: int = 0
@@ -50,7 +50,7 @@ def validate(directory: Path) -> Report:
     try:
         paths = sorted(path for path in directory.iterdir() if path.name[0] != ".")
     except OSError as error:
-        raise UserError("--results", directory, f"a folder of records ({error.strerror})") from error
+        raise UserError("--results", directory, f"must be a folder of records ({error.strerror})") from error
     names = {path.name for path in paths}
     report, records = Report(), []
     for path in paths:
@@ -61,7 +61,7 @@ def validate(directory: Path) -> Report:
             except UserError as error:
                 report.problems.append(f"{path.name}: {error.allowed}")
         elif path.suffix == ".npz" and f"{path.stem}.json" not in names:
-            report.problems.append(f"{path.name}: there is no record that it belongs to")
+            report.problems.append(f"{path.name}: does not belong to any record")
     pools: dict[tuple[str, str, str | None], tuple[str, Pools]] = {}
     for record in records:
         if record.pools and not any(_wrong_sizes(record)):
@@ -70,11 +70,11 @@ def validate(directory: Path) -> Report:
     for record in records:
         owner, known = pools.get(_images(record), (record.run_id, {}))
         wrong_sizes = list(_wrong_sizes(record))
-        found = [*wrong_sizes, *_impossible(record), *wrong_claims(record)]
+        found = [*wrong_sizes, *_impossible(record), *contradictions(record)]
         if record.pools and not wrong_sizes and record.pools != known:
             found.append(f"its class sizes differ from those of {owner}, on the same data and split")
         if record.episode_file is None and f"{record.run_id}.npz" in names:
-            found.append(f"{record.run_id}.npz lies beside it, but it names no per-episode file")
+            found.append(f"{record.run_id}.npz exists, but the record does not name it")
         if record.protocol_version != PROTOCOL_VERSION:
             found.append(
                 f"protocol version {record.protocol_version}; this bench measures {PROTOCOL_VERSION}"
@@ -86,7 +86,7 @@ def validate(directory: Path) -> Report:
             if left_out:
                 report.notes.append(f"{record.run_id}: not recomputed: {left_out}")
         report.problems += [f"{record.run_id}: {problem}" for problem in found]
-    # Names of files and classes may hold what a terminal acts on.
+    # Names of files and classes may contain control characters.
     report.problems, report.notes = (list(map(one_line, lines)) for lines in (report.problems, report.notes))
     return report
 
@@ -94,7 +94,7 @@ def validate(directory: Path) -> Report:
 def _duplicates(records: list[Record]) -> Iterator[str]:
     first: dict[str, str] = {}
     for record in records:
-        if ".py" in str(record.config.get("method")):  # the code in that file may have been another
+        if ".py" in str(record.config.get("method")):  # the code in that file may have changed
             continue
         other = first.setdefault(identity.run(record), record.run_id)
         if other != record.run_id:
@@ -102,12 +102,12 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
 
 
 def _images(record: Record) -> tuple[str, str, str | None]:
-    """Equal for records whose parts hold the same images."""
+    """Key that is equal for records with the same images in each part."""
     return record.fingerprint, record.split, record.sources.split if record.sources else None
 
 
 def _wrong_sizes(record: Record) -> Iterator[str]:
-    """Class sizes that do not add up: nothing can be drawn from them again."""
+    """Class sizes that contradict the record, so that nothing can be redrawn from them."""
     classes = record.classes
     for part, images, count in (
         ("base", classes.base_test_images, classes.base),
@@ -121,7 +121,7 @@ def _wrong_sizes(record: Record) -> Iterator[str]:
 
 
 def _impossible(record: Record) -> Iterator[str]:
-    """Values that contradict each other, or that no run can have."""
+    """Values that are impossible or contradict each other."""
     from bench.records.arrays import setting_of
 
     classes, timings = record.classes, record.timings
@@ -135,7 +135,7 @@ def _impossible(record: Record) -> Iterator[str]:
             yield f"fewshot/{name} n: {metric.n}, but {info.count} episodes"
     for name in record.per_class:
         if "novel" in record.pools and name not in record.pools["novel"]:
-            yield f"per_class: {name} is no novel class"
+            yield f"per_class: {name} is not a novel class"
     said = record.config | {"trained": record.config.get("train", record.trained)}
     for name in ("dataset", "split", "preset", "backbone", "seed", "trained", "hyperparameters"):
         recorded = json.loads(record.model_dump_json(include={name}))[name]
@@ -159,11 +159,11 @@ def _impossible(record: Record) -> Iterator[str]:
     if record.images is not None and (record.images > 0) != (timings.steps > 0):
         yield f"images: {record.images}, in {timings.steps} steps"
     if timings.train_s and not timings.steps:
-        yield f"timings.train_s: {timings.train_s:.1f} s of no step"
+        yield f"timings.train_s: {timings.train_s:.1f} s, but there were 0 steps"
 
 
 def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[str], str]:
-    """What is wrong with a record's numbers, and what could not be recomputed."""
+    """Problems of a record's numbers, and what could not be recomputed."""
     from bench.records.arrays import read_arrays
     from bench.records.recomputing import recompute
 
@@ -200,7 +200,7 @@ def _differences(
 
 
 def _not_recomputed(record: Record, found: Recomputed) -> str:
-    """The keys whose numbers nothing was found for, but for those that no file has answers for."""
+    """Keys whose numbers were not recomputed, except those for which no file has answers."""
     older = record.sources is None
     left_out = [
         key for key in record.metrics

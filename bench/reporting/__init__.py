@@ -1,4 +1,4 @@
-"""From records to what people read: leaderboard.md, report, figures, `compare`, `show`, method pages.
+"""Turns records into output for people: leaderboard.md, report, figures, `compare`, `show`, method pages.
 
-Imports `run` (to draw episodes of a trained model) and all below it; only `cli` imports it.
+Imports `run` (to draw episodes of a trained model) and everything below it; only `cli` imports it.
 """

@@ -1,4 +1,4 @@
-"""A document as blocks: what it says, apart from how Markdown, HTML or a terminal shows it."""
+"""A document as blocks, independent of its rendering as Markdown, HTML or terminal text."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
 
 
 class Code(str):
-    """A name, value or command as somebody wrote it: shown verbatim, and set off from the text."""
+    """A name, value or command: shown verbatim, in a code style."""
 
     __slots__ = ()
 
 
 class Listing(Code):
-    """Code of several lines, which a page shows when asked for."""
+    """Code of several lines, which a page shows on demand."""
 
     __slots__ = ()
 
 
 Cell = tuple[str, ...]
-"""Pieces of one line: plain text and `Code`. Nothing in them is markup."""
+"""Pieces of one line: plain text and `Code`, without markup."""
 
 NOTHING: Cell = ("–",)
-"""The cell of a number that a row does not have."""
+"""The cell of a missing number."""
 
 
 class Number(tuple[str, ...]):
-    """A cell that a table is sorted by as a number."""
+    """A cell that is sorted as a number."""
 
     order: float
 
@@ -54,7 +54,7 @@ class Paragraph(NamedTuple):
 
 
 class Prose(NamedTuple):
-    """Paragraphs and lists of our own, as Markdown."""
+    """Our own text, as Markdown."""
 
     markdown: str
 
@@ -63,8 +63,8 @@ class Grid(NamedTuple):
     """A table.
 
     Attributes:
-        cells: a `Cell` in each place; its columns are the headings.
-        leading: how many columns identify a row; they are repeated where a table is broken up.
+        cells: a DataFrame of `Cell`; its columns are the headings.
+        leading: number of columns that identify a row; they are repeated if the table is split.
     """
 
     cells: DataFrame
@@ -72,7 +72,7 @@ class Grid(NamedTuple):
 
     @property
     def columns(self) -> dict[str, list[Cell]]:
-        """Heading -> cells, from the top."""
+        """Heading -> cells from top to bottom."""
         return {str(heading): list(column) for heading, column in self.cells.items()}
 
     @property
@@ -82,7 +82,7 @@ class Grid(NamedTuple):
 
 
 class Commands(NamedTuple):
-    """The exact commands behind the rows of a table: (which row, commands), shown when asked for."""
+    """The exact commands of the rows of a table: (row, commands), shown on demand."""
 
     of_rows: Sequence[tuple[Cell, str]]
 
@@ -91,7 +91,7 @@ Block = Heading | Paragraph | Prose | Grid | Commands
 
 
 def table(rows: Iterable[Mapping[str, Cell]]) -> DataFrame:
-    """Rows of heading to cell as a table; a cell that a row lacks is `NOTHING`."""
+    """Rows (heading -> cell) as a table; missing cells are `NOTHING`."""
     from pandas import DataFrame
 
     lines = list(rows)
@@ -100,7 +100,7 @@ def table(rows: Iterable[Mapping[str, Cell]]) -> DataFrame:
 
 
 def without_empty_columns(cells: DataFrame, leading: int) -> Grid:
-    """A table without the columns that say nothing in any row."""
+    """A table without empty columns."""
     whole = Grid(cells, leading).columns.items()
     said = [i < leading or any(cell != NOTHING for cell in own) for i, (_, own) in enumerate(whole)]
     return Grid(cells.loc[:, said], leading)

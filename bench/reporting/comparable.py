@@ -1,4 +1,4 @@
-"""Whether two runs answered the same episodes."""
+"""Checks whether two runs have the same episodes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from bench.records.identity import split_digest
 from bench.records.store import Record
 
 
-def why_not(first: Record, second: Record, setting: str) -> str | None:
-    """Why two records' answers to a setting do not compare, or None if they do.
+def why_incomparable(first: Record, second: Record, setting: str) -> str | None:
+    """Why two records are not comparable in a setting; None if they are.
 
-    They do where the episodes are the same, or where the one list is the beginning of the other: methods
-    that learn in each episode answer the first 1,000 of the same 10,000. Then hashes differ, so the
-    longer list is redrawn from the class sizes and both hashes are checked.
+    They are comparable if the episodes are the same, or if one list is the beginning of the other: methods
+    that adapt in each episode use the first 1,000 of the same 10,000. Then the hashes differ, so the longer
+    list is redrawn from the class sizes and both hashes are checked.
 
     Args:
         first: has the setting.
@@ -20,7 +20,7 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
     """
     if first.protocol_version != second.protocol_version:
         versions = f"{first.protocol_version} and {second.protocol_version}"
-        return f"they were measured under protocol versions {versions}, whose numbers do not compare"
+        return f"they have protocol versions {versions}, whose numbers are not comparable"
     if first.fingerprint != second.fingerprint:
         fingerprints = f"{first.fingerprint[:12]} and {second.fingerprint[:12]}"
         return f"their images differ: {first.dataset} and {second.dataset}, fingerprints {fingerprints}"
@@ -35,25 +35,25 @@ def why_not(first: Record, second: Record, setting: str) -> str | None:
     for what in ("way", "shot", "query", "seed"):
         if getattr(one, what) != getattr(two, what):
             numbers = f"{getattr(one, what)} and {getattr(two, what)}"
-            return f"their episodes of {setting} differ in {what}, {numbers}"
+            return f"their episodes of {setting} differ in {what}: {numbers}"
     if one.count == two.count:
-        return f"their episodes of {setting} differ, as the hashes do"
+        return f"their episodes of {setting} differ: the hashes are different"
     pool = first.pools.get("novel") or second.pools.get("novel")
     if not pool:
         counts = f"one answered {one.count:,} and the other {two.count:,} episodes of {setting}"
-        return f"{counts}, and neither has the class sizes from which to check that they begin alike"
+        return f"{counts}, and neither has the class sizes that are needed to compare their beginnings"
     if not _begin_alike(first, second, setting, pool):
-        return f"their episodes of {setting} differ, and neither list is the other's beginning"
+        return f"their episodes of {setting} differ: neither list is the beginning of the other"
     return None
 
 
 def _begin_alike(first: Record, second: Record, setting: str, pool: dict[str, int]) -> bool:
-    """Whether the shorter list is the beginning of the longer, which is redrawn from the class sizes."""
-    from bench.records.arrays import drawn_again
+    """Whether the shorter list is the beginning of the longer list, which is redrawn from the class sizes."""
+    from bench.records.arrays import redraw_episodes
     from bench.sampling.episodes import EpisodeList
 
     short, long = sorted((first, second), key=lambda record: record.episodes[setting].count)
-    every = drawn_again(long.model_copy(update={"pools": {"novel": pool}}), setting)
+    every = redraw_episodes(long.model_copy(update={"pools": {"novel": pool}}), setting)
     if every is None:
         return False
     info = short.episodes[setting]

@@ -1,4 +1,4 @@
-"""`compare`: runs or methods, two by two, on identical episodes."""
+"""`compare`: all pairs of runs or methods, on identical episodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.common.errors import UserError, one_line, one_of
 from bench.records.arrays import common_classes, read_episodes
 from bench.records.identity import Table, name_of, named
 from bench.records.store import Record
-from bench.reporting.comparable import why_not
+from bench.reporting.comparable import why_incomparable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ class Side:
     """One of the things compared.
 
     Attributes:
-        name: how it is called in sentences.
+        name: in sentences.
         records: one per seed, all of one configuration.
         accuracies: float64 ``[R, T]``.
     """
@@ -40,8 +40,8 @@ class Compared:
     """Two or more sides on one setting, and every pair of them.
 
     Attributes:
-        comparisons: of every two sides, over episodes.
-        new_classes: for each of these the interval of the difference over classes; None if not known.
+        comparisons: of all pairs of sides, over episodes.
+        new_classes: for each of these, the interval of the difference over classes; None if not known.
     """
 
     setting: str
@@ -55,16 +55,16 @@ class Compared:
 
 
 def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
-    """Compare every two of the operands.
+    """Compare all pairs of operands.
 
     Args:
         operands: run ids, paths of records, or comma lists of these that differ only in the seed; or
             names of methods in `table`.
-        table: where to look.
+        table: the records to search.
         setting: such as ``5w1s``.
 
     Raises:
-        UserError: an operand is not there or not one configuration, or their episodes are not the same.
+        UserError: an operand does not exist or is not one configuration, or episodes differ.
     """
     from bench.statistics import compare_all
 
@@ -81,9 +81,9 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
     pairs = list(zip(itertools.combinations(operands, 2), itertools.combinations(sides, 2), strict=True))
     for given, (one, other) in pairs:
         if shared := {record.run_id for record in one.records} & {record.run_id for record in other.records}:
-            raise UserError("compare", " ".join(given), f"{min(shared)} is in both")
+            raise UserError("compare", " ".join(given), f"must not share runs; {min(shared)} is in both")
     for given, (one, other) in pairs:
-        if reason := why_not(one.records[0], other.records[0], setting):
+        if reason := why_incomparable(one.records[0], other.records[0], setting):
             raise UserError("compare", " ".join(given), reason)
     comparisons = compare_all({side.name: side.accuracies for side in sides})
     classes = common_classes([record for side in sides for record in side.records], setting)
@@ -92,7 +92,7 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
 
 
 def _names(sides: Sequence[list[Record]]) -> list[str]:
-    """Names of the sides; with seeds, or as run ids, where they are the same otherwise."""
+    """Names of the sides; with seeds, or run ids, if they would be equal otherwise."""
     ways: list[Callable[[list[Record]], str]] = [
         lambda of: name_of(of[0]),
         lambda of: f"{name_of(of[0])}, seed {' '.join(str(record.seed) for record in of)}",
@@ -124,7 +124,7 @@ def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarra
             raise UserError("compare", record.run_id, "has no file of per-episode answers")
         rows.append(episodes[setting])
         if len(rows[-1]) < 2:
-            raise UserError("compare", record.run_id, "answered one episode, which tells no spread")
+            raise UserError("compare", record.run_id, "answered only one episode; the spread needs two")
     lists = {(record.episodes[setting].sha256, record.episodes[setting].count) for record, _ in found}
     if len(lists) > 1:
         raise UserError("compare", found[0][0].run_id, f"its seeds answered different episodes of {setting}")

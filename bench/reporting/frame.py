@@ -1,4 +1,4 @@
-"""Records as a pandas DataFrame: what tables of runs are made from, and `bench.results`."""
+"""Records as a pandas DataFrame, for tables of runs and `bench.results`."""
 
 from __future__ import annotations
 
@@ -41,26 +41,27 @@ FACTS: dict[str, Callable[[Record], Any]] = {
     "failure": lambda r: r.failure,
     "command": lambda r: r.command,
 }
-"""Column -> what a record says there."""
+"""Column -> its value from a record."""
 
 
 def results(folder: str | Path = "results") -> DataFrame:
-    """The records of a folder, a row each, in the order of their run ids.
+    """The records of a folder, one row each, in the order of run ids.
 
     Args:
-        folder: of records, as of ``--results``.
+        folder: of records, as ``--results``.
 
     Returns:
-        Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (what
-        it is ranked with; missing for variations, smoke runs and failed ones), ``dataset``, ``split``,
+        Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (of
+            its
+        ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
         ``protocol``, ``seed``, ``backbone``, ``parameters``, ``start``, ``images`` (that training saw,
         pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (wall-clock time),
         ``processor_seconds``, ``threads``, ``device``, ``created``, ``marks``, ``failure``, ``command``.
         For each metric its key, such as ``fewshot/5w1s``, and the ends of its 95% interval,
-        ``fewshot/5w1s.low`` and ``fewshot/5w1s.high``: fractions, NaN where a run does not have it.
+        ``fewshot/5w1s.low`` and ``fewshot/5w1s.high``: fractions, NaN if not measured.
 
     Warns:
-        UserWarning: for each file that is left out because it is not a valid record.
+        UserWarning: for each file that is not a valid record.
 
     Raises:
         UserError: there is no such folder.
@@ -77,7 +78,7 @@ def results(folder: str | Path = "results") -> DataFrame:
 
 
 def frame(records: Sequence[Record]) -> DataFrame:
-    """The same of records in any order, which is kept."""
+    """The DataFrame of records, in their order."""
     from pandas import DataFrame
 
     tracks = tracks_of(records)
@@ -95,7 +96,7 @@ def frame(records: Sequence[Record]) -> DataFrame:
 
 
 def marks(record: Record) -> Iterable[str]:
-    """What keeps a run from being compared with all others."""
+    """Marks of a run: reasons why it is not comparable with all others."""
     words = {
         "external data": record.external_data,
         "transductive": record.transductive,
@@ -106,5 +107,5 @@ def marks(record: Record) -> Iterable[str]:
 
 
 def by_size(key: str) -> list[tuple[int, str]]:
-    """Orders names alphabetically, numbers in them by size: 5s before 10s."""
+    """Sort key: names alphabetically, numbers in them by size, 5s before 10s."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", key)]

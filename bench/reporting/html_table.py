@@ -1,4 +1,4 @@
-"""Tables as HTML, which the page's script sorts and filters; no text of a record becomes markup."""
+"""Renders tables as HTML, which the page's script sorts and filters; text of records is escaped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from bench.common.errors import printable
 from bench.reporting.blocks import NOTHING, Cell, Code, Grid, Listing, Number
 
 WIDE = 40
-"""A column with a text longer than this may be broken into lines."""
+"""A column with a longer text may be wrapped."""
 
 
 def escape(text: str) -> str:
-    """Any text as HTML that shows it and does nothing; lines stay lines."""
+    """Any text as escaped HTML; line breaks are kept."""
     return html.escape(printable(text, "\n\t"))
 
 
@@ -34,9 +34,9 @@ def table(identity: str, title: str, note: str, grid: Grid) -> str:
     """A table that can be sorted, and filtered by its columns ``data set`` and ``split``.
 
     Args:
-        identity: of the section; that of the table begins with it.
+        identity: id of the section; the id of the table starts with it.
         title: its heading.
-        note: HTML below it.
+        note: HTML below the heading.
         grid: the table; its first column names the row.
     """
     classes = {heading: _class(cells) for heading, cells in grid.columns.items()}
@@ -64,7 +64,7 @@ def _class(cells: list[Cell]) -> str:
 
 
 def _row(row: dict[str, Cell], classes: dict[str, str]) -> str:
-    # The name comes first; what tells a split from others of its name may follow it.
+    # The name comes first; a digest of the split may follow.
     parts = [f'<tr data-dataset="{escape(row["data set"][0])}" data-split="{escape(row["split"][0])}">']
     for position, (heading, cell) in enumerate(row.items()):
         tag, extra = ("td", classes[heading]) if position else ("th", ' scope="row"')
@@ -73,7 +73,7 @@ def _row(row: dict[str, Cell], classes: dict[str, str]) -> str:
 
 
 def _order(cell: Cell) -> str:
-    """What a cell is sorted by; the empty string comes last."""
+    """The sort value of a cell; the empty string is last."""
     if isinstance(cell, Number):
         return str(cell.order)
     return "" if cell == NOTHING else "".join(cell)

@@ -1,4 +1,4 @@
-"""Blocks as Markdown, in which no text of a record becomes markup, link or HTML."""
+"""Renders blocks as Markdown; text of records is escaped and cannot become markup, link or HTML."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def line(text: Cell) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that is shown as it is written."""
+    """Text with markup escaped."""
     return MARKUP.sub(r"\\\g<0>", printable(text, "\n\t").translate(HTML))
 
 
@@ -51,17 +51,17 @@ def code(text: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are Markdown."""
+    """A table of Markdown cells."""
     import tabulate
 
-    tabulate.WIDE_CHARS_MODE = False  # else the widths depend on what else is installed
+    tabulate.WIDE_CHARS_MODE = False  # otherwise widths depend on installed packages
     tabulate.MIN_PADDING = 0
     cells = [[_cell(cell) for cell in row] for row in rows]
     return tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True)
 
 
 def _cell(text: str) -> str:
-    # A bar would end the cell, even inside a code span; a number stays in one line with its interval.
+    # A bar would end the cell, even in a code span. A number stays on one line with its interval.
     return " ".join(text.split()).replace("|", "\\|").replace(" ± ", NARROW)
 
 

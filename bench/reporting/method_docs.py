@@ -1,4 +1,4 @@
-"""The page of each built-in method, made from its source and the records: the same bytes every time."""
+"""Generates the page of each built-in method from its source and the records, reproducibly."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
 from bench.reporting.leaderboard.cells import TIME, images, training_time
 from bench.reporting.markdown import code, plain, table
-from bench.reporting.ranking.rows import columns, rightly_named
+from bench.reporting.ranking.rows import columns, without_misnamed_settings
 from bench.reporting.ranking.tables import HIDDEN_PRESET
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
-MADE = "Made from the methods' source and the records by `python -m bench docs`; do not edit it by hand."
+GENERATED = "Generated from the methods' source and the records by `python -m bench docs`; do not edit."
 USE, COST = "Use it when ", "It costs "
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
 
 class Description(NamedTuple):
-    """A docstring taken apart: what the method is, when to use it and what it costs, empty if not said."""
+    """Parts of a docstring: what the method is, when to use it and its cost; empty if missing."""
 
     what: list[str]
     use: str
     cost: str
 
 
-def described(docstring: str) -> Description:
-    """Take a docstring apart: the paragraphs ``Use it when ...`` and ``It costs ...`` stand by themselves."""
+def split_docstring(docstring: str) -> Description:
+    """Split a docstring: the paragraphs ``Use it when ...`` and ``It costs ...`` are separate parts."""
     paragraphs = [text.strip() for text in re.split(r"\n\s*\n", docstring) if text.strip()]
     use, cost = (next((p for p in paragraphs if p.startswith(words)), "") for words in (USE, COST))
     return Description([p for p in paragraphs if not p.startswith((USE, COST))], use, cost)
 
 
 def built_in() -> list[MethodInfo]:
-    """The methods of this package, without the plug-ins of others.
+    """The methods of this package, without plug-ins.
 
     Raises:
-        UserError: the file of one cannot be imported; its page must not vanish for that.
+        UserError: the file of one cannot be imported; its page must not be removed then.
     """
     built_in = [name for name, place in sorted(places().items()) if place.source == f"methods.{name}"]
     return [method_info(name) for name in built_in]
 
 
 def write(results: Path, output: Path) -> list[str]:
-    """Write a page for each built-in method and the index, and remove the pages of methods that are gone.
+    """Write one page per built-in method and the index, and remove pages of removed methods.
 
     Returns:
-        One line for each file of `results` that was left out because it is not a valid record.
+        One line per file of `results` that is not a valid record.
 
     Raises:
         UserError: `results` or a method's file cannot be read, or a page cannot be written.
@@ -67,7 +67,7 @@ def write(results: Path, output: Path) -> list[str]:
 
 
 def stale(results: Path, output: Path) -> list[str]:
-    """The pages that are missing or out of date, and those of methods that are gone.
+    """The pages that are missing or out of date, and pages of removed methods.
 
     Raises:
         UserError: `results`, a method's file or a page cannot be read.
@@ -78,16 +78,16 @@ def stale(results: Path, output: Path) -> list[str]:
 
 
 def render(methods: Iterable[MethodInfo], records: Sequence[Record]) -> dict[str, str]:
-    """File name -> Markdown: a page for each method, and the index."""
+    """File name -> Markdown: one page per method, and the index."""
     shown = list(methods)
     pages = {f"{info.name}.md": _page(info, [r for r in records if r.method == info.name]) for info in shown}
     return pages | {"index.md": _index(shown)}
 
 
 def _left_over(output: Path, pages: Iterable[str]) -> list[Path]:
-    """Pages of methods that are gone. Other people's files in that folder are none of ours."""
+    """Pages of removed methods. Other files in that folder are ignored."""
     others = (path for path in sorted(output.glob("*.md")) if path.name not in pages)
-    return [path for path in others if MADE in (_read(path) or "")]
+    return [path for path in others if GENERATED in (_read(path) or "")]
 
 
 def _read(path: Path) -> str | None:
@@ -103,7 +103,7 @@ def _index(methods: Sequence[MethodInfo]) -> str:
     rows = [
         {
             "method": f"[{code(info.name)}]({info.name}.md)",
-            "what it is": _prose(next(iter(described(info.description).what), "")),
+            "what it is": _prose(next(iter(split_docstring(info.description).what), "")),
             "family": _prose(info.family),
             "trains on": _prose(info.trains_on),
             "starts from": _prose(starts_from(info)),
@@ -112,19 +112,19 @@ def _index(methods: Sequence[MethodInfo]) -> str:
         }
         for info in methods
     ]
-    return _joined("# Methods", MADE, _table(rows))
+    return _joined("# Methods", GENERATED, _table(rows))
 
 
 def _page(info: MethodInfo, records: Sequence[Record]) -> str:
-    what, use, cost = described(info.description)
+    what, use, cost = split_docstring(info.description)
     facts = {
         "family": info.family,
         "paper": info.paper,
         "trains on": info.trains_on,
         "starts from": starts_from(info),
-        "at the test": "embeds each image once"
+        "at test time": "embeds each image once"
         if info.fixed_embedding
-        else "learns from the support images of each episode",
+        else "adapts to the support images of each episode",
         "marks": ", ".join(marks(info)) or "–",
     }
     presets = [
@@ -141,7 +141,7 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
     ]
     return _joined(
         f"# {code(info.name)}",
-        MADE,
+        GENERATED,
         *(_prose(text) for text in what),
         "\n".join(f"- {name}: {_prose(text)}" for name, text in facts.items()),
         *(("## When to use it", _prose(use)) if use else ()),
@@ -151,8 +151,8 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
         "What each `--preset` sets; `standard` is the default:",
         _table(presets),
         "## Hyperparameters",
-        "Their values before a preset changes them. `--set name=value` changes them after it. "
-        "Runs that differ in nothing but test-only ones share one training, with the preset's values.",
+        "Defaults, which a preset can change. `--set name=value` overrides both. "
+        "Runs that differ only in test-only hyperparameters share one training, with the preset's values.",
         _table(hyperparameters),
         "## Results",
         *_results(records),
@@ -161,11 +161,11 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
 
 def _results(records: Sequence[Record]) -> list[str]:
     shown = sorted(
-        (rightly_named(record) for record in records if record.preset != HIDDEN_PRESET),
+        (without_misnamed_settings(record) for record in records if record.preset != HIDDEN_PRESET),
         key=lambda r: (r.dataset, r.split, -r.protocol_version, r.preset, r.seed, r.run_id),
     )
     if not shown:
-        return ["None is recorded."]
+        return ["There are no records yet."]
     headings = columns(shown)
     rows = [
         {
@@ -197,7 +197,7 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Text as Markdown: code spans stay; what else would be markup or HTML is shown as it is written."""
+    """Text as Markdown: code spans stay; other markup and HTML is escaped."""
     parts, end = [], 0
     for span in CODE_SPAN.finditer(text):
         parts += [plain(text[end : span.start()]), span[0]]

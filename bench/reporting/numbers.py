@@ -1,4 +1,4 @@
-"""Numbers for people: percent with intervals, durations, counts."""
+"""Formats numbers: percent with intervals, durations, counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def number(interval: Interval | Metric | None, digits: int = 2) -> Cell:
-    """Percent, with the distance to the interval's farther end."""
+    """Percent ± the distance to the interval's farther end."""
     return NOTHING if interval is None else percent(interval.value, interval.low, interval.high, digits)
 
 
@@ -23,7 +23,7 @@ def percent(value: float, low: float, high: float, digits: int = 2) -> Number:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: ``54 s``, ``9 min 54 s``, ``2 h 03 min``."""
+    """Duration as text: ``54 s``, ``9 min 54 s``, ``2 h 03 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def parameter_count(count: int) -> str:
-    """A count for people: ``640``, ``113 k``, ``2.0 M``."""
+    """Count as text: ``640``, ``113 k``, ``2.0 M``."""
     if count >= 999_500:
         return f"{count / 1e6:.1f} M"
     return f"{count / 1e3:.0f} k" if count >= 1000 else str(count)

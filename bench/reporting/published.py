@@ -1,4 +1,4 @@
-"""Results as others published them, from `published.csv`: shown beside ours, never ranked among them."""
+"""Published results of others, from `published.csv`: shown beside ours, but not ranked."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """What one source says of one method on one split.
+    """Results of one method on one split from one source.
 
     Attributes:
-        method, backbone: as the source calls them.
-        dataset, split: as ours are called where they are the same classes.
-        setting: inductive, transductive, external-data, ...: what the numbers do not share with others.
-            second-hand: copied from a table in another paper, or from a collection of results.
-        source: who says so.
-        values: metric key -> percent and half-width of the 95% interval, as printed there; the latter is
-            empty where none was. Keys are those of records where they mean the same.
+        method, backbone: the source's names.
+        dataset, split: our names if the classes are the same.
+        setting: inductive, transductive, external-data, ...: differences from other rows.
+            second-hand: copied from another paper, or from a collection of results.
+        source: citation.
+        values: metric key -> percent and half-width of the 95% interval, as printed; the latter is empty if
+            not given. Keys are those of records if they mean the same.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""One number, asked about other populations: fresh images, and new classes."""
+"""Intervals of the same number for other populations: fresh images, and new classes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from bench.statistics import Interval
 
 FEWEST_EPISODES = 5
-"""Of episodes without a common image; the spread of fewer says nothing."""
+"""Minimum number of episodes without common images for an estimate of their spread."""
 
 
 class Reach(NamedTuple):
-    """What an interval becomes when more than the drawing of episodes or pairs could have been otherwise.
+    """The intervals of a metric for fresh images and for new classes.
 
     Attributes:
         metric: key, such as ``fewshot/5w1s``.
-        fresh_images: of these classes, from episodes that share no image; its value is theirs alone. None if
-            there are too few of them, and for pairs and triplets.
-        new_classes: from where these came from; None if there are too few.
+        fresh_images: of these classes, from episodes without common images, with their mean as value. None if
+            there are too few such episodes, and for pairs and triplets.
+        new_classes: from the same population; None if there are too few classes.
     """
 
     metric: str
@@ -32,11 +32,11 @@ class Reach(NamedTuple):
 
 
 def reaches(record: Record, directory: Path) -> list[Reach]:
-    """For each number of a record where it can be computed; episodes and pairs are redrawn for it.
+    """The intervals of each metric of a record for which they can be computed; redraws episodes and pairs.
 
     Args:
         record: the record.
-        directory: where it and its npz file lie.
+        directory: the folder of the record and its npz file.
 
     Raises:
         UserError: if the file is missing or damaged.
@@ -47,14 +47,14 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.records.arrays import drawn_again
+    from bench.records.arrays import redraw_episodes
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
     for name, accuracies in read_episodes(record, directory, record.episodes).items():
         info = record.episodes[name]
         if info.query == 0 or info.way >= len(record.pools.get("novel", {})):  # it holds all classes
             continue
-        drawn = drawn_again(record, name)
+        drawn = redraw_episodes(record, name)
         if drawn is None:
             continue
         parts = (part.reshape(info.count, -1) for part in (drawn.support, drawn.query))

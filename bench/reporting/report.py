@@ -1,4 +1,4 @@
-"""The report: records in, one HTML page out that opens from disk and asks nothing of the network."""
+"""The report: one HTML page from the records, which opens from disk and needs no network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     """Write the report of all valid records of a folder.
 
     Returns:
-        One line for each file of the folder that is not a valid record.
+        One line per file of the folder that is not a valid record.
 
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
@@ -45,14 +45,14 @@ def render(
     progress: Progress,
     said: str = "",
 ) -> str:
-    """The page: tables, pictures drawn into it, and what is `said` to be left out."""
+    """The page: tables, embedded figures, and a line `said` about what is left out."""
     page = files("bench.reporting") / "report_page"
     template, style, script = (
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
     parts = tables(found, records)
     contents = {identity: title for identity, (title, _) in parts.items()}
-    contents |= {"pictures": "Pictures", "reading": "How to read this"}
+    contents |= {"pictures": "Figures", "reading": "How to read this"}
     return Template(template).substitute(
         policy=_policy(script),
         variables=style_sheet(),
@@ -68,7 +68,7 @@ def render(
 
 
 def _policy(script: str) -> str:
-    """Nothing is loaded from anywhere, and no script runs but the page's own."""
+    """Content security policy: load nothing, and run only the page's own script."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
 
@@ -88,7 +88,7 @@ def _choices(names) -> str:
 
 
 def _groups(found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Progress) -> str:
-    """Pictures under the heading of their data set, or data set and split."""
+    """Figures under the heading of their data set, or data set and split."""
     of_section = {section.title: (section.first.dataset, section.first.split) for section in found}
     total = sum(isinstance(item, Picture) for item in pictures)
     parts: list[str] = []
@@ -101,7 +101,7 @@ def _groups(found: Sequence[Section], pictures: Sequence[Picture | Gap], progres
                 progress("drawing", done, total)
                 figures.append(_figure(picture, f"p{done}"))
                 done += 1
-        # The first ones are open: a page of a hundred pictures is not laid out at once.
+        # Only the first group is open, because laying out a hundred figures is slow.
         parts.append(
             f'<details class="group"{"" if parts else " open"} data-dataset="{escape(dataset)}" '
             f'data-split="{escape(split)}">\n<summary>{escape(title)}</summary>\n'

@@ -1,4 +1,4 @@
-"""The tables of the HTML report: those of the leaderboard, the same kind in one table, and all runs."""
+"""The tables of the HTML report: those of the leaderboard, merged by kind, and all runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from bench.reporting.runs import runs
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-BEST = "Best: its lead over every other row of the track also holds for new classes. Tied: over new episodes."
+BEST = "Best: its lead over every other row of the track also holds for new classes. Tied: for new episodes."
 RESULTS = "Percent ± half of the 95% interval. Ranks are within a track; variations have none."
 GENERALIZED = "Novel classes join the base classes, from a few support images each."
-ASIDE = "As their sources report them, with other episodes and budgets; never ranked among ours."
+ASIDE = "As reported by their sources, with other episodes and budgets; not ranked with ours."
 
 
 def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tuple[str, str]]:
-    """Identity of a table -> its title, and the table as HTML; only of those that have rows."""
+    """Identity of a table -> its title, and the table as HTML; only tables with rows."""
     boards = [one for section in found for one in section.tables]
     datasets = {section.first.dataset for section in found}
     protocols = len({one.first.protocol_version for one in boards}) > 1
@@ -41,7 +41,7 @@ def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tup
             _together((board(one), _of(one, protocols)) for one in boards),
         ),
         "generalized": (
-            "Base and novel classes distinguished at once",
+            "Base and novel classes jointly",
             GENERALIZED,
             _together(
                 (cells, _where(section.first) | {"classes": (classes,)})
@@ -69,7 +69,7 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
 
 
 def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
-    """Tables one below the other, each with what all of its rows share; the method comes first."""
+    """Tables concatenated, with columns for what the rows of each share; the method is first."""
     lines: list[dict[str, Cell]] = []
     for cells, shared in parts:
         grid = Grid(cells, 0)
@@ -80,7 +80,7 @@ def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
 
 
 def _networks(boards: Sequence[Table]) -> Iterable[str]:
-    """Which rows answer with the same network, as HTML."""
+    """Which rows use the same network, as HTML."""
     for one in boards:
         for note in network_notes(one):
             where = html_table.escape(f"{one.first.dataset} {one.first.split}")

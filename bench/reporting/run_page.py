@@ -1,4 +1,4 @@
-"""All about one run, for a person: what it was, how it was made, its numbers, and where its files are."""
+"""`show`: settings, origin, numbers and files of one run."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from bench.reporting.show import Row, class_rows, metric_rows, percent
 
 WIDTH = 90
 MOST_NAMES = 5
-REACHES = "The same numbers for other populations than other episodes or pairs; no ± includes retraining"
+REACHES = "The same numbers for other populations; no ± includes retraining"
 GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
 def find_run(results: Path, run: str) -> Path:
-    """The record that `run` names.
+    """Path of the record that `run` means.
 
     Args:
         results: the folder of records.
-        run: a run id, the beginning of just one, or a path: of the record, of its npz file or of the folder
-            that the run was made in.
+        run: a run id, the start of exactly one, or a path: of the record, its npz file or the run's folder.
 
     Raises:
-        UserError: there is none, or the beginning is that of several.
+        UserError: it does not exist, or several run ids start with `run`.
     """
     path = Path(run)
     if path.suffix in (".json", ".npz") and is_file(path.with_suffix(".json")):
         return path.with_suffix(".json")
     if not results.is_dir():
-        raise UserError("--results", results, "no such folder; it holds the records")
+        raise UserError("--results", results, "no such folder; must be the folder of records")
     name = path.name if is_folder(path) else run
     if exact := find(results, name):
         return exact
@@ -51,7 +50,9 @@ def find_run(results: Path, run: str) -> Path:
     if begun:
         more = ", ..." if len(begun) > MOST_NAMES else ""
         raise UserError(
-            "show", run, f"{len(begun)} runs begin like this: {', '.join(begun[:MOST_NAMES])}{more}"
+            "show",
+            run,
+            f"must be one run; {len(begun)} start with this: {', '.join(begun[:MOST_NAMES])}{more}",
         )
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}?" if near else "see `list runs`"
@@ -63,8 +64,8 @@ def page(record: Record, path: Path, runs: Path) -> str:
 
     Args:
         record: what to show.
-        path: the record's file; its npz file lies beside it.
-        runs: where checkpoints and logs of runs lie.
+        path: the record's file; its npz file is in the same folder.
+        runs: folder of checkpoints and logs.
     """
     parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
     if record.failure is not None:
@@ -75,9 +76,9 @@ def page(record: Record, path: Path, runs: Path) -> str:
     if rows := _reaches(record, path.parent):
         parts.append(f"{REACHES}\n\n{terminal.text(rows)}")
     if rows := _generalized(record):
-        parts.append(f"Generalized: novel classes beside the base classes\n\n{terminal.text(rows)}")
+        parts.append(f"Generalized: base and novel classes jointly\n\n{terminal.text(rows)}")
     if record.per_class:
-        parts.append(f"Novel classes, from the hardest\n\n{terminal.text(class_rows(record))}")
+        parts.append(f"Novel classes, hardest first\n\n{terminal.text(class_rows(record))}")
     parts.append(_section("Files", _files(record, path, runs)))
     return "\n\n".join(parts) + "\n"
 
@@ -85,7 +86,7 @@ def page(record: Record, path: Path, runs: Path) -> str:
 def _section(title: str, lines: Iterator[tuple[str, str]]) -> str:
     shown = [title]
     for name, text in lines:
-        # A command is one line, so that it can be copied.
+        # A command stays on one line, so that it can be copied.
         wrapped = [text] if name == "command" else textwrap.wrap(text, WIDTH, break_on_hyphens=False)
         shown += [f"  {name if i == 0 else '':<16}{piece}" for i, piece in enumerate(wrapped)]
     return "\n".join(shown)
@@ -166,7 +167,7 @@ def _budget(record: Record) -> Iterator[tuple[str, str]]:
 def _reaches(record: Record, directory: Path) -> list[Row]:
     try:
         found = reaches(record, directory)
-    except UserError:  # said under Files
+    except UserError:  # reported under Files
         return []
     return [
         {
@@ -195,7 +196,7 @@ def _generalized(record: Record) -> list[Row]:
 def _files(record: Record, path: Path, runs: Path) -> Iterator[tuple[str, str]]:
     yield "record", one_line(path)
     if record.episode_file is None:
-        yield "answers", "none were kept"
+        yield "answers", "not recorded"
     else:
         try:
             read_episodes(record, path.parent, ())

@@ -1,4 +1,4 @@
-"""Tables of runs, a line each: all of them, and those that failed."""
+"""Tables of runs, one line each: all runs, and failed runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from bench.reporting.ranking.tables import HIDDEN_PRESET
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FAILED = Prose(
-    "They have no numbers and no rank. Where other seeds of a row have, the row is of those alone."
-)
+FAILED = Prose("They have no numbers and no rank. A row with other seeds uses only these.")
 
 
 def runs(frame: DataFrame) -> DataFrame:
-    """A line for each run.
+    """One line per run.
 
     Args:
         frame: of records, from `bench.reporting.frame`.
@@ -41,7 +39,7 @@ def runs(frame: DataFrame) -> DataFrame:
 
 
 def failures(frame: DataFrame) -> list[Block]:
-    """A table of the runs that failed; nothing if none did."""
+    """A table of the failed runs; empty if there are none."""
     failed = frame[frame["failure"].notna() & (frame["preset"] != HIDDEN_PRESET)]
     if failed.empty:
         return []
@@ -61,6 +59,6 @@ def failures(frame: DataFrame) -> list[Block]:
 
 def _accuracy(row: Mapping[Any, Any], key: str) -> Cell:
     value = row.get(key)
-    if value is None or value != value:  # NaN: the run does not have it
+    if value is None or value != value:  # NaN: not measured
         return NOTHING
     return percent(value, row[f"{key}.low"], row[f"{key}.high"])

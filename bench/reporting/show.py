@@ -1,4 +1,4 @@
-"""Records and names as text for people: tables for stdout."""
+"""Text of `list`, `show` and the headline of `run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def listing(what: str) -> list[Row]:
-    """What `list` shows: methods, splits, datasets, backbones or presets."""
+    """Rows of `list`: methods, splits, datasets, backbones or presets."""
     if what == "methods":
         return _methods()
     return [{"name": name, "what it is": text} for name, text in _named(what).items()]
@@ -55,12 +55,12 @@ def _methods() -> list[Row]:
 
 
 def settings_of(info: MethodInfo) -> dict[str, Mapping[str, Any]]:
-    """What each preset sets, and what comes with a start that is not the default."""
+    """The values that each preset sets, and those of a start other than the default."""
     return {**info.presets, **{f"any, with init={start}": values for start, values in info.starts.items()}}
 
 
 def starts_from(info: MethodInfo) -> str:
-    """Random weights, or a classifier of the base classes, with the share of training images that it sees."""
+    """Random weights, or a classifier of the base classes with its share of training images."""
     if info.trains_on == "pretraining":
         return "pretrained (100%)"
     init = info.parameters.get("init")
@@ -72,7 +72,7 @@ def starts_from(info: MethodInfo) -> str:
 
 
 def marks(info: MethodInfo) -> list[str]:
-    """What keeps a method's rows from being compared with all others, or the method from being used."""
+    """Marks of a method: reasons why its rows are not comparable with all others, or why it is unusable."""
     words = {
         "transductive": info.transductive,
         "external data": info.external_data,
@@ -83,7 +83,7 @@ def marks(info: MethodInfo) -> list[str]:
 
 
 def run_list(results: Path) -> tuple[list[Row], list[str]]:
-    """The recorded runs, and one line for each file that is not a valid record."""
+    """The recorded runs, and one line per file that is not a valid record."""
     if not results.exists():
         return [], []
     records, problems = read_all(results)
@@ -93,7 +93,7 @@ def run_list(results: Path) -> tuple[list[Row], list[str]]:
 
 
 def method_page(info: MethodInfo) -> str:
-    """All about one method: what it is, its hyperparameters, and what each preset sets."""
+    """Description of one method, with its hyperparameters and the values of each preset."""
     rows = [
         {
             "hyperparameter": p.name,
@@ -125,12 +125,12 @@ def method_page(info: MethodInfo) -> str:
 
 
 def what_it_is(parameter: Parameter, info: MethodInfo) -> str:
-    """The help of a hyperparameter, and whether training does not depend on it."""
+    """The help of a hyperparameter, with a mark if it is test-only."""
     return f"{parameter.help}; test-only" if parameter.name in info.test_only else parameter.help
 
 
 def choices(annotation: str) -> str:
-    """A hyperparameter's type for people: ``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
+    """A hyperparameter's type as text: ``Literal['sgd', 'adam']`` -> ``sgd, adam``."""
     annotation = annotation.replace("int | Literal[0]", "int from 0")
     if annotation.startswith("Literal["):
         return annotation.removeprefix("Literal[").replace("]", "").replace("'", "")
@@ -143,11 +143,11 @@ def percent(metric: Metric | None) -> str:
 
 
 HEADLINE = 10
-"""Lines, at most."""
+"""Maximum number of lines."""
 
 
 def headline(record: Record) -> str:
-    """What one wants to know of a run first: its main numbers, and where the others are."""
+    """The main numbers of a run, and the commands for more."""
     rows = []
     for key, metric in sorted(record.metrics.items(), key=lambda item: by_size(item[0])):
         part, _, what = key.partition("/")
@@ -183,7 +183,7 @@ def result_table(record: Record) -> str:
 
 
 def metric_rows(record: Record, keys: Iterable[str]) -> list[Row]:
-    """Metrics of a run, a row each, with what has to be known of them."""
+    """Metrics of a run, one row each, with notes."""
     metrics = [(key, record.metrics[key]) for key in keys]
     return [
         {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
@@ -213,7 +213,7 @@ def _note(record: Record, key: str) -> str:
     if key.endswith("/pair_accuracy"):
         return "threshold given" if record.labelled_novel_images else "validation's threshold"
     if key.endswith("oracle"):
-        return "diagnostic: own threshold"
+        return "diagnostic: best threshold of the tested pairs"
     return ""
 
 

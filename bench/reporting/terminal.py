@@ -1,4 +1,4 @@
-"""Blocks and tables in a terminal; tables of a document that are too wide for it are broken up."""
+"""Shows blocks and tables in a terminal; tables that are too wide are split."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 NARROWEST = 60
 WIDEST_CELL = 36
-GAP = 1  # beside the blank that the table puts between columns
+GAP = 1  # additional space between columns
 ANY_WIDTH = 100_000
-WHERE_COMMANDS_ARE = "The exact commands are in leaderboard.md; `python -m bench show RUN` has a run's."
+WHERE_COMMANDS_ARE = "The exact commands are in leaderboard.md; `python -m bench show RUN` prints one."
 
 
 def show(blocks: Sequence[Block]) -> None:
@@ -35,10 +35,10 @@ def show(blocks: Sequence[Block]) -> None:
 
 
 def text(rows: Sequence[Mapping[str, Any]], widest: Mapping[str, int] | None = None) -> str:
-    """Rows with the same headings as an aligned table of whatever width it takes.
+    """Rows with the same headings as an aligned table of any width.
 
     Args:
-        rows: heading to value; the first has all headings.
+        rows: heading -> value; the first has all headings.
         widest: heading -> width at which the column is wrapped.
     """
     from rich.console import Console
@@ -89,7 +89,7 @@ def _table(columns: Mapping[str, Iterable[Text]], widest: Mapping[str, int]) -> 
 
 
 def _tables(grid: Grid, width: int) -> Iterator[RenderableType]:
-    """The columns in as few tables as fit, each beginning with those that tell the rows apart."""
+    """The columns in as few tables as fit, each starting with the columns that identify the rows."""
     columns = {heading: list(map(_text, cells)) for heading, cells in grid.columns.items()}
     widest = min(WIDEST_CELL, width // 3)
     widths = {

@@ -1,4 +1,4 @@
-"""What `compare` prints: ranks, differences, and a sentence about each pair of sides."""
+"""Output of `compare`: ranks, differences, and a sentence about each pair of sides."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.reporting.numbers import number
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
 
-POINT = 0.01  # the difference that seeds are asked to show
+POINT = 0.01  # the difference that seeds should detect
 SIGNIFICANT = 0.05
 
 
 def sentence(compared: Compared, comparison: Comparison) -> str:
-    """Who is better and by how much on these classes, or that nothing is shown and what would show it."""
+    """Which is better and by how much on these classes, or how many seeds would show a difference."""
     difference = comparison.difference
     names = [comparison.first, comparison.second]
     where = f"on novel classes of {one_line(compared.sides[0].records[0].split)}"
@@ -36,7 +36,7 @@ def sentence(compared: Compared, comparison: Comparison) -> str:
 
 
 def basis(difference: Difference) -> str:
-    """What a comparison over episodes rests on and applies to."""
+    """Basis and population of a comparison over episodes."""
     applies = (
         "retraining with other seeds"
         if difference.over_training
@@ -47,18 +47,18 @@ def basis(difference: Difference) -> str:
     if first != second:
         seeds = f"{first} and {second} training seeds"
     return (
-        f"New episodes of these classes: it rests on {difference.episodes:,} identical episodes and {seeds}, "
-        f"and applies to {applies}."
+        f"New episodes of these classes: based on {difference.episodes:,} identical episodes and {seeds}; "
+        f"applies to {applies}."
     )
 
 
 def for_new_classes(comparison: Comparison, interval: Interval | None) -> str:
-    """Whether new classes would agree."""
+    """Result for new classes."""
     if interval is None:
-        return "New classes: not known; these episodes give no interval over classes."
+        return "New classes: not known; these episodes do not give an interval over classes."
     width = comparison.difference._replace(low=interval.low, high=interval.high)
     by = f"{points(interval.value, width)} ± {points(interval.half_width, width)} points"
-    over = f"{by} over the {interval.n} novel classes ({comparison.first} less {comparison.second})"
+    over = f"{by} over the {interval.n} novel classes ({comparison.first} minus {comparison.second})"
     shown = comparison.p <= SIGNIFICANT
     if interval.low <= 0 <= interval.high:
         return f"New classes: {'they may reverse it' if shown else 'no difference shown either'}; {over}."
@@ -72,14 +72,14 @@ def p_text(p: float) -> str:
 
 
 def points(fraction: float, difference: Difference) -> str:
-    """A fraction in points, with a second decimal where the interval is so narrow that it matters."""
+    """A fraction in points, with a second decimal if the interval is narrow."""
     return f"{100 * fraction:.{1 if difference.half_width >= 0.001 else 2}f}"
 
 
 def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
-    """How many more seeds of each side would show a difference of 1 point; None if no number would.
+    """Number of additional seeds per side that would detect a difference of 1 point; None if none would.
 
-    With fewer than three of either: how many are lacking to know what training again does.
+    With fewer than three seeds of either: the number missing to know the effect of retraining.
     """
     from bench.statistics import ENOUGH_SEEDS, seeds_needed
 
@@ -97,13 +97,13 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
 
 def _what_would_show_it(needed: int | None, difference: Difference) -> str:
     if needed is None:
-        return "no number of seeds would show 1 point on so few episodes"
+        return "no number of seeds would detect 1 point with so few episodes"
     more = f"{needed} more seed{'s' if needed > 1 else ''} of each would be needed"
     if not difference.over_training:
-        return f"at least {more} to tell what training again does"
+        return f"at least {more} to know the effect of retraining"
     if needed == 0:
-        return "with these seeds 1 point would be shown four times in five"
-    return f"{more} to show 1 point"
+        return "with these seeds 1 point would be detected four times in five"
+    return f"{more} to detect 1 point"
 
 
 def as_text(compared: Compared) -> str:
@@ -166,7 +166,7 @@ def _ends(interval: Difference | Interval) -> str:
 
 
 def _new_class_ranks(compared: Compared) -> dict[str, str]:
-    """Side -> the ranks that the intervals over classes leave it; empty if one is not known."""
+    """Side -> possible ranks by the intervals over classes; empty if one is not known."""
     import numpy as np
 
     from bench.statistics import rank_ranges
@@ -183,7 +183,7 @@ def _new_class_ranks(compared: Compared) -> dict[str, str]:
 
 
 def as_json(compared: Compared) -> dict[str, Any]:
-    """The same for programs; fractions, not points."""
+    """The comparison for programs; fractions, not points."""
     first = compared.sides[0].records[0]
     return {
         "setting": compared.setting,

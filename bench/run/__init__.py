@@ -1,4 +1,4 @@
-"""One run, or a grid of them: prepare it, train it, measure it, record it, and keep its model.
+"""One run, or a grid of runs: prepare, train, evaluate, record, and keep the model.
 
-Imports `training`, `evaluation`, `records` and all below them; `reporting` and `cli` import it.
+Imports `training`, `evaluation`, `records` and everything below them; `reporting` and `cli` import it.
 """

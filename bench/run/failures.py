@@ -1,4 +1,4 @@
-"""How a run goes wrong, told so that its user can do something about it."""
+"""Error messages for failures of a run that say what the user can do."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import torch
 
 from bench.common.errors import UserError
 from bench.config.run_config import method_info
-from bench.evaluation.answers import Broken
+from bench.evaluation.answers import ContractError
 from bench.run.outcome import Failed
 from methods.registry import what_raised
 
 BATCH_SIZES = (
     "images", "classes", "train_way", "train_query", "episodes", "tasks", "random_pairs", "triplets",
 )  # fmt: skip
-"""Hyperparameters that batches grow with, in whatever methods have them."""
+"""Hyperparameters that increase the batch size, in any method."""
 
 UNWRITABLE = {
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
-"""What the system says where checkpoints and logs cannot be written: a full disk, a quota, no right to."""
+"""System errors when checkpoints and logs cannot be written: full disk, quota, no permission."""
 
 
 @contextmanager
-def blamed(method: str) -> Iterator[None]:
-    """One line for what a method does wrong, with the line of its source if it raises something.
+def method_errors(method: str) -> Iterator[None]:
+    """Turn errors of a method into one line, with the line of its source if it raises.
 
-    The methods of this repository raise their traceback. Out of memory is left to the caller.
+    Exceptions of built-in methods pass through with their traceback; so does out of memory.
 
     Args:
         method: as in ``--method``.
 
     Raises:
-        UserError: the method breaks its contract, exits, or is a user's or a plug-in's and raises something.
+        UserError: the method breaks its contract, exits, or is not built in and raises.
     """
     info = method_info(method)
     try:
         yield
-    except Broken as broken:
+    except ContractError as broken:
         raise UserError("--method", method, str(broken)) from None
     except (UserError, Failed):
         raise
@@ -53,11 +53,11 @@ def blamed(method: str) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether Python, the CPU's allocator or the device's says that memory has run out."""
+    """Whether the error means out of memory, in Python or on the CPU or device."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def what_to_lower(hyperparameters: Collection[str]) -> str:
-    """What a user can lower when memory runs out."""
+def memory_advice(hyperparameters: Collection[str]) -> str:
+    """Which flags to lower when memory runs out."""
     sizes = [f"--set {key}" for key in BATCH_SIZES if key in hyperparameters]
-    return f"out of memory; lower {', '.join([*sizes, '--image-size'])}, or take a smaller --backbone"
+    return f"out of memory; lower {', '.join([*sizes, '--image-size'])}, or use a smaller --backbone"

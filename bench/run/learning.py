@@ -1,4 +1,4 @@
-"""From a prepared run to trained weights: the training that it shares, if there is one, and its own."""
+"""From a prepared run to trained weights: its shared training, if any, and its own training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
 from bench.records.schema import MODEL_FILE, SharedTraining, Training
 from bench.run import failures, models
-from bench.run.locks import alone
+from bench.run.locks import exclusive
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
 from bench.run.pretraining import obtain
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
-    """Leave trained weights in the method of a run, and the random generators as they were seeded.
+    """Load or train the weights of a run's method; reset the random generators to the seed afterwards.
 
     Raises:
-        Locked: another process is at the training that it shares.
+        Locked: another process is making the shared training.
         Failed: a training diverges.
     """
     config, method, stage = prepared.config, prepared.method, prepared.start
@@ -39,7 +39,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     if stage:
         try:
             found, earliest = share(stage, options, progress)
-        except Failed as failure:  # what it cost is not the run's own
+        except Failed as failure:  # its cost does not count for this run
             failure.steps, failure.spent, failure.earlier = 0, NOTHING, NOTHING
             failure.learned = Learned(None, Training.none(), clock.now() - before)
             raise
@@ -50,7 +50,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
             shared, pretraining = found, earliest
             method.load_state_dict(stage.method.state_dict())
     not_own = clock.now() - before
-    # What a method draws at random must not depend on what was prepared before it.
+    # The method's random numbers must not depend on what ran before.
     pl.seed_everything(config.seed, verbose=False)
     if shared or not (config.train and method.training_steps):
         return Learned(pretraining, Training.none(), not_own, shared)
@@ -70,7 +70,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
 def share(
     stage: Prepared, options: Options, progress: Progress
 ) -> tuple[SharedTraining, SharedTraining | None]:
-    """Load the weights that runs share into the stage's method, or train them now; and what they are from."""
+    """Load the shared weights into the stage's method, or train them; also returns their own pretraining."""
     folder = options.runs / stage.run_id
 
     def train() -> None:
@@ -79,11 +79,11 @@ def share(
         spent = clock.now() - before - learned.not_own + learned.earlier
         training = learned.training.model_copy(update=spent._asdict())
         models.save(stage, folder, {}, training, learned.pretraining)
-        # A run that is recorded too resumes from its last checkpoint, after the last step.
+        # A stage that is also recorded as a run resumes from its last checkpoint, after the last step.
         if isinstance(stage.method, BaseClassifier):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
-    with alone(stage.run_id, options.results, options.runs):
+    with exclusive(stage.run_id, options.results, options.runs):
         return obtain(stage.method, folder, stage.identity.sha256, train)
 
 
@@ -113,7 +113,7 @@ def _train(
     compiled: bool,
     start: str,
 ) -> Trained:
-    """Train the prepared method, from the start or from where an interrupted run of the same code stopped.
+    """Train the prepared method, from the start or from the last checkpoint of the same code.
 
     Raises:
         Failed: it diverges.
@@ -150,7 +150,7 @@ def _train(
     except OSError as error:
         if error.errno not in failures.UNWRITABLE:
             raise
-        raise UserError("--runs", run_dir, f"a place that can be written to ({error.strerror})") from error
+        raise UserError("--runs", run_dir, f"must be writable ({error.strerror})") from error
     if not all_finite(method):
         problem = "its weights are not finite"
         raise Failed(what, problem, method.training_steps, None, trained.spent, trained.earlier)

@@ -1,4 +1,4 @@
-"""Several processes on the same folders: each run is made once, and nobody waits while other work is left."""
+"""Several processes on the same folders: each run is made once, and no process waits while work is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from bench.common.errors import UserError
 
 LOCKS = ".locks"
-"""Folder for the locks of records, beside them; hidden, and ignored by git wherever it lies."""
+"""Folder for the locks of records, in the results folder; hidden, and ignored by git."""
 
 
 LOOK_EVERY_S = 0.5
@@ -28,15 +28,15 @@ class Locked(Exception):
 
 
 @contextmanager
-def alone(run_id: str, results: Path, runs: Path) -> Iterator[None]:
-    """Hold a run's record and its folder, which only one process may write at a time.
+def exclusive(run_id: str, results: Path, runs: Path) -> Iterator[None]:
+    """Lock a run's record and its folder, so that only one process writes them at a time.
 
     Raises:
         Locked: another process holds one of them.
-        UserError: the folders cannot be written to.
+        UserError: the folders are not writable.
     """
     with ExitStack() as held:
-        # Processes with one folder of results may have different folders of runs, and the reverse.
+        # Processes with the same results folder may have different runs folders, and the reverse.
         for flag, folder in (("--results", results / LOCKS), ("--runs", runs)):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -47,26 +47,26 @@ def alone(run_id: str, results: Path, runs: Path) -> Iterator[None]:
                 raise Locked(run_id) from None
             except (OSError, NotImplementedError) as error:
                 place = results if flag == "--results" else runs
-                raise UserError(flag, place, f"must be a folder that can be written to ({error})") from None
+                raise UserError(flag, place, f"must be a writable folder ({error})") from None
         yield
 
 
-def in_turn(
+def make_all(
     jobs: Iterable[Job], make: Callable[[Job], Made], where: tuple[Path, Path], say: Callable[[str], None]
 ) -> Iterator[Made]:
-    """What `make` gives for each job: first those that no other process has, then the others when free.
+    """Make each job and yield its result: first the jobs that no other process has locked, then the others.
 
     Args:
         jobs: of runs.
         make: raises `Locked` if another process is making the run.
         where: folders of results and of runs.
-        say: told of the runs that are left for later.
+        say: called with a line about each postponed run.
     """
     left: deque[tuple[Job, str | None]] = deque((job, None) for job in jobs)
-    busy = 0  # how many were looked at in vain since the last run
+    busy = 0  # locked jobs since the last run
     while left:
         job, run_id = left.popleft()
-        if run_id and not _free(run_id, where):
+        if run_id and not _is_free(run_id, where):
             left.append((job, run_id))
             busy += 1
             if busy >= len(left):
@@ -77,7 +77,7 @@ def in_turn(
             made = make(job)
         except Locked as locked:
             if not run_id:
-                then = "left for later" if left else "waiting for it"
+                then = "postponed" if left else "waiting for it"
                 say(f"{locked} is running in another process; {then}")
             left.append((job, str(locked)))
         else:
@@ -85,9 +85,9 @@ def in_turn(
             yield made
 
 
-def _free(run_id: str, where: tuple[Path, Path]) -> bool:
+def _is_free(run_id: str, where: tuple[Path, Path]) -> bool:
     try:
-        with alone(run_id, *where):
+        with exclusive(run_id, *where):
             return True
     except Locked:
         return False

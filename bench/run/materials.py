@@ -10,12 +10,12 @@ from bench.config.run_config import RunConfig
 from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, resolve, thinned, with_labelled_novel
+from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
 from bench.run.plan import Options
 from methods import backbones
 
 BRIEF_IMAGES = 25
-"""Per class, of those that a run that only tests the plumbing evaluates."""
+"""Images per class that a smoke run evaluates."""
 
 
 def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) -> Split:
@@ -23,21 +23,21 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
 
     Args:
         config, data: of the run.
-        labelled_novel: for a method with `class_tasks`: some images of novel classes are there to learn from.
+        labelled_novel: for a method with `class_tasks`: set aside images of novel classes to learn from.
 
     Raises:
         UserError: the split does not fit the data set.
-        ValueError: there are no such images.
+        ValueError: there are no images for `labelled_novel`.
     """
     split = resolve(data, config.split)
     if labelled_novel:
         split = with_labelled_novel(data, split)
     if not len(split.train):
-        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+        raise UserError("--split", config.split, "leaves no training images of base classes")
     if not config.brief:
         return split
-    # Embedding every image of 90 novel classes would take most of the time.
-    return thinned(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
+    # Embedding all images of 90 novel classes would take most of the time.
+    return subsampled(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
 class Materials:

@@ -1,4 +1,4 @@
-"""What can be measured of a run: decided once, before it trains."""
+"""Decides what can be measured in a run, once, before it trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.splits import Split
 from bench.evaluation import generalized
-from bench.evaluation.protocol import BESIDE_SETTINGS, can_verify, does_not_fit, standard_settings
+from bench.evaluation.protocol import OTHER_MEASUREMENTS, can_verify, does_not_fit, standard_settings
 from bench.sampling.episodes import ClassPool, Setting
 from methods.method import Method
 
@@ -20,10 +20,10 @@ KNOWS_NOVEL = "learns from labelled images of the novel classes"
 def measured(
     config: RunConfig, split: Split, data: ImageSet, method: Method
 ) -> tuple[list[Setting], list[str], list[str]]:
-    """The few-shot settings that will run, all that will be measured, and what cannot be and why.
+    """The few-shot settings that will run, everything that will be measured, and what cannot be and why.
 
     Raises:
-        UserError: the user's own setting does not fit, or nothing is left to measure.
+        UserError: the additional setting does not fit, or nothing can be measured.
     """
     pools = {
         part: ClassPool(data.labels[index].numpy())
@@ -49,7 +49,7 @@ def measured(
             settings.append(setting)
     for setting in own:
         if not few_shot:
-            raise UserError("--way", setting.way, f"no few-shot setting: {config.method} {KNOWS_NOVEL}")
+            raise UserError("--way", setting.way, f"cannot be measured: {config.method} {KNOWS_NOVEL}")
         if problem := does_not_fit(setting, pools["novel"]):
             given, _, allowed = problem.partition(": ")
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
@@ -67,7 +67,7 @@ def measured(
         names += ["generalized"] if shots else []
         left_out += missing
     if not names:
-        if not left_out:  # there are no novel classes, and nothing else was asked for
+        if not left_out:  # there are no novel classes, and nothing else was requested
             allowed = "has no novel classes; allowed: pairs, triplets"
             raise UserError("--measure", ",".join(wanted), f"{config.split} {allowed}")
         raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
@@ -81,8 +81,8 @@ def _own_setting(config: RunConfig) -> list[Setting]:
 
 
 def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
-    """Names of what is to be measured, if the classes allow it."""
-    known = [*settings, *BESIDE_SETTINGS]
+    """Names of what to measure, if the classes allow it."""
+    known = [*settings, *OTHER_MEASUREMENTS]
     if config.measure is None:
         return [name for name in known if name != "generalized" or not config.brief]
     for name in config.measure:

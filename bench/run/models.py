@@ -1,4 +1,4 @@
-"""Trained models on disk: weights as safetensors, and a card that says how to use them without the data."""
+"""Trained models on disk: weights as safetensors, and a card that is enough to use them without the data."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from methods.registry import MethodInfo
 CARD = "model.json"
 
 PRETRAINING = MethodInfo("pretraining", "methods.base_classifier", "BaseClassifier")
-"""What a classifier that runs start from is called, where others have the name of a method."""
+"""Name of the shared classifier of the base classes, in place of a method's name."""
 
 
 class Card(BaseModel):
-    """What is needed to use a model, and where it is from.
+    """Everything needed to use a model, and its origin.
 
     Attributes:
-        bench_version: of the bench that wrote it.
+        bench_version: version of the bench that wrote it.
         run_id: of the run, which is also its record's name.
-        method: as in ``--method``. hyperparameters: all of them.
+        method: as in ``--method``. hyperparameters: all.
         backbone: as in ``--backbone``.
         dataset, fingerprint, split: what it was trained on. base_classes: by name, in the order of its
-            classifier where the method has one.
+            classifier if the method has one.
         image_size: height and width of its images, in pixels.
         pixel_mean, pixel_std: of each channel, for pixels from 0 to 255; images are normalised with them.
-        precision: that it was evaluated in, as Lightning names it.
-        thresholds: name -> similarity from which on two images are called the same.
-        identity: SHA-256 of all that decides the weights (`bench.run.run_id`).
-        training: what it took; None where the weights are as they came, or training did not finish.
-        pretraining: what training started from; None for random weights, or those of a file.
+        precision: of the evaluation, as Lightning names it.
+        thresholds: name -> similarity from which two images are classified as the same class.
+        identity: SHA-256 of everything that determines the weights (`bench.run.run_id`).
+        training: its cost; None if the weights were not trained, or training did not finish.
+        pretraining: what training started from; None for random weights, or weights from a file.
         weights_sha256: of the file of weights.
     """
 
@@ -72,7 +72,7 @@ class Card(BaseModel):
 
 
 class Model(NamedTuple):
-    """A model as its run left it: `method` in evaluation mode on the CPU."""
+    """A loaded model: `method` in evaluation mode on the CPU."""
 
     method: Method
     normalise: Normaliser
@@ -86,17 +86,17 @@ def save(
     training: Training | None = None,
     pretraining: SharedTraining | None = None,
 ) -> str:
-    """Write the method's present weights and their card into `folder`.
+    """Write the method's current weights and their card into `folder`.
 
     Returns:
         SHA-256 (hex) of the file of weights.
 
     Raises:
-        UserError: they cannot be written; nothing is left behind then.
+        UserError: they cannot be written; no partial files remain.
     """
     method, config, data = prepared.method, prepared.config, prepared.data
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in method.state_dict().items()}
-    # The card names the run: two keys here would be in an order that changes from process to process.
+    # The card names the run: safetensors writes several metadata keys in an order that changes per process.
     content = safetensors.torch.save(weights, {"format": "pt"})
     sha256 = hashlib.sha256(content).hexdigest()
     card = Card(
@@ -121,30 +121,32 @@ def save(
     )
     text = f"{card.model_dump_json(indent=1)}\n"
     files = {folder / MODEL_FILE: content, folder / CARD: text.encode("utf-8", "replace")}
-    write_files(files, "--runs", alone=True)
+    write_files(files, "--runs", exclusive=True)
     return sha256
 
 
 def load(folder: Path, *, run_code: bool = False) -> Model:
-    """Read a model back; neither its data nor a network is needed.
+    """Load a model; this needs neither its data nor a network connection.
 
     Args:
         folder: of the run, ``runs/<run_id>``.
-        run_code: also of methods that are a file of Python code, which is run then.
+        run_code: also load methods that are a Python file, which runs its code.
 
     Raises:
-        UserError: there is no model there, it is damaged, or its method is not at hand.
+        UserError: there is no model, it is damaged, or its method is not available.
     """
     card = read_card(folder)
     if METHOD_FILE.fullmatch(card.method) and not run_code:
-        raise UserError("--runs", folder, f"its method is code that is not run here, {card.method}")
+        raise UserError(
+            "--runs", folder, f"its method is a Python file, which is not run here: {card.method}"
+        )
     weights = read_weights(folder, card)
     try:
         info = PRETRAINING if card.method == PRETRAINING.name else method_info(card.method)
         method_class = registry.load(info)
         backbone: Any = backbones.build(card.backbone, card.image_size[0])
         if isinstance(backbone, backbones.TimmBackbone):
-            # Its weights are here: nothing is fetched, and the stem is that of the run.
+            # Its weights are here, so nothing is downloaded, and the stem is that of the run.
             prefix = "backbone."
             backbone.make_ready(
                 {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -153,7 +155,7 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
         method = method_class(backbone, hp, len(card.base_classes))
         method.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"does not fit {card.method} as it is here: {str(error).splitlines()[0]}"
+        problem = f"does not fit {card.method} of this installation: {str(error).splitlines()[0]}"
         raise UserError("--runs", folder / MODEL_FILE, problem) from None
     method.to(memory_format=torch.channels_last)
     return Model(method.eval(), Normaliser.of_pixels(card.pixel_mean, card.pixel_std), card)
@@ -163,7 +165,7 @@ def read_card(folder: Path) -> Card:
     """The card of the model in a run's folder.
 
     Raises:
-        UserError: there is none.
+        UserError: it does not exist.
     """
     path = folder / CARD
     try:
@@ -178,13 +180,13 @@ def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:
     """The weights that the card describes.
 
     Raises:
-        UserError: there are none, or others.
+        UserError: they do not exist, or are not those of the card.
     """
     path = folder / MODEL_FILE
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.weights_sha256:
-            raise UserError("--runs", path, f"not the weights that {CARD} describes: its SHA-256 differs")
+            raise UserError("--runs", path, f"not the weights of {CARD}: the SHA-256 differs")
         return safetensors.torch.load(content)
     except OSError as error:
         raise UserError("--runs", path, error.strerror or "cannot be read") from None

@@ -14,15 +14,15 @@ from bench.records.schema import SharedTraining, Training
 
 
 class Learned(NamedTuple):
-    """How the weights of a run came about.
+    """The trainings behind the weights of a run.
 
     Attributes:
-        pretraining: what it started from. training: the run's own.
-        not_own: spent in this process on trainings that are shared, which are not the run's own.
-        shared: the training of another run, whose weights it answers with.
-        earlier: spent on its own training before an interruption.
-        compiled: whether its own training was. curves: of it.
-        best_validation: accuracy of the weights that were kept, if that was measured.
+        pretraining: what training started from. training: the run's own.
+        not_own: time spent in this process on shared trainings.
+        shared: the training of another run, whose weights it uses.
+        earlier: time spent on its own training before an interruption.
+        compiled: whether its own training was compiled. curves: of its own training.
+        best_validation: validation accuracy of the kept weights, if measured.
     """
 
     pretraining: SharedTraining | None
@@ -42,17 +42,17 @@ class Failed(Exception):
         learned: what is known of the run's weights.
 
     Args:
-        what: the training, or the pretraining.
-        problem: what was seen.
-        steps: after how many.
-        best: folder in which the best model until then is kept; None if there is none.
-        spent: on training. earlier: the part of it before an interruption.
+        what: the training or the pretraining.
+        problem: for the message.
+        steps: number of steps before it diverged.
+        best: folder with the best model so far; None if there is none.
+        spent: time spent on training. earlier: the part before an interruption.
     """
 
     def __init__(
         self, what: str, problem: str, steps: int, best: Path | None, spent: Spent, earlier: Spent
     ) -> None:
-        kept = f"the best weights until then are in {best}; " if best else ""
+        kept = f"the best weights so far are in {best}; " if best else ""
         self.learned: Learned | None = None
         super().__init__(f"diverged in {what}: {problem}; {kept}a smaller learning rate may help")
         self.steps, self.spent, self.earlier = steps, spent, earlier

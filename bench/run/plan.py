@@ -1,4 +1,4 @@
-"""What a run will do, decided and checked before anything is trained."""
+"""The plan of a run, made and checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from methods.method import Method
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are and go; none of it changes a number.
+    """Folders, device and flags that do not change any number.
 
     Attributes:
         results: folder of records. runs: folder of checkpoints, logs and resolved configurations.
-        data_root: where data sets lie. device: as ``--device`` names it.
-        overwrite: run again what is recorded. offline: no download.
-        command: recorded as the command that made the run.
+        data_root: folder of data sets. device: as in ``--device``.
+        overwrite: run again even if recorded. offline: do not download.
+        command: the command line, for the record.
     """
 
     results: Path
@@ -38,11 +38,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that has passed every check that needs no training.
+    """A run that has passed all checks before training.
 
     Attributes:
-        start: what gives it weights, to be trained first where that was not done yet: a classifier of the
-            base classes, or the run that differs from it in test-only hyperparameters alone.
+        start: the shared training that provides its weights: a classifier of the base classes, or the run
+            that differs only in test-only hyperparameters. It is trained first if necessary.
     """
 
     config: RunConfig

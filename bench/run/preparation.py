@@ -1,4 +1,4 @@
-"""Everything about a run that comes before training, and every check of it."""
+"""Prepares a run and makes all checks before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
-from bench.run.failures import blamed
+from bench.run.failures import method_errors
 from bench.run.materials import Materials, split_of
 from bench.run.measurable import measured
 from bench.run.models import PRETRAINING
@@ -36,20 +36,20 @@ from methods.registry import MethodInfo
 from methods.timm_backbone import hub
 
 SOME_CLASSES = 64
-"""For a method that is only asked what it wants."""
+"""Number of classes for a method that is built only to read its attributes."""
 
 MethodT = TypeVar("MethodT", bound=Method)
 
 
 def prepare(config: RunConfig, options: Options, materials: Materials | None = None) -> Prepared:
-    """Everything that can go wrong before training goes wrong here, and nothing is written.
+    """Make all checks that are possible before training; writes nothing.
 
     Args:
-        config, options: what to run, and where.
+        config, options: of the run.
         materials: of the grid that the run is part of.
 
     Raises:
-        UserError: naming the flag.
+        UserError: a check failed; names the flag.
     """
     check_writable(options.results, "--results")
     check_writable(options.runs, "--runs")
@@ -69,7 +69,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
     torch.manual_seed(config.seed)
     backbone = _backbone(config, data.images.shape[-1])
     _check_takes(backbone, data, config)
-    with blamed(config.method):
+    with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         method = _built(method_class, hp, config.method, backbone, len(split.base), options.offline)
         try:
@@ -108,7 +108,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
 
 
 def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared:
-    """The run with the classifier of the base classes that it starts from, if it does."""
+    """The run with its pretraining, the classifier of the base classes, if it starts from one."""
     if not (run.config.train and (wanted := run.method.pretraining)):
         return run
     config = pretraining.configured(run.config, wanted)
@@ -118,13 +118,13 @@ def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared
 def _same_training(
     run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], offline: bool
 ) -> Prepared:
-    """The run of `config`, which differs from `run` at the test alone."""
-    with blamed(run.config.method):
+    """The run of `config`, which differs from `run` only in test-only hyperparameters."""
+    with method_errors(run.config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         stage = _stage(run, config, info, method_class, hp, offline)
     own, shared = ({k: v.shape for k, v in one.method.state_dict().items()} for one in (run, stage))
     if own != shared:
-        problem = f"its weights depend on what it calls test_only: {', '.join(info.test_only)}"
+        problem = f"its weights depend on test_only hyperparameters: {', '.join(info.test_only)}"
         raise UserError("--method", run.config.method, problem)
     return _from_classifier(stage, info, offline)
 
@@ -137,7 +137,7 @@ def _started(run: Prepared, info: MethodInfo, start: Prepared) -> Prepared:
 def _stage(
     run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], hp: Any, offline: bool
 ) -> Prepared:
-    """What gives a run weights, to be trained like a run; nothing is measured of it."""
+    """A shared training, prepared like a run but not evaluated."""
     torch.manual_seed(config.seed)
     backbone = _backbone(config, run.data.images.shape[-1])
     method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), offline)
@@ -148,16 +148,16 @@ def _stage(
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:
-    """The configuration with the image size that the backbone wants, where the user has chosen none.
+    """The configuration with the backbone's image size, unless the user has chosen one.
 
-    What the method makes of its backbone (timm's own weights, another stem) decides that size, so both are
-    built to be asked; the run's own follow when the number of base classes is known.
+    The method can change its backbone (timm's weights, another stem) and so this size, so both are built here
+    to read it. They are built again when the number of base classes is known.
     """
     largest = RESIZED.get(config.dataset.partition(":")[0])
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
     backbone = _backbone(config)
-    with blamed(config.method):
+    with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         _built(method_class, hp, config.method, backbone, SOME_CLASSES, offline)
     if not (size := getattr(backbone, "size", None)):
@@ -176,7 +176,7 @@ def _built(
 
 
 def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
-    """Build it and load its weights."""
+    """Build the backbone and load its weights."""
     try:
         backbone = backbones.build(config.backbone, image_size)
     except (ValueError, RuntimeError) as error:
@@ -184,7 +184,7 @@ def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.
     if config.weights is not None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on files that are then refused
+                warnings.simplefilter("ignore")  # torch warns about files that are then refused
                 backbones.load_weights(backbone, config.weights)
         except ValueError as error:
             raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
@@ -192,13 +192,13 @@ def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.
 
 
 def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -> None:
-    """Refuse a backbone that cannot take the data set's images; leaves it in training mode."""
+    """Refuse a backbone that cannot process the data set's images; leaves it in training mode."""
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, *data.images.shape[1:]))
     except (RuntimeError, AssertionError) as error:
         size = "x".join(map(str, data.images.shape[2:]))
-        raise UserError("--backbone", config.backbone, f"takes no images of {size}: {error}") from None
+        raise UserError("--backbone", config.backbone, f"cannot process images of {size}: {error}") from None
     backbone.train()
 
 
@@ -208,6 +208,6 @@ def _weights_sha256(path: str | None) -> str | None:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:  # ValueError: no file has a name with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UserError("--weights", path, f"cannot be read: {reason}") from None

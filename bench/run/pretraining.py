@@ -1,4 +1,4 @@
-"""Trainings that runs share: a classifier of the base classes, or a run that differs at the test alone."""
+"""Shared trainings: a classifier of the base classes, or a run that differs only in test-only values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from methods.pretraining import Pretraining as Wanted
 
 
 def configured(config: RunConfig, wanted: Wanted) -> RunConfig:
-    """The configuration of the pretraining of a run: all that decides its weights, and nothing else."""
+    """The configuration of a run's pretraining: only what determines its weights."""
     keys = {"dataset", "split", "seed", "backbone", "weights", "image_size", "precision"}
-    # Runs of all presets share one, but for the brief ones, which see other images.
+    # Runs of all presets share one, except smoke runs, which see other images.
     preset = BRIEF if config.brief else config.backbone
     kept = config.model_dump(include=keys)
     return RunConfig(method=PRETRAINING.name, preset=preset, hyperparameters=asdict(wanted), **kept)
@@ -29,23 +29,23 @@ def configured(config: RunConfig, wanted: Wanted) -> RunConfig:
 def obtain(
     trained: Method, folder: Path, identity: str, train: Callable[[], None]
 ) -> tuple[SharedTraining, SharedTraining | None]:
-    """Load the weights that `folder` holds into `trained`, or train it first.
+    """Load the weights in `folder` into `trained`, after training them if necessary.
 
     Args:
-        trained: as built.
+        trained: the method, just built.
         folder: of the training, under ``--runs``.
-        identity: SHA-256 of what decides the weights.
+        identity: SHA-256 of what determines the weights.
         train: trains `trained` and saves it in `folder`.
 
     Returns:
-        What a record says of it, and of the pretraining that it started from.
+        The training, and the pretraining that it started from, as a record holds them.
     """
     there = _finished(folder, identity)
     if there is None:
         train()
         there = _finished(folder, identity)
     if there is None:
-        raise UserError("--runs", folder, "the training that was written there is gone")
+        raise UserError("--runs", folder, "the training that was just written is missing")
     card, weights = there
     assert card.training is not None
     trained.load_state_dict(weights)
@@ -54,7 +54,7 @@ def obtain(
 
 
 def _finished(folder: Path, identity: str) -> tuple[Card, dict[str, Tensor]] | None:
-    """What the folder holds; None where it is missing, damaged or of another identity."""
+    """Card and weights of the folder; None if missing, damaged or of another identity."""
     try:
         card = models.read_card(folder)
         weights = models.read_weights(folder, card)

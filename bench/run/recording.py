@@ -1,4 +1,4 @@
-"""What is said of a run: a few lines before it, and the record after it."""
+"""Describes a run: a few lines before it, and the record after it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe(prepared: Prepared) -> str:
     stage = prepared.start
     training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"
     if stage and stage.config.method == config.method:
-        training = "none of its own: it differs at the test alone"
+        training = "shared: the run differs only in test-only hyperparameters"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
     device = environment.device_name(prepared.device)
     lines = {
@@ -55,7 +55,7 @@ def describe(prepared: Prepared) -> str:
         "has": remarks(prepared.data),
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
-        "code": f"of {info.source} is run with your permissions" if info.source.endswith(".py") else "",
+        "code": f"{info.source} runs with your permissions" if info.source.endswith(".py") else "",
         "backbone": f"{config.backbone}, {size:,} parameters"
         + (f", from {config.weights}" if config.weights else ""),
         "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
@@ -80,7 +80,7 @@ def make_record(
     model: str | None = None,
     failure: str | None = None,
 ) -> Record:
-    """Put everything a reader needs to believe the run into one record."""
+    """The record of a run, with everything needed to check or repeat it."""
     config, split, info = prepared.config, prepared.split, method_info(prepared.config.method)
     commit, dirty = prepared.git
     own = learned.training if learned and config.train and failure is None else None
@@ -95,7 +95,7 @@ def make_record(
         paper=info.paper,
         transductive=prepared.method.transductive,
         external_data=prepared.method.external_data or config.weights is not None,
-        labelled_novel_images=most_of_a_class(prepared.data.labels[split.novel_labelled]),
+        labelled_novel_images=largest_class(prepared.data.labels[split.novel_labelled]),
         preset=config.preset,
         hyperparameters=dataclasses.asdict(prepared.method.hp),
         config=config.model_dump(),
@@ -154,11 +154,11 @@ def make_record(
     )
 
 
-def most_of_a_class(labels: torch.Tensor) -> int:
-    """Images of the class that has most; 0 for no images."""
+def largest_class(labels: torch.Tensor) -> int:
+    """Number of images of the largest class; 0 without images."""
     return int(torch.bincount(labels).max()) if len(labels) else 0
 
 
 def metrics_of(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:
-    """Intervals as a record holds them."""
+    """Intervals as metrics of a record."""
     return {key: Metric(**interval._asdict()) for key, interval in intervals.items()}

@@ -1,4 +1,4 @@
-"""What decides a run's numbers, as digests: its configuration, its images and classes, and its code."""
+"""Digests of what determines a run's numbers: configuration, images and classes, and code."""
 
 from __future__ import annotations
 
@@ -26,32 +26,31 @@ MEASURING = (
     "bench.data.normalisation",
     "bench.data.augmentation",
 )
-"""Modules of bench that train and measure; with all that they import."""
+"""Modules of bench that train and measure, with everything that they import."""
 
-NUMBERLESS = (
+NOT_MEASURING = (
     "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
     "bench.evaluation.invariance", "bench.run.failures", "bench.run.locks", "bench.run.models",
     "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.run_id", "bench.run.source_code",
     "methods.registry",
 )  # fmt: skip
-"""What they import that decides no number, or whose outcome (images, classes, configuration) is looked at."""
+"""Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Two runs with equal identities give equal numbers on one machine with the same libraries.
+    """Runs with equal identities give equal numbers on one machine with the same libraries.
 
-    The device, the precision that it computes in where the configuration says ``auto``, the threads and
-    whether operations were compiled are in the record and in the stamp of checkpoints, not here: the record
-    of one machine answers for another.
+    The device, the precision chosen by ``auto``, the number of threads and whether operations were compiled
+    are in the record and in the stamp of checkpoints, not here: a record from another machine is reused.
 
     Attributes:
         run_id: a readable name with the first digits of `sha256`; safe as a file name.
-        sha256: over all that decides the numbers.
+        sha256: of everything that determines the numbers.
         split: SHA-256 of the classes and images of each part.
-        method: SHA-256 of the code of the method and of all it imports that is not a library.
+        method: SHA-256 of the code of the method and of its imports, except libraries.
         bench: SHA-256 of the code of this bench that trains and measures.
-        plugin: name and version of the package that a plug-in method is from; the empty string for others.
+        plugin: name and version of the package of a plug-in method; the empty string for others.
     """
 
     run_id: str
@@ -70,19 +69,19 @@ def identify(
     weights_sha256: str | None,
     start: Identity | None = None,
 ) -> Identity:
-    """The identity of a run; its method must have been imported.
+    """The identity of a run; its method must be imported already.
 
     Args:
         config: resolved.
         info: its method.
         data, split: its images.
-        weights_sha256: of the file of starting weights, if there is one.
-        start: of the training that its weights are from or start from, if that is not its own.
+        weights_sha256: of the file of starting weights, if any.
+        start: identity of the shared training that provides its weights, if any.
     """
     method = source_code.digest(registry.module_name(info))
-    bench = source_code.digest(*MEASURING, without=NUMBERLESS)
+    bench = source_code.digest(*MEASURING, without=NOT_MEASURING)
     parts = split_digest(split)
-    # Files and folders count by their content, however they are spelled.
+    # Files and folders count by content, not by path.
     kind, _, place = data.name.partition(":")
     content = config.model_dump(exclude={"method", "dataset", "image_size", "split", "weights", "overrides"})
     content |= {
@@ -109,8 +108,8 @@ def identify(
 def split_digest(split: Split) -> str:
     """SHA-256 (hex) of the classes and images of each part.
 
-    Images are numbered in an order that follows from their pixels (see `ImageSet`), so that with the data
-    set's fingerprint this says which images they are.
+    The order of images follows from their pixels (see `ImageSet`), so together with the data set's
+    fingerprint this identifies the images.
     """
     total = hashlib.sha256()
     for part in ("base", "validation", "novel"):
@@ -124,5 +123,5 @@ def split_digest(split: Split) -> str:
 
 
 def _slug(text: str) -> str:
-    """A word that is safe in file names; long ones are cut in front."""
+    """Text made safe for file names; long text loses its beginning."""
     return re.sub(r"[^A-Za-z0-9.@+-]+", "-", text).strip("-.")[-48:]

@@ -26,7 +26,7 @@ from bench.records import store
 from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.learning import learn
-from bench.run.locks import alone, in_turn
+from bench.run.locks import exclusive, make_all
 from bench.run.materials import Materials
 from bench.run.outcome import Failed
 from bench.run.plan import Options, Prepared
@@ -35,13 +35,13 @@ from bench.run.recording import describe, make_record
 
 
 def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
-    """Run several configurations one after another, each checked before the first one trains.
+    """Run several configurations one after another; all are checked before the first one trains.
 
-    What another process is making is left for later: its record is read when it is there, and the run is
-    made here if the other process ends without one.
+    A run that another process is making is postponed: its record is read later, or the run is made here if
+    the other process ends without a record.
 
     Yields:
-        The path and content of each one's record, in the order in which they are there.
+        Path and content of each record, in the order in which the runs finish.
 
     Raises:
         UserError: one of them cannot run here.
@@ -52,7 +52,9 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
             for config in grid:
                 prepare(config, options, materials)
         begun, where = datetime.now(UTC), (options.results, options.runs)
-        yield from in_turn(grid, lambda config: run(config, options, progress, begun, materials), where, _say)
+        yield from make_all(
+            grid, lambda config: run(config, options, progress, begun, materials), where, _say
+        )
     finally:
         progress.stop()
 
@@ -64,26 +66,26 @@ def run(
     begun: datetime | None = None,
     materials: Materials | None = None,
 ) -> tuple[Path, Record]:
-    """Run one configuration, or find its record.
+    """Run one configuration, or return its existing record.
 
     Args:
-        config, options: what to run, and where.
-        progress: where it is shown.
-        begun: a record that another process has written since then is not overwritten.
+        config, options: of the run.
+        progress: shows the progress.
+        begun: a record that another process has written since this time is not overwritten.
         materials: of the grid that the run is part of.
 
     Returns:
-        The record's path and content; a training that diverges leaves a record too, with its `failure`.
+        The record's path and content; a diverged training also gives a record, with its `failure`.
 
     Raises:
         Locked: another process is making this run.
         UserError: the configuration cannot run here.
-        KeyboardInterrupt: Ctrl-C; nothing is recorded then.
+        KeyboardInterrupt: Ctrl-C; nothing is recorded.
     """
     started = clock.now()
     environment.keep_freed_memory()
     prepared = prepare(config, options, materials)
-    with alone(prepared.run_id, options.results, options.runs):
+    with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:
             _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
@@ -91,21 +93,21 @@ def run(
         if recorded and begun:
             there = store.try_read(recorded)
             if isinstance(there, Record) and there.created > begun:
-                _say(f"{prepared.run_id} was made by another process in the meantime")
+                _say(f"{prepared.run_id} was made by another process meanwhile")
                 return recorded, there
         _name_relatives(prepared, options.results)
         try:
-            with failures.blamed(config.method):
+            with failures.method_errors(config.method):
                 return _run(prepared, options, progress, started)
         except (MemoryError, RuntimeError) as error:
             if not failures.out_of_memory(error):
                 raise
-            lower = failures.what_to_lower(config.hyperparameters)
+            lower = failures.memory_advice(config.hyperparameters)
             raise UserError("--device", environment.device_name(prepared.device), lower) from None
 
 
 def _name_relatives(prepared: Prepared, results: Path) -> None:
-    """Say which records have the same configuration, but were made by other code or of other images."""
+    """Report records with the same configuration but other code or other images."""
     for path in sorted(results.glob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
         other = store.try_read(path)
         with suppress(ValidationError):
@@ -118,7 +120,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     _check_contract(prepared, split.validation_images, split.base_test, split.train)
     _say(describe(prepared))
     run_dir = options.runs / prepared.run_id
-    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", alone=True)
+    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", exclusive=True)
     try:
         learned = learn(prepared, options, progress)
     except Failed as failure:
@@ -170,11 +172,11 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     for name, curve in learned.curves.items():
         arrays[f"curve/{name}"] = curve
     imprinted = run_dir / "imprinted"
-    shutil.rmtree(imprinted, ignore_errors=True)  # of an earlier run of the same configuration
+    shutil.rmtree(imprinted, ignore_errors=True)  # from an earlier run of the same configuration
     if networks := {imprinted / name: content for name, content in evaluation.networks.items()}:
-        write_files(networks, "--runs", alone=True)
+        write_files(networks, "--runs", exclusive=True)
     path = store.write(record, options.results, arrays)
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # nothing is left to resume
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # no longer needed to resume
     return path, record
 
 

@@ -1,4 +1,4 @@
-"""Digests of source code: a module and everything it imports that is not a library."""
+"""Digests of source code: a module and everything it imports, except libraries."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ KEPT = "__stripped_source__"
 
 
 def digest(*modules: str, without: Collection[str] = ()) -> str:
-    """SHA-256 (hex) of the code of `modules` and of what they import, directly or not.
+    """SHA-256 (hex) of the code of `modules` and of their direct and indirect imports.
 
     Libraries (the standard library and what a package manager installed) do not count: their versions
-    are recorded. Comments, docstrings and blank lines do not count either: they change no number.
+    are recorded. Comments, docstrings and blank lines do not count either: they do not change numbers.
 
     Args:
-        modules: names of imported modules, or of modules that can be found without running code.
-        without: modules that are left out, with what only they import, unless `modules` names them;
-            ``bench.data*`` means several.
+        modules: names of modules that are imported or can be found without running code.
+        without: modules to leave out, with the imports of only these, unless `modules` names them;
+            ``bench.data*`` matches several.
     """
     total = hashlib.sha256()
     for name, path in sorted(own_files(*modules, without=without).items()):
@@ -36,7 +36,7 @@ def digest(*modules: str, without: Collection[str] = ()) -> str:
 
 
 def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
-    """`modules` and all they import that is not a library: name -> file. Arguments as for `digest`."""
+    """`modules` and all their imports except libraries: name -> file. Arguments as for `digest`."""
     own = {"bench", "methods", *(name.partition(".")[0] for name in modules)}
     found: dict[str, Path] = {}
     seen: set[str] = set()
@@ -60,7 +60,7 @@ def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
 def stripped(source: str) -> str:
     """Python source without comments, strings that stand alone (docstrings) and blank lines.
 
-    The text is cut, not parsed and written again: another Python version gives the same text.
+    The text is cut, not unparsed, so that every Python version gives the same text.
     """
     lines = source.split("\n")
     nodes = _nodes(source)
@@ -69,7 +69,7 @@ def stripped(source: str) -> str:
     for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-            # Columns are in bytes. Other code on these lines, behind a semicolon, keeps them.
+            # Columns are in bytes. Other code on these lines, after a semicolon, stays.
             before = lines[first].encode()[: node.col_offset]
             after = lines[last].encode()[node.end_col_offset :]
             if isinstance(node.value.value, str) and not (before + after).strip():
@@ -79,14 +79,14 @@ def stripped(source: str) -> str:
 
 @cache
 def _nodes(source: str) -> list[ast.AST]:
-    """Everything in its syntax tree; asked for its imports, then for its text."""
+    """All nodes of its syntax tree; cached because imports and text both need them."""
     return list(ast.walk(ast.parse(source)))
 
 
 def _comments(source: str, nodes: Iterable[ast.AST]) -> list[tuple[int, int]]:
     """Line (from 1) and column of each comment.
 
-    Only where a # lies in a string, or between the parts of one, does it take tokens to tell, which are slow.
+    The tokenizer is slow, so it is used only if a # is in a string or between the parts of one.
     """
     strings = [
         ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
@@ -111,9 +111,9 @@ def _text(path: Path) -> str:
 
 
 def _code_of(name: str, path: Path) -> str:
-    """The stripped source of a module, as it was when this was first asked.
+    """The stripped source of a module at the first call.
 
-    A module that is loaded keeps running as it is when its file changes, so its text is kept with it.
+    A loaded module does not change when its file changes, so its text is cached.
     """
     module = sys.modules.get(name)
     if module is None:
@@ -130,7 +130,7 @@ def _imported_by(path: Path, package: str) -> tuple[str, ...]:
 
 
 def _imported(source: str, package: str) -> Iterator[str]:
-    """Every name that an import statement anywhere in the source may mean."""
+    """Every module name that the source's import statements may mean."""
     for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -150,13 +150,13 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _file_of(name: str) -> Path | None:
-    """The .py file of a module; None where there is no such module, or it is not written in Python."""
+    """The .py file of a module; None if there is no such module, or it is not written in Python."""
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top == "__future__":
         return None
     parent = name.rpartition(".")[0]
     if name not in sys.modules and parent and parent not in sys.modules:
-        # `find_spec` would import the parent to look into it: look beside its file instead.
+        # `find_spec` would import the parent: look beside its file instead.
         place = _file_of(parent)
         if place is None or place.name != "__init__.py":
             return None
@@ -178,7 +178,7 @@ def _places(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _is_library(name: str, path: Path) -> bool:
-    """Whether a package manager put the module where it is: then its folder holds a ``.dist-info``."""
+    """Whether a package manager installed the module: its folder then contains a ``.dist-info``."""
     depth = name.count(".") + (path.name == "__init__.py")
     return _holds_libraries(path.parents[depth])
 

@@ -1,4 +1,4 @@
-"""Episodes, pairs and triplets, and the keys that they are drawn by.
+"""Episodes, pairs and triplets, and the keys that determine them.
 
 Imports nothing else of bench; `evaluation`, `training`, `records` and `reporting` import it.
 """

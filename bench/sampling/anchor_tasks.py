@@ -1,4 +1,4 @@
-"""Tasks of one class against the rest, drawn from a random generator of torch."""
+"""Tasks of one class against the rest, drawn with torch's random generators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from bench.sampling.episodes import ClassPool
 def anchor_task(
     pool: ClassPool, own: int, batches: int, triplets: int, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One class against the rest: anchors and positives of it, negatives of the others.
+    """One class against the rest: anchors and positives of the class, negatives of the others.
 
     Args:
         pool: of training images.
         own: position of the class in the pool.
-        batches, triplets: how many; no image of the class is in a batch twice.
-        generator: that they are drawn by.
+        batches, triplets: number of batches and of triplets per batch; a batch has no image of the class
+            twice.
+        generator: of the random numbers.
 
     Returns:
         Indices into the pool, int64 ``[batches, triplets]`` each; the other classes are equally likely.

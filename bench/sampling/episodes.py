@@ -1,9 +1,9 @@
 """Deterministic N-way K-shot episodes, drawn in bulk as index tensors.
 
-The list of episodes follows from a key (data, split, way, shot, query, seed) alone: the same on every
-machine, for every method and whatever the number of episodes asked for, so that the first 1,000 of
-10,000 are the same episodes. Only a bit generator's raw 64-bit words are used, because numpy promises
-their stability across versions, unlike that of the `Generator` methods.
+The list of episodes depends only on a key (data, split, way, shot, query, seed). It is the same on every
+machine and for every method, and a shorter list is the beginning of a longer one. Only a bit generator's raw
+64-bit words are used, because numpy guarantees that they are stable across versions, unlike the `Generator`
+methods.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK = 256  # episodes drawn at a time: the shuffled rows stay in the processor's cache
+CHUNK = 256  # episodes drawn at a time, so that the shuffled rows fit in the processor's cache
 QUERIES = 15  # query images per class of the standard settings
 
 
@@ -23,9 +23,9 @@ class Setting:
     """An N-way K-shot setting.
 
     Attributes:
-        way: classes in an episode; 0 means all classes of the pool.
+        way: classes per episode; 0 means all classes of the pool.
         shot: support images per class.
-        query: query images per class; 0 means every image of the class that is not support.
+        query: query images per class; 0 means all images of the class except support images.
         count: number of episodes.
     """
 
@@ -36,9 +36,9 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class.
+        """The name in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class.
 
-        The standard number of queries is left out: 15, or every other image where all classes take part.
+        The standard number of queries is omitted: 15, or all other images if all classes take part.
         """
         usual = QUERIES if self.way else 0
         query = "" if self.query == usual else f"{self.query or 'all'}q"
@@ -46,7 +46,7 @@ class Setting:
 
 
 class ClassPool:
-    """Where the images of each class lie in a pool whose labels are in ascending order.
+    """Positions of the images of each class in a pool with ascending labels.
 
     Args:
         labels: int ``[N]``, ascending.
@@ -68,7 +68,7 @@ class EpisodeList:
     Attributes:
         classes: int64 ``[E, way]``, positions in the pool's class list, in random order.
         support: int64 ``[E, way, shot]``, indices into the pool.
-        query: int64 ``[E, way * query]`` in random order; ``[E, 0]`` where every other image is a query.
+        query: int64 ``[E, way * query]`` in random order; ``[E, 0]`` if all other images are queries.
         labels: int64 ``[E, way * query]``, position in the episode's class order.
     """
 
@@ -81,7 +81,7 @@ class EpisodeList:
         return len(self.classes)
 
     def sha256(self) -> str:
-        """SHA-256 (hex) of the episode list; two runs with equal hashes saw the same episodes."""
+        """SHA-256 (hex) of the episode list; equal hashes mean the same episodes."""
         total = hashlib.sha256()
         for array in (self.classes, self.support, self.query, self.labels):
             total.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
@@ -89,7 +89,7 @@ class EpisodeList:
 
 
 def draw(pool: ClassPool, key: str, setting: Setting) -> EpisodeList:
-    """The first `setting.count` episodes of the list that belongs to `key`.
+    """The first `setting.count` episodes of the list of `key`.
 
     Raises:
         ValueError: the pool has too few classes, or a class too few images.
@@ -102,12 +102,12 @@ _FIELDS = ("classes", "support", "query", "labels")
 
 
 def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> Iterator[EpisodeList]:
-    """`draw` in pieces of at most `chunk` episodes, for training without end."""
+    """`draw` in chunks of at most `chunk` episodes, for long trainings."""
     way, shot, query = setting.way or len(pool.classes), setting.shot, setting.query
     if way > len(pool.classes):
-        raise ValueError(f"{way} classes asked for, {len(pool.classes)} there")
+        raise ValueError(f"{way} classes requested, {len(pool.classes)} available")
     if shot + max(query, 1) > pool.smallest:
-        raise ValueError(f"{shot + max(query, 1)} images per class asked for, {pool.smallest} available")
+        raise ValueError(f"{shot + max(query, 1)} images per class requested, {pool.smallest} available")
     bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     per_class, queries = shot + query, way * query
     words = way + way * per_class + queries
@@ -120,7 +120,7 @@ def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> I
             for_images.reshape(episodes * way, per_class), pool.counts[classes].reshape(-1)
         )
         images = images.reshape(episodes, way, per_class) + pool.starts[classes][:, :, None]
-        # Queries are shuffled so that their order tells nothing about their class.
+        # Queries are shuffled, so that their order does not reveal their class.
         order = _without_replacement(for_order, np.full(episodes, queries))
         labels = order // max(query, 1)
         shuffled = np.take_along_axis(images[:, :, shot:].reshape(episodes, queries), order, axis=1)

@@ -1,28 +1,28 @@
-"""The texts that lists of episodes, pairs and triplets follow from: equal keys, equal lists."""
+"""The texts that determine lists of episodes, pairs and triplets: equal keys give equal lists."""
 
 from __future__ import annotations
 
 from bench.sampling.episodes import Setting
 
 SEED = 0
-"""Of the episodes, pairs and triplets of every run."""
+"""Seed of the episodes, pairs and triplets of every run."""
 
 
 def episode_key(fingerprint: str, split: str, setting: Setting, seed: int = SEED) -> str:
-    """Of a setting's episodes, drawn from the novel classes."""
+    """Key of a setting's episodes, drawn from the novel classes."""
     return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
 
 
 def part_key(fingerprint: str, split: str, part: str, seed: int = SEED) -> str:
-    """Of a part of the split: validation, base or novel; for `pair_key` and `triplet_key`."""
+    """Key of a part of the split (validation, base or novel), for `pair_key` and `triplet_key`."""
     return f"{fingerprint}/{split}/{part}/{seed}"
 
 
 def pair_key(part: str) -> str:
-    """Of a part's pairs."""
+    """Key of a part's pairs."""
     return f"{part}/pairs"
 
 
 def triplet_key(part: str) -> str:
-    """Of a part's triplets."""
+    """Key of a part's triplets."""
     return f"{part}/triplets"

@@ -10,11 +10,11 @@ from bench.sampling.episodes import ClassPool
 
 
 def draw_pairs(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half the pairs show one class (two distinct images), half two classes; classes are equally likely.
+    """Half of the pairs show one class (two distinct images), half two classes; classes are equally likely.
 
     Args:
         pool: at least two classes of at least two images.
-        key: the text that the list follows from.
+        key: text that determines the list.
         count: number of pairs, even.
 
     Returns:
@@ -51,11 +51,11 @@ def _words(key: str, rows: int, columns: int) -> np.ndarray:
 
 
 def _below(raw: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """Random words to integers in ``0..size-1``."""
+    """Random words mapped to integers in ``0..size-1``."""
     return (((raw >> np.uint64(32)) * np.asarray(size, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def _other(raw: np.ndarray, taken: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """Random words to integers in ``0..size-1`` other than `taken`."""
+    """Random words mapped to integers in ``0..size-1`` except `taken`."""
     drawn = _below(raw, np.asarray(size) - 1)
     return drawn + (drawn >= taken)

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and ranks: pure functions on arrays.
+"""Intervals, paired tests and ranks: pure functions of arrays.
 
 Every docstring names the population its numbers apply to, and when they are not valid. Each interval's
 coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.

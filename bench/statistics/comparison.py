@@ -1,4 +1,4 @@
-"""Methods compared on identical episodes: paired differences, Holm's correction, rank ranges."""
+"""Comparison of methods on identical episodes: paired differences, Holm's correction, rank ranges."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Difference(NamedTuple):
     """How much better the first method is.
 
     Attributes:
-        value: mean accuracy of the first less that of the second, between -1 and 1.
+        value: mean accuracy of the first minus that of the second, between -1 and 1.
         low, high: its interval.
-        p: two-sided, of no difference.
-        episodes: how many identical episodes it rests on.
-        seeds: training seeds of the first and of the second.
-        over_training: whether it applies to retraining, or to these trained models only.
+        p: two-sided p-value of no difference.
+        episodes: number of identical episodes.
+        seeds: numbers of training seeds of the first and of the second.
+        over_training: whether it applies to retraining, or only to these trained models.
     """
 
     value: float
@@ -44,23 +44,23 @@ class Difference(NamedTuple):
 def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Difference:
     """Difference of two methods' mean accuracies on identical episodes.
 
-    Population, with at least three seeds of each: training *both methods* again with any seeds, and any
-    episode drawn from *these images*.  With fewer seeds of either: any episode drawn from these images,
-    answered by *these trained models*; accuracies are then averaged over the seeds there are, and training
-    again may turn the difference round.  Never other images or other classes.  Not valid if the methods
-    answered different episodes, or if the seeds were chosen by their results.
+    Population, with at least three seeds of each: retraining *both methods* with any seeds, and any episode
+    drawn from *these images*. With fewer seeds of either: any episode drawn from these images, answered by
+    *these trained models*; accuracies are then averaged over the available seeds, and retraining may reverse
+    the difference. Never other images or other classes. Not valid if the methods answered different episodes,
+    or if the seeds were chosen by their results.
 
-    Of these models alone: mean ± t(T-1) s / sqrt(T) of the T differences, and the paired t test.
+    Only these models: mean ± t(T-1) s / sqrt(T) of the T differences, and the paired t test.
 
-    Over training, with the model of `crossed_seeds` for each method and seeds that have nothing to do with
-    each other: ``Var(difference) = A1/R1 + A2/R2 + B/T + ...``, where B is the variance of the difference
-    between episodes, estimated as the variance of the T differences of episode means less what the
-    residual mean squares explain, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative.  Seeds
-    are not paired: that would halve their degrees of freedom and gain nothing.  The two seed parts v1 and v2
-    have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom, at most R1 + R2 - 2. That lies half-way
-    between Satterthwaite (1946), with R-1 for each R and nothing taken off, whose test is too timid with
-    three seeds each (a size of 3.5%), and Welch (1947), with R+1 and 2 taken off.  `student.half_width` says
-    how the seed parts and the third make up the interval.  Under the null the test at level 5% rejects 4.0
+    Over training, with the model of `crossed_seeds` for each method and independent seeds:
+    ``Var(difference) = A1/R1 + A2/R2 + B/T + ...``, where B is the variance of the difference
+    between episodes, estimated as the variance of the T differences of episode means minus the part of the
+    residual mean squares, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative. Seeds
+    are not paired: that would halve their degrees of freedom without any gain. The two seed parts v1 and v2
+    have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom, at most R1 + R2 - 2. This is half-way
+    between Satterthwaite (1946), with R-1 for each R and nothing subtracted, whose test is too conservative
+    with three seeds each (a size of 3.5%), and Welch (1947), with R+1 and 2 subtracted. `student.half_width`
+    combines the seed parts and the third part. Under the null the test at level 5% rejects 4.0
     to 5.5% of the time with three seeds each, if the accuracy of the one method varies no more than twice
     as much between its seeds (standard deviations) as the other's, and 6.6% at worst; 4.6 to 5.6% with five
     seeds each; up to 8% with three of a much more variable method against ten.
@@ -118,9 +118,9 @@ def _seeds_df(variances: Sequence[float], seeds: Sequence[int]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values: rejecting those of at most 5% makes even one false rejection at most 5% likely.
+    """Adjusted p-values: rejecting those of at most 5% limits the family-wise error rate to 5%.
 
-    Population: as the tests that gave the p-values, which may depend on each other. Not valid if tests
+    Population: as the tests behind the p-values, which may depend on each other. Not valid if tests
     were left out because of their results.
 
     Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
@@ -133,7 +133,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 class Comparison(NamedTuple):
-    """Two of several methods: their difference, and its p after Holm's correction over all of them."""
+    """Difference of two of several methods, and its p after Holm's correction over all pairs."""
 
     first: str
     second: str
@@ -142,12 +142,12 @@ class Comparison(NamedTuple):
 
 
 def compare_all(accuracies: Mapping[str, np.ndarray], level: float = 0.95) -> list[Comparison]:
-    """Every two of several methods by `paired_difference`, with Holm's correction over all pairs.
+    """`paired_difference` of all pairs of several methods, with Holm's correction over all pairs.
 
     Population and validity: as `paired_difference`; the intervals are not corrected.
 
     Args:
-        accuracies: method -> ``[T]`` or ``[R, T]``. Where two differ in T, the shorter's episodes must be the
+        accuracies: method -> ``[T]`` or ``[R, T]``. If two differ in T, the shorter's episodes must be the
             first of the longer's, and the two are compared on those.
         level: of the intervals.
     """
@@ -164,7 +164,7 @@ def compare_all(accuracies: Mapping[str, np.ndarray], level: float = 0.95) -> li
 
 
 class RankRange(NamedTuple):
-    """The ranks that a method may have: methods whose ranges overlap are tied."""
+    """The possible ranks of a method; methods whose ranges overlap are tied."""
 
     first: int
     last: int
@@ -176,15 +176,15 @@ class RankRange(NamedTuple):
 def significantly_better(
     names: Sequence[str], comparisons: Iterable[Comparison], level: float = 0.95
 ) -> np.ndarray:
-    """Which of M methods are significantly better than which.
+    """Which of M methods are significantly better than which others.
 
     Population: as the comparisons. After Holm's correction the family-wise error rate is at most 1 - `level`.
-    Not valid for comparisons whose p was not corrected. A pair that is missing counts as not different.
+    Not valid for uncorrected p-values. A missing pair counts as not different.
 
     Args:
         names: of the methods.
-        comparisons: of every two of them, from `compare_all`.
-        level: 1 less the largest corrected p that is significant.
+        comparisons: of all pairs, from `compare_all`.
+        level: 1 minus the largest corrected p that is significant.
 
     Returns:
         bool ``[M, M]``: whether the row is better than the column.
@@ -201,8 +201,8 @@ def significantly_better(
 def rank_ranges(better: np.ndarray) -> list[RankRange]:
     """``[1 + number significantly better, M - number significantly worse]`` for each of M methods.
 
-    Those whose range starts at 1 are tied for the best. With 95% every method's true rank lies in its range,
-    if the family-wise error rate of `better` is at most 5%.
+    Methods whose range starts at 1 are tied for the best. With 95% probability all true ranks are in their
+    ranges, if the family-wise error rate of `better` is at most 5%.
 
     Args:
         better: ``[M, M]`` from `significantly_better`.
@@ -218,13 +218,13 @@ def seeds_needed(
     level: float = 0.95,
     power: float = 0.8,
 ) -> int | None:
-    """Training seeds of each method with which a true difference of `effect` would be shown.
+    """Number of training seeds per method needed to detect a true difference of `effect`.
 
-    Shown means that `paired_difference` finds p <= 1 - `level`, with probability `power`.
+    Detect means that `paired_difference` gives p <= 1 - `level`, with probability `power`.
 
-    Population: as `paired_difference` over training.  A rough guide: it takes the spread over the seeds at
-    hand for the true one, and of three seeds each that is known to a factor of two either way.  It knows
-    nothing of a correction for several comparisons, which needs more.
+    Population: as `paired_difference` over training. A rough guide: it takes the observed spread over seeds
+    as the true one, which with three seeds each may be wrong by a factor of two. It does not include a
+    correction for several comparisons, which needs more seeds.
 
     Source: Cohen (1988), Statistical Power Analysis, 2.4, with t for the normal quantile.
 
@@ -233,11 +233,11 @@ def seeds_needed(
         second: ``[R2, T]`` on the same episodes.
         effect: true difference, a fraction (0.01 is one point).
         level: of the interval.
-        power: probability of showing it.
+        power: probability of detecting it.
 
     Returns:
-        Seeds of each method in all, at least three; None if no number of seeds suffices because the
-        episodes alone leave too much open (or more than 1,000 would be needed).
+        Total seeds per method, at least three; None if no number of seeds suffices because there are too few
+        episodes (or more than 1,000 seeds would be needed).
 
     Raises:
         ValueError: with fewer than three seeds of either.

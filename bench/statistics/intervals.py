@@ -20,33 +20,33 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """The distance from the value to the farther end (they differ where an end was cut off at 0 or 1)."""
+        """The distance from the value to the farther end (ends may be clipped at 0 or 1)."""
         return max(self.value - self.low, self.high - self.value)
 
 
 def closed_interval(accuracies: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean accuracy over episodes, ± t(T-1) s / sqrt(T) with ddof 1, cut off at 0 and 1.
+    """Mean accuracy over episodes, ± t(T-1) s / sqrt(T) with ddof 1, clipped at 0 and 1.
 
-    Population: every episode that could be drawn from *these images* with *this trained model*. It says
-    nothing about other images, other classes or training again.  One observation is one episode: the
-    queries of an episode share a support set, so they are never counted one by one.  Not valid for
-    episodes that were not drawn independently, and rough for fewer than about 20 episodes.
+    Population: all episodes that can be drawn from *these images* with *this trained model*. It does not
+    cover other images, other classes or retraining. One observation is one episode: the queries of an episode
+    share a support set, so they never count as independent. Not valid for episodes that were not drawn
+    independently, and rough for fewer than about 20 episodes.
 
     Source: Student (1908), the interval that episodic papers report.
 
     Args:
-        accuracies: ``[T]`` fractions, one an episode.
-        level: the share of intervals that should hold the truth.
+        accuracies: ``[T]`` fractions, one per episode.
+        level: nominal coverage.
 
     Returns:
-        `n` is T; with one episode nothing is known of the spread, so the interval is [0, 1].
+        `n` is T. With one episode the spread is unknown, so the interval is [0, 1].
 
     Raises:
         ValueError: without episodes.
     """
     accuracies = np.asarray(accuracies, dtype=np.float64)
     if accuracies.ndim != 1 or len(accuracies) == 0:
-        raise ValueError(f"accuracies must be one number an episode, not an array of {accuracies.shape}")
+        raise ValueError(f"accuracies must be one number per episode, not an array of {accuracies.shape}")
     n = len(accuracies)
     value = float(accuracies.mean())
     if n == 1:
@@ -55,37 +55,37 @@ def closed_interval(accuracies: np.ndarray, level: float = 0.95) -> Interval:
 
 
 def open_interval(accuracies: np.ndarray, images: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean accuracy over episodes that share no image, ± t(T-1) s / sqrt(T), cut off at 0 and 1.
+    """Mean accuracy over episodes without common images, ± t(T-1) s / sqrt(T), clipped at 0 and 1.
 
-    Population: every episode of *fresh images of these classes* with *this trained model*. The more
-    episodes are drawn from the same images, the narrower the closed interval: it forgets that other images
-    would have given another number. Here every image counts once, so the spread of the episodes is the
-    spread of fresh images. It says nothing about other classes or training again. Not valid if images of
-    different episodes are dependent (frames of one video, say), and rough for fewer than about 10 episodes.
+    Population: all episodes of *fresh images of these classes* with *this trained model*. The closed interval
+    becomes narrower with more episodes from the same images, although other images would give another number.
+    Here every image counts once, so the spread of episodes is the spread of fresh images. It does not cover
+    other classes or retraining. Not valid if images of different episodes are dependent (for example frames
+    of one video), and rough for fewer than about 10 episodes.
 
     Source: Student (1908); the names closed and open: Lafargue et al. (2024), Oops, I Sampled it Again.
 
     Args:
-        accuracies: ``[T]`` fractions, one an episode.
+        accuracies: ``[T]`` fractions, one per episode.
         images: int ``[T, K]``, the support and query images of each episode; `disjoint_episodes` chooses
-            episodes that qualify.
-        level: the share of intervals that should hold the truth.
+            suitable episodes.
+        level: nominal coverage.
 
     Raises:
-        ValueError: if an image occurs twice, or there are no episodes.
+        ValueError: if an image occurs twice, or without episodes.
     """
     if len(images) != len(accuracies):
-        raise ValueError(f"{len(accuracies)} accuracies, but the images of {len(images)} episodes")
+        raise ValueError(f"{len(accuracies)} accuracies, but images of {len(images)} episodes")
     if len(np.unique(images)) < np.size(images):
         raise ValueError("an image occurs in more than one episode")
     return closed_interval(accuracies, level)
 
 
 def disjoint_episodes(images: np.ndarray) -> np.ndarray:
-    """Positions of the episodes that share no image with an earlier one of those chosen.
+    """Positions of episodes without common images, chosen greedily from the beginning.
 
-    The choice looks at images alone, never at accuracies. It favours classes that were drawn less often
-    before, which makes the chosen episodes a little more even than independent ones.
+    The choice depends only on images, not on accuracies. It favours classes that were drawn less often
+    before, so the chosen episodes are slightly more balanced than independent ones.
 
     Args:
         images: int ``[T, K]``, indices (0 and up) of the support and query images of each episode.
@@ -101,18 +101,18 @@ def disjoint_episodes(images: np.ndarray) -> np.ndarray:
 
 
 def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interval:
-    """Wilson's interval of a share of independent yes/no answers.
+    """Wilson's interval of a proportion of independent yes/no answers.
 
-    Population: every pair or triplet that could be drawn from *these images* with *this trained model*.
-    Not valid for dependent answers, such as the queries of one episode.  Ties that count a half
-    may be handed in as halves; they spread less than whole answers, so the interval is then a little wide.
+    Population: all pairs or triplets that can be drawn from *these images* with *this trained model*.
+    Not valid for dependent answers, such as the queries of one episode. Ties may count as halves; they vary
+    less than whole answers, so the interval is then slightly too wide.
 
     Source: Wilson (1927).
 
     Args:
-        successes: how many were right, between 0 and `n`, possibly with halves.
-        n: how many were asked.
-        level: the share of intervals that should hold the truth.
+        successes: number of correct answers, between 0 and `n`, possibly with halves.
+        n: number of answers.
+        level: nominal coverage.
 
     Raises:
         ValueError: if `n` is not positive or `successes` is not between 0 and `n`.
@@ -123,36 +123,36 @@ def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interv
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and n successes the ends are exactly 0 and 1; rounding must not move them past the share.
+    # At 0 and n successes the ends are exactly 0 and 1; rounding must not move them.
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), n)
 
 
 def mean_recall_interval(right: np.ndarray, counts: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean over classes of their shares of right answers, each class counting the same; Wilson's interval.
+    """Mean over classes of their accuracies, with equal weights; Wilson's interval.
 
-    Its n is that of as many images, alike in all classes, as would give the mean the same precision.
+    Its n is the effective number of images, equally many per class, that gives the mean the same precision.
     Population and limits: those of `proportion_interval`.
 
     Args:
-        right: whole ``[C]``, right answers of each class.
-        counts: whole ``[C]``, its images, at least 1.
-        level: the share of intervals that should hold the truth.
+        right: whole ``[C]``, correct answers per class.
+        counts: whole ``[C]``, images per class, at least 1.
+        level: nominal coverage.
     """
     n = round(len(counts) ** 2 / (1 / counts).sum())
     return proportion_interval(float((right / counts).mean()) * n, n, level)
 
 
 def balanced_interval(same: np.ndarray, different: np.ndarray, level: float = 0.95) -> Interval:
-    """Balanced accuracy of independent right/wrong answers of two kinds.
+    """Balanced accuracy of independent correct/wrong answers of two kinds.
 
-    The distances to the ends of the kinds' Wilson intervals add in quadrature (Newcombe 1998, method 10).
+    The distances to the ends of both Wilson intervals add in quadrature (Newcombe 1998, method 10).
 
-    Population and validity: as `proportion_interval`, the two kinds apart.
+    Population and validity: as `proportion_interval`, for each kind separately.
 
     Args:
         same: bool, the answers of the first kind, at least one.
-        different: bool, those of the second kind, at least one.
-        level: the share of intervals that should hold the truth.
+        different: bool, the answers of the second kind, at least one.
+        level: nominal coverage.
 
     Returns:
         `n` is the number of answers of both kinds.
@@ -165,5 +165,5 @@ def balanced_interval(same: np.ndarray, different: np.ndarray, level: float = 0.
 
 
 def clipped(value: float, half: float, n: int) -> Interval:
-    """`value` ± `half`, cut off at 0 and 1."""
+    """`value` ± `half`, clipped at 0 and 1."""
     return Interval(value, max(0.0, value - half), min(1.0, value + half), n)

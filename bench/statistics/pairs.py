@@ -1,4 +1,4 @@
-"""Verification: thresholds, the ROC curve and its numbers, and their intervals over pairs."""
+"""Verification: thresholds, metrics of the ROC curve, and their intervals over pairs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bench.statistics.intervals import Interval
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     """The threshold with the highest balanced accuracy on these pairs, ``score >= threshold`` means same.
 
-    Thresholds are midpoints between neighbouring different scores.  Of several that are equally good, the
-    one in the widest gap is taken, of equally wide gaps the lowest.  Where no threshold beats calling
-    everything the same (constant scores, say), it is the lowest score.
+    Thresholds are midpoints between neighbouring distinct scores. Among equally good thresholds, the one in
+    the widest gap is taken, and among equally wide gaps the lowest. If no threshold is better than
+    classifying every pair as same (for example with constant scores), it is the lowest score.
 
     Args:
         scores: ``[n]`` finite.
         same: ``[n]`` bool, with at least one pair of each kind.
 
     Raises:
-        ValueError: on scores that are not finite, or without pairs of both kinds.
+        ValueError: if scores are not finite, or without pairs of both kinds.
     """
     scores, same = checked(scores, same)
     values, ranks = np.unique(scores, return_inverse=True)
     positives, negatives = int(same.sum()), int((~same).sum())
-    # What lies below the cut between values i and i+1, in whole numbers so that equal is equal.
+    # Counts below the cut between values i and i+1, as whole numbers for exact ties.
     missed = np.cumsum(np.bincount(ranks[same], minlength=len(values)))[:-1]
     rejected = np.cumsum(np.bincount(ranks[~same], minlength=len(values)))[:-1]
     gain = rejected * positives - missed * negatives
@@ -33,7 +33,7 @@ def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     gaps = np.diff(values)
     cut = int(np.argmax(np.where(gain == gain.max(), gaps, -1.0)))
     middle = float(values[cut] + gaps[cut] / 2)
-    # Between two neighbouring floats there is no midpoint.
+    # Two adjacent floats have no midpoint.
     return middle if middle > values[cut] else float(values[cut + 1])
 
 
@@ -57,38 +57,37 @@ def pair_metrics(
 ) -> dict[str, Interval]:
     """Verification metrics of scored pairs with percentile bootstrap intervals.
 
-    Population: every pair that could be drawn from *these images* with *this trained model*, same-class
-    and different-class pairs apart.  Pairs are resampled within each kind, so the numbers of the two
-    kinds stay as they are.  It says nothing about other images, other classes or training again.  Not
-    valid for a handful of pairs, nor for pairs listed twice; where every pair is right the interval has
-    no width.  The oracle is a maximum over noise: each resampling lifts it again by about as much, so
-    twice that lift is taken off its ends (simulated, its interval then holds the best accuracy that any
-    threshold has over all pairs 93% of the time with 4,000 pairs, 90% with 300).  An interval that would
-    not hold its own value is widened to it.
+    Population: all pairs that can be drawn from *these images* with *this trained model*, separately for
+    same-class and different-class pairs. Pairs are resampled within each kind, so the numbers of both kinds
+    are constant. It does not cover other images, other classes or retraining. Not valid for very few pairs or
+    duplicate pairs; if every pair is correct, the interval has width 0. The oracle is a maximum over noise:
+    each resampling increases it again by about the same amount, so twice that increase is subtracted from its
+    ends (in simulations its interval then covers the best accuracy of any threshold over all pairs 93% of the
+    time with 4,000 pairs, 90% with 300). An interval that does not contain its value is extended to it.
 
     - ``pair_accuracy``: balanced accuracy, ``score >= threshold`` means same.
-    - ``pair_auc``: area under the ROC curve; ties count a half.
-    - ``pair_eer``: where the false accept rate equals the false reject rate, on the ROC curve with straight
-      lines between its points.
-    - ``pair_tar@f``: the highest true accept rate of any threshold whose false accept rate is at most f;
-      nothing is interpolated.
-    - ``pair_accuracy_oracle``: balanced accuracy at the threshold that is best for these very pairs.
+    - ``pair_auc``: area under the ROC curve; ties count half.
+    - ``pair_eer``: where the false accept rate equals the false reject rate, on the ROC curve with linear
+      interpolation.
+    - ``pair_tar@f``: the highest true accept rate of any threshold whose false accept rate is at most f,
+      without interpolation.
+    - ``pair_accuracy_oracle``: balanced accuracy at the best threshold for these pairs.
 
     Source: Efron & Tibshirani (1993), ch. 13; Fawcett (2006) for the ROC curve.
 
     Args:
-        scores: ``[n]`` finite; larger means more alike.
+        scores: ``[n]`` finite; larger means more similar.
         same: ``[n]`` bool, with at least one pair of each kind.
-        threshold: found on other (validation) pairs.
+        threshold: chosen on other (validation) pairs.
         resamples: bootstrap resamples.
         seed: of the resampling; the same seed gives the same interval.
-        level: the share of intervals that should hold the truth.
+        level: nominal coverage.
 
     Returns:
-        One interval for each of `PAIR_METRICS`; `n` is the number of pairs.
+        One interval per metric in `PAIR_METRICS`; `n` is the number of pairs.
 
     Raises:
-        ValueError: on scores that are not finite, or without pairs of both kinds.
+        ValueError: if scores are not finite, or without pairs of both kinds.
     """
     scores, same = checked(scores, same)
     kinds, width, accepted = _columns(scores, same, threshold)
@@ -97,8 +96,8 @@ def pair_metrics(
 
     rng = np.random.default_rng(seed)
     draws = np.empty((resamples, len(PAIR_METRICS)))
-    # How many resamples are drawn at once decides the order of the random numbers, which recorded intervals
-    # rest on. As many are measured at once as stay in the processor's cache.
+    # The number of resamples drawn at once determines the order of the random numbers, and so recorded
+    # intervals. The number evaluated at once fits in the processor's cache.
     rows = max(1, 2**15 // len(scores))
     several = rows * max(1, 2**15 // (rows * width))
     for start in range(0, resamples, several):
@@ -118,7 +117,7 @@ def pair_metrics(
         draws[start:end] = roc_metrics(accepts[0], accepts[1], accepted)
     oracle = PAIR_METRICS.index("pair_accuracy_oracle")
     draws[:, oracle] -= 2 * (draws[:, oracle].mean() - point[oracle])
-    # Where nearly every pair is right, the lift can be below 0.
+    # If nearly every pair is correct, the increase can be below 0.
     draws[:, oracle] = draws[:, oracle].clip(0, 1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return {
@@ -128,21 +127,22 @@ def pair_metrics(
 
 
 def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: int) -> np.ndarray:
-    """`PAIR_METRICS` of B ROC curves over the same U columns: distinct scores, or runs of them. ``[B, 6]``.
+    """`PAIR_METRICS` of B ROC curves over the same U columns (distinct scores, or groups of them): ``[B,
+    6]``.
 
-    Everything is compared in whole numbers, so ties are exact.
+    Comparisons use whole numbers, so ties are exact.
 
     Args:
         true_accepts: whole ``[B, U + 1]``, overwritten: same-class pairs (or their weights) in the first u
             columns, those of the highest scores, from 0 to all of them.
-        false_accepts: the like of different-class pairs, overwritten. Each row has pairs of both kinds.
-        accepted: how many of the columns reach the threshold.
+        false_accepts: the same for different-class pairs, overwritten. Each row has pairs of both kinds.
+        accepted: number of columns that reach the threshold.
     """
     every = np.arange(len(true_accepts))
     positives, negatives = true_accepts[:, -1:].copy(), false_accepts[:, -1:].copy()
     cells = (positives * negatives)[:, 0]
 
-    # The area under straight lines between ROC points counts ties a half.
+    # With linear interpolation, ties count half in the area.
     twice = np.einsum("bu,bu->b", np.diff(false_accepts), true_accepts[:, :-1] + true_accepts[:, 1:])
     tar = []
     for rate in (0.1, 0.01):
@@ -150,11 +150,11 @@ def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: i
         last = (false_accepts > allowed).argmax(axis=1) - 1
         tar.append(true_accepts[every, last] / positives[:, 0])
 
-    # From here on both count in steps of 1 / cells.
+    # From here on both are in units of 1 / cells.
     true_accepts *= negatives
     false_accepts *= positives
     informedness = true_accepts - false_accepts
-    # FAR - FRR climbs from -1 to 1; the EER lies on the step where it passes 0.
+    # FAR - FRR rises from -1 to 1; the EER is where it crosses 0.
     true_accepts += false_accepts
     after = (true_accepts >= cells[:, None]).argmax(axis=1)
     e0, e1 = true_accepts[every, after - 1] - cells, true_accepts[every, after] - cells
@@ -176,11 +176,11 @@ def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: i
 def _columns(
     scores: np.ndarray, same: np.ndarray, threshold: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], int, int]:
-    """The columns of the ROC curve that the pairs of each kind lie in, how many columns there are, and how
-    many of them reach the threshold.
+    """The columns of the ROC curve of each kind's pairs, the number of columns, and how many reach the
+    threshold.
 
     Columns go from the highest score down. Equal scores share one, and so do neighbouring scores of one
-    kind: between them the curve is a straight line, however the pairs are weighted.
+    kind: between them the curve is a straight line for any weights of the pairs.
     """
     values, ranks = np.unique(-scores, return_inverse=True)
     accepted = int((-values >= threshold).sum())
@@ -198,7 +198,7 @@ def checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarra
     # float64, because a float32 array would round the threshold to float32 before comparing.
     scores, same = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
     if scores.ndim != 1 or scores.shape != same.shape:
-        raise ValueError(f"scores {scores.shape} and same {same.shape} must be two equally long lists")
+        raise ValueError(f"scores {scores.shape} and same {same.shape} must be lists of equal length")
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     if same.all() or not same.any():

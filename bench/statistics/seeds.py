@@ -12,15 +12,15 @@ from bench.statistics.intervals import Interval, clipped
 from bench.statistics.student import half_width, t_quantile
 
 ENOUGH_SEEDS = 3
-"""With fewer, the spread over seeds is not estimated: with two it may be 32 times what it looks like."""
+"""With fewer, the spread over seeds is not estimated: with two it may be 32 times the estimate."""
 
 
 class Variances(NamedTuple):
-    """What makes the mean over R seeds and T episodes vary.
+    """Variance components of the mean over R seeds and T episodes.
 
     Attributes:
-        seeds: variance of the mean that comes from the R seeds.
-        episodes: variance of the mean that comes from the T episodes.
+        seeds: variance of the mean due to the R seeds.
+        episodes: variance of the mean due to the T episodes.
         seeds_df, episodes_df: degrees of freedom of the two estimates.
     """
 
@@ -33,9 +33,9 @@ class Variances(NamedTuple):
 def crossed_seeds(accuracies: np.ndarray, level: float = 0.95) -> Interval:
     """Mean accuracy over R training seeds that answered the same T episodes.
 
-    Population: training *this method* again with any seed, and any episode drawn from *these images*.  It
-    says nothing about other images or other classes.  Not valid if the seeds answered different episodes
-    or if the runs differ in more than the seed; with two seeds it covers as little as 93.2%.
+    Population: retraining *this method* with any seed, and any episode drawn from *these images*. It does not
+    cover other images or other classes. Not valid if the seeds answered different episodes or if the runs
+    differ in more than the seed; with two seeds it covers as little as 93.2%.
 
     Model: ``y[r,t] = mu + a[r] + b[t] + e[r,t]`` with variances A (seeds), B (episodes) and E, so
     ``Var(mean) = A/R + B/T + E/(RT)``.  The mean squares of the two-way table have the expectations
@@ -44,17 +44,17 @@ def crossed_seeds(accuracies: np.ndarray, level: float = 0.95) -> Interval:
     and s_g^2 = MS_E the residual mean square with (R-1)(T-1) degrees of freedom, that is
     ``SE^2 = s_R^2/R + s_T^2/T - s_g^2/(RT)``.
 
-    The first term follows chi-squared with R-1 degrees of freedom, the other two, B/T together, are known
-    to about T-1.  B/T is taken as 0 where its estimate is negative, so SE^2 never is.  SE is multiplied
-    by a mean of t(R-1) and t(T-1) that `student.half_width` describes: the interval covers 94.2 to 95.9%
-    with 3 seeds and 94.7 to 95.2% with 5, whatever part of SE^2 comes from the seeds. Satterthwaite's
-    degrees of freedom would cover 92% with 3 seeds.
+    The first term follows chi-squared with R-1 degrees of freedom; the other two together, B/T, have about
+    T-1. B/T is set to 0 if its estimate is negative, so SE^2 is never negative. SE is multiplied by a mean of
+    t(R-1) and t(T-1), see `student.half_width`: the interval covers 94.2 to 95.9% with 3 seeds and 94.7 to
+    95.2% with 5, for any share of SE^2 due to the seeds. Satterthwaite's degrees of freedom would cover 92%
+    with 3 seeds.
 
     Source: Searle, Casella & McCulloch (1992), Variance Components, ch. 4; Cochran & Cox (1950), 4.14.
 
     Args:
         accuracies: ``[R, T]`` fractions, R >= 2 and T >= 2.
-        level: the share of intervals that should hold the truth.
+        level: nominal coverage.
 
     Returns:
         `n` is T.
@@ -68,7 +68,7 @@ def crossed_seeds(accuracies: np.ndarray, level: float = 0.95) -> Interval:
 
 
 def variances(accuracies: np.ndarray) -> Variances:
-    """The two parts of SE^2 of `crossed_seeds`, of ``[R, T]`` accuracies.
+    """The two parts of SE^2 of `crossed_seeds` for ``[R, T]`` accuracies.
 
     Raises:
         ValueError: with fewer than two seeds or episodes.
@@ -84,7 +84,7 @@ def variances(accuracies: np.ndarray) -> Variances:
 
 
 def residual_variance(accuracies: np.ndarray) -> float:
-    """MS_E of a two-way table ``[R, T]``: what neither its row nor its column means explain."""
+    """MS_E of a two-way table ``[R, T]``: the variance not explained by row and column means."""
     seeds, episodes = accuracies.shape
     residual = accuracies - accuracies.mean(axis=1, keepdims=True)
     residual -= residual.mean(axis=0)
@@ -92,19 +92,19 @@ def residual_variance(accuracies: np.ndarray) -> float:
 
 
 def over_seeds(intervals: Sequence[Interval], level: float = 0.95) -> Interval:
-    """Mean of one metric over R runs that differ in the seed, from the runs' own intervals alone.
+    """Mean of one metric over R runs that differ only in the seed, from the intervals of the runs.
 
-    For numbers that have no per-episode accuracies to cross, such as pairs and triplets.
+    For numbers without per-episode accuracies, such as pairs and triplets.
 
-    Population: with R >= 3 as `crossed_seeds`; with fewer, these trained models only, as the spread of two
-    numbers says next to nothing about training again.  With R >= 3, SE^2 is s_R^2/R plus the runs' mean
-    closed variance.  The latter holds the part E/T of the model of `crossed_seeds` that seeds average
-    away, so the interval is a little wide.  With R < 3 the half-width is the mean of the runs' own: the
-    standard error of a mean of correlated numbers is at most the mean of theirs.
+    Population: with R >= 3 as `crossed_seeds`. With fewer, only these trained models, because the spread of
+    two numbers says very little about retraining. With R >= 3, SE^2 is s_R^2/R plus the runs' mean closed
+    variance. This contains the part E/T of the model of `crossed_seeds`, which averaging over seeds reduces,
+    so the interval is slightly too wide. With R < 3 the half-width is the mean of the runs' half-widths: the
+    standard error of a mean of correlated numbers is at most the mean of their standard errors.
 
     Args:
         intervals: one per run, each at `level`.
-        level: the share of intervals that should hold the truth.
+        level: nominal coverage.
 
     Returns:
         `n` is the smallest of the runs' n.

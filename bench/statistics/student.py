@@ -1,4 +1,4 @@
-"""Student's t, and its like for a variance that comes from two sources."""
+"""Student's t, and an equivalent for a variance with two components."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ import math
 
 
 def t_quantile(df: float, level: float) -> float:
-    """Student's t that holds `level` of the distribution between itself and its negative; df may be inf."""
+    """Two-sided quantile of Student's t at `level`; df may be inf."""
     return _upper(df, 1 - level)
 
 
 def half_width(first: float, first_df: float, second: float, second_df: float, level: float) -> float:
-    """Half the width of the interval of a mean whose variance SE^2 is the sum of two estimates.
+    """Half-width of the interval of a mean whose variance SE^2 is the sum of two estimates.
 
     ``t = t2 + (t1 - t2) w^(1 + 1.2 t2 / t1)``, where t1 and t2 belong to the two degrees of freedom and w
-    is the first estimate's share of SE^2. With w = 1 that is Student's t of the first, with w = 0 of the
-    second. Between them no exact t exists. Satterthwaite's degrees of freedom give intervals that cover as
+    is the first estimate's share of SE^2. With w = 1 this is Student's t of the first, with w = 0 of the
+    second. In between there is no exact t. Satterthwaite's degrees of freedom give intervals that cover as
     little as 92% at 2 degrees of freedom, and the plain weighted mean (Cochran & Cox 1950, exponent 1) as
-    much as 97%. With this exponent 95% intervals cover, at whatever share of SE^2, 94.2 to 95.9% if
-    `first_df` is 2, 94.7 to 95.2% if it is 4 and 94.9 to 95.0% if it is 9 or more (by quadrature, with the
-    second variance known).  Not valid with `first_df` 1, where it covers as little as 93.2%, nor with
-    `second_df` of a few.
+    much as 97%. With this exponent 95% intervals cover, for any share of SE^2, 94.2 to 95.9% if `first_df` is
+    2, 94.7 to 95.2% if it is 4 and 94.9 to 95.0% if it is 9 or more (by quadrature, with the second variance
+    known). Not valid with `first_df` 1, where it covers as little as 93.2%, or with a small `second_df`.
 
     Args:
-        first: estimated variance, known to few degrees of freedom.
-        first_df: those of `first`.
-        second: estimated variance, known to many degrees of freedom.
-        second_df: those of `second`; may be infinite.
-        level: the share of intervals that should hold the truth.
+        first: estimated variance with few degrees of freedom.
+        first_df: degrees of freedom of `first`.
+        second: estimated variance with many degrees of freedom.
+        second_df: degrees of freedom of `second`; may be infinite.
+        level: nominal coverage.
     """
     return _t(first, first_df, second, second_df, 1 - level) * math.sqrt(first + second)
 
 
 def p_value(value: float, first: float, first_df: float, second: float, second_df: float) -> float:
-    """Two-sided p of `value` being 0: the level at which the interval of `half_width` ends at 0.
+    """Two-sided p of the null hypothesis 0: the level at which the interval of `half_width` ends at 0.
 
-    So p < 0.05 says the same as a 95% interval without 0. None is below 1e-16.  With few degrees of freedom
-    small p-values are rough: at `first_df` 2 a p of 0.01 is reached up to 1.6 times, one of 0.001 up to 3
-    times as often as it should be, or far more seldom, depending on the shares of SE^2.
+    So p < 0.05 is equivalent to a 95% interval without 0. p is at least 1e-16. With few degrees of freedom
+    small p-values are rough: at `first_df` 2, p <= 0.01 occurs up to 1.6 times and p <= 0.001 up to 3
+    times as often as it should, or far less often, depending on the shares of SE^2.
     """
     error = math.sqrt(first + second)
     if error == 0:
@@ -61,7 +60,7 @@ def _t(first: float, first_df: float, second: float, second_df: float, tail: flo
     if total == 0:
         return 0.0
     t1, t2 = _upper(first_df, tail), _upper(second_df, tail)
-    if t1 == 0:  # nothing is in the tails
+    if t1 == 0:  # the tails are empty
         return 0.0
     return t2 + (t1 - t2) * (first / total) ** (1 + 1.2 * t2 / t1)
 

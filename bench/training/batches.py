@@ -1,4 +1,4 @@
-"""Training batches: base training images, augmented on the device, in the form a method asks for."""
+"""Training batches: base training images, augmented on the device, in the form that a method requests."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from methods.batches import (
     Triplets,
 )
 
-DRAWN_AT_ONCE = 256  # batches whose indices are drawn in one go
+DRAWN_AT_ONCE = 256  # batches whose indices are drawn together
 
 
 Plan = Callable[[torch.Generator], Any]
-"""Which images a batch holds; called with the generator of its augmentation, it makes the batch."""
+"""The images of a batch; called with the generator for augmentation, it makes the batch."""
 
 
 class TrainingBatches(IterableDataset):
-    """The batches that a method asks for, a reproducible stream.
+    """A reproducible stream of the batches that a method requests.
 
-    Holds the base training images only: a method cannot be handed anything else. Each batch draws from a
-    generator of its own, so that the stream can begin at any step and is the same from there on.
+    Holds only the base training images, so a method cannot get others. Each batch has its own random
+    generator, so the stream can start at any step.
 
     Args:
         data: the image set.
@@ -55,10 +55,10 @@ class TrainingBatches(IterableDataset):
         spec: what the method trains on.
         normalise: applied after augmentation.
         seed: of the run.
-        device: where the images are kept and the batches made.
-        request: gives the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
-        steps: batches of the whole training.
-        start: batches that are left out because an interrupted training has had them.
+        device: of the images and batches.
+        request: returns the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
+        steps: number of batches of the whole training.
+        start: number of batches to skip, because the interrupted training has used them.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TrainingBatches(IterableDataset):
         self.flip = data.name not in CHARACTERS
 
     def __len__(self) -> int:
-        # Lightning fetches a batch too early from a stream without length: before `request` can know.
+        # Without a length Lightning fetches a batch too early, before `request` knows the classes.
         return self.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
@@ -98,7 +98,7 @@ class TrainingBatches(IterableDataset):
         return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
 
     def _take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Images of any-shaped `index`, augmented and normalised: ``[*index.shape, 3, H, W]``."""
+        """Images at `index` (any shape), augmented and normalised: ``[*index.shape, 3, H, W]``."""
         chosen = torch.from_numpy(np.ascontiguousarray(index)).to(self.images.device)
         images = self.images.index_select(0, chosen.flatten())  # ten times as fast as indexing
         images = self.normalise(crop_and_flip(images, generator, self.flip))
@@ -168,7 +168,7 @@ class TrainingBatches(IterableDataset):
     def _of_classes(
         self, classes: np.ndarray, spec: Episodes, labels: np.ndarray, generator: torch.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Support ``[E, way, shot]`` and query ``[E, Q]`` of chosen classes, queries as labels say."""
+        """Support ``[E, way, shot]`` and query ``[E, Q]`` images of the chosen classes."""
         chosen = np.stack(
             [
                 start + torch.randperm(images, generator=generator)[: spec.shot + spec.query].numpy()
@@ -203,7 +203,7 @@ _PLANS: dict[type, Callable[..., Iterator[Plan]]] = {
 
 
 def check_fit(spec: Batches, pool: ClassPool) -> None:
-    """Refuse training batches that the base classes cannot fill."""
+    """Raise ValueError if the base classes are too few or too small for the training batches."""
     match spec:
         case Balanced(classes, images):
             way, needed = classes, images + 1
@@ -216,8 +216,8 @@ def check_fit(spec: Batches, pool: ClassPool) -> None:
         case _:
             way, needed = 1, 1
     if way > len(pool.classes):
-        raise ValueError(f"trains on {way} classes at a time; there are {len(pool.classes)} base classes")
+        raise ValueError(f"trains on {way} classes per batch; there are {len(pool.classes)} base classes")
     if needed > pool.smallest:
         raise ValueError(
-            f"needs {needed} training images a class; the smallest base class has {pool.smallest}"
+            f"needs {needed} training images per class; the smallest base class has {pool.smallest}"
         )

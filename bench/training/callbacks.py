@@ -1,4 +1,4 @@
-"""Beside the training steps: curves, validation, progress, and a stop when training diverges."""
+"""Callbacks of the training: curves, validation, progress, and a stop when training diverges."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bench.sampling.keys import episode_key
 from bench.training.checkpoints import Resumable
 from methods.method import Method
 
-LOOK_EVERY = 10  # steps between two looks at the loss, where a look waits for the device
+LOOK_EVERY = 10  # steps between reads of the loss on a device where reading waits
 VALIDATION_EPISODES = 600
-ADAPTED_VALIDATION_EPISODES = 60  # of methods that learn anew in each episode
+ADAPTED_VALIDATION_EPISODES = 60  # for methods that adapt in each episode
 VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
 METRIC = "validation/accuracy"
 LOSS = "train/loss"
@@ -33,31 +33,31 @@ class Diverged(Exception):
     """The loss became NaN or infinite.
 
     Attributes:
-        step: after which this was seen.
-        spent: on training. earlier: the part of it before an interruption.
-        kept: whether the best weights until then are in the method.
+        step: number of steps when this was detected.
+        spent: time spent on training. earlier: the part before an interruption.
+        kept: whether the best weights so far are in the method.
     """
 
     kept = False
 
     def __init__(self, step: int, spent: Spent, earlier: Spent) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
+        super().__init__(f"the loss is NaN or infinite at step {step}")
         self.step, self.spent, self.earlier = step, spent, earlier
 
 
 class Curves(Callback):
-    """Training loss, every `every` steps, and whatever else is added; part of every checkpoint."""
+    """Training loss every `every` steps, and other curves; part of every checkpoint."""
 
     def __init__(self, every: int) -> None:
         self.every = every
         self.points: dict[str, list[list[float]]] = {}
 
     def add(self, name: str, step: int, value: float) -> None:
-        """One point more of the curve `name`."""
+        """Add a point to the curve `name`."""
         self.points.setdefault(name, []).append([step, value])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Keep the loss."""
+        """Record the loss."""
         if trainer.global_step % self.every == 0 and LOSS in trainer.callback_metrics:
             self.add("loss", trainer.global_step, float(trainer.callback_metrics[LOSS]))
 
@@ -66,25 +66,25 @@ class Curves(Callback):
         return {"points": self.points}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of a checkpoint."""
+        """Continue the curves of a checkpoint."""
         self.points = state_dict["points"]
 
 
 class Divergence(Callback):
-    """Stops training as soon as the loss is not finite.
+    """Stops training when the loss becomes NaN or infinite.
 
     Args:
-        clock: that knows how long training took.
+        clock: knows the time spent on training.
 
     Raises:
-        Diverged: out of ``Trainer.fit``.
+        Diverged: from ``Trainer.fit``.
     """
 
     def __init__(self, clock: Resumable) -> None:
         self.clock = clock
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Look at the loss."""
+        """Check the loss."""
         if pl_module.device.type != "cpu" and trainer.global_step % LOOK_EVERY:
             return
         loss = trainer.callback_metrics.get(LOSS)
@@ -95,16 +95,16 @@ class Divergence(Callback):
 class Validation(Callback):
     """Few-shot accuracy on validation images, logged every few steps: the mean of 5-way 1- and 5-shot.
 
-    Where the split has no validation classes of its own, the images are unseen ones of base classes.
-    Holds a copy of the validation images alone: a method can reach its trainer's callbacks.
+    If the split has no validation classes, the images are unseen images of base classes.
+    Holds only a copy of the validation images, because a method can access its trainer's callbacks.
     Keeps the weights of the first step with the highest accuracy; they are part of every checkpoint.
 
     Args:
         data, split, normalise, precision: as for the evaluation.
-        every: steps between two validations; the last one comes after the last step.
-        curves: where they are kept.
-        fixed_embedding: whether embeddings are made once; else there are fewer episodes.
-        start: also validate what training starts from, as step 0.
+        every: steps between validations; the last validation comes after the last step.
+        curves: where accuracies are recorded.
+        fixed_embedding: whether images are embedded once; otherwise there are fewer episodes.
+        start: also validate the starting weights, as step 0.
     """
 
     def __init__(
@@ -135,16 +135,16 @@ class Validation(Callback):
 
     @property
     def possible(self) -> bool:
-        """Whether there are validation images enough for an episode."""
+        """Whether there are enough validation images for an episode."""
         return bool(self.lists)
 
     def on_train_start(self, trainer, pl_module) -> None:
-        """Validate what training starts from."""
+        """Validate the starting weights."""
         if self.start and trainer.global_step == 0:
             self.validate(trainer, pl_module)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Validate after every `every` steps, and after the last."""
+        """Validate every `every` steps and after the last step."""
         step = trainer.global_step
         left = trainer.max_steps - step
         if left == 0 or (step % self.every == 0 and left >= self.every):
@@ -152,17 +152,17 @@ class Validation(Callback):
             pl_module.log(METRIC, mean, logger=False)  # for the progress bar
 
     def validate(self, trainer, pl_module) -> float:
-        """Measure and log the accuracy, and keep the weights if it is the highest so far."""
+        """Measure and log the accuracy; keep the weights if it is the highest so far."""
         step = trainer.global_step
         scores = self.scores(pl_module)
         mean = sum(scores.values()) / len(scores)
         curve = {METRIC: mean} | {f"validation/{name}": accuracy for name, accuracy in scores.items()}
-        # At once: `log` would hold them back until the loss is due, and repeat them.
+        # Logged directly: `log` would delay them until the next loss, and repeat them.
         for logger in trainer.loggers:
             logger.log_metrics(curve, step=step)
         for name, accuracy in curve.items():
             self.curves.add(name, step, accuracy)
-        # Where weights are not finite, training is about to be stopped.
+        # If the weights are not finite, training is about to stop.
         if (self.best is None or mean > self.best["accuracy"]) and all_finite(pl_module):
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
             self.best = {"accuracy": mean, "step": step, "weights": weights}
@@ -173,7 +173,7 @@ class Validation(Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up again."""
+        """Restore the best weights."""
         self.best = state_dict["best"]
 
     def scores(self, method: Method) -> dict[str, float]:
@@ -192,13 +192,13 @@ class Validation(Callback):
         except NotFinite:
             if all_finite(method):
                 raise
-            return dict.fromkeys(self.lists, 0.0)  # the next look at the loss, or at the weights, stops it
+            return dict.fromkeys(self.lists, 0.0)  # the next check of the loss or weights stops training
         finally:
             method.train()
 
 
 class Meter(Callback):
-    """Feeds the progress bar."""
+    """Updates the progress bar."""
 
     def __init__(self, progress: Progress, what: str, steps: int, start: int) -> None:
         self.progress, self.what, self.steps, self.start = progress, what, steps, start
@@ -208,9 +208,9 @@ class Meter(Callback):
         self.progress.start(self.what, self.steps, "steps", self.start)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """A step more."""
+        """Count a step."""
         notes = {}
-        # Reading the loss waits for the device, so only where a line is about to be drawn.
+        # Reading the loss waits for the device, so do it only before drawing.
         if self.progress.due():
             logged = trainer.callback_metrics
             notes = {
@@ -221,5 +221,5 @@ class Meter(Callback):
         self.progress.advance(1, **notes)
 
     def on_train_end(self, trainer, pl_module) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()

@@ -1,4 +1,4 @@
-"""Checkpoints from which an interrupted training resumes, and their files."""
+"""Checkpoints from which an interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SAVE_EVERY_S = 15.0
 
 
 class Resumable(Checkpoint):
-    """Saves, every few seconds, all that training needs to go on as if it had not been interrupted.
+    """Saves every few seconds everything that training needs to resume bit for bit.
 
-    Lightning runs callbacks of this kind after the others, so that what these did in the step is in it.
+    Lightning runs callbacks of this type last, so that the states of the others are up to date.
 
     Args:
         path: of the checkpoint.
-        stamp: what made it; a checkpoint with another stamp is ignored.
+        stamp: identifies what made it; a checkpoint with another stamp is ignored.
     """
 
     def __init__(self, path: Path, stamp: str) -> None:
@@ -39,7 +39,7 @@ class Resumable(Checkpoint):
         self.saved = self.started.seconds
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        """Draw on from where the checkpoint stopped, after whatever was drawn to set up the trainer."""
+        """Restore the random generators of the checkpoint, which setting up the trainer has advanced."""
         if self.random is not None:
             torch.set_rng_state(self.random["cpu"])
             if self.random["cuda"]:
@@ -47,17 +47,17 @@ class Resumable(Checkpoint):
             self.random = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Save if it is time."""
+        """Save if the last save is long enough ago."""
         if time.monotonic() - self.saved >= SAVE_EVERY_S:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
 
     def on_train_end(self, trainer, pl_module) -> None:
-        """Save after the last step: then nothing is trained twice, whatever happens before it is recorded."""
+        """Save after the last step, so that an interrupted evaluation does not need training again."""
         trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        """Leave the stamp where `saved_step` finds it."""
+        """Add the stamp, which `saved_step` reads."""
         checkpoint["stamp"] = self.stamp
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,30 +71,30 @@ class Resumable(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up again."""
+        """Restore time and random generators."""
         self.earlier, self.random = Spent(*state_dict["spent"]), state_dict["random"]
 
     def spent(self) -> Spent:
-        """On training, with what was spent before an interruption."""
+        """Time spent on training, including before an interruption."""
         return self.earlier + (now() - self.started)
 
 
 def saved_step(path: Path, stamp: str) -> int:
-    """The step that the checkpoint at `path` resumes from; 0 if there is none, or it has another stamp."""
+    """The step from which the checkpoint at `path` resumes; 0 if it is missing or has another stamp."""
     try:
         checkpoint = CheckedFiles().load_checkpoint(path)
         return int(checkpoint["global_step"]) if checkpoint["stamp"] == stamp else 0
     except FileNotFoundError:
         return 0
-    except Exception:  # a damaged file: torch raises whatever its unpickler stumbles over
+    except Exception:  # a damaged file: torch's unpickler raises many types
         return 0
 
 
 class CheckedFiles(CheckpointIO):
-    """Checkpoints that begin with the SHA-256 of the rest, and are written whole or not at all."""
+    """Checkpoint files that begin with the SHA-256 of the rest and are written atomically."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write under another name, then rename."""
+        """Write to a temporary file, then rename it."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
@@ -113,10 +113,10 @@ class CheckedFiles(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read it back.
+        """Read and check a checkpoint.
 
         Raises:
-            ValueError: it is not what was written.
+            ValueError: its content was damaged.
         """
         content = memoryview(Path(path).read_bytes())
         size = hashlib.sha256().digest_size

@@ -1,7 +1,7 @@
-"""Decides whether a training runs on compiled operations (`methods.fused`), and compiles them beforehand.
+"""Decides whether a training runs on compiled operations (`methods.fused`), and compiles them before it.
 
-Compiled operations round differently. So the decision depends on the configuration and the machine alone,
-not on a timing, and it is part of the checkpoint's stamp and of the record.
+Compiled operations round differently. So the decision depends only on the configuration and the machine, not
+on a timing, and it is part of the checkpoint's stamp and of the record.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ from methods.fused import fused_training, fusible
 from methods.method import Method
 
 # Compiling takes 50 (conv4) to 75 (resnet12-32) processor seconds the first time, about 10 from the cache.
-# On a processor without fast bfloat16, 0.5 seconds are saved per 1,000 images of 32 x 32 pixels.
-# A GPU takes the same time to compile for and trains many times as fast: no measurement, a careful guess.
+# Without fast bfloat16, it saves 0.5 processor seconds per 1,000 images of 32 x 32 pixels.
+# For a GPU, compiling takes the same time and training is many times as fast: a cautious guess, not measured.
 PAYS_FROM = {"cpu": 150_000 * 32 * 32, "cuda": 3_000_000 * 32 * 32}
 
 TOLERANCE = {"32-true": 0.02, "bf16-mixed": 0.2}
-"""Of the gradient of all weights, relative to its length, by precision."""
+"""Allowed error of the gradient of all weights, relative to its norm, by precision."""
 
 
 def compile_training(
     method: Method, size: int, precision: str, device: torch.device, however_short: bool = False
 ) -> bool:
-    """Compile what the training will run, if that pays; whether it did.
+    """Compile the operations of the training if that saves time; returns whether it did.
 
-    Where it should but cannot be done, one line on stderr says so, and the training runs uncompiled.
+    If compiling fails, one line on stderr says so, and the training runs uncompiled.
 
     Args:
-        method: as it is before training, with channels-last weights; it stays as it is.
+        method: before training, with channels-last weights; it is not changed.
         size: height and width of the images, in pixels.
         precision: as Lightning names it.
-        device: where it will train.
-        however_short: also where it does not pay, which a benchmark need not ask.
+        device: of the training.
+        however_short: compile even a short training, for benchmarks.
     """
-    if not however_short and not pays(method, size, device):
+    if not however_short and not saves_time(method, size, device):
         return False
     try:
         _keep_cache()
         with _quiet():
             _compare(method, _forward_size(method), size, precision, device)
-    except Exception as error:  # whatever Dynamo, Inductor and the compiler stumble over
+    except Exception as error:  # Dynamo, Inductor and the compiler raise many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        print(f"warning: trains without torch.compile, more slowly ({reason})", file=sys.stderr)
+        print(f"warning: training runs without torch.compile and is slower ({reason})", file=sys.stderr)
         return False
     return True
 
 
-def pays(method: Method, size: int, device: torch.device) -> bool:
-    """Whether the training is long enough, of a backbone with blocks that can be fused.
+def saves_time(method: Method, size: int, device: torch.device) -> bool:
+    """Whether the training is long enough, and the backbone has blocks that can be fused.
 
-    ``TORCH_COMPILE_DISABLE=1``, PyTorch's own switch, is heeded.
+    PyTorch's own switch ``TORCH_COMPILE_DISABLE=1`` turns it off.
     """
     return (
         device.type in PAYS_FROM
@@ -74,12 +74,12 @@ def pays(method: Method, size: int, device: torch.device) -> bool:
 
 
 def directory() -> Path:
-    """Where compiled operations are kept between runs: a folder of this user, since they are code."""
+    """Cache folder of compiled operations; it belongs to the user, because its content is run."""
     return Path(user_cache_dir("fewshot-bench")) / "compiled"
 
 
 def _keep_cache() -> None:
-    """Have Inductor keep what it compiles; it may have set its own default, a temporary folder, already."""
+    """Make Inductor use this cache; it may already have set its default, a temporary folder."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
@@ -88,13 +88,13 @@ def _keep_cache() -> None:
 
 
 def _forward_size(method: Method) -> int:
-    """Images of a forward pass of the training."""
+    """Number of images per forward pass of the training."""
     spec = method.batches()
     return 3 * spec.triplets if isinstance(spec, AnchorTasks) else spec.size
 
 
 def _compare(method: Method, count: int, size: int, precision: str, device: torch.device) -> None:
-    """One step of two copies of the backbone, plain and compiled: what is compiled serves every copy.
+    """Run one step of a plain and a compiled copy of the backbone; every copy uses the compiled code.
 
     Raises:
         RuntimeError: their gradients differ.
@@ -118,7 +118,7 @@ def _compare(method: Method, count: int, size: int, precision: str, device: torc
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what Dynamo, Inductor and their helpers log; exceptions say what matters."""
+    """Silence the logs of Dynamo and Inductor; errors raise exceptions anyway."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

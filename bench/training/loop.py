@@ -1,4 +1,4 @@
-"""Trains a method with Lightning: batches in, validation curve and best weights out."""
+"""Trains a method with Lightning; gives the validation curve and the best weights."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from methods.batches import Shuffled
 from methods.fused import fused_training
 from methods.method import Method
 
-VALIDATIONS = 10  # points of the validation curve,
-VALIDATE_EVERY = 25  # but no closer than so many steps
+VALIDATIONS = 10  # points of the validation curve
+VALIDATE_EVERY = 25  # steps, at least
 LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind.
+    """Result of a training.
 
     Attributes:
-        spent: on it. earlier: the part of it before an interruption.
-        steps: of it. images: it saw, repetitions included.
-        best_validation: accuracy of the weights that were kept; None without validation images.
-        kept_step: the step that they are from.
+        spent: time spent. earlier: the part before an interruption.
+        steps: number of steps. images: number of images seen, repetitions included.
+        best_validation: accuracy of the kept weights; None without validation images.
+        kept_step: the step of the kept weights.
         curves: ``loss`` and validation settings -> float64 ``[n, 2]`` of step and value.
     """
 
@@ -72,17 +72,17 @@ def train(
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
-    Where it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
+    If it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
 
-    The method is handed base training images through `TrainingBatches`; validation images are embedded
-    by the harness. Novel images are not reachable from here by the method.
+    The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
+    method cannot access novel images.
     """
     steps = method.training_steps
     checkpoints = run_dir / "checkpoints"
     last = checkpoints / LAST
     start = saved_step(last, stamp)
-    if not start:  # what is there is of another run of the same configuration
+    if not start:  # left by another run of the same configuration
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
@@ -124,7 +124,7 @@ def train(
             with fused:
                 trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
         except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning raises this on Ctrl-C
                 raise KeyboardInterrupt from None
             raise
         except Diverged as error:
@@ -145,7 +145,7 @@ def train(
 
 
 class _quiet:
-    """Silences Lightning's notices about its own set-up; errors still pass."""
+    """Silence Lightning's messages about its set-up, but not errors."""
 
     def __enter__(self) -> None:
         self.logger = logging.getLogger("pytorch_lightning")

@@ -59,7 +59,7 @@ TABLES = {
         "cannot be read: Integer value 9223372036854775808 not in range",
     ),
     "superclasses of 20": (lambda: rows("coarse_label", pa.array([20] * ROWS)), "cannot be read: its labels"),
-    "names of one class": (lambda: named(["a"], ["b"]), "cannot be read: its labels do not lie in 0..0"),
+    "names of one class": (lambda: named(["a"], ["b"]), "cannot be read: its labels must be in 0..0"),
 }  # fmt: skip
 
 FILES = {
@@ -85,15 +85,15 @@ PICKLES = {
     "zero bytes": (b"", "train cannot be read: train: "),
     "half of it": (cifar()[:-100], "train cannot be read: train: "),
     "text": (b"hello", "train cannot be read: train: "),
-    "no dictionary": (pickle.dumps([1]), "train cannot be read: train: it holds no dictionary"),
+    "no dictionary": (pickle.dumps([1]), "train cannot be read: train: it must contain a dictionary"),
     "no data": (cifar(data=None), "train cannot be read: it is not as torchvision stores it"),
     "no labels": (cifar(fine_labels=None), "train cannot be read: it is not as torchvision stores it"),
-    "floats": (cifar(data=np.zeros((4, 3072))), "train cannot be read: its data are not uint8"),
-    "lists": (cifar(data=[[0] * 3072] * 4), "train cannot be read: its data are not uint8"),
+    "floats": (cifar(data=np.zeros((4, 3072))), "train cannot be read: its data must be uint8"),
+    "lists": (cifar(data=[[0] * 3072] * 4), "train cannot be read: its data must be uint8"),
     "larger images": (cifar(data=np.zeros((4, 12288), np.uint8)), "train cannot be read: its data are not u"),
-    "fewer labels": (cifar(fine_labels=[0]), "train cannot be read: it has not as many labels as images"),
+    "fewer labels": (cifar(fine_labels=[0]), "train cannot be read: it has 4 images, but 1 fine"),
     "labels in words": (cifar(fine_labels=list("abcd")), "train cannot be read: it is not as torchvision"),
-    "labels of 100": (cifar(fine_labels=[100] * 4), "train cannot be read: its labels do not lie in 0..99"),
+    "labels of 100": (cifar(fine_labels=[100] * 4), "train cannot be read: its labels must be in 0..99"),
 }  # fmt: skip
 
 
@@ -105,18 +105,18 @@ def mini(**changes: object) -> bytes:
 MINI = {
     "zero bytes": (b"", ""),
     "half of it": (mini()[:-100], ""),
-    "a list": (pickle.dumps([1, 2]), "it holds no image_data and class_dict"),
+    "a list": (pickle.dumps([1, 2]), "it must have image_data and class_dict"),
     "no classes": (mini(class_dict={}), "image 0 belongs to no class"),
-    "no images": (mini(image_data=np.zeros((0, 84, 84, 3), np.uint8), class_dict={}), "it holds no image"),
-    "floats": (mini(image_data=np.zeros((12, 84, 84, 3))), "its image_data are not uint8"),
-    "smaller images": (mini(image_data=np.zeros((12, 32, 32, 3), np.uint8)), "its image_data are not uint8"),
-    "an empty class": (mini(class_dict={"n1": []}), "class n1 does not list images 0..11"),
-    "an image too far": (mini(class_dict={"n1": [0, 12]}), "class n1 does not list images 0..11"),
-    "an image below 0": (mini(class_dict={"n1": [-1]}), "class n1 does not list images 0..11"),
+    "no images": (mini(image_data=np.zeros((0, 84, 84, 3), np.uint8), class_dict={}), "it has no images"),
+    "floats": (mini(image_data=np.zeros((12, 84, 84, 3))), "its image_data must be uint8"),
+    "smaller images": (mini(image_data=np.zeros((12, 32, 32, 3), np.uint8)), "its image_data must be uint8"),
+    "an empty class": (mini(class_dict={"n1": []}), "the images of class n1 must be in 0..11"),
+    "an image too far": (mini(class_dict={"n1": [0, 12]}), "the images of class n1 must be in 0..11"),
+    "an image below 0": (mini(class_dict={"n1": [-1]}), "the images of class n1 must be in 0..11"),
     "an image in two classes": (mini(class_dict={"n1": [0], "n2": [0]}), "class n2 shares images with"),
     "a class of another file": (mini(class_dict={"n01": range(12)}), ""),
-    "a class named 5": (mini(class_dict={5: [0]}), "class 5 has no plain name"),
-    "an escape sequence": (mini(class_dict={"\x1b[2J": [0]}), "class '\\x1b[2J' has no plain name"),
+    "a class named 5": (mini(class_dict={5: [0]}), "the class name 5 must be plain text"),
+    "an escape sequence": (mini(class_dict={"\x1b[2J": [0]}), "the class name '\\x1b[2J' must be plain text"),
 }  # fmt: skip
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -126,10 +126,10 @@ MNIST = {
     "text": (LABELS, b"hello, I am no idx file", f"{LABELS} cannot be read: "),
     "labels for images": (IMAGES, idx(digits("t10k")[1]), f"{IMAGES} cannot be read: "),
     "images for labels": (LABELS, idx(digits("t10k")[0]), f"{LABELS} cannot be read: "),
-    "smaller images": (IMAGES, idx(np.zeros((20, 8, 8), np.uint8)), f"{IMAGES} holds no images of 28x28"),
+    "smaller images": (IMAGES, idx(np.zeros((20, 8, 8), np.uint8)), f"{IMAGES} does not contain images"),
     "no images": (IMAGES, idx(np.zeros((0, 28, 28), np.uint8)), f"{IMAGES} cannot be read: "),
-    "fewer images": (IMAGES, idx(digits("t10k")[0][:5]), f"{IMAGES} holds 5 images, for which there are 20"),
-    "a label of 10": (LABELS, idx(np.full(20, 10, np.uint8)), f"{LABELS} has labels beyond 9"),
+    "fewer images": (IMAGES, idx(digits("t10k")[0][:5]), f"{IMAGES} has 5 images but 20"),
+    "a label of 10": (LABELS, idx(np.full(20, 10, np.uint8)), f"{LABELS} has labels above 9"),
     "sizes beyond the file": (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12 + bytes(99), f"{IMAGES} cannot be read"),
 }  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_shards_without_rows(root):
     write_parquet(root, Content())
     for path in (root / "cifar100").iterdir():
         write_shard(rows().slice(0, 0), path)
-    assert said_of("cifar100", root).endswith("cifar100 holds no image")
+    assert said_of("cifar100", root).endswith("cifar100 contains no images")
 
 
 @pytest.mark.parametrize("name", PICKLES)

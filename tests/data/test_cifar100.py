@@ -177,7 +177,7 @@ def test_damaged_files_are_named(tmp_path, content):
 def test_labels_out_of_range_are_refused(tmp_path, content):
     content.fine[0] = 100
     content.coarse[0] = 0
-    assert "do not lie in 0..99" in refused("cifar100", write_parquet(tmp_path, content))
+    assert "must be in 0..99" in refused("cifar100", write_parquet(tmp_path, content))
 
 
 class Attack:
@@ -295,7 +295,7 @@ def test_message_says_where_the_root_comes_from(tmp_path, monkeypatch):
 
 def test_folder_given_instead_of_its_parent(tmp_path, content):
     write_parquet(tmp_path, content)
-    assert f"it lies in {tmp_path}, so give that one" in refused("cifar100", tmp_path / "cifar100")
+    assert f"it is in {tmp_path}, so give that" in refused("cifar100", tmp_path / "cifar100")
 
 
 # The real thing

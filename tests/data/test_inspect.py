@@ -145,27 +145,25 @@ def test_wrong_counts(tmp_path):
     content.fine[:] = 1
     assert inspect.verify("cifar100", write_parquet(tmp_path, content)) == [
         f"{TRAIN} readable train images, not 50000",
-        f"100 classes have not 500 readable train images: apple 0, aquarium_fish {TRAIN}, baby 0, ...",
+        f"100 classes do not have 500 readable train images: apple 0, aquarium_fish {TRAIN}, baby 0, ...",
         f"{TEST} readable test images, not 10000",
-        f"100 classes have not 100 readable test images: apple 0, aquarium_fish {TEST}, baby 0, ...",
+        f"100 classes do not have 100 readable test images: apple 0, aquarium_fish {TEST}, baby 0, ...",
     ]
 
 
 def test_wrong_counts_of_single_classes(tmp_path, published):
     published.fine[0] = published.coarse[0] = 1
     assert inspect.verify("cifar100", write_parquet(tmp_path, published)) == [
-        "2 classes have not 5 readable train images: apple 4, aquarium_fish 6"
+        "2 classes do not have 5 readable train images: apple 4, aquarium_fish 6"
     ]
 
 
 def test_other_pixels_are_noticed(tmp_path, published, capsys):
     published.images[0] += 1
     lines = inspect.verify("cifar100", write_parquet(tmp_path, published))
-    assert lines == [
-        f"{tmp_path / 'cifar100'}: some pixels or labels are not those of the published CIFAR-100"
-    ]
+    assert lines == [f"{tmp_path / 'cifar100'}: some pixels or labels differ from the published CIFAR-100"]
     sources.load("cifar100", tmp_path)
-    assert "does not hold the 60,000 published images" in capsys.readouterr().err
+    assert "does not have the 60,000 published images" in capsys.readouterr().err
 
 
 def flip(path: Path, position: int) -> None:
@@ -184,8 +182,11 @@ def test_all_damage_is_named_not_only_the_first(tmp_path, published):
     flip(test, test.read_bytes().index(png(published.images[TRAIN + 5])) + 60)
     lines = inspect.verify("cifar100", tmp_path)
     starts = [f"{gone} is missing", f"{sound}: row 1: ", f"{sound}: row 3: ", f"{cut}: ", f"{test}: row 5: "]
-    starts += ["8 readable train images, not 20", "4 classes have not 5 readable train images: "]
-    starts += ["7 readable test images, not 8", "1 classes have not 2 readable test images: aquarium_fish 1"]
+    starts += ["8 readable train images, not 20", "4 classes do not have 5 readable train images: "]
+    starts += [
+        "7 readable test images, not 8",
+        "1 classes do not have 2 readable test images: aquarium_fish 1",
+    ]
     assert len(lines) == len(starts)
     for line, start in zip(lines, starts, strict=True):
         assert line.startswith(start)
@@ -217,10 +218,7 @@ def test_cached_copy_is_compared(tmp_path, published):
     cache.open_or_build(cifar100.find(tmp_path).key, lambda: other)
     assert path.is_file()
     [line] = inspect.verify("cifar100", tmp_path)
-    assert (
-        line.startswith(f"{path}: differs from the images it was made of in images, ")
-        and "fingerprint" in line
-    )
+    assert line.startswith(f"{path}: differs from the original images in images, ") and "fingerprint" in line
 
 
 def test_absent_cifar100_is_an_error(tmp_path):
@@ -263,7 +261,7 @@ def test_images_that_show_nothing_and_copies_are_named(tmp_path, capsys):
     shutil.copy(own / "a" / "2.png", own / "b" / "other.png")
     assert inspect.verify(dataset) == [
         f"{dataset}: a/again.png has the pixels of a/1.png",
-        f"{dataset}: a/red.png is of one colour",
+        f"{dataset}: a/red.png has a single colour",
         f"{dataset}: b/other.png has the pixels of a/2.png, of another class",
     ]
     found = "1 images of one colour, 2 images shared by classes, 1 copies within a class"
@@ -279,7 +277,7 @@ def test_cached_glyphs_are_compared_with_new_ones(monkeypatch):
     assert inspect.verify("glyphs") == []
     monkeypatch.setattr(glyphs, "generate", lambda progress: sets[1])
     [line] = inspect.verify("glyphs")
-    assert line.endswith("differs from the images it was made of in images, digests, fingerprint")
+    assert line.endswith("differs from the original images in images, digests, fingerprint")
 
 
 def test_image_size_is_refused_as_in_load(tmp_path):

@@ -110,7 +110,9 @@ def test_ratio_splits_go_by_name_whatever_the_file(tmp_path):
 
 def test_the_split_is_of_this_data_set_alone(tmp_path):
     data = load(write_mini(tmp_path))
-    with pytest.raises(UserError, match=r"^--split omniglot: is of --dataset omniglot alone, not of mini-"):
+    with pytest.raises(
+        UserError, match=r"^--split omniglot: can only be used with --dataset omniglot, not with mini-"
+    ):
         resolve(data, "omniglot")
     with pytest.raises(UserError, match=r"^--split fc100: needs 100 classes in 20 superclasses"):
         resolve(data, "fc100")
@@ -176,7 +178,7 @@ def test_truncated_files_are_all_named(tmp_path):
     for path in paths:
         path.write_bytes(path.read_bytes()[:-1000])
     assert refused(tmp_path).startswith(f"--dataset mini-imagenet: {paths[0]} cannot be read: ")
-    assert "(and 1 more: `data verify` names all)" in refused(tmp_path)
+    assert "(and 1 more: `data verify` lists all)" in refused(tmp_path)
     lines = inspect.verify("mini-imagenet", tmp_path)
     assert [line.split(" cannot be read: ")[0] for line in lines] == [str(path) for path in paths]
     answer = bench("data", "verify", "--dataset", "mini-imagenet", "--data-root", tmp_path)
@@ -189,20 +191,20 @@ PIXELS = np.zeros((4, 84, 84, 3), dtype=np.uint8)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1], "it holds no image_data and class_dict as learn2learn stores them"),
-        (np.zeros(3), "it holds no image_data and class_dict as learn2learn stores them"),
-        ({"image_data": PIXELS}, "it holds no image_data and class_dict as learn2learn stores them"),
-        ({"image_data": PIXELS, "class_dict": 3}, "it holds no image_data and class_dict as"),
-        ({"image_data": PIXELS, "class_dict": {"a": [[0], [1, 2]]}}, "it holds no image_data and class_dict"),
-        ({"image_data": PIXELS[:, :32], "class_dict": {"a": [0]}}, "its image_data are not uint8 [N, 84, 84"),
-        ({"image_data": PIXELS * 1.0, "class_dict": {"a": [0]}}, "its image_data are not uint8"),
-        ({"image_data": [1], "class_dict": {"a": [0]}}, "its image_data are not uint8"),
-        ({"image_data": PIXELS, "class_dict": {7: [0, 1, 2, 3]}}, "class 7 has no plain name"),
+        ([1], "it must have image_data and class_dict as learn2learn stores them"),
+        (np.zeros(3), "it must have image_data and class_dict as learn2learn stores them"),
+        ({"image_data": PIXELS}, "it must have image_data and class_dict as learn2learn stores them"),
+        ({"image_data": PIXELS, "class_dict": 3}, "it must have image_data and class_dict as"),
+        ({"image_data": PIXELS, "class_dict": {"a": [[0], [1, 2]]}}, "it must have image_data and class"),
+        ({"image_data": PIXELS[:, :32], "class_dict": {"a": [0]}}, "its image_data must be uint8 [N, 84, 84"),
+        ({"image_data": PIXELS * 1.0, "class_dict": {"a": [0]}}, "its image_data must be uint8"),
+        ({"image_data": [1], "class_dict": {"a": [0]}}, "its image_data must be uint8"),
+        ({"image_data": PIXELS, "class_dict": {7: [0, 1, 2, 3]}}, "the class name 7 must be plain text"),
         ({"image_data": PIXELS, "class_dict": {"\x1b[2J": [0, 1, 2, 3]}}, r"class '\x1b[2J' has no plain"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0, 1, 2, 4]}}, "class a does not list images 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": [-1, 1, 2, 3]}}, "class a does not list images 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0.5]}}, "class a does not list images 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": []}}, "class a does not list images 0..3"),
+        ({"image_data": PIXELS, "class_dict": {"a": [0, 1, 2, 4]}}, "the images of class a must be in 0..3"),
+        ({"image_data": PIXELS, "class_dict": {"a": [-1, 1, 2, 3]}}, "the images of class a must be in 0..3"),
+        ({"image_data": PIXELS, "class_dict": {"a": [0.5]}}, "the images of class a must be in 0..3"),
+        ({"image_data": PIXELS, "class_dict": {"a": []}}, "the images of class a must be in 0..3"),
         ({"image_data": PIXELS, "class_dict": {"a": [0, 1], "b": [1, 2, 3]}}, "class b shares images with"),
         ({"image_data": PIXELS, "class_dict": {"a": [0, 1], "b": [3]}}, "image 2 belongs to no class"),
     ],
@@ -217,7 +219,7 @@ def test_a_class_in_two_files_is_refused(tmp_path):
     write_mini(tmp_path)
     train, test = (tmp_path / f"mini-imagenet-cache-{mode}.pkl" for mode in ("train", "test"))
     shutil.copy(train, test)
-    assert f"{test} cannot be used: class n01 is in another file too" in refused(tmp_path)
+    assert f"{test} cannot be used: class n01 is also in another file" in refused(tmp_path)
 
 
 # verify and info
@@ -226,14 +228,14 @@ def test_a_class_in_two_files_is_refused(tmp_path):
 def test_other_counts_than_the_published_are_said(tmp_path, capsys):
     load(write_mini(tmp_path))
     message = capsys.readouterr().err
-    assert message.startswith(f"warning: {tmp_path} does not hold all images of mini-imagenet as published")
+    assert message.startswith(f"warning: {tmp_path} does not have all published images of mini-imagenet")
     assert inspect.verify("mini-imagenet", tmp_path) == [
         "3 base classes, not 64",
-        "3 base classes have not 600 images: n01 6, n03 6, n07 6",
+        "3 base classes do not have 600 images: n01 6, n03 6, n07 6",
         "2 validation classes, not 16",
-        "2 validation classes have not 600 images: n02 6, n05 6",
+        "2 validation classes do not have 600 images: n02 6, n05 6",
         "2 novel classes, not 20",
-        "2 novel classes have not 600 images: n04 6, n06 6",
+        "2 novel classes do not have 600 images: n04 6, n06 6",
     ]
 
 
@@ -334,4 +336,4 @@ def test_what_is_no_whole_pickle_is_not_kept(tmp_path, published, content):
 
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_mini(tmp_path)
-    assert f"it lies in {tmp_path}, so give that one" in refused(tmp_path / "mini-imagenet")
+    assert f"it is in {tmp_path}, so give that" in refused(tmp_path / "mini-imagenet")

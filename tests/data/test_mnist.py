@@ -56,7 +56,7 @@ def test_half_the_digits_are_novel(tmp_path):
     ("split", "message"),
     [
         ("90-10", "leaves fewer than 2 base or novel classes of the 10 in mnist"),
-        ("omniglot", "is of --dataset omniglot alone, not of mnist"),
+        ("omniglot", "can only be used with --dataset omniglot, not with mnist"),
     ],
 )
 def test_splits_that_do_not_fit(tmp_path, split, message):
@@ -72,7 +72,7 @@ def test_reopening_does_not_read_again(tmp_path, monkeypatch):
 
 def test_image_size_is_refused(tmp_path):
     assert refused(write_mnist(tmp_path), image_size=28).startswith(
-        "--image-size 28: mnist has a size of its"
+        "--image-size 28: only for folder:, hf: and omniglot; mnist"
     )
 
 
@@ -90,9 +90,9 @@ IMAGES, LABELS = digits("train")
         ("images-idx3", b"<!DOCTYPE html>", "train-images-idx3-ubyte cannot be read: "),
         ("images-idx3", idx(LABELS), "train-images-idx3-ubyte cannot be read: "),
         ("labels-idx1", idx(LABELS)[:20], "train-labels-idx1-ubyte cannot be read: "),
-        ("labels-idx1", idx(LABELS[1:]), "holds 40 images, for which there are 39 labels"),
-        ("labels-idx1", idx(LABELS + 1), "has labels beyond 9"),
-        ("images-idx3", idx(IMAGES[:, :20]), "holds no images of 28x28 pixels"),
+        ("labels-idx1", idx(LABELS[1:]), "has 40 images but 39 labels"),
+        ("labels-idx1", idx(LABELS + 1), "has labels above 9"),
+        ("images-idx3", idx(IMAGES[:, :20]), "does not contain images of 28x28 pixels"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):
@@ -109,21 +109,21 @@ def test_all_damaged_files_are_named(tmp_path):
     folder = write_mnist(tmp_path) / "MNIST" / "raw"
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    assert "(and 3 more: `data verify` names all)" in refused(tmp_path)
+    assert "(and 3 more: `data verify` lists all)" in refused(tmp_path)
     assert len(inspect.verify("mnist", tmp_path)) == 4
 
 
 def test_other_counts_than_the_published_are_said(tmp_path, monkeypatch, capsys):
     folder = write_mnist(tmp_path) / "MNIST" / "raw"
     load(tmp_path)
-    assert f"warning: {folder} does not hold all images of mnist as published" in capsys.readouterr().err
+    assert f"warning: {folder} does not have all published images of mnist" in capsys.readouterr().err
     assert inspect.verify("mnist", tmp_path) == [
         f"{folder / 'train-images-idx3-ubyte'}: 40 images, not 60000",
         f"{folder / 't10k-images-idx3-ubyte'}: 20 images, not 10000",
     ]
     monkeypatch.setattr(mnist, "IMAGES", MNIST_IMAGES)
     answer = bench("data", "verify", "--dataset", "mnist", "--data-root", tmp_path)
-    assert answer == (0, "mnist: nothing is damaged\n", "")
+    assert answer == (0, "mnist: no damage found\n", "")
 
 
 def test_info(tmp_path):
@@ -196,4 +196,4 @@ def test_offline_names_what_is_missing(tmp_path):
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_mnist(tmp_path)
     for below in ("MNIST", "MNIST/raw"):
-        assert f"it lies in {tmp_path}, so give that one" in refused(tmp_path / below)
+        assert f"it is in {tmp_path}, so give that" in refused(tmp_path / below)

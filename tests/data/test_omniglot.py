@@ -186,17 +186,17 @@ def test_missing_drawings_and_characters_are_said(tmp_path, monkeypatch, capsys)
     next((place / "character03").iterdir()).unlink()
     assert inspect.verify("omniglot", tmp_path) == [
         "4 novel classes, not 5",
-        "1 novel classes have not 20 images: ULOG/character03 19",
+        "1 novel classes do not have 20 images: ULOG/character03 19",
     ]
     load(tmp_path)
-    assert "does not hold all images of omniglot as published" in capsys.readouterr().err
+    assert "does not have all published images of omniglot" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "omniglot-py" / "images_background").mkdir(parents=True)
     (tmp_path / "omniglot-py" / "images_evaluation").mkdir()
     message = refused(tmp_path)
-    assert f"{tmp_path / 'omniglot-py' / 'images_background'} holds no <alphabet>/<character>/" in message
+    assert f"{tmp_path / 'omniglot-py' / 'images_background'} does not contain <alphabet>/" in message
 
 
 def test_info(tmp_path):
@@ -285,4 +285,4 @@ def test_offline_does_not_try(tmp_path):
 
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_omniglot(tmp_path)
-    assert f"it lies in {tmp_path}, so give that one" in refused(tmp_path / "omniglot-py")
+    assert f"it is in {tmp_path}, so give that" in refused(tmp_path / "omniglot-py")

@@ -326,12 +326,12 @@ def test_a_csv_s_name_follows_its_content(folder, tmp_path):
         (GOOD + "C0,novel\n", "line 7: class 'C0' is listed twice, first as 'c0'"),
         ("class,part,class\nc0,base,c1\n", "has 2 columns class; must have one"),
         ("part,class,part\nbase,c0,novel\n", "has 2 columns part; must have one"),
-        (GOOD.replace("class,part\n", ""), "needs a header line `class,part` and a line for each class"),
-        ("class,part\n", "needs a header line `class,part` and a line for each class"),
-        ("", "needs a header line `class,part` and a line for each class"),
+        (GOOD.replace("class,part\n", ""), "needs a header line `class,part` and one line per class"),
+        ("class,part\n", "needs a header line `class,part` and one line per class"),
+        ("", "needs a header line `class,part` and one line per class"),
         (b"\xff\xfe\x00", "cannot be read as UTF-8 text: 'utf-8' codec can't decode byte 0xff"),
-        ("class,part\nc0,base\nc1,base\nc2,novel\n", "needs no novel class, or at least 2"),
-        (GOOD + "c4,validation\n", "needs no validation class, or at least 2"),
+        ("class,part\nc0,base\nc1,base\nc2,novel\n", "must have 0 or at least 2 novel classes"),
+        (GOOD + "c4,validation\n", "must have 0 or at least 2 validation classes"),
         ("class,part\nc0,base\nc1,novel\nc2,novel\n", "needs at least 2 base classes"),
         (GOOD + "c" * 200_000 + ",base\n", "is not a CSV file: field larger than field limit"),
     ],
@@ -364,7 +364,7 @@ def test_bad_csv_files(folder, tmp_path, content, message):
 
 def test_a_csv_that_is_not_there(folder, tmp_path):
     path = str(tmp_path / "none.csv")
-    with pytest.raises(UserError, match="no such file; a CSV with the columns class,part"):
+    with pytest.raises(UserError, match="no such file; must be a CSV with the columns class,part"):
         check_split(path)
     with pytest.raises(UserError, match=r"cannot be read as UTF-8 text: .*No such file"):
         resolve(folder, path)
@@ -374,7 +374,7 @@ def test_a_base_class_without_training_images(folder):
     held_out = folder.held_out | (folder.labels == 1)
     data = dataclasses.replace(folder, held_out=held_out)
     with pytest.raises(
-        UserError, match=r"^--split 50-50: the base class 'c1' of noise has no image to train on"
+        UserError, match=r"^--split 50-50: the base class 'c1' of noise has no training images"
     ):
         resolve(data, "50-50")
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.data.normalisation import Normaliser
 from bench.evaluation import contract
-from bench.evaluation.answers import Broken, NotFinite, checked, unchanged, untouched
+from bench.evaluation.answers import ContractError, NotFinite, checked, inputs_unchanged, weights_unchanged
 from methods import registry
 from methods.backbones import Conv4
 from methods.method import Method, class_means
@@ -230,17 +230,17 @@ class AdaptsInto(Adapts):
 
 ORDER = r".*declare `order_dependent = True`"
 INDUCTIVE = (
-    r"answers a query differently when other queries are replaced \(by .*%.*declare `transductive = True`"
+    r"gives another answer for a query when other queries are replaced \(.*%.*declare `transductive = True`"
 )
 WRONG = {
     CentresQueries: f"episode_logits {INDUCTIVE}",
-    CentresOverEpisodes: "episode_logits answers an episode differently when others are in the batch",
-    CountsQueries: "episode_logits answers a query differently when other queries are left out",
-    KnowsPlaces: "episode_logits answers a query differently when other queries are left out",
-    OneColumn: r"episode_logits must return shape \[2, 15, 5\] here, and returned \[2, 15, 1\]",
-    Squeezes: r"episode_logits must return shape \[2, 15, 5\] here, and returned \[2, 14, 5\]",
-    AnswersClasses: "episode_logits must return floating-point numbers, and returned torch.int64",
-    AnswersNothing: "episode_logits must return a tensor, and returned NoneType",
+    CentresOverEpisodes: "episode_logits gives other answers for an episode when other episodes are in",
+    CountsQueries: "episode_logits gives another answer for a query when other queries are left out",
+    KnowsPlaces: "episode_logits gives another answer for a query when other queries are left out",
+    OneColumn: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 15, 1\]",
+    Squeezes: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 14, 5\]",
+    AnswersClasses: "episode_logits must return floating-point numbers, but returned torch.int64",
+    AnswersNothing: "episode_logits must return a tensor, but returned NoneType",
     NaN: "episode_logits returned NaN or infinite values",
     ShiftsQueries: "episode_logits changed the tensors it was handed",
     ShiftsSupport: "episode_logits changed the tensors it was handed",
@@ -249,21 +249,21 @@ WRONG = {
     PrefersTheFirst: f"episode_logits {ORDER}",
     TakesTheFirstShot: f"episode_logits {ORDER}",
     MixesAxes: f"episode_logits {ORDER}",
-    Draws: "episode_logits answers an episode differently when it is asked again",
-    NormalisesBatches: "embed answers an image differently when other images are replaced",
-    Maps: r"embed must return shape \[16, D\] here, and returned \[16, 3, 16, 16\]",
-    RanksPairs: "similarity answers a pair differently when other pairs are ",
-    CentresPairs: "similarity answers a pair differently when other pairs are replaced",
-    ManyScores: r"similarity must return shape \[30\] here, and returned \[30, 8\]",
+    Draws: "episode_logits gives other answers for an episode when it is called again",
+    NormalisesBatches: "embed gives another answer for an image when other images are replaced",
+    Maps: r"embed must return shape \[16, D\] here, but returned \[16, 3, 16, 16\]",
+    RanksPairs: "similarity gives another answer for a pair when other pairs are ",
+    CentresPairs: "similarity gives another answer for a pair when other pairs are replaced",
+    ManyScores: r"similarity must return shape \[30\] here, but returned \[30, 8\]",
     NoSimilarity: "similarity is missing",
     ShiftsPairs: "similarity changed the tensors it was handed",
     JointlyCentres: f"joint_logits {INDUCTIVE}",
-    JointlyForgets: r"joint_logits must return shape \[15, 13\] here, and returned \[15, 12\]",
+    JointlyForgets: r"joint_logits must return shape \[15, 13\] here, but returned \[15, 12\]",
     JointlyShifts: "joint_logits changed the tensors it was handed",
     AdaptsToQueries: f"adapt {INDUCTIVE}",
     AdaptsAndShifts: "adapt changed the tensors it was handed",
     AdaptsItself: r"backbone.* changed while the method answered",
-    AdaptsAtRandom: "adapt answers an episode differently when it is asked again",
+    AdaptsAtRandom: "adapt gives other answers for an episode when it is called again",
     AdaptsInto: r"the function that adapt returns must return shape \[2, 6, 3\]",
 }
 RIGHT = (Means, CentresAndSaysSo, PrefersTheFirstAndSaysSo, Adapts)
@@ -337,7 +337,7 @@ def test_all_that_is_wrong_is_found_and_the_first_is_raised(tiny, tiny_split):
     both = found(Wrong(), tiny, tiny_split)
     assert [text.split()[0] for text in both] == ["episode_logits", "similarity"]
     normalise = Normaliser(tiny.images, tiny_split.train)
-    with pytest.raises(Broken, match=r"^episode_logits"):
+    with pytest.raises(ContractError, match=r"^episode_logits"):
         contract.check(Wrong(), tiny, [tiny_split.novel_images], normalise, "32-true")
 
 
@@ -353,14 +353,14 @@ def test_two_classes_of_two_images_are_enough_and_fewer_are_not_asked_about(tiny
 
 def test_single_answers():
     assert checked(torch.ones(2, 3), "embed", (2, -1)).shape == (2, 3)
-    with pytest.raises(Broken, match=r"^embed must return shape \[2, D\] here, and returned \[2, 0\]"):
+    with pytest.raises(ContractError, match=r"^embed must return shape \[2, D\] here, but returned \[2, 0\]"):
         checked(torch.ones(2, 0), "embed", (2, -1))
     with pytest.raises(NotFinite):
         checked(torch.tensor([1.0, torch.inf]), "similarity", (2,))
     kept, weights = torch.zeros(2), nn.Linear(2, 2)
-    with pytest.raises(Broken, match="in place"), untouched("it", kept):
+    with pytest.raises(ContractError, match="in place"), inputs_unchanged("it", kept):
         kept += 1
-    with pytest.raises(Broken, match=r"^weight changed"), unchanged(weights), torch.no_grad():
+    with pytest.raises(ContractError, match=r"^weight changed"), weights_unchanged(weights), torch.no_grad():
         weights.weight += 1
-    with untouched("it", kept), unchanged(weights):
+    with inputs_unchanged("it", kept), weights_unchanged(weights):
         kept + 1

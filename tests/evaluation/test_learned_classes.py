@@ -23,7 +23,7 @@ from bench.evaluation.learned_classes import LearnedClasses, check_enough
 from bench.evaluation.protocol import Evaluator
 from bench.reporting.leaderboard import render
 from bench.run.preparation import Options, prepare
-from bench.run.recording import most_of_a_class
+from bench.run.recording import largest_class
 from bench.sampling.episodes import ClassPool, Setting
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import pair_metrics
@@ -96,8 +96,8 @@ def test_labelled_and_tested_images_of_novel_classes_are_apart(tiny, split):
     assert tiny.held_out[split.novel_images].all() and not tiny.held_out[split.novel_labelled].any()
     for part in ("train", "validation_images", "base_test"):
         assert torch.equal(getattr(split, part), getattr(plain, part))
-    assert most_of_a_class(tiny.labels[split.novel_labelled]) == 20
-    assert most_of_a_class(tiny.labels[plain.novel_labelled]) == 0
+    assert largest_class(tiny.labels[split.novel_labelled]) == 20
+    assert largest_class(tiny.labels[plain.novel_labelled]) == 0
 
 
 def test_a_class_is_learned_from_its_own_training_images_against_base_classes(tiny, split, monkeypatch):
@@ -189,10 +189,10 @@ def test_learning_the_class_raises_accuracy():
 
 def test_too_few_labelled_images_are_named(tiny, split):
     check_enough(ClassTasks(1, 10, 0.7), tiny, split)
-    with pytest.raises(ValueError, match=r"from 22 labelled training images at a time; 'class00' has 20"):
+    with pytest.raises(ValueError, match=r"from batches of 22 labelled training images; 'class00' has 20"):
         check_enough(ClassTasks(1, 11, 0.7), tiny, split)
     whole = replace(tiny, held_out=torch.zeros_like(tiny.held_out))
-    with pytest.raises(ValueError, match="'class09' of tiny lacks one of them"):
+    with pytest.raises(ValueError, match="'class09' of tiny lacks one of these"):
         with_labelled_novel(whole, resolve(tiny, "47-53"))
 
 
@@ -231,7 +231,7 @@ def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
     assert [reason.split(" (")[0] for reason in adapted.left_out] == ["5w1s", "5w5s", "allw1s"]
     held_out = adapted.data.held_out
     assert held_out[adapted.split.novel_images].all() and not held_out[adapted.split.novel_labelled].any()
-    assert most_of_a_class(adapted.data.labels[adapted.split.novel_labelled]) == 20
+    assert largest_class(adapted.data.labels[adapted.split.novel_labelled]) == 20
     assert torch.equal(adapted.split.train, few_shot.split.train)
     assert adapted.identity.split != few_shot.identity.split
 
@@ -258,7 +258,7 @@ DAMAGE = {
     ),
     "other numbers": (
         lambda r: r["metrics"].update({"generalized/3+1/1s/all": r["metrics"]["novel/pair_auc"]}),
-        "labelled_novel_images: such a run has pairs and triplets only",
+        "labelled_novel_images: such a run must have only pairs and triplets",
     ),
     "a class": (
         lambda r: r["per_class"]["class4"]["novel/pair_accuracy"].update(value=0.99, high=1.0),
@@ -282,10 +282,10 @@ def test_damage_is_refused(recorded, tmp_path, damage):
 
 def test_what_cannot_be_is_said_in_a_line(recorded):
     told = complaint(*RUN, "folder:images", "--set", "adapt_triplets=128")
-    needs = "learns each class from 256 labelled training images at a time"
+    needs = "learns each class from batches of 256 labelled training images"
     assert told == f"--method siamese_reptile: {needs}; 'class0' has 20"
     own = ("--way", 2, "--shot", 1, "--query", 2, "--episodes", 3)
-    line = "no few-shot setting: siamese_reptile learns from labelled images of the novel classes"
+    line = "cannot be measured: siamese_reptile learns from labelled images of the novel classes"
     assert complaint(*RUN, "folder:images", *own) == f"--way 2: {line}"
     told = complaint(*RUN, "folder:images", "--measure", "5w1s")
     assert told.endswith("nothing to measure: no 5w1s (learns from labelled images of the novel classes)")

@@ -120,7 +120,9 @@ def test_of_two_lists_of_episodes_those_that_most_rows_answered_are_ranked(tmp_p
     assert ranks([found[0], found[2]], tmp_path) == {"a": "–", "c": "–"}
     [best] = with_columns(render(found, tmp_path), "tied, new episodes")
     assert [(plain(row["highest"]), row["rows"]) for row in best] == [("c (quick)", "3")]
-    assert "No two rows of a track answered the same episodes." in render([found[0], found[2]], tmp_path)
+    assert "There are no two rows of one track with the same episodes." in render(
+        [found[0], found[2]], tmp_path
+    )
 
 
 @pytest.mark.parametrize("trained_before", [False, True])

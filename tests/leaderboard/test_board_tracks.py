@@ -154,9 +154,7 @@ def test_a_variation_says_whose_network_it_answers_with():
     assert [column(table, "marks") for table in (track, variations)] == [["–", "network a"], ["network a"]]
     assert column(variations, "kept step") == ["800 of 1,000"]
     assert column(variations, "images") == ["384,000"] == column(track, "images")[:1]
-    note = (
-        "network a: `protonet (quick)`, `protonet (quick, mirror=true)` answer with the same trained network."
-    )
+    note = "network a: `protonet (quick)`, `protonet (quick, mirror=true)` use the same trained network."
     assert text.count(note) == 2
 
 

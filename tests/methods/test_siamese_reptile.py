@@ -359,7 +359,9 @@ def test_tasks_come_again_with_the_seed_and_are_augmented(plain, tiny, tiny_spli
 def test_what_the_base_classes_cannot_fill_is_refused():
     pool = ClassPool(np.repeat(np.arange(3), 10))
     assert check_fit(AnchorTasks(4, 30, 5), pool) is None
-    with pytest.raises(ValueError, match="needs 12 training images a class; the smallest base class has 10"):
+    with pytest.raises(
+        ValueError, match="needs 12 training images per class; the smallest base class has 10"
+    ):
         check_fit(AnchorTasks(1, 1, 6), pool)
-    with pytest.raises(ValueError, match="trains on 2 classes at a time; there are 1 base classes"):
+    with pytest.raises(ValueError, match="trains on 2 classes per batch; there are 1 base classes"):
         check_fit(AnchorTasks(1, 1, 2), ClassPool(np.zeros(10, int)))

@@ -65,13 +65,13 @@ def test_a_class_that_is_hardly_ever_missing_cannot_be_deleted(missing):
     classes[:] = [0, 1, 2]
     classes[4:] = [0, 1, 3]
     classes[:missing] = [1, 2, 3]
-    with pytest.raises(ValueError, match="missing in two"):
+    with pytest.raises(ValueError, match="missing from two"):
         class_jackknife(accuracies, classes)
 
 
 def test_episodes_and_classes_must_belong_together():
     accuracies, classes = episodes(20)
-    with pytest.raises(ValueError, match="not of one list"):
+    with pytest.raises(ValueError, match="equal lengths"):
         class_jackknife(accuracies[1:], classes)
 
 
@@ -120,9 +120,9 @@ def test_every_two_of_several_models_on_the_episodes_that_both_answered():
 
 def test_differences_need_one_list_of_episodes():
     accuracies, classes = episodes(20)
-    with pytest.raises(ValueError, match="not of one list"):
+    with pytest.raises(ValueError, match="must be equal"):
         class_difference(accuracies, accuracies[1:], classes)
-    with pytest.raises(ValueError, match="not of one list"):
+    with pytest.raises(ValueError, match="equal lengths"):
         class_differences([accuracies, accuracies], classes[1:])
 
 

@@ -30,7 +30,7 @@ def test_one_episode_says_nothing_about_the_spread():
 
 @pytest.mark.parametrize("accuracies", [np.array([]), np.ones((2, 2))])
 def test_closed_interval_wants_one_number_an_episode(accuracies):
-    with pytest.raises(ValueError, match="one number an episode"):
+    with pytest.raises(ValueError, match="one number per episode"):
         closed_interval(accuracies)
 
 

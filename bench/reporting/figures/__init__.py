@@ -1,7 +1,7 @@
-"""Pictures of the records: as files, and for the page.
+"""Figures of the records, as files and for the report.
 
-What the records alone tell is drawn from them. Embeddings, confusions and episodes take a checkpoint and the
-data besides; torch is imported only if a checkpoint is there.
+Most figures need only records. Embeddings, confusions and episodes also need a checkpoint and the data; torch
+is imported only if there is a checkpoint.
 """
 
 from bench.reporting.figures.collect import Options, collect, write

@@ -1,4 +1,4 @@
-"""Pictures that take a trained method and its data: embeddings, confusions, an episode. Imports torch."""
+"""Figures that need a trained method and its data: embeddings, confusions, an episode. Imports torch."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from bench.sampling.episodes import Setting
 TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
 GENERATED = "Real and generated features"
 HALLUCINATES = "protonet_hallucination"
-TSNE_CLASSES, TSNE_IMAGES = 10, 60  # that a reader can tell apart
+TSNE_CLASSES, TSNE_IMAGES = 10, 60  # that a reader can distinguish
 DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
-LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is taken; queries of it that are shown
+LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is chosen; its shown queries
 
 
 def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
-    """Pictures of the best row whose model is there, and generated features where a row has them."""
+    """Figures of the best row with a model, and generated features if a row has them."""
     found: list[Picture | Gap] = []
     record = _with_model(section.best(), runs)
     if record is None:
-        why = "no model of these runs (RUN/model.safetensors) in the folder that --runs names"
+        why = "needs the model of one of these runs (RUN/model.safetensors) in the folder --runs"
         return [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
     try:
         trained = Trained(record, runs, data_root)
@@ -87,15 +87,17 @@ def _embeddings(trained: Trained, section: Section) -> Picture:
         name="embeddings",
         section=section.title,
         title=of_model(TSNE, trained.record),
-        caption=f"{some}, up to {TSNE_IMAGES} images of each; images near each other have "
-        "alike embeddings (t-SNE). Distances between far-off clouds mean little.",
-        alt=f"Clouds of points, one for each of {', '.join(plain(name).strip() for name in names)}.",
+        caption=f"{some}, up to {TSNE_IMAGES} images of each; nearby images have similar "
+        "embeddings (t-SNE). Distances between distant clusters mean little.",
+        alt=f"Clusters of points, one for each of {', '.join(plain(name).strip() for name in names)}.",
         draw=partial(draw_points, points),
     )
 
 
 def _confusions(trained: Trained, section: Section) -> list[Picture | Gap]:
-    way = 5 if trained.method.transductive else 0  # all: a batch of queries answered together is no larger
+    way = (
+        5 if trained.method.transductive else 0
+    )  # otherwise all; queries classified together must fit in a batch
     query = min(QUERIES, trained.pool.smallest - 1)
     setting = Setting(way, 1, query, DRAWS if trained.method.fixed_embedding else ADAPTED_DRAWS)
     if problem := does_not_fit(setting, trained.pool):
@@ -117,9 +119,9 @@ def _confusions(trained: Trained, section: Section) -> list[Picture | Gap]:
             name="confusions",
             section=section.title,
             title=of_model(CONFUSIONS, trained.record),
-            caption=f"{ways} at once, one support image each, {setting.count} draws. A row "
-            f"is a class and adds up to 100%.{left_out}",
-            alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is taken for "
+            caption=f"{ways} at once, one support image per class, {setting.count} draws. A row "
+            f"is a class and sums to 100%.{left_out}",
+            alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is classified as "
             f"{plain(trained.names[answer]).strip()}, {100 * off.max():.0f}% of its images.",
             draw=partial(draw_confusions, shares[np.ix_(shown, shown)], names),
         )
@@ -147,12 +149,12 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
             name="episode",
             section=section.title,
             title=of_model(EPISODE, trained.record),
-            caption=f"{way} classes, one support image each; of {setting.query} "
-            f"queries per class {queries} are shown. Accuracy {100 * accuracies[chosen]:.0f}%, as near to "
-            f"the mean of {100 * mean:.1f}% as any of the first {LOOKED_AT} episodes. Blue and ✓: right; "
-            "orange and dashed: the wrong answer.",
+            caption=f"{way} classes, one support image per class; {queries} of {setting.query} queries per "
+            f"class are shown. Accuracy {100 * accuracies[chosen]:.0f}%, the nearest to the mean of "
+            f"{100 * mean:.1f}% among the first {LOOKED_AT} episodes. Blue and ✓: correct; orange and "
+            "dashed: wrong, with the answer.",
             alt=f"Support and query images of {', '.join(plain(name).strip() for name in names)}; {right} of "
-            f"{answers.size} shown queries are answered rightly.",
+            f"{answers.size} shown queries are correct.",
             draw=partial(
                 draw_episode,
                 trained.pixels(episodes.support[chosen][:, 0]),
@@ -167,7 +169,7 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
 def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: Path | None) -> Picture | Gap:
     record = _with_model(rows, runs)
     if record is None:
-        return Gap(section.title, GENERATED, f"no model of {HALLUCINATES} in the folder that --runs names")
+        return Gap(section.title, GENERATED, f"needs a model of {HALLUCINATES} in the folder --runs")
     try:
         trained = Trained(record, runs, data_root)
     except UserError as error:
@@ -189,7 +191,7 @@ def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: 
         section=section.title,
         title=of_model(GENERATED, trained.record),
         caption=f"One episode of {way} classes with one support image each, and the "
-        f"{made} features generated from each (t-SNE). Good ones lie among the real features of their class.",
+        f"{made} features generated from each (t-SNE). Good ones are among the real features of their class.",
         alt=f"Points of real, crosses of generated features: {', '.join(plain(n).strip() for n in names)}.",
         draw=partial(draw_generated, Points(t_sne(features), classes, names, kinds)),
     )

@@ -1,4 +1,4 @@
-"""All pictures of a folder of records, in order, and their files."""
+"""All figures of a folder of records, in order, and their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.common.errors import one_line
 from bench.common.files import check_writable, write_files
 from bench.records.schema import MODEL_FILE
 from bench.records.store import read_all
-from bench.reporting.figures import base_classes, cost, curves, per_class, scores, shots, trade_off
+from bench.reporting.figures import cost, curves, per_class, scores, shots, splits, trade_off
 from bench.reporting.figures.picture import Gap, Palette, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import LOOK, entitle, png, svg
@@ -25,12 +25,12 @@ Progress = Callable[[str, int, int], None]
 
 
 class Options(NamedTuple):
-    """Where things lie.
+    """Input folders.
 
     Attributes:
         results: folder of records.
-        runs: folder of checkpoints; it need not be there.
-        data_root: as of ``--data-root``; None if it was not given.
+        runs: folder of checkpoints; it may not exist.
+        data_root: ``--data-root``; None if not given.
     """
 
     results: Path
@@ -39,13 +39,13 @@ class Options(NamedTuple):
 
 
 def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap]:
-    """Every picture that can be drawn, and every one that cannot and why; each picture's name is its own."""
+    """Every figure that can be drawn, with a unique name, and every one that cannot, with the reason."""
     palette = Palette(row.label for section in sections for row in section.rows)
-    found = base_classes.pictures(sections, palette)
+    found = splits.pictures(sections)
     for section in sections:
         found += shots.pictures(section, palette)
-        found += trade_off.pictures(section)
-        found += cost.pictures(section)
+        found += trade_off.pictures(section, palette)
+        found += cost.pictures(section, palette)
         found += curves.pictures(section, palette)
         found += scores.pictures(section, palette)
         found += per_class.pictures(section)
@@ -55,10 +55,10 @@ def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap
 
 
 def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
-    """What takes images: only if a model is there or it is said where data lie, for it takes a while."""
+    """Figures with images, which are slow: only if there is a model or a data root."""
     kept = (options.runs / record.run_id / MODEL_FILE for row in section.rows for record in row.records)
     if options.data_root is None and not any(path.is_file() for path in kept):
-        why = "takes the model of a run, in the folder that --runs names, and its data set"
+        why = "needs the model of a run, in the folder --runs, and its data set"
         title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
         return [Gap(section.title, title, why)]
     from bench.reporting.figures import checkpoint_figures, samples
@@ -81,7 +81,7 @@ def _named(picture: Picture, taken: set[str]) -> Picture:
 
 @contextmanager
 def drawn(picture: Picture) -> Iterator[Figure]:
-    """The picture, to be saved within the context."""
+    """The figure, to be saved within the context."""
     import matplotlib
 
     with matplotlib.rc_context(LOOK), warnings.catch_warnings():
@@ -90,7 +90,7 @@ def drawn(picture: Picture) -> Iterator[Figure]:
 
 
 class Written(NamedTuple):
-    """Files that were written, pictures that could not be drawn, and files that are no valid records."""
+    """Files that were written, figures that could not be drawn, and files that are not valid records."""
 
     paths: list[Path]
     gaps: list[Gap]
@@ -98,10 +98,10 @@ class Written(NamedTuple):
 
 
 def write(folder: Path, options: Options, progress: Progress) -> Written:
-    """Write every picture of a folder of records as PNG and SVG, and how to read them as ``captions.txt``.
+    """Write every figure of a folder of records as PNG and SVG, and the captions as ``captions.txt``.
 
     Raises:
-        UserError: if the records cannot be read or the folder cannot be written to.
+        UserError: if the records cannot be read or the folder is not writable.
     """
     check_writable(folder, "--output")
     records, problems = read_all(options.results)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.reporting.figures.picture import Gap, Picture
-from bench.reporting.figures.points import add_point, numbered_axes
+from bench.reporting.figures.picture import Gap, Palette, Picture
+from bench.reporting.figures.points import LEADING, Named, add_point, name_beside, others_in_grey
 from bench.reporting.figures.rows import Section
-from bench.reporting.figures.style import GREY, SERIES, row_name
+from bench.reporting.figures.style import GREY, SERIES, axes, row_name
 from bench.reporting.numbers import duration
 from bench.statistics import Interval
 
@@ -17,24 +17,27 @@ if TYPE_CHECKING:
 
 KEY = "fewshot/5w1s"
 TITLE = "Accuracy against training time"
-MOST = 24
 
 Point = tuple[str, float, Interval]
 """Label, seconds, accuracy."""
 
 
-def pictures(section: Section) -> list[Picture | Gap]:
+def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     """5w1s against the mean training time of the seeds."""
     points: list[Point] = [
         (row.label, row.training_seconds, row.intervals[KEY])
         for row in section.best(KEY)
         if row.training_seconds and KEY in row.intervals
-    ][:MOST]
+    ]
     if not points:
-        return [Gap(section.title, TITLE, "no trained record has a 5-way 1-shot accuracy")]
+        return [Gap(section.title, TITLE, "needs a trained record with 5-way 1-shot accuracy")]
+    # The fastest of the good ones, then the best.
+    leading = dict.fromkeys(label for label, *_ in [*pays(points)[-LEADING:], *points])
+    named = list(leading)[:LEADING]
     told = "; ".join(
-        f"{number} {row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
-        for number, (label, seconds, own) in enumerate(points, start=1)
+        f"{row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
+        for label, seconds, own in points
+        if label in named
     )
     return [
         Picture(
@@ -42,9 +45,10 @@ def pictures(section: Section) -> list[Picture | Gap]:
             section=section.title,
             title=TITLE,
             caption="5-way 1-shot accuracy with 95% intervals against the mean training time of the "
-            "seeds, each on its own machine. The line joins the methods that pay: no faster one is better.",
-            alt=f"Numbered points: {told}.",
-            draw=partial(_draw, points),
+            "seeds; machines may differ. The line connects methods for which no faster one is better."
+            + others_in_grey(len(points)),
+            alt=f"Points: {told}.",
+            draw=partial(_draw, points, named, palette),
         )
     ]
 
@@ -58,28 +62,31 @@ def pays(points: list[Point]) -> list[Point]:
     return front
 
 
-def _draw(points: list[Point]) -> Figure:
+def _draw(points: list[Point], named: list[str], palette: Palette) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure, place = numbered_axes(
-        [f"{label}: {100 * own.value:.1f} %, {duration(seconds)}" for label, seconds, own in points]
-    )
+    numbers = palette.numbers(named)
+    figure, (place,) = axes(3.6)
     front = pays(points)
     place.step(
-        [seconds for _, seconds, _ in front], [100 * own.value for *_, own in front],
+        [seconds / 60 for _, seconds, _ in front], [100 * own.value for *_, own in front],
         where="post", color=GREY.light, lw=1.2, ls=(0, (4, 2)),
     )  # fmt: skip
-    paying = {label for label, *_ in front}
-    for number, (label, seconds, own) in enumerate(points, start=1):
-        add_point(place, number, seconds, own, SERIES[0].light if label in paying else GREY.light)
+    names = []
+    for label, seconds, own in reversed(points):  # the best on top
+        colour = (SERIES[numbers[label]] if label in numbers else GREY).light
+        add_point(place, seconds / 60, own, colour, label in numbers)
+        if label in numbers:
+            names.append(Named(seconds / 60, 100 * own.value, row_name(label), colour))
     place.set_xscale("log")
-    times = [seconds for _, seconds, _ in points]
+    times = [seconds / 60 for _, seconds, _ in points]
     place.set_xlim(min(times) / 1.5, max(times) * 1.5)
     place.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-    place.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    place.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
     place.xaxis.set_minor_formatter(NullFormatter())
-    place.margins(y=0.15)
-    place.set_xlabel("training time (seconds, logarithmic)")
+    place.margins(y=0.1)
+    place.set_xlabel("training time (minutes, logarithmic)")
     place.set_ylabel("5-way 1-shot accuracy (%)")
     place.yaxis.set_major_formatter("{x:g}")
+    name_beside(place, names)
     return figure

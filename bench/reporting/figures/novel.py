@@ -1,4 +1,4 @@
-"""What a trained method makes of novel images: t-SNE, confusions, an episode. Numbers in, pictures out."""
+"""Draws a trained method's results for novel images: t-SNE, confusions, an episode."""
 
 from __future__ import annotations
 

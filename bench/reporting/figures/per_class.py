@@ -64,7 +64,7 @@ def pictures(section: Section) -> list[Picture | Gap]:
     """Bars of the best row's classes, and points of the other rows'."""
     found = ranked(section)
     if found is None:
-        return [Gap(section.title, TITLE, "no record has numbers for each class")]
+        return [Gap(section.title, TITLE, "needs numbers per class")]
     names = [name for name, _ in found.classes]
     hardest, easiest = (
         (plain(n).strip(), f"{100 * m.value:.1f}%") for n, m in (found.classes[0], found.classes[-1])
@@ -75,8 +75,8 @@ def pictures(section: Section) -> list[Picture | Gap]:
             name="per-class",
             section=section.title,
             title=of_model(TITLE, found.row.first),
-            caption="Bars: this model, of the best row of this split, with 95% intervals; points: "
-            "each other row." + (f" {left_out} classes between are left out." if left_out else ""),
+            caption="Bars: the model of the best row of this split, with 95% intervals; points: "
+            "other rows." + (f" {left_out} classes in between are left out." if left_out else ""),
             alt=f"Accuracy of each novel class; hardest {' '.join(hardest)}, easiest {' '.join(easiest)}.",
             draw=partial(_draw, found),
         )
@@ -106,7 +106,7 @@ def _draw(found: Ranked) -> Figure:
         place.plot([100 * value for value in others], [where] * len(others), "o", ms=2.6, color=INK.light)
     if gap:
         hidden = len(found.classes) - len(shown)
-        place.annotate(f"… {hidden} classes between …", (0.02, len(shown) // 2), size=SMALL,
+        place.annotate(f"… {hidden} classes in between …", (0.02, len(shown) // 2), size=SMALL,
                        xycoords=("axes fraction", "data"), va="center", color=GREY.light)  # fmt: skip
     place.set_yticks(places, [plain(name, 24) for name, *_ in shown])
     place.set_ylim(max(places) + 0.6, -0.6)

@@ -1,4 +1,4 @@
-"""What a picture is before it is drawn, and which colour each row has in all of them."""
+"""Figures before they are drawn, and the colour of each row in all figures."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class Picture(NamedTuple):
-    """A picture that can be drawn.
+    """A figure that can be drawn.
 
     Attributes:
-        name: of its files, without an ending; no two pictures have the same.
-        section: the heading that it belongs under.
+        name: of its files, without an ending; unique.
+        section: its heading.
         title: what it shows.
         caption: how to read it.
-        alt: what is to be seen, for those who do not see it.
-        draw: makes it.
+        alt: description for readers who cannot see it.
+        draw: draws it.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """A picture that could not be drawn, and why."""
+    """A figure that could not be drawn, and why."""
 
     section: str
     title: str
@@ -40,7 +40,7 @@ class Gap(NamedTuple):
 
 
 class Palette:
-    """The same colour for the same row in every picture, as far as the colours go.
+    """The same colour for the same row in every figure, as long as there are enough colours.
 
     Args:
         labels: of all rows.

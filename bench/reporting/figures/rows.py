@@ -1,4 +1,4 @@
-"""The leaderboard's tables as pictures need them: every row with a short name of its own."""
+"""The leaderboard's tables for figures: every row with a unique short name."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ACCURACY = {
     "novel/pair_accuracy": "pair accuracy",
     "novel/triplet_accuracy": "triplet accuracy",
 }
-"""Metric key -> words: what says how good a model is, the first that it has."""
+"""Metric key -> words; the first available one describes a model's quality."""
 
 
 class Row:
-    """The records of one configuration, one a seed.
+    """The records of one configuration, one per seed.
 
     Args:
         row: of the leaderboard.
-        directory: where the records' files lie.
-        variation: whether it is of no track.
+        directory: of the records' files.
+        variation: whether it has no track.
 
     Attributes:
-        label: its name; `sections` numbers those that are the same in a section.
+        label: its name; `sections` numbers equal names in a section.
     """
 
     def __init__(self, row: BoardRow, directory: Path, variation: bool = False) -> None:
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def records(self) -> list[Record]:
-        """One a seed."""
+        """One record per seed."""
         return self.row.records
 
     @property
@@ -58,18 +58,18 @@ class Row:
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean wall-clock time of training, the pretraining included; None where nothing was trained."""
+        """Mean wall-clock time of training, pretraining included; None if nothing was trained."""
         times = [own for record in self.records if (own := training_seconds(record)) is not None]
         return sum(times) / len(times) if times else None
 
 
 class Section:
-    """Rows that were measured on the same images, split and protocol.
+    """Rows of the same images, split and protocol.
 
     Attributes:
         tables: of the leaderboard: its tracks, and the variations.
         rows: of all of them, by label.
-        title: data set and split, and more where two sections share them.
+        title: data set and split, and more if two sections share them.
     """
 
     def __init__(self, tables: Sequence[Table], rows: Sequence[Row]) -> None:
@@ -79,11 +79,11 @@ class Section:
 
     @property
     def first(self) -> Record:
-        """Any record of the section, for what all have in common."""
+        """Any record of the section, for common values."""
         return self.rows[0].first
 
     def best(self, key: str = "fewshot/5w1s") -> list[Row]:
-        """Rows from the best to the worst by a metric, variations after the others, those without it last."""
+        """Rows from best to worst by a metric; then variations; then rows without the metric."""
 
         def order(row: Row) -> tuple[bool, bool, float, str]:
             interval = row.intervals.get(key)
@@ -93,14 +93,14 @@ class Section:
 
 
 def of_model(title: str, record: Record) -> str:
-    """The title of a picture that is drawn from one model: with its name and accuracy."""
+    """The title of a figure of one model, with the model's name and accuracy."""
     accuracies = (f"{words} {100 * record.metrics[key].value:.1f}%" for key, words in ACCURACY.items()
                   if key in record.metrics)  # fmt: skip
     return ", ".join([f"{title}: {row_name(name_of(record))}", f"seed {record.seed}", *islice(accuracies, 1)])
 
 
 def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
-    """Items by key, in the order in which the keys come up."""
+    """Items by key, in the order of first occurrence."""
     groups: dict[str, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)

@@ -24,7 +24,7 @@ CLASSES, EACH = 10, 8
 
 
 def pictures(section: Section, data_root: Path | None) -> list[Picture | Gap]:
-    """The first images of each of those classes, if the data set is at hand."""
+    """The first images of each of those classes, if the data set is available."""
     found = ranked(section)
     if found is None:
         return []
@@ -39,8 +39,8 @@ def pictures(section: Section, data_root: Path | None) -> list[Picture | Gap]:
             name="class-images",
             section=section.title,
             title=of_model(TITLE, found.row.first),
-            caption="Above the gap the hardest, the hardest first; below it the easiest, the easiest last. "
-            "Ranked by the accuracies of that model.",
+            caption="Above the gap: the hardest classes, hardest first; below: the easiest, easiest last. "
+            "Ranked by the accuracies of this model.",
             alt=f"{EACH} images of each of {', '.join(plain(name).strip() for name in names)}.",
             draw=partial(draw_images, pixels, names, len(names) // 2 if len(names) == CLASSES else None),
         )
@@ -48,10 +48,10 @@ def pictures(section: Section, data_root: Path | None) -> list[Picture | Gap]:
 
 
 def load(record: Record, data_root: Path | None) -> ImageSet:
-    """The images that a record speaks of.
+    """The images of a record.
 
     Raises:
-        UserError: they are not at hand, or are others.
+        UserError: they are not available, or differ.
     """
     from bench.data import sources
     from methods.backbones import interpolation
@@ -61,12 +61,12 @@ def load(record: Record, data_root: Path | None) -> ImageSet:
     how = interpolation(record.backbone, size)
     data = sources.load(record.dataset, data_root, image_size=size, interpolation=how, offline=True)
     if data.fingerprint != record.fingerprint:
-        raise UserError("--data-root", record.dataset, "has other images than the record")
+        raise UserError("--data-root", record.dataset, "must have the images of the record")
     return data
 
 
 def _images_of(data: ImageSet, name: str) -> np.ndarray:
-    """Images of a class, evenly from all it has: uint8 ``[EACH, H, W, 3]``; the last one again if too few."""
+    """Images of a class, evenly spaced: uint8 ``[EACH, H, W, 3]``; repeats the last one if too few."""
     own = np.flatnonzero(data.labels.numpy() == data.class_names.index(name))
     chosen = own[np.linspace(0, len(own) - 1, EACH).round().astype(int)]
     return data.images[chosen].permute(0, 2, 3, 1).numpy()

@@ -1,4 +1,4 @@
-"""Similarity of same and different pairs, with the threshold, and the ROC curve."""
+"""ROC curves of pairs of novel classes, with the threshold."""
 
 from __future__ import annotations
 
@@ -11,29 +11,16 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.records.arrays import Pairs, pairs
-from bench.reporting.figures.lines import MOST, TOGETHER
 from bench.reporting.figures.picture import Gap, Palette, Picture
+from bench.reporting.figures.points import LEADING, others_in_grey
 from bench.reporting.figures.rows import Section
-from bench.reporting.figures.style import (
-    DASHES,
-    GREY,
-    INK,
-    SERIES,
-    SMALL,
-    axes,
-    legend,
-    panel_titles,
-    remove_unused,
-    row_name,
-)
+from bench.reporting.figures.style import DASHES, GREY, SERIES, axes, legend, row_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "Similarity of same and different pairs"
-ROC = "ROC curves of pairs"
-BINS = 50
+TITLE = "ROC curves of pairs"
 POINTS = 300  # of a curve
 FEW_POINTS = 30  # of one that only shows where the others are
 Scored = Mapping[str, tuple[Pairs, float | None]]
@@ -52,35 +39,26 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
         except UserError as error:
             gaps.append(Gap(section.title, TITLE, f"{row.first.run_id}: {error.allowed}"))
             continue
-        if found and len(scored) < MOST:
+        if found:
             scored[row.label] = found, row.first.thresholds.get("similarity")
     if not scored:
         why = "no record has kept the scores of its pairs (those of before do not)"
-        return [*gaps, Gap(section.title, TITLE, why), Gap(section.title, ROC, why)]
+        return [*gaps, Gap(section.title, TITLE, why)]
     areas = {row.label: row.first.metrics.get("novel/pair_auc") for row in section.rows}
-    names = {label: f"{label}, AUC {100 * area.value:.1f}%" if (area := areas[label]) else label
-             for label in scored}  # fmt: skip
-    return [
-        *gaps,
-        Picture(
-            name="scores",
-            section=section.title,
-            title=TITLE,
-            caption="Pairs of images of novel classes. From the threshold on, found on validation pairs, a "
-            "pair is called same. Each method has a scale of its own.",
-            alt=f"Histograms of the similarity of same and different pairs for {len(scored)} methods.",
-            draw=partial(_distributions, scored, names),
-        ),
-        Picture(
-            name="roc",
-            section=section.title,
-            title=ROC,
-            caption="Pairs of novel classes, for every threshold; the mark is the threshold found on "
-            "validation pairs, the dashed line is chance.",
-            alt=f"ROC curves with the area under each: {'; '.join(map(row_name, names.values()))}.",
-            draw=partial(_roc, scored, names, palette),
-        ),
-    ]
+    names = {
+        label: f"{label}, AUC {100 * area.value:.1f}%" if (area := areas[label]) else label
+        for label in list(scored)[:LEADING]
+    }
+    picture = Picture(
+        name="roc",
+        section=section.title,
+        title=TITLE,
+        caption="Pairs of novel classes, for every threshold; the mark is the threshold chosen on "
+        f"validation pairs, the dashed line is chance.{others_in_grey(len(scored))}",
+        alt=f"ROC curves with the area under each: {'; '.join(map(row_name, names.values()))}.",
+        draw=partial(_draw, scored, names, palette),
+    )
+    return [*gaps, picture]
 
 
 def roc(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -95,77 +73,20 @@ def roc(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
     return rates[0], rates[1]
 
 
-def _distributions(scored: Scored, names: Names) -> Figure:
-    columns = 1 if len(scored) == 1 else 2
-    rows = math.ceil(len(scored) / columns)
-    titles, higher = panel_titles(names.values())
-    figure, places = axes((2.8 if rows == 1 else 1.6 * rows + 0.5) + higher * rows, rows, columns)
-    handles: dict[str, object] = {}
-    for place, title, (found, threshold) in zip(places, titles, scored.values(), strict=False):
-        handles |= _histograms(place, found, threshold)
-        place.set_title(title, fontsize=SMALL)
-    remove_unused(places, len(scored), columns)
-    # Not one label of the whole figure: the legend would lie on it.
-    for place in places[max(0, len(scored) - columns) : len(scored)]:
-        place.set_xlabel("similarity (no unit)")
-    figure.supylabel("pairs of the kind (% per bin)", fontsize=10)
-    legend(figure, list(handles.values()), list(handles), columns=3)
-    return figure
-
-
-def _histograms(place: Axes, found: Pairs, threshold: float | None) -> dict[str, object]:
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = np.quantile(found.scores, [0.001, 0.999])  # a few far-off pairs would hide all others
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, BINS + 1)
-    handles: dict[str, object] = {}
-    for name, kind, colour, line in (
-        ("different", ~found.same, SERIES[1], "-"),
-        ("same", found.same, SERIES[0], (0, (5, 1))),
-    ):
-        counts, _ = np.histogram(found.scores[kind].clip(low, high), edges)
-        share = 100 * counts / kind.sum()
-        handles[name] = place.stairs(share, edges, fill=True, color=colour.light, alpha=0.3)
-        place.stairs(share, edges, color=colour.light, lw=1.3, ls=line)
-    if threshold is not None:
-        handles["threshold"] = place.axvline(threshold, color=INK.light, lw=1.1, ls=(0, (2, 2)))
-    place.xaxis.set_major_locator(MaxNLocator(4))
-    place.yaxis.set_major_locator(MaxNLocator(3))
-    return handles
-
-
-def _roc(scored: Scored, names: Names, palette: Palette) -> Figure:
-    if len(scored) > TOGETHER:
-        return _roc_each(scored, names)
-    numbers = palette.numbers(list(scored))
-    figure, (place,) = axes(4.4 + 0.2 * math.ceil(len(scored) / 2))
+def _draw(scored: Scored, names: Names, palette: Palette) -> Figure:
+    numbers = palette.numbers(list(names))
+    figure, (place,) = axes(4.4 + 0.2 * math.ceil(len(names) / 2))
+    for label, (found, _) in scored.items():
+        if label not in names:
+            place.plot(*_thin(*roc(found), FEW_POINTS), color=GREY.light, lw=0.7, alpha=0.6)
     handles = {
-        label: _curve(place, *own, SERIES[numbers[label]].light, DASHES[numbers[label]])
-        for label, own in scored.items()
+        label: _curve(place, *scored[label], SERIES[numbers[label]].light, DASHES[numbers[label]])
+        for label in names
     }
     _square(place)
     place.set_xlabel("false accept rate (%)")
     place.set_ylabel("true accept rate (%)")
     legend(figure, list(handles.values()), list(names.values()))
-    return figure
-
-
-def _roc_each(scored: Scored, names: Names) -> Figure:
-    rows = math.ceil(len(scored) / 2)
-    titles, higher = panel_titles(names.values())
-    figure, places = axes((2.2 + higher) * rows + 0.4, rows, 2, sharex=True, sharey=True)
-    thin = {label: _thin(*roc(found), FEW_POINTS) for label, (found, _) in scored.items()}
-    for place, title, own in zip(places, titles, scored.values(), strict=False):
-        for rates in thin.values():
-            place.plot(*rates, color=GREY.light, lw=0.5, alpha=0.5)
-        _curve(place, *own, SERIES[0].light, "-")
-        _square(place)
-        place.set_title(title, fontsize=SMALL)
-    remove_unused(places, len(scored), 2)
-    figure.supxlabel("false accept rate (%)", fontsize=10)
-    figure.supylabel("true accept rate (%)", fontsize=10)
     return figure
 
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from bench.reporting.figures.lines import TOGETHER, Horizontal, Line, one_panel, panels, told
+from bench.reporting.figures.lines import Horizontal, Line, one_panel, panels, told
 from bench.reporting.figures.picture import Gap, Palette, Picture
+from bench.reporting.figures.points import LEADING, others_in_grey
 from bench.reporting.figures.rows import Row, Section
 
 FEWSHOT = re.compile(r"fewshot/5w(\d+)s")
@@ -28,13 +29,13 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
                 name="shots",
                 section=section.title,
                 title=TITLE,
-                caption="5-way accuracy on novel classes with 95% intervals.",
+                caption="5-way accuracy on novel classes with 95% intervals." + others_in_grey(len(lines)),
                 alt=told(lines, "shots"),
                 draw=partial(one_panel, lines, _horizontal([lines]), "5-way accuracy (%)", palette),
             )
         )
     else:
-        found.append(Gap(section.title, TITLE, "no record has 5-way accuracies with two numbers of shots"))
+        found.append(Gap(section.title, TITLE, "needs 5-way accuracies with two numbers of shots"))
     keys = {
         m.group(1, 2) for row in section.rows for key in row.intervals if (m := GENERALIZED.fullmatch(key))
     }
@@ -50,9 +51,9 @@ def _line(row: Row, match) -> Line:
 
 def _horizontal(groups: Sequence[Sequence[Line]]) -> Horizontal:
     ticks = sorted({x for lines in groups for line in lines for x in line.x})
-    few = max(map(len, groups)) <= TOGETHER
-    apart = 0.06 * min((b - a for a, b in itertools.pairwise(ticks)), default=1.0) if few else 0.0
-    return Horizontal(HORIZONTAL, ticks, apart)
+    return Horizontal(
+        HORIZONTAL, ticks, 0.06 * min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
+    )
 
 
 def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
@@ -60,12 +61,12 @@ def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
     having = [
         r for r in section.best(f"{prefix}5s/harmonic") if any(k.startswith(prefix) for k in r.intervals)
     ]
-    rows = having[:TOGETHER]
+    rows = having[:LEADING]
     by_title = {
         title: [_line(row, re.compile(rf"{re.escape(prefix)}(\d+)s/{part}").fullmatch) for row in rows]
         for part, title in PARTS.items()
     }
-    left_out = f" The {TOGETHER} best of {len(having)} methods." if len(having) > TOGETHER else ""
+    left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
     joined = "one novel class joins" if new == "1" else f"all {new} novel classes join"
     harmonic = by_title[PARTS["harmonic"]]
     return Picture(

@@ -1,7 +1,7 @@
-"""How every picture looks: size, letters, colours and markers, and how it is saved.
+"""The style of all figures: size, fonts, colours and markers, and how they are saved.
 
-Pictures are drawn in the light colours. On a page the SVG's colours are variables of the page's style sheet,
-so that one picture serves light and dark.
+Figures are drawn in the light colours. On a page the SVG's colours are variables of the style sheet, so that
+one figure works in light and dark mode.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ SERIES = (
     Colour("#3f9fd9", "#9fd8fa"),
     INK,
 )
-"""Told apart with any kind of colour blindness; each has its own marker and dashes besides."""
+"""Distinguishable with any colour blindness; each also has its own marker and dashes."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)), "-", "--")
@@ -61,7 +60,7 @@ VARIABLES = {
 LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
-    "text.parse_math": False,  # a class may be called $1$
+    "text.parse_math": False,  # a class name may be $1$
     "text.color": INK.light,
     "axes.labelcolor": INK.light,
     "axes.edgecolor": GREY.light,
@@ -106,7 +105,7 @@ def plain(text: str, longest: int = 34) -> str:
     """Any text as a label: one line, printable, not too long."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split())) or "–"
     line = line if len(line) <= longest else f"{line[: longest - 1]}…"
-    return f" {line}" if line.startswith("_") else line  # matplotlib hides what starts with _
+    return f" {line}" if line.startswith("_") else line  # matplotlib hides labels that start with _
 
 
 def row_name(label: str) -> str:
@@ -117,12 +116,6 @@ def row_name(label: str) -> str:
 def folded(label: str, width: int) -> str:
     """The name of a row as a label, in lines of at most `width` letters."""
     return "\n".join(textwrap.wrap(plain(label, 140), width))
-
-
-def panel_titles(labels: Iterable[str]) -> tuple[list[str], float]:
-    """Titles of panels, two side by side, and how many inches higher than one line the highest is."""
-    titles = [folded(label, 29) for label in labels]
-    return titles, LINE * max(title.count("\n") for title in titles)
 
 
 def legend(figure: Figure, handles: list[Any], labels: list[str], columns: int = 2) -> None:
@@ -147,14 +140,6 @@ def entitle(figure: Figure, title: str, where: str) -> None:
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.2 * len(lines))
     figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10)
-
-
-def remove_unused(places: list[Axes], used: int, columns: int) -> None:
-    """Take away the panels after the first `used`; what comes to be the lowest of its column gets numbers."""
-    for place in places[used:]:
-        place.remove()
-    for place in places[max(0, used - columns) : used]:
-        place.xaxis.set_tick_params(labelbottom=True)
 
 
 def png(figure: Figure) -> bytes:

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.tracks import shared_networks
-from bench.reporting.figures.picture import Picture
-from bench.reporting.figures.points import add_point, numbered_axes
+from bench.reporting.figures.picture import Palette, Picture
+from bench.reporting.figures.points import LEADING, Named, add_point, name_beside, others_in_grey
 from bench.reporting.figures.rows import Section
-from bench.reporting.figures.style import GREY, SERIES, row_name
+from bench.reporting.figures.style import GREY, SERIES, axes, row_name
 from bench.reporting.leaderboard.generalized import joins_of
 from bench.statistics import Interval
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOTS = 5
-MOST = 24
 
 
 class Point(NamedTuple):
@@ -35,10 +34,10 @@ class Point(NamedTuple):
         return 2 * novel * base / (novel + base) if novel + base else 0.0
 
 
-def pictures(section: Section) -> list[Picture]:
+def pictures(section: Section, palette: Palette) -> list[Picture]:
     """Novel against base accuracy where one class joins with 5 shots, if at least two rows have both."""
     joins = {join for row in section.rows for join in joins_of(row.row) if join[1:] == (1, SHOTS)}
-    return [picture for base, *_ in sorted(joins) if (picture := _picture(section, base))]
+    return [picture for base, *_ in sorted(joins) if (picture := _picture(section, base, palette))]
 
 
 def points_of(section: Section, base: int) -> list[Point]:
@@ -48,7 +47,7 @@ def points_of(section: Section, base: int) -> list[Point]:
         section: of one split. base: number of base classes.
     """
     novel, old = (f"generalized/{base}+1/{SHOTS}s/{part}" for part in ("novel", "base"))
-    rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}][:MOST]
+    rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}]
     sets = shared_networks([row.records for row in rows])
     network = {position: number for number, own in enumerate(sets) for position in own}
     found = [
@@ -58,43 +57,49 @@ def points_of(section: Section, base: int) -> list[Point]:
     return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))
 
 
-def _picture(section: Section, base: int) -> Picture | None:
+def _picture(section: Section, base: int, palette: Palette) -> Picture | None:
     points = points_of(section, base)
     if len(points) < 2:
         return None
+    leading = sorted(points, key=lambda point: -point.harmonic)[:LEADING]
     told = "; ".join(
-        f"{number} {row_name(point.label)} novel {100 * point.novel.value:.1f}%, "
-        f"base {100 * point.base.value:.1f}%"
-        for number, point in enumerate(points, start=1)
+        f"{row_name(point.label)} novel {100 * point.novel.value:.1f}%, base {100 * point.base.value:.1f}%"
+        for point in leading
     )
     return Picture(
         name="trade-off",
         section=section.title,
         title=f"Accuracy on a class that joined and on the {base} base classes",
-        caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are told apart; "
-        "95% intervals. Up and to the right is better. A line joins rows that answer with the same trained "
-        "network, such as one finetuned more and more.",
-        alt=f"Numbered points: {told}.",
-        draw=partial(_draw, points, base),
+        caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are classified "
+        "jointly; 95% intervals. Up and to the right is better; names have the harmonic mean of both. A "
+        "line connects rows with the same trained network, such as one finetuned more and more."
+        + others_in_grey(len(points)),
+        alt=f"Points: {told}.",
+        draw=partial(_draw, points, [point.label for point in leading], base, palette),
     )
 
 
-def _draw(points: list[Point], base: int) -> Figure:
-    figure, place = numbered_axes(
-        [f"{point.label}: harmonic mean {100 * point.harmonic:.1f} %" for point in points]
-    )
+def _draw(points: list[Point], leading: list[str], base: int, palette: Palette) -> Figure:
+    numbers = palette.numbers(leading)
+    figure, (place,) = axes(4.2)
     for network in sorted({point.network for point in points if point.network is not None}):
         own = [point for point in points if point.network == network]
         place.plot(
             [100 * point.base.value for point in own], [100 * point.novel.value for point in own],
             color=GREY.light, lw=1.2, ls=(0, (4, 2)),
         )  # fmt: skip
-    for number, point in enumerate(points, start=1):
-        colour = GREY if point.network is None else SERIES[point.network % len(SERIES)]
-        add_point(place, number, point.base, point.novel, colour.light)
+    names = []
+    for point in points:
+        leads = point.label in numbers
+        colour = (SERIES[numbers[point.label]] if leads else GREY).light
+        add_point(place, point.base, point.novel, colour, leads)
+        if leads:
+            name = f"{row_name(point.label)}: {100 * point.harmonic:.1f}%"
+            names.append(Named(100 * point.base.value, 100 * point.novel.value, name, colour))
     place.margins(0.1)
     place.set_xlabel(f"accuracy on the {base} base classes (%)")
     place.set_ylabel("accuracy on the class that joined (%)")
     for axis in (place.xaxis, place.yaxis):
         axis.set_major_formatter("{x:g}")
+    name_beside(place, names)
     return figure

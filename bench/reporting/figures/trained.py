@@ -1,4 +1,4 @@
-"""A recorded run's trained method, its data, and what it makes of novel images. Imports torch."""
+"""A recorded run's trained method, its data, and its answers for novel images. Imports torch."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ IMAGES_AT_ONCE = 512
 
 
 class Trained:
-    """A method as a run left it, with the novel images of its data set.
+    """The trained method of a run, with the novel images of its data set.
 
     Args:
         record: of the run.
-        runs: where models lie.
-        data_root: where data sets lie, as of ``--data-root``.
+        runs: folder of models.
+        data_root: ``--data-root``.
 
     Raises:
-        UserError: the model or the data is not at hand, or not that of the record.
+        UserError: the model or the data is not available, or is not that of the record.
     """
 
     def __init__(self, record: Record, runs: Path, data_root: Path | None) -> None:
@@ -40,9 +40,13 @@ class Trained:
             config = RunConfig.model_validate(record.config)
         except ValidationError:
             raise UserError("--results", record.run_id, "has a configuration of another version") from None
-        # Whoever wrote the record chose that file: its code runs for `--method` only.
+        # The author of the record chose that file, so its code only runs for `--method`.
         if METHOD_FILE.fullmatch(config.method):
-            raise UserError("--results", record.run_id, f"is of code that is not run here, {config.method}")
+            raise UserError(
+                "--results",
+                record.run_id,
+                f"has a method in a Python file, which is not run here: {config.method}",
+            )
         model = models.load(runs / record.run_id)
         self.method, self.normalise, card = model
         if card.weights_sha256 != record.model:
@@ -52,7 +56,7 @@ class Trained:
         self.split = split_of(config, self.data, self.method.class_tasks is not None)
         if record.sources and split_digest(self.split) != record.sources.split:
             raise UserError(
-                "--data-root", record.dataset, "has other training or test images than the record"
+                "--data-root", record.dataset, "must have the training and test images of the record"
             )
         self.pool = ClassPool(self.data.labels[self.split.novel_images].numpy())
         self.names = [self.data.class_names[c] for c in self.pool.classes]
@@ -73,12 +77,12 @@ class Trained:
         )
 
     def episodes(self, setting: Setting) -> EpisodeList:
-        """The first episodes of a setting's list, as the run had them."""
+        """The first episodes of the run's list of a setting."""
         split = self.split.name
         return draw(self.pool, episode_key(self.record.fingerprint, split, setting), setting)
 
     def answers(self, episodes: EpisodeList) -> np.ndarray:
-        """The class given to each query, position in its episode's order: int64 ``[E, Q]``."""
+        """The predicted class of each query, as a position in its episode: int64 ``[E, Q]``."""
         if not self.method.fixed_embedding:
             each = zip(episodes.support, episodes.query, strict=True)
             return np.stack([self._adapted(support, query) for support, query in each])

@@ -1,4 +1,4 @@
-"""The leaderboard: records in, one document out, the same bytes every time."""
+"""The leaderboard: one document from the records, reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bench.reporting.runs import failures
 def render(records: Iterable[Record], directory: Path | None = None) -> str:
     """The leaderboard as Markdown.
 
-    Records that differ only in the seed make one row; of two with the same seed the later one counts. What is
-    not shown is counted at the end.
+    Records that differ only in the seed form one row; of two with the same seed the later one counts. The end
+    counts what is not shown.
 
     Args:
         records: in any order.
-        directory: where their episode files lie. Without it no row is compared with another, and the
-            intervals over several seeds come from the records' own, which is a little wider; it is said.
+        directory: of their episode files. Without it rows are not compared, and intervals over several seeds
+            come from the records' intervals, which is slightly wider; a note says so.
     """
     return markdown.render(_blocks(list(records), directory))
 
@@ -38,7 +38,7 @@ def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
 
 
 def read(directory: Path) -> tuple[list[Block], list[str]]:
-    """The leaderboard of all valid records of a folder, and a line for each file that is not one.
+    """The leaderboard of all valid records of a folder, and one line per file that is not one.
 
     Raises:
         UserError: if the folder cannot be read.
@@ -51,7 +51,7 @@ def write(directory: Path, output: Path) -> list[str]:
     """Write the leaderboard of all valid records of a folder.
 
     Returns:
-        One line for each file of the folder that is not a valid record.
+        One line per file of the folder that is not a valid record.
 
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
@@ -77,7 +77,7 @@ def is_stale(directory: Path, output: Path) -> bool:
         UserError: if the folder or the file cannot be read.
     """
     try:
-        # As text, because git may have changed the line ends.
+        # As text, because git may have changed line endings.
         current = output.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return True

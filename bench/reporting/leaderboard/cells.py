@@ -1,4 +1,4 @@
-"""What stands in the cells: names, numbers, marks."""
+"""The cells of tables: names, numbers, marks."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def name(row: Row) -> Cell:
 
 
 def track_name(track: Track | None) -> Cell:
-    """What a table is called beside its split."""
+    """Name of a table, in addition to its split."""
     return (Code(track.preset), ", ", Code(track.backbone)) if track else (VARIATIONS,)
 
 
 def images(records: Iterable[Record]) -> Cell:
-    """Training images seen; the mean over the seeds that say how many."""
+    """Training images seen; the mean over the seeds that record it."""
     seen = [own for record in records if (own := images_seen(record)) is not None]
     mean = round(sum(seen) / max(1, len(seen)))
     return Number(f"{mean:,}", mean) if seen else NOTHING
@@ -74,7 +74,7 @@ def _share(records: Iterable[Record]) -> Cell:
 
 
 def training_time(records: Iterable[Record]) -> Cell:
-    """The mean over the seeds, with their threads: processor time, or marked as wall-clock time."""
+    """The mean over seeds, with threads: processor time, or wall-clock time with a mark."""
     spent = cost(records)
     if spent is None:
         return NOTHING
@@ -105,12 +105,12 @@ def _marks(row: Row, table: Table) -> Cell:
 
 
 def network_notes(table: Table) -> list[Cell]:
-    """What the table's marks ``network a``, ``network b``, ... mean: who answers with the same network."""
+    """Notes on the table's marks ``network a``, ``network b``, ...: rows that use the same network."""
     return [
         (
             f"network {letter}: ",
             *joined([name(row) for row in rows]),
-            " answer with the same trained network.",
+            " use the same trained network.",
         )
         for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
         if any(row is one for row in rows for one in table.rows)
@@ -118,5 +118,5 @@ def network_notes(table: Table) -> list[Cell]:
 
 
 def joined(parts: list[Cell]) -> Cell:
-    """Cells one after the other, with commas between them."""
+    """Cells joined with commas."""
     return tuple(piece for i, part in enumerate(parts) for piece in ((", ", *part) if i else part))

@@ -1,4 +1,4 @@
-"""The leaderboard as a document: the summary, what the columns mean, then table by table."""
+"""The leaderboard as a document: summary, meaning of the columns, then all tables."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ from bench.reporting.numbers import parameter_count
 from bench.reporting.ranking.rows import ENOUGH_SEEDS
 from bench.reporting.ranking.tables import Table
 
-MADE = Prose("Made from the records by `python -m bench leaderboard`; do not edit it by hand.")
+GENERATED = Prose("Generated from the records by `python -m bench leaderboard`; do not edit.")
 
 LEGEND = """\
-All numbers are percent: mean ± half-width of the 95% interval. `–`: this run has no such number.
+All numbers are percent: mean ± half-width of the 95% interval. `–`: not measured.
 
 - **Tracks**: a method is ranked only against methods with the same preset, backbone and budget of training
-  images (pretraining included, up to 1%), and only with nothing changed from the preset. Where a method can
+  images (pretraining included, up to 1%), and only with nothing changed from the preset. If a method can
   start from random weights or from the shared classifier of the base classes, both starts are rows.
-  **Variations** are all other rows: changed hyperparameters, other budgets, weights from a file, and older
+  All other rows are **variations**: changed hyperparameters, other budgets, weights from a file, and older
   records that do not say how many images they saw. They have no rank.
-- **rank**: by 5w1s (by the next column where no row has that), for new episodes of these classes. Every two
-  rows of a track are compared on identical episodes, with Holm's correction over the track; `2–4` means that
-  one row is significantly better, and that the tests leave open whether this one is the second or the fourth.
-  Rows whose ranks overlap are tied. A method that learns in every episode answers the first 1,000 of the
-  others' 10,000 and is compared on those. A row that was compared with no other has no rank.
-- **rank, new classes**: the same for other novel classes: two rows count as different only where the 95%
+- **rank**: by 5w1s (or the next column if no row has it), for new episodes of these classes. All pairs of
+  rows in a track are compared on identical episodes, with Holm's correction over the track. `2–4` means that
+  one row is significantly better, and that the tests cannot tell whether this row is second, third or fourth.
+  Rows whose ranks overlap are tied. A method that adapts in every episode answers the first 1,000 of the
+  others' 10,000 episodes and is compared on these. A row that was not compared has no rank.
+- **rank, new classes**: the same for other novel classes. Two rows count as different only if the 95%
   interval of their difference over classes (delete-one-class jackknife) excludes 0. With 10 or 20 classes
-  few differences are shown. These intervals are not corrected for the number of rows.
+  few differences are significant. These intervals are not corrected for the number of rows.
 - **5w1s**, **5w5s**: accuracy over episodes of 5 novel classes with 1 or 5 support images and 15 queries per
-  class. **all-way 1-shot**: all novel classes at once, one support image each. Any other setting has a column
-  of its own: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class.
-- **pairs**: balanced accuracy of saying whether two images show the same class, at the threshold that was
-  best on validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (less is better)
-  of the same pairs, whatever the threshold. **triplets**: how often an anchor is more similar to an image of
-  its own class than to one of another. Guessing scores 50 in all of them. *novel*: on novel classes; *base*:
+  class. **all-way 1-shot**: all novel classes at once, one support image per class. Every other setting has
+  its own column: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class.
+- **pairs**: balanced accuracy of deciding whether two images show the same class, at the best threshold of
+  validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (lower is better) of the
+  same pairs, without a threshold. **triplets**: how often an anchor is more similar to an image of its own
+  class than to one of another class. Guessing scores 50 in all of them. *novel*: on novel classes; *base*:
   on images of the base classes that were kept out of training.
-- Novel classes are never seen in training, model selection or thresholds, except in rows whose mark says so.
-  Queries are answered one by one, except in rows marked transductive.
+- Training, model selection and thresholds never use novel classes, except in rows whose mark says so.
+  Each query is classified independently, except in rows marked transductive.
 - **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer
-  than three seeds (†) it applies to other episodes or pairs only, for these very models, and so does the
+  than three seeds (†) it applies only to other episodes or pairs, for these trained models, and so does the
   rank. It never applies to other classes or other images.
 - **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
   that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
-  training step with the best validation accuracy, whose weights answer; *the pretrained network*: no step
-  of the method's own training was better. **time**: processor time of the run and its pretraining, the mean
-  over the seeds, with the number of threads; *wall*: wall-clock time of training, where a record has no
+  training step with the best validation accuracy, whose weights are evaluated; *the pretrained network*: no
+  step of the method's own training was better. **time**: processor time of the run and its pretraining, the
+  mean over seeds, with the number of threads; *wall*: wall-clock time of training, if a record has no
   processor time. **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
-  queries of an episode are answered together; *500 labelled images of each novel class*: before a class was
-  tested, the method trained on so many images of it; *untrained*: the weights are random. Such rows stand
-  below the others, without a rank. *other episodes*: the row was measured on other episodes than the ranked
-  ones. *network a*: rows with the same letter answer with one trained network. *uncommitted code*: no commit
-  holds the code that made it.
-- A **method** is named with its preset, where it started if it leaves the choice, and what else was changed;
-  *weights*: it started from this file (SHA-256); *no training*: it was evaluated as it came."""
+  queries of an episode are classified together; *500 labelled images of each novel class*: before a class was
+  tested, the method trained on this number of its images; *untrained*: the weights are random. Such rows are
+  below the others, without a rank. *other episodes*: the row has other episodes than the ranked rows.
+  *network a*: rows with the same letter use the same trained network. *uncommitted code*: the code was not
+  committed.
+- A **method** is named with its preset, its start if it has the choice, and what was changed.
+  *weights*: it started from this file (SHA-256); *no training*: it was evaluated without training."""
 
 FEW_SEEDS: Cell = (f"† episodes only: fewer than {ENOUGH_SEEDS} training seeds.",)
 NOT_WHOLE: Cell = (
-    "‡ the per-episode accuracies are not all at hand: compared with no other row, and over several seeds ± "
-    "comes from each seed's own interval.",
+    "‡ some per-episode accuracies are missing: the row is not compared, and ± over several seeds comes "
+    "from the interval of each seed.",
 )
 IN_HEADING = ("backbone", "parameters")
-"""Columns that a track's heading makes needless."""
+"""Columns that are in a track's heading."""
 
 
 def document(tables: Sequence[Table]) -> list[Block]:
-    """Everything, from the title to the published results that have no table here."""
-    blocks: list[Block] = [Heading(1, ("Leaderboard",)), MADE, *overview(tables)]
+    """All blocks, from the title to the published results without a table."""
+    blocks: list[Block] = [Heading(1, ("Leaderboard",)), GENERATED, *overview(tables)]
     blocks += [Heading(2, ("How to read the tables",)), Prose(LEGEND)]
     for _, split in groupby(tables, key=lambda table: (table.first.dataset, table.first.split)):
         same = list(split)

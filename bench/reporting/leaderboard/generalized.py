@@ -31,16 +31,16 @@ MEASURES = ("novel", "base", "all", "harmonic")
 DIGITS = 1
 
 LEGEND = """\
-Novel classes join the base classes from a few support images each, and all are distinguished at once:
-accuracy on the classes that joined (*novel*), on the base classes beside them (*base*), over both (*all*),
-and the harmonic mean of the first two. *before*: on the base classes before any joined. ± applies to other
-novel classes that join one at a time (`+1`), or to other support images."""
+Novel classes join the base classes from a few support images each, and all are classified jointly:
+accuracy on the joined classes (*novel*), on the base classes (*base*), over both (*all*), and the harmonic
+mean of the first two. *before*: on the base classes before any class joined. ± applies to other novel
+classes if they join one at a time (`+1`), otherwise to other support images."""
 
 Line = tuple[tuple, dict[str, Cell]]
 
 
 def generalized(tables: Sequence[Table]) -> list[Block]:
-    """One grid per number of classes that join, with the rows of all tables; none if no row has any."""
+    """One grid per number of joining classes, with the rows of all tables; empty if no row has any."""
     found = joined(tables)
     blocks: list[Block] = [Heading(3, ("Generalized",)), Prose(LEGEND)] if found else []
     for classes, shown in found.items():
@@ -49,7 +49,7 @@ def generalized(tables: Sequence[Table]) -> list[Block]:
 
 
 def joined(tables: Sequence[Table]) -> dict[str, DataFrame]:
-    """Numbers of classes (``90+1``) -> the rows of tables of one protocol, and what was published of them."""
+    """Numbers of classes (``90+1``) -> the rows of tables of one protocol, and published results."""
     found: dict[tuple[int, ...], list[Line]] = {}
     for row in (row for one in tables for row in one.rows):
         for classes, line in _lines(row):
@@ -62,7 +62,7 @@ def joined(tables: Sequence[Table]) -> dict[str, DataFrame]:
 
 
 def joins_of(row: Row) -> list[tuple[int, int, int]]:
-    """Base classes, classes that join, and shots of a row's generalized numbers, by size."""
+    """Base classes, joining classes and shots of a row's generalized numbers, by size."""
     matches = filter(None, map(KEY.fullmatch, row.intervals))
     return sorted((int(match["base"]), int(match["new"]), int(match["shots"])) for match in matches)
 
@@ -73,7 +73,7 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
         found = {part: row.intervals.get(f"generalized/{classes}/{shots}s/{part}") for part in MEASURES}
         before = row.intervals.get(f"generalized/{classes}/0s/base")
         last = found["harmonic"]
-        # By shots; ours before published ones, and from the best.
+        # By shots; ours before published results, and best first.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = [
             word

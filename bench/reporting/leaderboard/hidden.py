@@ -1,26 +1,26 @@
-"""What the tables leave out, counted in one line: nobody needs to wonder where a run is."""
+"""Counts what the tables leave out, in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from bench.records.store import Record
-from bench.reporting.ranking.rows import Row, rightly_named
+from bench.reporting.ranking.rows import Row, without_misnamed_settings
 from bench.reporting.ranking.summary import newest
 from bench.reporting.ranking.tables import HIDDEN_PRESET, Table, is_shown
 
 
 def hidden(records: Sequence[Record], tables: Sequence[Table]) -> str:
-    """How many of the records have no row or column, or do not count in the summary; empty if none.
+    """Numbers of records without a row or column, or not in the summary; empty if none.
 
     Args:
-        records: all of them.
-        tables: made of them.
+        records: all records.
+        tables: made from them.
     """
     shown = [record for record in records if is_shown(record)]
     smoke = sum(record.preset == HIDDEN_PRESET for record in records)
     rows = [row for table in tables for row in table.rows]
-    misnamed = sum(len(record.episodes) - len(rightly_named(record).episodes) for record in shown)
+    misnamed = sum(len(record.episodes) - len(without_misnamed_settings(record).episodes) for record in shown)
     counted = newest(tables)
     superseded = [row for table in tables if table not in counted for row in table.rows]
     without = [

@@ -1,4 +1,4 @@
-"""Results as others published them: set apart, in the order of the file, without ranks."""
+"""Published results of others: in separate tables, in the order of the file, without ranks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HEADINGS = {
     **{key: heading for heading, (key, _) in COLUMNS.items() if key.startswith("fewshot/")},
-    "fewshot/5w": "5w, shots not said",
+    "fewshot/5w": "5w, shots not given",
     "novel/pair_accuracy@0.2": "novel pairs at 0.2",
     "novel/pair_accuracy_oracle": "novel pairs at best",
     "novel/pair_auc": "novel AUC",
@@ -41,27 +41,31 @@ HEADINGS = {
 """Metric key -> heading."""
 
 NOTE = (
-    "As their sources report them: with other episodes, budgets, image sizes and often other images. They "
-    "are never ranked among the rows above. Pairs: at a threshold of 0.2 and at the one that was best for "
-    "those very pairs."
+    "As reported by their sources: with other episodes, budgets, image sizes and often other images. They "
+    "are not ranked with the rows above. Pairs: at a threshold of 0.2, and at the best threshold of the "
+    "tested pairs."
 )
 
 
 def published_beside(record: Record) -> list[Block]:
-    """What was published on the classes of this record."""
+    """Published results on the classes of this record."""
     rows = [row for row in published() if (row.dataset, row.split) == (record.dataset, record.split)]
     return [Heading(3, ("Published",)), Paragraph((NOTE,)), _table(rows)] if rows else []
 
 
 def elsewhere(shown: Collection[tuple[str, str]]) -> list[Block]:
-    """What was published on other (data set, split) than those `shown`: a table for each kind of number."""
+    """Published results on (data set, split) not in `shown`: one table per kind of number."""
 
     def kind(row: Published) -> tuple[str, list[str]]:
         return row.dataset, sorted({key.split("/")[0] for key in row.values})
 
     rows = [row for row in published() if (row.dataset, row.split) not in shown]
     tables = [_table(list(own), places=True) for _, own in groupby(sorted(rows, key=kind), key=kind)]
-    return [Heading(2, ("Published, without a row of ours",)), Paragraph((NOTE,)), *tables] if rows else []
+    return (
+        [Heading(2, ("Published results without a row of ours",)), Paragraph((NOTE,)), *tables]
+        if rows
+        else []
+    )
 
 
 def percent(value: tuple[str, str]) -> Cell:
@@ -70,7 +74,7 @@ def percent(value: tuple[str, str]) -> Cell:
 
 
 def lines(rows: Iterable[Published]) -> DataFrame:
-    """Published results, a line each."""
+    """Published results, one line each."""
     return table(
         {
             "data set": (Code(row.dataset),),

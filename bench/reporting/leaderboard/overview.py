@@ -1,4 +1,4 @@
-"""The summary on top: the best of each track, and ranks over several splits."""
+"""The summary: the best of each track, and ranks over several splits."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ MOST_NAMES = 3
 TIED, NOT_SEPARABLE = "tied, new episodes", "not separable, new classes"
 
 BEST = """\
-*highest*: the highest accuracy on these classes. *tied, new episodes*: the rows that none is significantly
-better than for other episodes of these classes. *not separable, new classes*: the rows whose difference to
-the highest may be 0 for other classes: its 95% interval over classes holds 0. *best*: the highest, if that
-separates it from every other row of its track; not known where every episode holds every class. Variations
-and rows with external data, transductive and untrained ones are not among them. *rows*: how many were
+*highest*: the highest accuracy on these classes. *tied, new episodes*: no row is significantly better than
+these for other episodes of these classes. *not separable, new classes*: for other classes the difference to
+the highest row may be 0, because its 95% interval over classes contains 0. *best*: the highest row, if it is
+separable from every other row of its track; not known if every episode contains every class. Variations and
+rows with external data, transductive and untrained rows are not included. *rows*: the number of rows
 compared on the same episodes."""
 AGGREGATE = """\
-The mean of a method's ranks over the tables in which all these methods have a row, and in brackets what the
-tests over episodes leave open; *new classes*: what the intervals over classes leave open, in both settings.
-Overlapping brackets are ties. *incomplete*: not in all of those tables, so not ranked."""
-NONE_COMPARED = "No two rows of a track answered the same episodes."
-TOO_FEW = "None yet: it takes two methods of one track that both have a row in the same two tables."
+The mean of a method's ranks over the tables in which all these methods have a row, and in brackets the range
+that the tests over episodes allow; *new classes*: the range that the intervals over classes allow, in both
+settings. Overlapping ranges are ties. *incomplete*: not in all of these tables, so not ranked."""
+NONE_COMPARED = "There are no two rows of one track with the same episodes."
+TOO_FEW = "None yet: this needs two methods of one track that both have a row in the same two tables."
 
 
 def overview(tables: Sequence[Table]) -> list[Block]:
-    """Blocks of the summary; of several protocols the newest counts."""
+    """Blocks of the summary, for the newest protocol."""
     if not tables:
         return [Paragraph(("No results yet.",))]
     current = newest(tables)
@@ -70,7 +70,7 @@ def overview(tables: Sequence[Table]) -> list[Block]:
 
 
 def _best_name(one: Best) -> Cell:
-    """The one whose lead holds for new classes too, or that there is none."""
+    """The row whose lead also holds for new classes, or that there is none."""
     if one.not_separable is None:
         return ("not known",)
     return ("none",) if one.not_separable else name(one.row)
@@ -115,7 +115,9 @@ def _aggregate(aggregate: Aggregate, tables: Sequence[Table]) -> list[Block]:
     ]
     if aggregate.left_out:
         left_out = joined([_place(one, tables) for one in aggregate.left_out])
-        blocks.append(Paragraph(("Incomplete, as some of these methods have no row there: ", *left_out, ".")))
+        blocks.append(
+            Paragraph(("Incomplete, because some of these methods have no row there: ", *left_out, "."))
+        )
     return blocks
 
 
@@ -127,7 +129,7 @@ def _rank(ranks: Sequence[MeanRank]) -> Cell:
 
 
 def _range(ranks: Sequence[MeanRank]) -> Cell:
-    """The mean of the ends of several ranges."""
+    """The mean lower and upper ends of several ranges."""
     if not ranks:
         return NOTHING
     _, first, last = (sum(column) / len(ranks) for column in zip(*ranks, strict=True))
@@ -135,7 +137,7 @@ def _range(ranks: Sequence[MeanRank]) -> Cell:
 
 
 def _names(rows: Sequence[Row]) -> Cell:
-    """Of several rows: the first few, and how many more."""
+    """Names of the first few rows, and the number of others."""
     if not rows:
         return NOTHING
     more = len(rows) - MOST_NAMES
@@ -147,7 +149,7 @@ def _place(where: Table, tables: Sequence[Table]) -> Cell:
 
 
 def _split(where: Table, tables: Sequence[Table]) -> Cell:
-    """The split's name, with what tells it from others of that name: fingerprint or digest of the split."""
+    """The split's name, with a fingerprint or digest if another split has the same name."""
     first = where.first
     named = [one for one in tables if (one.first.dataset, one.first.split) == (first.dataset, first.split)]
     if len({one.section for one in named}) == 1:

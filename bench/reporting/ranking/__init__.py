@@ -1,1 +1,1 @@
-"""Records to ranked rows: the seeds of a configuration together, tracks, paired tests, ranks."""
+"""From records to ranked rows: combined seeds, tracks, paired tests, ranks."""

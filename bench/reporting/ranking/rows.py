@@ -1,4 +1,4 @@
-"""Records to rows: the seeds of one configuration together, with intervals over them."""
+"""From records to rows: the seeds of one configuration, with intervals over them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COLUMNS = {
     "base pairs": ("base/pair_accuracy", 1),
     "base triplets": ("base/triplet_accuracy", 1),
 }
-"""Heading to metric key and decimals (of percent)."""
+"""Heading -> metric key and decimals (of percent)."""
 
 SETTINGS = {heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"}
-"""Heading to name of the settings that most runs measure."""
+"""Heading -> name, of the settings that most runs measure."""
 
 ENOUGH_SEEDS = 3
-"""Below this the spread over seeds is not estimated, and the row says so."""
+"""With fewer seeds the spread over seeds is not estimated, and the row says so."""
 
 
 @dataclass
@@ -44,15 +44,15 @@ class Row:
     """The records of one configuration, one per seed.
 
     Attributes:
-        key: equal for two records that differ in nothing but the seed.
-        records: by seed; each has the settings of all runs of its seed.
-        runs: for each seed the runs behind its record, the newest first, each with the settings used of it.
-        left_out: how many settings of these runs are not used, because other runs answered other episodes.
-        answers: setting -> accuracies ``[R, T]`` of R seeds in T episodes; only while its table is filled in.
-        whole: whether all per-episode accuracies that were looked for are there.
+        key: equal for records that differ only in the seed.
+        records: by seed; each combines the settings of all runs of its seed.
+        runs: per seed the runs behind its record, newest first, each with the settings used.
+        left_out: number of unused settings of these runs, because other runs have other episodes.
+        answers: setting -> accuracies ``[R, T]`` of R seeds in T episodes; only while its table is made.
+        whole: whether all per-episode accuracies were found.
         intervals: metric key -> value and interval over the seeds.
-        ranks: setting -> the ranks that the row may have for new episodes of these classes.
-        new_class_ranks: the same for new classes; only of settings where that is known.
+        ranks: setting -> possible ranks for new episodes of these classes.
+        new_class_ranks: the same for new classes; only for settings where they are known.
     """
 
     key: str
@@ -72,23 +72,23 @@ class Row:
 
     @property
     def apart(self) -> bool:
-        """Whether it is not ranked: it has seen other images, or queries together, or nothing at all."""
+        """Whether it is not ranked: external data, transductive, or untrained."""
         first = self.first
         seen = first.external_data or first.transductive or bool(first.labelled_novel_images)
         return seen or untrained(first)
 
     def episodes(self, setting: str) -> EpisodeInfo | None:
-        """The episodes of a setting, which all seeds that have it share; None if none has it."""
+        """The episodes of a setting, shared by all seeds; None if no seed has it."""
         return next((one.episodes[setting] for one in self.records if setting in one.episodes), None)
 
     def value(self, setting: str) -> float:
-        """The accuracy in a setting; -1 where there is none."""
+        """The accuracy in a setting; -1 if not measured."""
         interval = self.intervals.get(f"fewshot/{setting}")
         return interval.value if interval else -1.0
 
 
 def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
-    """Records by what `key` says of them."""
+    """Records grouped by `key`."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
@@ -96,7 +96,7 @@ def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str
 
 
 def columns(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
-    """`COLUMNS`, and after its few-shot settings one for each of the users' own, under its name."""
+    """`COLUMNS`, with a column per additional few-shot setting after the standard ones."""
 
     def by_size(name: str) -> list[int]:
         return [int(part) if part.isdecimal() else -1 for part in re.split(r"([0-9]+)", name)]
@@ -106,10 +106,10 @@ def columns(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
     return standard | {name: (f"fewshot/{name}", 2) for name in sorted(own, key=by_size)} | COLUMNS
 
 
-def rightly_named(record: Record) -> Record:
-    """The record without settings whose episodes are of another setting than their name says.
+def without_misnamed_settings(record: Record) -> Record:
+    """The record without settings whose name does not match their episodes.
 
-    Older versions called every number of queries per class the same.
+    Older versions did not include the number of queries in the name.
     """
     from bench.records.arrays import setting_of
 
@@ -118,7 +118,7 @@ def rightly_named(record: Record) -> Record:
 
 
 def _with(record: Record, episodes: Mapping[str, EpisodeInfo]) -> Record:
-    """The record with these of its settings alone."""
+    """The record with only these of its settings."""
     if len(episodes) == len(record.episodes):
         return record
     gone = {f"fewshot/{name}" for name in record.episodes.keys() - episodes.keys()}
@@ -133,12 +133,12 @@ def _with(record: Record, episodes: Mapping[str, EpisodeInfo]) -> Record:
 def rows_of(records: Iterable[Record]) -> list[Row]:
     """Rows of the records of one table.
 
-    Of two with the same seed the later one counts, and the earlier one for settings that the later lacks.
+    For two records with the same seed, the later one counts, and the earlier one only for missing settings.
     """
     rows = []
     for key, group in grouped(records, row_key).items():
         row = Row(key, [], [])
-        lists: dict[str, str] = {}  # setting -> SHA-256 of its episodes; all seeds must have the same
+        lists: dict[str, str] = {}  # setting -> SHA-256 of its episodes, the same for all seeds
         seeds: dict[int, list[Record]] = {}
         for record in sorted(group, key=lambda record: (record.created, record.run_id), reverse=True):
             newer = seeds.setdefault(record.seed, [])
@@ -171,7 +171,7 @@ def _together(runs: list[Record]) -> Record:
 
 
 def row_key(record: Record) -> str:
-    """Equal for two records of a table that differ in nothing but the seed."""
+    """Key that is equal for records of a table that differ only in the seed."""
     return json.dumps(
         [
             *setup(record),
@@ -186,8 +186,8 @@ def load_answers(row: Row, directory: Path | None) -> None:
     """Read the per-episode accuracies of a row.
 
     Args:
-        row: its `answers` are filled in; if a file is missing or damaged, `whole` is set to False instead.
-        directory: where the episode files lie.
+        row: its `answers` are filled in; if a file is missing or damaged, `whole` is set to False.
+        directory: of the episode files.
     """
     import numpy as np
 
@@ -209,7 +209,7 @@ def load_answers(row: Row, directory: Path | None) -> None:
 
 
 def fill_in_intervals(row: Row) -> None:
-    """Intervals over the seeds, of every metric of the row, from its answers where they are at hand."""
+    """Fill in the intervals over seeds of every metric, from per-episode answers if available."""
     from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
     for key in dict.fromkeys(key for record in row.records for key in record.metrics):

@@ -1,4 +1,4 @@
-"""What the tables say together: the best of each track, and ranks over several splits."""
+"""Summary of all tables: the best of each track, and ranks over several splits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 AGGREGATED = ("5w1s", "5w5s")
-"""The settings of the aggregate rank: the two that the field reports."""
+"""The settings of the aggregate rank: the two standard ones."""
 
 
 class Best(NamedTuple):
     """The highest row of a track in one setting, and whether it is the best.
 
     Attributes:
-        table: which.
+        table: the track's table.
         heading: of the setting.
         row: the one with the highest accuracy.
-        tied: the others that no row is significantly better than for new episodes, from the highest.
-        not_separable: the others whose difference to it may be 0 for new classes, from the highest; None
-            where nothing is known of new classes.
-        among: how many rows were ranked.
+        tied: other rows to which no row is significantly superior for new episodes, from the highest.
+        not_separable: other rows whose difference to it may be 0 for new classes, from the highest; None
+            if new classes are not known.
+        among: number of ranked rows.
     """
 
     table: Table
@@ -39,7 +39,7 @@ class Best(NamedTuple):
 
 
 class MeanRank(NamedTuple):
-    """Ranks averaged over tables: by value, and the ends of the ranges that the tests leave."""
+    """Ranks averaged over tables: by accuracy, and the ends of the rank ranges."""
 
     value: float
     first: float
@@ -51,9 +51,9 @@ class Place(NamedTuple):
 
     Attributes:
         row: its row in one of the tables.
-        ranks: by setting; empty if it is missing in a counted table.
-        new_class_ranks: the same for new classes; empty where they are not known in every counted table.
-        tables: how many counted tables it has a row in.
+        ranks: by setting; empty if a counted table lacks it.
+        new_class_ranks: the same for new classes; empty if not known in every counted table.
+        tables: number of counted tables with a row of it.
     """
 
     row: Row
@@ -68,7 +68,7 @@ class Aggregate(NamedTuple):
     Attributes:
         preset, backbone: of the track.
         places: complete configurations from the best, then incomplete ones.
-        counted: the tables that count.
+        counted: the tables used.
         left_out: tables in which one of the complete configurations has no row.
     """
 
@@ -80,7 +80,7 @@ class Aggregate(NamedTuple):
 
 
 def newest(tables: Sequence[Table]) -> list[Table]:
-    """Of tables of the same images those of the newest protocol; `tables` are in order."""
+    """For each set of images, the tables of the newest protocol; `tables` are in order."""
     first: dict[str, int] = {}
     for table in tables:
         first.setdefault(table.section, table.first.protocol_version)
@@ -113,10 +113,10 @@ def _not_separable(table: Table, setting: str, order: Sequence[int]) -> list[Row
 
 
 def aggregates(tables: Sequence[Table]) -> list[Aggregate]:
-    """For each track the ranks over several tables, where at least two rows meet in at least two tables.
+    """Ranks over several tables per track, if at least two rows are in at least two of its tables.
 
-    Counted are the fullest tables: as many of them, from the one with the most rows on, as give the most
-    numbers with no gap.
+    Uses the fullest tables: starting with the one with most rows, as many as give the most numbers without a
+    gap.
     """
     tracks = sorted({table.track[:2] for table in tables if table.track})
     found = (
@@ -165,11 +165,11 @@ def _aggregate(tables: Sequence[Table], preset: str, backbone: str) -> Aggregate
 
 
 def _entries(table: Table) -> dict[str, int]:
-    """Configurations with a rank in every aggregated setting: what they are -> position among the ranked."""
+    """Configurations with a rank in every aggregated setting: key -> position among the ranked rows."""
     found: dict[str, int] = {}
     for i, row in enumerate(table.ranked):
         if all(setting in row.ranks for setting in AGGREGATED):
-            key = name_of(row.first)  # hyperparameters may follow from the images
+            key = name_of(row.first)  # hyperparameters may depend on the images
             other = found.get(key)
             if other is None or _age(table.ranked[other]) < _age(row):
                 found[key] = i
@@ -183,11 +183,11 @@ def _age(row: Row) -> tuple:
 def _mean_ranks(
     chosen: Sequence[tuple[Table, list[int]]], better: Callable[[Table], Mapping[str, np.ndarray]]
 ) -> list[dict[str, MeanRank]]:
-    """Ranks by setting of each configuration, averaged over tables; empty where a table does not know them.
+    """Ranks by setting of each configuration, averaged over tables; empty if not known in a table.
 
     Args:
         chosen: tables, and the positions of the configurations among their ranked rows.
-        better: a table's matrices by setting.
+        better: returns a table's matrices by setting.
     """
     number = len(chosen[0][1])
     if any(setting not in better(table) for table, _ in chosen for setting in AGGREGATED):

@@ -1,4 +1,4 @@
-"""Rows to tables: for each data set, split and protocol one per track, with ranks, and the variations."""
+"""From rows to tables: one per data set, split, protocol and track, with ranks, and one of variations."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from typing import TYPE_CHECKING
 
 from bench.records.identity import split_digest
 from bench.records.store import Record
-from bench.records.tracks import Track, divided, shared_networks
+from bench.records.tracks import Track, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
     Row,
     columns,
     fill_in_intervals,
     grouped,
     load_answers,
-    rightly_named,
     rows_of,
+    without_misnamed_settings,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
 HIDDEN_PRESET = "smoke"
-"""A preset that only tests the plumbing; its numbers mean nothing."""
+"""A preset for tests; its numbers mean nothing."""
 
 
 @dataclass
 class Table:
-    """Rows that were measured on the same images by the same protocol, of one track or of none.
+    """Rows of the same images and protocol, of one track or without a track.
 
     Attributes:
-        rows: in order: of a track ranked rows from the best, then those set apart; variations by method.
-        track: what they have in common; None for variations, which have no rank.
-        section: equal for tables of the same images and parts, whatever the protocol and track.
+        rows: in order: in a track the ranked rows from the best, then the unranked ones; variations by
+            method.
+        track: of the rows; None for variations, which have no rank.
+        section: equal for tables of the same images and parts, with any protocol and track.
         ranked_by: the setting that orders them.
-        better: setting -> bool ``[M, M]`` over the M rows of `ranked`: whether the one is significantly
-            better than the other for new episodes of these classes.
-        better_for_new_classes: the same by the intervals over classes; only of settings that have them.
-        beside: all tables of the section and protocol, this one among them; empty if there are no others.
+        better: setting -> bool ``[M, M]`` over the M rows of `ranked`: whether the row is significantly
+            better than the column for new episodes of these classes.
+        better_for_new_classes: the same with the intervals over classes; only for settings that have them.
+        beside: all tables of the section and protocol, including this one; empty if there are no others.
     """
 
     rows: list[Row]
@@ -56,12 +57,12 @@ class Table:
 
     @property
     def first(self) -> Record:
-        """Any record; all tell the same about the images."""
+        """Any record; all have the same images."""
         return self.rows[0].first
 
     @cached_property
     def ranked(self) -> list[Row]:
-        """The rows that may be compared with each other."""
+        """The comparable rows."""
         return [row for row in self.rows if self.track and not row.apart]
 
     @cached_property
@@ -71,13 +72,13 @@ class Table:
 
     @cached_property
     def shared(self) -> list[list[Row]]:
-        """Sets of rows that answer with the same trained network, of this table and of those beside it."""
+        """Sets of rows that use the same trained network, in this table and those in `beside`."""
         rows = [row for table in self.beside or [self] for row in table.rows]
         return [[rows[i] for i in positions] for positions in shared_networks([row.records for row in rows])]
 
     @property
     def most_episodes(self) -> int:
-        """How many episodes of the setting that orders them the ranked rows answered at most."""
+        """The largest number of episodes of the ranked rows in the setting that orders them."""
         ranked = (row.episodes(self.ranked_by) for row in self.ranked if self.ranked_by in row.ranks)
         return max((info.count for info in ranked if info), default=0)
 
@@ -87,9 +88,9 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
 
     Args:
         records: in any order.
-        directory: where their episode files lie; without it no row is compared with another.
+        directory: of their episode files; without it rows are not compared.
     """
-    shown = sorted(map(rightly_named, filter(is_shown, records)), key=lambda r: r.run_id)
+    shown = sorted(map(without_misnamed_settings, filter(is_shown, records)), key=lambda r: r.run_id)
     tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
     for table in tables:
         _fill_in(table, directory)
@@ -97,10 +98,10 @@ def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
 
 
 def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
-    """Run id -> track, of the records that are in one."""
+    """Run id -> track, for records with a track."""
     found: dict[str, Track] = {}
     for _, group in _sections(list(filter(is_shown, records))):
-        for track, own in divided(group)[0].items():
+        for track, own in partition_by_track(group)[0].items():
             found |= {record.run_id: track for record in own}
     return found
 
@@ -113,7 +114,7 @@ def is_shown(record: Record) -> bool:
 def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Records of the same images, parts and protocol.
 
-    Those that do not tell the digest of their split stand with the others, unless these have several.
+    Records without a split digest are grouped with the others, unless these have several digests.
     """
     digests = {
         images: {split_digest(record) for record in alike} - {None}
@@ -132,7 +133,7 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
 
 
 def _images(record: Record) -> str:
-    """Equal for two records of the same images and parts, wherever the images lay, as far as all tell."""
+    """Key that is equal for records of the same images and parts, as far as recorded."""
     kind = record.dataset.partition(":")[0]
     return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
 
@@ -144,7 +145,7 @@ def _order(record: Record) -> tuple:
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
-    tracks, variations = divided(records)
+    tracks, variations = partition_by_track(records)
     tables = [Table(rows_of(own), track, section) for track, own in tracks.items()]
     tables += [Table(rows_of(variations), None, section)] if variations else []
     for table in tables:
@@ -176,9 +177,9 @@ def _fill_in(table: Table, directory: Path | None) -> None:
 
 
 def _rank(table: Table, setting: str) -> None:
-    """Fill in `better` and the ranks in one setting of the rows that are compared in it.
+    """Fill in `better` and the ranks of the rows compared in one setting.
 
-    Those are the rows that answered the same episodes as most others did; a row alone is the first of one.
+    These are the rows with the same episodes as most others; a single row has rank 1.
     """
     from bench.statistics import compare_all, rank_ranges, significantly_better
 
@@ -203,7 +204,7 @@ def _rank(table: Table, setting: str) -> None:
 
 
 def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
-    """``[M, M]`` from the matrix of some of the M rows; no other row is better or worse than any."""
+    """``[M, M]`` from the matrix of some of the M rows; False for all other rows."""
     import numpy as np
 
     whole = np.zeros((size, size), dtype=bool)
@@ -212,7 +213,7 @@ def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
 
 
 def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str) -> np.ndarray | None:
-    """Which of the compared rows are better by the interval over classes; None if that is not known."""
+    """Which of the compared rows are better by the interval over classes; None if not known."""
     from bench.records.arrays import common_classes
     from bench.statistics import class_differences
 
@@ -229,10 +230,10 @@ def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str)
 
 
 def _families(rows: list[Row], members: list[int], setting: str) -> list[list[int]]:
-    """Rows that answered the same episodes, as far as each went.
+    """Groups of rows with the same episodes, up to the shorter list.
 
-    Lists that are drawn alike are the same as far as the shorter goes (`bench.sampling.episodes`), unless two
-    of one length differ: then nobody knows which belongs to which, and only equal lists are compared.
+    Lists with the same key are equal up to the shorter length (`bench.sampling.episodes`), unless two of one
+    length differ: then it is unknown which belong together, and only equal lists are compared.
     """
 
     infos = {i: info for i in members if (info := rows[i].episodes(setting))}
@@ -246,7 +247,7 @@ def _families(rows: list[Row], members: list[int], setting: str) -> list[list[in
 
     families = []
     answers = {i: rows[i].answers.get(setting) for i in infos}
-    there = [i for i, own in answers.items() if own is not None and own.shape[1] > 1]  # one tells no spread
+    there = [i for i, own in answers.items() if own is not None and own.shape[1] > 1]  # one has no spread
     for _, alike in groupby(sorted(there, key=drawn), key=drawn):
         family = list(alike)
         lists = {identity(i) for i in family}
