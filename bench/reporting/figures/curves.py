@@ -66,7 +66,7 @@ def _draw(curves: Curves, palette: Palette) -> Figure:
     numbers = palette.numbers(leading)
     figure, (place,) = axes(3.4)
     ends = []
-    for label, seeds in reversed(curves.items()):  # the leading ones on top
+    for label, seeds in reversed(list(curves.items())):  # the leading ones on top
         number = numbers.get(label)
         for own in seeds:
             share, values = own[:, 0] / max(own[-1, 0], 1), 100 * own[:, 1]

@@ -40,7 +40,7 @@ def name_beside(place: Axes, named: Sequence[Named]) -> None:
     if not named:
         return
     low, high = place.get_ylim()
-    inches = 0.7 * place.figure.get_size_inches()[1]
+    inches = 0.7 * place.figure.get_figure(root=True).get_size_inches()[1]
     line = 0.9 * LINE * (high - low) / inches
     ordered = sorted(named, key=lambda one: one.y)
     texts = [folded(one.name, WIDEST_NAME) for one in ordered]

@@ -10,6 +10,8 @@ from bench.common.progress import Progress
 from bench.run.sweep.engines import Engine
 from bench.run.sweep.jobs import Job, Plan
 
+Key = tuple[str, bool]
+
 ATTEMPTS = 3
 """How often a job is started whose process dies, as it does when memory runs out."""
 
@@ -32,10 +34,12 @@ def drive(
     Yields:
         The jobs that failed, and why.
     """
-    waiting, ended, failed = list(plan.jobs), set(), set()
-    started: dict[tuple[str, bool], float] = {}
-    later: dict[tuple[str, bool], float] = {}
-    attempts: Counter[tuple[str, bool]] = Counter()
+    waiting = list(plan.jobs)
+    ended: set[Key] = set()
+    failed: set[Key] = set()
+    started: dict[Key, float] = {}
+    later: dict[Key, float] = {}
+    attempts: Counter[Key] = Counter()
     unknown = _typical(plan)
     size = {job.key: max(1.0, job.seconds or unknown) for job in plan.jobs}
     total = int(sum(size.values()))
@@ -50,7 +54,7 @@ def drive(
 
     def advance() -> None:
         now = time.monotonic()
-        running = sum(min(now - since, 0.99 * size[key]) for key, since in started.items())
+        running = sum((min(now - since, 0.99 * size[key]) for key, since in started.items()), 0.0)
         done = int(sum(size[key] for key in ended | failed) + running)
         if len(ended | failed) < len(plan.jobs):
             done = min(done, total - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from abc import ABC, abstractmethod
@@ -117,7 +118,7 @@ class OnRay(Engine):
         self.ray, self.options, self.at_once = ray, absolute(options), at_once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+            ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises that where it cannot start
             raise UserError("--address", address or "", f"no Ray cluster answers ({error})") from None
         gpus = 1 if options.device != "cpu" and ray.cluster_resources().get("GPU") else 0
