@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from methods.batches import Episodes
 from methods.distances import Cosine, full_precision
 from methods.method import Method
 from methods.optimizers import configure_as_set
-from methods.support_norm import BatchNorm, Statistics, query_norm, support_norm, support_statistics
+from methods.support_norm import BatchNorm, Statistics, query_norm, support_statistics
 
 Weights = dict[str, Tensor]  # by name in a `Network`
 ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after another
@@ -139,10 +140,9 @@ class Network(nn.Module):
         """`forward` with other weights."""
         return functional_call(self, weights, (images,))
 
-    def loss(self, weights: Weights, images: Tensor, labels: Tensor, kind: BatchNorm) -> Tensor:
-        """Cross-entropy of support images ``[N, 3, H, W]`` with labels ``[N]`` under these weights."""
-        # Reptile differentiates it once, MAML twice.
-        with support_norm(kind, batched=images.device.type not in ONE_BY_ONE):
+    def loss(self, weights: Weights, images: Tensor, labels: Tensor, norm: AbstractContextManager) -> Tensor:
+        """Cross-entropy of support images ``[N, 3, H, W]`` with labels ``[N]``, run in the context `norm`."""
+        with norm:
             return F.cross_entropy(self.under(weights, images), labels)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from methods.adaptation import ONE_BY_ONE, MetaLearner, Weights, adapted, class_of_each
 from methods.batches import EpisodeBatch
 from methods.outer_loop import OuterLoop
+from methods.support_norm import support_norm
 
 
 class MAML(OuterLoop, MetaLearner):
@@ -91,13 +92,14 @@ class MAML(OuterLoop, MetaLearner):
         """Adapt to each support set ``[E, way, shot, 3, H, W]``: answers queries ``[E, Q, 3, H, W]``."""
         network = self.network(support.shape[1])
         kind, rate = self.hp.batch_norm, self.hp.inner_learning_rate
+        norm = support_norm(kind, batched=support.device.type not in ONE_BY_ONE)
 
         def inner_loop(support: Tensor) -> Weights:
             images, labels = support.flatten(0, 1), class_of_each(support)
             weights: Weights = dict(network.named_parameters())
             for _ in range(steps):
                 with torch.set_grad_enabled(not first_order):
-                    gradient = grad(network.loss)(weights, images, labels, kind)
+                    gradient = grad(network.loss)(weights, images, labels, norm)
                 weights = {name: w - rate * gradient[name] for name, w in weights.items()}
             return weights
 

@@ -14,6 +14,7 @@ from methods.adaptation import MetaLearner, Network, Weights, adapted, class_of_
 from methods.batches import EpisodeBatch, Episodes
 from methods.optimizers import scheduled
 from methods.outer_loop import OuterLoop, TowardsLearned
+from methods.support_norm import support_norm
 
 DECAY, EPSILON = 0.999, 1e-8  # beta2 and epsilon of the inner Adam
 
@@ -164,9 +165,10 @@ class Reptile(OuterLoop, MetaLearner):
             steps: int64 ``[steps, batch]``, which of the ``way * shot`` images each step takes.
         """
         images, labels, losses = support.flatten(0, 1), class_of_each(support), []
+        norm = support_norm(self.hp.batch_norm)
         for index in steps.to(support.device):
             chosen = images.index_select(0, index), labels[index]
-            gradient, loss = grad_and_value(network.loss)(learner.weights, *chosen, self.hp.batch_norm)
+            gradient, loss = grad_and_value(network.loss)(learner.weights, *chosen, norm)
             torch.clear_autocast_cache()  # it keeps low-precision copies of the weights of every step
             learner = adam(learner, gradient, self.hp.inner_learning_rate)
             losses.append(loss.detach())
