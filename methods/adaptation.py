@@ -1,28 +1,25 @@
-"""What methods that learn an episode by gradient descent share: heads and adapted answers."""
+"""What methods that learn an episode by gradient descent share: hyperparameters, heads, adapted answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
+from methods.batches import Episodes
 from methods.distances import Cosine, full_precision
 from methods.method import Method
-from methods.support_norm import (
-    BatchNorm,
-    GivenStatistics,
-    Statistics,
-    TakenStatistics,
-    query_norm,
-    support_norm,
-)
+from methods.optimizers import configure_as_set
+from methods.support_norm import BatchNorm, Statistics, query_norm, support_statistics
 
 Weights = dict[str, Tensor]  # by name in a `Network`
+ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after another
 
 
 class MetaLearner(Method):
@@ -32,9 +29,40 @@ class MetaLearner(Method):
     Contrastive Learner, section 3), or where training has put it. To start from a classifier of the base
     classes comes to good features much sooner than episodes do (Ye and Chao 2021, How to Train Your MAML to
     Excel in Few-Shot Learning).
-
-    Subclasses' hyperparameters have `train_way`, `head` and `feature_length`.
     """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "backbone": "conv4",
+            "steps": 12,
+            "episodes": 2,
+            "train_query": 5,
+            "test_steps": 2,
+        },
+        "quick": {"backbone": "conv4", "steps": 1280},
+        "standard": {"backbone": "resnet12-32", "steps": 1600},
+    }
+
+    @dataclass(frozen=True)
+    class Hyperparameters:
+        """Those of `maml` and `anil`; `reptile` has others."""
+
+        steps: int = 60000  # training steps
+        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
+        episodes: int = 4  # tasks per step (meta-batch)
+        train_way: int = 5  # classes in a training episode; at most the split's base classes
+        train_shot: int = 1  # support images per class in a training episode
+        train_query: int = 15  # query images per class in a training episode
+        inner_steps: int = 5  # steps on the support set in training
+        test_steps: int = 10  # steps on the support set in evaluation
+        inner_learning_rate: float = 0.01  # of those steps
+        first_order: bool = False  # take inner gradients as constants (FOMAML)
+        head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
+        feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
+        optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
+        schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate, down to 0
+        learning_rate: float = 0.001  # meta learning rate
+        weight_decay: float = 0.0  # on matrices and filters
 
     def __init__(self, backbone: Any, hp: Any, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
@@ -43,6 +71,15 @@ class MetaLearner(Method):
         if hp.head == "learned":
             self.order_dependent = True  # each place in an episode has weights of its own
             self.head = nn.Linear(self.dim, self.train_way)
+
+    def batches(self) -> Episodes:
+        """Episodes that look like the test."""
+        hp = self.hp
+        return Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes)
+
+    def configure_optimizers(self) -> Any:
+        """As the hyperparameters say; the papers' is Adam at a constant rate."""
+        return configure_as_set(self)
 
     def move_running_statistics(self, support: Tensor) -> None:
         """Before a step on episodes: those of `embed` follow the support images, for which nobody adapts.
@@ -99,6 +136,52 @@ class Network(nn.Module):
             features = of_length(features.to(self.weight.dtype), self.length)
             return F.linear(features, self.weight, self.bias)
 
+    def under(self, weights: Weights, images: Tensor) -> Tensor:
+        """`forward` with other weights."""
+        return functional_call(self, weights, (images,))
+
+    def loss(self, weights: Weights, images: Tensor, labels: Tensor, norm: AbstractContextManager) -> Tensor:
+        """Cross-entropy of support images ``[N, 3, H, W]`` with labels ``[N]``, run in the context `norm`."""
+        with norm:
+            return F.cross_entropy(self.under(weights, images), labels)
+
+
+def adapted(
+    network: Network, kind: BatchNorm, learn: Callable[[Tensor], Weights], support: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Learn tasks; a function from their queries ``[E, Q, 3, H, W]`` to logits ``[E, Q, way]``.
+
+    A CPU learns one task after another, other devices all at once, by `vmap` of the same functions. Then it
+    is in float32: torch's batch norm does not take bfloat16 images with float32 weights there.
+
+    Args:
+        network: whose forward it is.
+        kind: whose batch-norm statistics.
+        learn: support images of one task ``[way, shot, 3, H, W]`` -> its weights.
+        support: ``[E, way, shot, 3, H, W]``.
+    """
+
+    def learned(images: Tensor) -> tuple[Weights, Statistics]:
+        weights = learn(images)
+        return weights, support_statistics(kind, lambda: network.under(weights, images.flatten(0, 1)))
+
+    def answer(task: tuple[Weights, Statistics], query: Tensor) -> Tensor:
+        weights, layers = task
+        with query_norm(kind, layers):
+            return network.under(weights, query)
+
+    if support.device.type in ONE_BY_ONE:
+        one_by_one = [learned(images) for images in support]
+        return lambda query: torch.stack([answer(*own) for own in zip(one_by_one, query, strict=True)])
+    with full_precision(support):
+        together = vmap(learned)(support)
+
+    def answer_together(query: Tensor) -> Tensor:
+        with full_precision(query):
+            return vmap(answer)(together, query)
+
+    return answer_together
+
 
 def of_length(features: Tensor, length: float) -> Tensor:
     """Features ``[..., D]`` with that Euclidean length; 0 leaves each its own."""
@@ -106,85 +189,6 @@ def of_length(features: Tensor, length: float) -> Tensor:
 
 
 def class_of_each(support: Tensor) -> Tensor:
-    """Labels ``[way * shot]`` of a flattened support set ``[..., way, shot, 3, H, W]``."""
-    way, shot = support.shape[-5:-3]
+    """Labels ``[way * shot]`` of a flattened support set ``[way, shot, 3, H, W]``."""
+    way, shot = support.shape[:2]
     return torch.arange(way, device=support.device).repeat_interleave(shot)
-
-
-def support_loss(
-    network: Network, norm: AbstractContextManager, weights: Weights, images: Tensor, labels: Tensor
-) -> Tensor:
-    """Cross-entropy of one support set under weights of its own.
-
-    Args:
-        network: whose forward it is.
-        norm: what the forward runs in.
-        weights: in place of the network's.
-        images: ``[N, 3, H, W]``.
-        labels: ``[N]``.
-    """
-    with norm:
-        return F.cross_entropy(functional_call(network, weights, (images,)), labels)
-
-
-def answer_one(
-    forward: Callable[[Tensor], Tensor], kind: BatchNorm, support: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """An adapted network as a function from queries ``[Q, 3, H, W]`` to logits ``[Q, way]``.
-
-    Args:
-        forward: the network.
-        kind: whose batch-norm statistics.
-        support: ``[N, 3, H, W]``, all support images of the episode.
-    """
-    norm = query_norm(kind, lambda: forward(support))
-
-    def answer(query: Tensor) -> Tensor:
-        with norm():
-            return forward(query)
-
-    return answer
-
-
-def answer_together(
-    network: Network, kind: BatchNorm, weights: Weights, support: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """`answer_one` for E episodes at once: queries ``[E, Q, 3, H, W]`` -> logits ``[E, Q, way]``.
-
-    In float32, as all that is batched over tasks: torch's batch norm does not take bfloat16 images with
-    float32 weights there.
-
-    Args:
-        network: whose forward it is.
-        kind: whose batch-norm statistics.
-        weights: ``[E, ...]`` by name, in place of the network's.
-        support: ``[E, N, 3, H, W]``.
-    """
-
-    def statistics(own: Weights, images: Tensor) -> Statistics:
-        with TakenStatistics() as taken:
-            functional_call(network, own, (images,))
-        return taken.layers
-
-    def answer_of_one(own: Weights, layers: Statistics, query: Tensor) -> Tensor:
-        with GivenStatistics(layers) if kind == "support" else support_norm(kind):
-            return functional_call(network, own, (query,))
-
-    with full_precision(support):
-        layers = vmap(statistics)(weights, support) if kind == "support" else []
-
-    def answer(query: Tensor) -> Tensor:
-        with full_precision(query):
-            return vmap(answer_of_one)(weights, layers, query)
-
-    return answer
-
-
-def with_gradient(value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """A loss with that value, and with gradients that were computed before.
-
-    So gradients can be added up task by task, each task's graph freed before the next is built, or come
-    from no loss at all, and the trainer's usual backward and step still apply.
-    """
-    pull = torch.stack([(p * g).sum() for p, g in zip(parameters, gradients, strict=True)]).sum()
-    return value.detach() + pull - pull.detach()

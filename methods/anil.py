@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from methods.adaptation import MetaLearner, of_length
-from methods.batches import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch
 from methods.distances import full_precision
-from methods.optimizers import configure_as_set
 
 
 class ANIL(MetaLearner):
@@ -27,8 +25,8 @@ class ANIL(MetaLearner):
     Use it when you would use MAML, unless the features themselves must adapt: it is about as accurate (as
     the paper finds), and far faster in training and test.
 
-    It costs one forward and backward pass an image of a training episode; the inner steps cost next to
-    nothing. At the test each image is embedded once, and thousands of episodes a second are learned.
+    It costs one forward and backward pass per image of a training episode; the inner steps cost next to
+    nothing. At the test each image is embedded once, and thousands of episodes are learned per second.
     """
 
     family = "meta-learning"
@@ -37,18 +35,7 @@ class ANIL(MetaLearner):
     )
     trains_on = "episodes"
     test_only = ("test_steps",)
-    presets = {
-        "smoke": {
-            "backbone": "conv4",
-            "steps": 12,
-            "episodes": 2,
-            "train_query": 5,
-            "test_steps": 2,
-        },
-        "quick": {"backbone": "conv4", "steps": 1280},
-        "standard": {"backbone": "resnet12-32", "steps": 1600},
-        "paper": {"backbone": "conv4", "head": "learned"},
-    }
+    presets = {**MetaLearner.presets, "paper": {"backbone": "conv4", "head": "learned"}}
     starts = {
         "pretrained": {
             "feature_length": 10.0,
@@ -60,30 +47,11 @@ class ANIL(MetaLearner):
     }
 
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(MetaLearner.Hyperparameters):
         """Defaults; the presets change some."""
 
         steps: int = 30000  # training steps
-        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
-        episodes: int = 4  # tasks a step (meta-batch)
-        train_way: int = 5  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images per class in a training episode
-        train_query: int = 15  # query images per class in a training episode
-        inner_steps: int = 5  # steps on the support set in training
-        test_steps: int = 10  # steps on the support set in evaluation
         inner_learning_rate: float = 0.1  # of those steps
-        first_order: bool = False  # take inner gradients as constants
-        head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
-        feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
-        optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate, down to 0
-        learning_rate: float = 0.001  # meta learning rate
-        weight_decay: float = 0.0  # on matrices and filters
-
-    def batches(self) -> Episodes:
-        """Episodes that look like the test."""
-        hp = self.hp
-        return Episodes(self.train_way, hp.train_shot, hp.train_query, hp.episodes)
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """All images of the step go through the backbone in one forward."""
@@ -108,10 +76,6 @@ class ANIL(MetaLearner):
                 weight = weight - self.hp.inner_learning_rate * gradients[0]
                 bias = bias - self.hp.inner_learning_rate * gradients[1]
             return of_length(query.float(), self.hp.feature_length) @ weight.mT + bias
-
-    def configure_optimizers(self) -> Any:
-        """As the hyperparameters say; the paper's is Adam at a constant rate."""
-        return configure_as_set(self)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits ``[E, Q, way]`` of heads adapted to ``[E, way, shot, D]``, all episodes at once."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.abilities import JoinsAsNetwork
 from methods.batches import LabelledBatch, Shuffled
 from methods.classification import CosineHead
 from methods.distances import Cosine, full_precision
@@ -33,7 +34,7 @@ class Embedding(nn.Linear):
             return F.normalize(super().forward(features.float()), dim=1)
 
 
-class Imprinted(Method):
+class Imprinted(JoinsAsNetwork, Method):
     """Imprinted weights: the classifier's weights of a new class are its mean support embedding.
 
     A classifier of the base classes without bias, trained with cross-entropy: scale x cosine between the
@@ -41,7 +42,7 @@ class Imprinted(Method):
     class's weights are then a template like any embedding of its images. So new classes join without
     training: their weights are the mean of their support embeddings, normalised again (eq. 7).
 
-    `finetune` goes on with training when classes join, as the original project does: SGD with momentum 0.9
+    `finetune` continues training when classes join, as the original project does: SGD with momentum 0.9
     on the support images and as many base training images, the loss weighted by the share of new and base
     classes, all weights renormalised after each step, and those of the base classes frozen in every second
     step. Batch norm keeps its statistics. Episodes of new classes alone use imprinted weights as they are.
@@ -49,12 +50,12 @@ class Imprinted(Method):
     The embedding layer is linear: features after a ReLU are all alike in sign, and a new class imprinted
     from them takes most images of the base classes.
 
-    Use it when a classifier that is in use has to gain classes at once, and to go on telling the old ones
-    apart: new and base classes are rows of one classifier.
+    Use it when a classifier that is in use has to gain classes at once and still recognise the old ones:
+    new and base classes are rows of one classifier.
 
-    It costs a classifier's training, one forward and backward pass an image; a new class costs a forward
-    pass of its images. With `finetune`, each time that classes join costs gradient steps on their images
-    and on base training images, which have to be kept for that.
+    It costs a classifier's training, one forward and backward pass per image; a new class costs a forward
+    pass of its images. With `finetune`, each join costs gradient steps on the new images and on base
+    training images, which have to be kept for that.
     """
 
     family = "transfer"
@@ -95,7 +96,7 @@ class Imprinted(Method):
         schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
         learning_rate: float = 0.1  # peak learning rate
         weight_decay: float = 5e-4  # on matrices and filters
-        finetune: bool = False  # train on when classes join base classes
+        finetune: bool = False  # continue training when classes join base classes
         finetune_steps: int = 20  # steps of it, each time that classes join
         finetune_images: int = 32  # base images in a step of it, and at most so many support images
         finetune_rate: float = 1e-4  # its learning rate
@@ -183,7 +184,7 @@ class Imprinted(Method):
                 if step % 2 == 0:
                     head.weight[:classes] = frozen
                 head.weight.copy_(F.normalize(head.weight, dim=1))
-            # Autocast would go on with its copies of the weights as they were.
+            # Autocast keeps copies of the weights as they were.
             torch.clear_autocast_cache()
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.batches import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch
 from methods.distances import Cosine, full_precision
-from methods.method import Method
-from methods.optimizers import configure_as_set
+from methods.episodic import Episodic
 
 
-class MatchingNetworks(Method):
+class MatchingNetworks(Episodic):
     """Matching networks: a query takes the labels of the support images that it attends to.
 
     Attention is a softmax over the cosines to all support images, p(y | x) = sum_i a(x, x_i) y_i
@@ -37,43 +36,19 @@ class MatchingNetworks(Method):
 
     family = "metric learning"
     paper = "Vinyals et al. 2016, Matching Networks for One Shot Learning"
-    trains_on = "episodes"
     presets = {
-        "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2731},
-        "standard": {"backbone": "resnet12-32"},
-        # length of training, optimizer and reads are not in the paper: the first two are Snell et al. 2017's
-        "paper": {
-            "backbone": "conv4",
-            "full_context": True,
-            "scale": 1.0,
-            "train_way": 5,
-            "train_query": 15,
-            "steps": 40000,
-            "optimizer": "adam",
-            "schedule": "halving",
-            "learning_rate": 0.001,
-            "weight_decay": 0.0,
-        },
+        **Episodic.presets,
+        # The length of training, the optimizer and the reads are not in the paper.
+        "paper": {**Episodic.snell, "full_context": True, "scale": 1.0, "train_way": 5},
     }
 
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(Episodic.Hyperparameters):
         """Defaults; the presets change some."""
 
-        steps: int = 3413  # training steps
-        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
-        train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images per class in a training episode
-        train_query: int = 4  # query images per class in a training episode
-        episodes: int = 1  # training episodes a step
         scale: float = 10.0  # what cosines are multiplied by before the softmax: its inverse temperature
         full_context: bool = False  # full-context embeddings: LSTMs over the support set
         reads: int = 5  # K, how often the query's LSTM reads from the support set
-        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
-        learning_rate: float = 0.05  # peak learning rate
-        weight_decay: float = 5e-4  # on matrices and filters
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
@@ -84,19 +59,10 @@ class MatchingNetworks(Method):
             self.support_lstm = nn.LSTM(backbone.dim, backbone.dim, batch_first=True, bidirectional=True)
             self.query_lstm = nn.LSTMCell(2 * backbone.dim, backbone.dim)
 
-    def batches(self) -> Episodes:
-        """N-way K-shot episodes of base classes."""
-        hp = self.hp
-        return Episodes(min(hp.train_way, self.num_classes), hp.train_shot, hp.train_query, hp.episodes)
-
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood of the queries' classes; one forward for support and query."""
         logits = self.episode_logits(*self.embed_episodes(batch))
         return self.log_loss(F.nll_loss(logits.flatten(0, 1), batch.labels.flatten()))
-
-    def configure_optimizers(self) -> Any:
-        """As the hyperparameters say."""
-        return configure_as_set(self)
 
     def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Log p(y | x), eq. 1, of each query and class: ``[E, Q, way]``."""

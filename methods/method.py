@@ -6,7 +6,7 @@ from, on which device and in which precision, is the harness's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,41 +14,21 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from methods.batches import Batches, ClassTasks, EpisodeBatch, LabelledBatch, TripletBatch
+from methods.batches import Batches, EpisodeBatch
 from methods.pretraining import PRETRAINED_SHARE, PretrainedClassifier, Pretraining
 
 
 class Method(pl.LightningModule):
-    """Base class of every method.
+    """Base class of every method. What only some can do is in `methods.abilities`.
 
-    A subclass sets the class attributes below, declares a frozen dataclass `Hyperparameters` whose trailing
-    comments become the help, and writes `batches`, `training_step`, `configure_optimizers` and the answers it
-    can give; all of it is inherited. A batch is one training step, and takes one optimizer step. What depends
-    on hyperparameters (`fixed_embedding`, `transductive`, `external_data`, `order_dependent`, `joins_with`)
-    may be set on the instance; `marked_when` says which one brings ``transductive``, ``external data`` or
-    ``labelled novel images``.
+    A subclass sets the attributes below, declares a frozen dataclass `Hyperparameters` whose trailing
+    comments become the help, and writes `batches`, `training_step`, `configure_optimizers` and the answers
+    it can give; all of it is inherited. One batch is one training step and one optimizer step. Answers are
+    finite before training too.
 
-    `order_dependent` says that answers may depend on the order of an episode's classes and shots, as after
-    steps on minibatches; for all others the harness checks that they do not. Answers are finite before
-    training too.
-    `extends_backbone` is for a method that adds parameters to the backbone itself.
-
-    `joins_with` says what new classes join, where base and new classes are told apart jointly: the
-    ``means`` of the base classes or a ``classifier`` of the method's own, which `joint_logits` answers
-    with; or a network that goes on with its ``training`` in `join` whenever classes join it.
-
-    Where a method starts is decided by `pretraining`. A method that offers the choice has a hyperparameter
-    ``init: Literal["scratch", "pretrained"]``; with `pretrained`, `PRETRAINED_SHARE` of the images of its
-    whole training go into the classifier, and the rest into its own steps, so that both starts cost as many
-    images. `starts` says which hyperparameters change with it.
-
-    `test_only` names hyperparameters that matter only when the method answers: training steps and the shapes
-    of weights and buffers do not depend on them. A run that changes no others answers with the weights of
-    the run that has the preset's values, which validation chose with those.
-
-    `fuses` says whether a long training may run the backbone on compiled operations. A method that takes
-    gradients of gradients says False, for they are right there but slow, and so does one whose backbone is in
-    evaluation mode or trains in many small batches.
+    Where training starts is decided by `pretraining`. A method that offers the choice has a hyperparameter
+    ``init: Literal["scratch", "pretrained"]``; with `pretrained`, `PRETRAINED_SHARE` of its training images
+    go into the classifier, and the rest into its own steps, so that both starts cost as many images.
 
     Args:
         backbone: maps images ``[N, 3, H, W]`` to features ``[N, backbone.dim]``.
@@ -58,18 +38,21 @@ class Method(pl.LightningModule):
 
     family: ClassVar[str] = ""
     paper: ClassVar[str] = ""
-    transductive: ClassVar[bool] = False
-    external_data: ClassVar[bool] = False
-    order_dependent: bool = False
-    trains_on: ClassVar[str] = ""
-    fixed_embedding: ClassVar[bool] = True
-    fuses: ClassVar[bool] = True
-    marked_when: ClassVar[dict[str, str]] = {}
-    extends_backbone: ClassVar[bool] = False
+    trains_on: ClassVar[str] = ""  # of `batches`, in a word
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # hyperparameters and `backbone` by preset
+    starts: ClassVar[dict[str, dict[str, Any]]] = {}  # hyperparameters that change with `init`
+    test_only: ClassVar[tuple[str, ...]] = ()  # hyperparameters that neither steps nor weights depend on
+    marked_when: ClassVar[dict[str, str]] = {}  # mark of a row, like "transductive" -> its hyperparameter
+    extends_backbone: ClassVar[bool] = False  # it adds parameters to the backbone itself
+    fuses: ClassVar[bool] = True  # a long training may run the backbone on compiled operations
+
+    # These may depend on hyperparameters and be set on the instance.
+    transductive: ClassVar[bool] = False  # answers depend on the episode's other queries
+    external_data: ClassVar[bool] = False  # its weights have seen other images
+    fixed_embedding: ClassVar[bool] = True  # no episode changes embeddings; else it answers with `adapt`
+    order_dependent: bool = False  # answers may depend on the order of an episode's classes and shots
     joins_with: Literal["means", "classifier", "training"] = "means"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    starts: ClassVar[dict[str, dict[str, Any]]] = {}
-    test_only: ClassVar[tuple[str, ...]] = ()
+    """What new classes join: means of the base classes, a classifier of its own, or a network's training."""
 
     @dataclass(frozen=True)
     class Hyperparameters:
@@ -110,24 +93,9 @@ class Method(pl.LightningModule):
         """Whether the weights that its own training starts from are an answer already."""
         return self.pretraining is not None
 
-    @property
-    def class_tasks(self) -> ClassTasks | None:
-        """What it learns each tested class from; None, as of every few-shot method, for nothing.
-
-        With it a row has pairs and triplets only, and is marked ``labelled novel images``.
-        """
-        return None
-
     def start_from(self, pretrained: PretrainedClassifier) -> None:
         """Take over what `pretraining` asked for; called before training, and before it resumes."""
         self.backbone.load_state_dict(pretrained.backbone.state_dict(), strict=not self.extends_backbone)
-
-    def next_classes(self) -> Tensor | None:
-        """Base classes ``[E, way]`` that coming training episodes should have; None lets chance decide.
-
-        Asked for each step's `Episodes` just before they are handed over.
-        """
-        return None
 
     def embed(self, images: Tensor) -> Tensor:
         """Map images ``[N, 3, H, W]`` to the embeddings ``[N, D]`` that every other answer works on."""
@@ -167,47 +135,14 @@ class Method(pl.LightningModule):
         """
         raise NotImplementedError
 
-    def learn_class(self, batches: Iterable[TripletBatch]) -> Callable[[Tensor], Tensor]:
-        """Learn one class, which `class_tasks` asked for.
-
-        The harness calls it in evaluation mode, with gradients enabled. It leaves the method as it was.
-
-        Args:
-            batches: anchors and positives are of the class, negatives of other base classes.
-
-        Returns:
-            A function from images ``[N, 3, H, W]`` to embeddings ``[N, D]``, which `similarity` compares
-            where the first image is of the class.
-        """
-        raise NotImplementedError
-
     def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Score queries against all base classes and some new ones jointly.
+        """Score queries ``[Q, D]`` against all base classes and some new ones jointly: ``[Q, B + new]``.
 
         Args:
             base: ``[B, D]``, mean embedding of each base class's training images; ``[0, D]`` for a method
-                that `joins_with` a classifier of its own.
+                that `joins_with` a ``classifier`` of its own.
             support: ``[new, shot, D]`` embeddings of the new classes; `new` may be 0.
-            query: ``[Q, D]``.
-
-        Returns:
-            ``[Q, B + new]``.
-        """
-        raise NotImplementedError
-
-    def join(self, support: Tensor, base: Callable[[int], LabelledBatch]) -> nn.Module:
-        """A network that tells all base classes and some new ones apart; the method stays as it was.
-
-        The harness calls it in evaluation mode, with gradients enabled, and saves those weights of the
-        network that are not the method's own.
-
-        Args:
-            support: ``[new, shot, 3, H, W]`` images of the new classes; `new` may be 0.
-            base: hands over so many base training images, drawn at random, and prepared like `support`:
-                not cropped, not flipped.
-
-        Returns:
-            A network in evaluation mode from images ``[Q, 3, H, W]`` to logits ``[Q, B + new]``.
+            query: see above.
         """
         raise NotImplementedError
 

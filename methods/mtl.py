@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import StepLR
 
+from methods.abilities import ChoosesClasses
 from methods.batches import EpisodeBatch, Episodes
 from methods.distances import Cosine, full_precision
 from methods.hard_tasks import Rounds, worst_classes
@@ -19,22 +20,22 @@ from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
 
-class MTL(Method):
+class MTL(ChoosesClasses, Method):
     """Meta-transfer learning: pretrain a deep network, then meta-learn how little of it to change.
 
     A network that has learned to classify the base classes (the pretraining) keeps its weights and batch-norm
-    statistics, and episodes teach it a scale and a shift for each filter, together with the first weights
-    of a linear classifier: in each episode the classifier takes gradient steps on the support set, and the
-    loss on the queries goes back, first-order, to its first weights and through the query embeddings to
+    statistics. Episodes teach it a scale and a shift per filter, together with the first weights of a
+    linear classifier: in each episode the classifier takes gradient steps on the support set, and the loss
+    on the queries is differentiated, first-order, by its first weights and through the query embeddings by
     scales and shifts. `hard_task_batch` collects the class that each task did worst on, and makes the next
-    tasks of those. At test only the classifier adapts.
+    tasks of those. At the test only the classifier adapts.
 
     The source's ablation: `init=scratch` trains all weights on episodes, from random ones;
     `scale_shift=false` meta-learns the classifier's first weights on top of the pretrained network;
     `hard_task_batch=false` draws all tasks at random.
 
-    Use it when the network is deep and the tasks are few: what episodes teach is one number for each kernel
-    and filter of a pretrained network, too little to overfit by.
+    Use it when the network is deep and the tasks are few: episodes teach one number per kernel and filter
+    of a pretrained network, too few to overfit.
 
     It costs the pretraining, and then one forward and backward pass per image of a training episode. The
     classifier's `inner_steps` work on features: at the test each image is embedded once, and only these
@@ -82,7 +83,7 @@ class MTL(Method):
         train_way: int = 5  # classes in a training episode; at most the split's base classes
         train_shot: int = 1  # support images per class in a training episode
         train_query: int = 15  # query images per class in a training episode
-        episodes: int = 2  # training episodes a step
+        episodes: int = 2  # training episodes per step
         inner_steps: int = 100  # gradient steps of the classifier in an episode
         inner_learning_rate: float = 0.01  # of these steps
         base_learner_learning_rate: float = 0.001  # Adam's, for the classifier's first weights
@@ -152,11 +153,11 @@ class MTL(Method):
         return self.log_loss(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave where the rounds of hard tasks stand to a training that goes on from here."""
+        """Keep where the rounds of hard tasks stand, for a training that resumes from here."""
         checkpoint["rounds"] = asdict(self.rounds)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the rounds up again."""
+        """Resume the rounds."""
         self.rounds = Rounds(**checkpoint["rounds"])
 
     def configure_optimizers(self) -> Any:

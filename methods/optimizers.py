@@ -45,16 +45,21 @@ def configure(
         made = torch.optim.Adam(groups, lr=learning_rate)
     else:
         made = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
+    return scheduled(made, schedule, steps)
+
+
+def scheduled(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int) -> dict[str, Any]:
+    """What `configure_optimizers` returns: an optimizer, whose rate follows a schedule of `configure`."""
     if schedule == "constant":
-        return {"optimizer": made}
-    scheduler: LRScheduler = StepLR(made, step_size=HALVE_EVERY, gamma=0.5)
+        return {"optimizer": optimizer}
+    scheduler: LRScheduler = StepLR(optimizer, step_size=HALVE_EVERY, gamma=0.5)
     if schedule == "linear":
-        scheduler = LambdaLR(made, lambda step: 1 - step / steps)
+        scheduler = LambdaLR(optimizer, lambda step: 1 - step / steps)
     if schedule == "one_cycle":
-        total = max(steps, 2)
+        peak, total = optimizer.defaults["lr"], max(steps, 2)
         rise = max(0.2, 1.5 / total)  # of a few steps: torch divides by the rising ones less one
-        scheduler = OneCycleLR(made, learning_rate, total_steps=total, pct_start=rise, cycle_momentum=False)
-    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = OneCycleLR(optimizer, peak, total_steps=total, pct_start=rise, cycle_momentum=False)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def configure_as_set(method: Any) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.batches import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch
 from methods.distances import Cosine, Dot, SquaredEuclidean
-from methods.method import Method, class_means, mirror_averaged
-from methods.optimizers import configure_as_set
+from methods.episodic import Episodic
+from methods.method import class_means, mirror_averaged
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
     "l2": SquaredEuclidean,
@@ -21,7 +21,7 @@ DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
 }
 
 
-class ProtoNet(Method):
+class ProtoNet(Episodic):
     """Prototypical networks: a class is the mean of its support embeddings.
 
     Trained on episodes that look like the test: softmax over negative distances from each query to the
@@ -32,67 +32,37 @@ class ProtoNet(Method):
     Use it when each new class comes with one to a few labelled images and the answer is one of these
     classes: that is the very question it is trained on, and nothing is left to tune at the test.
 
-    It costs one forward and backward pass an image of a training episode (by default 30 classes of 5
-    images), and base classes enough to make episodes wider than the test's. Nothing is learned at the
+    It costs one forward and backward pass per image of a training episode (by default 30 classes of 5
+    images), and needs enough base classes for episodes wider than the test's. Nothing is learned at the
     test: each image is embedded once (twice with `mirror`), a new class is one mean.
     """
 
     family = "metric learning"
     paper = "Snell et al. 2017, Prototypical Networks for Few-shot Learning"
-    trains_on = "episodes"
     test_only: ClassVar[tuple[str, ...]] = ("mirror",)
     presets = {
-        "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2731, "distance": "cosine", "scale": 10.0},
-        "standard": {"backbone": "resnet12-32", "distance": "cosine", "scale": 10.0},
-        "paper": {
-            "backbone": "conv4",
-            "train_way": 20,
-            "train_shot": 5,
-            "train_query": 15,
-            "steps": 40000,
-            "optimizer": "adam",
-            "schedule": "halving",
-            "learning_rate": 0.001,
-            "weight_decay": 0.0,
-        },
+        "smoke": Episodic.presets["smoke"],
+        "quick": {**Episodic.presets["quick"], "distance": "cosine", "scale": 10.0},
+        "standard": {**Episodic.presets["standard"], "distance": "cosine", "scale": 10.0},
+        "paper": {**Episodic.snell, "train_way": 20, "train_shot": 5},
     }
 
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(Episodic.Hyperparameters):
         """Defaults; the presets change some."""
 
-        steps: int = 3413  # training steps
-        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
-        train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images per class in a training episode
-        train_query: int = 4  # query images per class in a training episode
-        episodes: int = 1  # training episodes a step
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
         scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
         mirror: bool = False  # at the test, average the embeddings of an image and its mirror image
-        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
-        learning_rate: float = 0.05  # peak learning rate
-        weight_decay: float = 5e-4  # on matrices and filters
 
     def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
         self.distance = DISTANCES[hp.distance]()
 
-    def batches(self) -> Episodes:
-        """N-way K-shot episodes of base classes."""
-        hp = self.hp
-        return Episodes(min(hp.train_way, self.num_classes), hp.train_shot, hp.train_query, hp.episodes)
-
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """Support and query go through the backbone in one forward."""
         logits = self.episode_logits(*self.embed_episodes(batch))
         return self.log_loss(F.cross_entropy(self.hp.scale * logits.flatten(0, 1), batch.labels.flatten()))
-
-    def configure_optimizers(self) -> Any:
-        """As the hyperparameters say; the paper's is Adam, halved every 2,000 episodes."""
-        return configure_as_set(self)
 
     def embed(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> ``[N, D]``; the mean over mirror images is for the test alone."""

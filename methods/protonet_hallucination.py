@@ -10,37 +10,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.distances import full_precision
+from methods.episodic import Episodic
 from methods.protonet import ProtoNet
 
 
 class ProtoNetHallucination(ProtoNet):
     """Prototypical networks with hallucinated data: a class is the mean of real and generated features.
 
-    A generator, trained end to end through the episodes' loss, makes `generated` more features of a class
+    A generator, trained end to end through the episodes' loss, makes `generated` more features per class
     from those of its support images and noise (Wang et al. 2018, section 4). It starts by copying its input.
-    In evaluation the noise is the same for every class of every episode, so that an answer depends on the
-    support set and the query alone. `test_generated` is their number at the test, where 0 leaves the
-    prototypical network that was trained along with the generator.
+    In evaluation the noise is the same for every class of every episode: an answer depends on the support
+    set and the query alone. `test_generated` is their number at the test; 0 leaves the prototypical network
+    that was trained along with the generator.
 
-    Use it when there are one or two support images of a class, too few for their mean to be the class's,
-    and how images vary within a class can be learned from the base classes. protonet is what to compare it
-    with: the same without a generator.
+    Use it when there are one or two support images per class, too few for a good mean, and how images vary
+    within a class can be learned from the base classes. Compare it with protonet, which is the same without
+    a generator.
 
-    It costs what protonet costs, and in each episode of training and test a small network run `generated`
-    times for each class.
+    It costs what protonet costs, and in each episode of training and test `generated` passes per class
+    through a small network.
     """
 
-    family = "metric learning"
     paper = "Wang et al. 2018, Low-Shot Learning from Imaginary Data"
-    trains_on = "episodes"
-    test_only = ("mirror", "test_generated")
+    test_only = (*ProtoNet.test_only, "test_generated")
     presets = {
-        "smoke": {"backbone": "conv4", "steps": 12, "train_way": 5, "train_query": 5},
-        "quick": {"backbone": "conv4", "steps": 2731},
-        "standard": {"backbone": "resnet12-32"},
+        **Episodic.presets,
         # A student project's generator and distance; its training length is unknown, so Snell et al. 2017's.
         "original": {
-            "backbone": "conv4",
+            **Episodic.snell,
             "generated": 100,
             "hidden": 2400,
             "dropout": 0.5,
@@ -48,36 +45,19 @@ class ProtoNetHallucination(ProtoNet):
             "scale": 1.0,
             "train_way": 5,
             "train_shot": 5,
-            "train_query": 15,
-            "steps": 40000,
-            "optimizer": "adam",
-            "schedule": "halving",
-            "learning_rate": 0.001,
-            "weight_decay": 0.0,
         },
     }
 
     @dataclass(frozen=True)
-    class Hyperparameters:
+    class Hyperparameters(ProtoNet.Hyperparameters):
         """Defaults; the presets change some."""
 
-        steps: int = 3413  # training steps
-        init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
-        generated: int = 10  # M, generated features of each class
+        distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
+        scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
+        generated: int = 10  # M, generated features per class
         test_generated: int | Literal[0] | None = None  # the same at the test; none: as in training
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training
-        train_way: int = 30  # classes in a training episode; at most the split's base classes
-        train_shot: int = 1  # support images per class in a training episode
-        train_query: int = 4  # query images per class in a training episode
-        episodes: int = 1  # training episodes a step
-        distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
-        scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
-        mirror: bool = False  # at the test, average the embeddings of an image and its mirror image
-        optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps
-        learning_rate: float = 0.05  # peak learning rate
-        weight_decay: float = 5e-4  # on matrices and filters
 
     def __init__(self, backbone: Any, hp: Any, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
-from torch.optim.lr_scheduler import LambdaLR
+from torch.func import grad_and_value
 
-from methods.adaptation import (
-    MetaLearner,
-    Network,
-    Weights,
-    answer_one,
-    answer_together,
-    class_of_each,
-    support_loss,
-    with_gradient,
-)
+from methods.adaptation import MetaLearner, Network, Weights, adapted, class_of_each
 from methods.batches import EpisodeBatch, Episodes
-from methods.distances import full_precision
-from methods.support_norm import BatchNorm, support_norm
+from methods.optimizers import scheduled
+from methods.outer_loop import OuterLoop, TowardsLearned
+from methods.support_norm import support_norm
 
-Gradient = Callable[[Network, BatchNorm, Weights, Tensor, Tensor], tuple[Weights, Tensor]]
 DECAY, EPSILON = 0.999, 1e-8  # beta2 and epsilon of the inner Adam
 
 
 class Learner(NamedTuple):
-    """Weights on their way through an episode, or many episodes' ``[E, ...]``, and their Adam's state.
+    """Weights on their way through an episode, and their Adam's state.
 
     Attributes:
         weights: by name in the `Network`.
@@ -44,13 +33,13 @@ class Learner(NamedTuple):
     updates: int
 
 
-class Reptile(MetaLearner):
+class Reptile(OuterLoop, MetaLearner):
     """Learn each task by some steps of Adam, then move the weights towards what was learned.
 
     Inner loop: Adam without momentum on small batches of one task's support set. Outer loop: the weights
-    go a share of the way, the meta-step, to the mean of what the tasks of a step have come to (Nichol et
-    al. 2018, algorithm 2 and section 7); nothing is differentiated through the inner loop, and no
-    query is needed. The inner optimizer's second moments go on from task to task; an episode of the
+    move a share of the way, the meta-step, to the mean of the weights that the tasks of a step reached
+    (Nichol et al. 2018, algorithm 2 and section 7); nothing is differentiated through the inner loop, and
+    no query is needed. The inner optimizer's second moments continue from task to task; an episode of the
     evaluation starts with those that training has left, and leaves them as they were. Queries are
     normalised by statistics of the support set; `batch_norm=transductive` normalises them together.
 
@@ -58,9 +47,9 @@ class Reptile(MetaLearner):
     all inner steps. It wants many more images of each training class in a task, and more steps at the
     test.
 
-    It costs `episodes` x `inner_steps` small forward and backward passes a training step, one after
-    another, and `test_steps` of them for each episode of the evaluation, whose answers cannot be cached.
-    On a CPU test episodes are learned one after another, elsewhere at once.
+    It costs `episodes` x `inner_steps` small forward and backward passes per training step, one after
+    another, and `test_steps` of them per episode of the evaluation, which cannot be cached. A CPU learns
+    test episodes one after another, other devices at once.
     """
 
     family = "meta-learning"
@@ -104,16 +93,16 @@ class Reptile(MetaLearner):
 
         steps: int = 100000  # training steps
         init: Literal["scratch", "pretrained"] = "scratch"  # pretrained: a classifier of the base classes
-        episodes: int = 5  # tasks a step (meta-batch)
+        episodes: int = 5  # tasks per step (meta-batch)
         train_way: int = 5  # classes in a training episode; at most the split's base classes
-        train_shot: int = 15  # images a class in a training episode
+        train_shot: int = 15  # images per class in a training episode
         inner_steps: int = 8  # steps on each task in training
         inner_batch: int = 10  # images in such a step
         test_steps: int = 50  # steps on the support set in evaluation
         test_batch: int = 15  # images in such a step; at most those of the support set
-        test_batch_1shot: int = 5  # the same with one support image a class
+        test_batch_1shot: int = 5  # the same with one support image per class
         inner_learning_rate: float = 1e-3  # of the inner Adam
-        meta_step: float = 1.0  # share of the way to what the tasks came to, falling linearly to 0
+        meta_step: float = 1.0  # share of the way to the mean of the tasks, falling linearly to 0
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
         batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics normalise
@@ -132,29 +121,25 @@ class Reptile(MetaLearner):
         hp = self.hp
         return Episodes(self.train_way, hp.train_shot, 0, hp.episodes)
 
-    def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
-        """Mean inner loss, with the gradient theta - mean(theta_i): SGD at rate r goes r of the way."""
+    def outer_step(self, batch: EpisodeBatch, optimizer: Any) -> Tensor:
+        """Move towards what the tasks make of the weights; Adam's state continues from task to task."""
         self.move_running_statistics(batch.support)
         network = self.network(batch.support.shape[1])
         generator = torch.Generator().manual_seed(int(self.updates.item()))
         start = learner = self.learner(network)
-        losses, learned = [], []
+        learned, losses = [], []
         for support in batch.support:
             learner = start._replace(moments=learner.moments, updates=learner.updates)
-            steps = minibatches(
-                support.shape[:2].numel(), self.hp.inner_batch, self.hp.inner_steps, generator
-            )
-            learner, loss = self.learn(network, learner, support, steps, gradient_of_one)
+            images = support.shape[:2].numel()
+            steps = minibatches(images, self.hp.inner_batch, self.hp.inner_steps, generator)
+            learner, loss = self.learn(network, learner, support, steps)
+            learned.append({phi: learner.weights[name] for name, phi in network.named_parameters()})
             losses.append(loss)
-            learned.append(learner.weights)
+        optimizer.step(learned=learned)
         self.updates.fill_(learner.updates)
         for name, moment in learner.moments.items():
             self.moments.get_buffer(name.replace(".", "/")).copy_(moment)
-        gradients = [
-            w - torch.stack([own[name] for own in learned]).mean(0) for name, w in start.weights.items()
-        ]
-        loss = torch.stack(losses).mean()
-        return self.log_loss(with_gradient(loss, list(network.parameters()), gradients))
+        return torch.stack(losses).mean()
 
     def learner(self, network: Network) -> Learner:
         """The network's weights before an episode, with the Adam state that training has left.
@@ -169,57 +154,40 @@ class Reptile(MetaLearner):
         return Learner(weights, moments, int(self.updates.item()))
 
     def learn(
-        self, network: Network, learner: Learner, support: Tensor, steps: Tensor, gradient: Gradient
+        self, network: Network, learner: Learner, support: Tensor, steps: Tensor
     ) -> tuple[Learner, Tensor]:
-        """Adam on batches of one support set, or of each of E; returns the mean loss too.
+        """Adam on batches of one support set; returns the mean loss too.
 
         Args:
             network: whose forward it is.
             learner: where to start.
-            support: ``[way, shot, 3, H, W]`` or ``[E, way, shot, 3, H, W]``.
+            support: ``[way, shot, 3, H, W]``.
             steps: int64 ``[steps, batch]``, which of the ``way * shot`` images each step takes.
-            gradient: `gradient_of_one` or `gradients_of_all`.
         """
-        images, labels = support.flatten(-5, -4), class_of_each(support)
-        steps, losses = steps.to(support.device), []
-        for index in steps:
-            chosen = images.index_select(-4, index)
-            gradients, loss = gradient(network, self.hp.batch_norm, learner.weights, chosen, labels[index])
-            learner = adam(learner, gradients, self.hp.inner_learning_rate)
-            losses.append(loss.mean())
+        images, labels, losses = support.flatten(0, 1), class_of_each(support), []
+        norm = support_norm(self.hp.batch_norm)
+        for index in steps.to(support.device):
+            chosen = images.index_select(0, index), labels[index]
+            gradient, loss = grad_and_value(network.loss)(learner.weights, *chosen, norm)
+            torch.clear_autocast_cache()  # it keeps low-precision copies of the weights of every step
+            learner = adam(learner, gradient, self.hp.inner_learning_rate)
+            losses.append(loss.detach())
         return learner, torch.stack(losses).mean()
 
     def configure_optimizers(self) -> Any:
-        """Plain gradient descent, whose learning rate is the meta-step, linear down to 0."""
-        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
-        scheduler = LambdaLR(optimizer, lambda step: self.hp.meta_step * (1 - step / self.training_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """The meta-step, linear down to 0."""
+        optimizer = TowardsLearned(self.parameters(), self.hp.meta_step)
+        return scheduled(optimizer, "linear", self.training_steps)
 
     def adapt(self, support: Tensor) -> Callable[[Tensor], Tensor]:
         """``[E, way, shot, 3, H, W]`` -> answers to ``[E, Q, 3, H, W]``."""
-        if support.device.type != "cpu":
-            return self.adapt_together(support)
         network = self.network(support.shape[1])
-        start, steps, answers = self.learner(network), self.test_batches(support), []
-        for own in support:
-            learner, _ = self.learn(network, start, own, steps, gradient_of_one)
-            forward = partial(functional_call, network, learner.weights)
-            answers.append(answer_one(forward, self.hp.batch_norm, own.flatten(0, 1)))
-        return lambda query: torch.stack([answer(q) for answer, q in zip(answers, query, strict=True)])
+        start, steps = self.learner(network), self.test_batches(support)
 
-    def adapt_together(self, support: Tensor) -> Callable[[Tensor], Tensor]:
-        """The same for all episodes at once."""
-        network = self.network(support.shape[1])
-        weights, moments, updates = self.learner(network)
-        copies = len(support)
-        start = Learner(
-            {name: w.expand(copies, *w.shape) for name, w in weights.items()},
-            {name: m.expand(copies, *m.shape) for name, m in moments.items()},
-            updates,
-        )
-        with full_precision(support):
-            learner, _ = self.learn(network, start, support, self.test_batches(support), gradients_of_all)
-        return answer_together(network, self.hp.batch_norm, learner.weights, support.flatten(1, 2))
+        def inner_loop(support: Tensor) -> Weights:
+            return self.learn(network, start, support, steps)[0].weights
+
+        return adapted(network, self.hp.batch_norm, inner_loop, support)
 
     def test_batches(self, support: Tensor) -> Tensor:
         """Which images each step of the evaluation takes; the same in every episode."""
@@ -228,27 +196,8 @@ class Reptile(MetaLearner):
         return minibatches(way * shot, size, self.hp.test_steps, torch.Generator().manual_seed(0))
 
 
-def gradient_of_one(
-    network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
-) -> tuple[Weights, Tensor]:
-    """Gradient of `support_loss`, and the loss."""
-    leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-    loss = support_loss(network, support_norm(kind), leaves, images, labels)
-    gradients = torch.autograd.grad(loss, list(leaves.values()))
-    torch.clear_autocast_cache()  # it keeps low-precision copies of the weights of every step
-    return dict(zip(leaves, gradients, strict=True)), loss.detach()
-
-
-def gradients_of_all(
-    network: Network, kind: BatchNorm, weights: Weights, images: Tensor, labels: Tensor
-) -> tuple[Weights, Tensor]:
-    """The same for weights ``[E, ...]`` and images ``[E, N, 3, H, W]`` of E tasks: losses are ``[E]``."""
-    loss = partial(support_loss, network, support_norm(kind))
-    return vmap(grad_and_value(loss), in_dims=(0, 0, None))(weights, images, labels)
-
-
 def minibatches(images: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Indices ``[steps, batch]``: all images in a new order, again and again, cut into batches.
+    """Indices ``[steps, batch]``: all images in random order, again and again, cut into batches.
 
     A batch holds at most all images, each once unless an order ends within it.
     """
@@ -260,7 +209,7 @@ def minibatches(images: int, batch: int, steps: int, generator: torch.Generator)
 
 @torch.no_grad()
 def adam(learner: Learner, gradients: Weights, rate: float) -> Learner:
-    """One step of Adam with beta1 = 0 (Kingma and Ba 2015, algorithm 1); elementwise, so for all episodes."""
+    """One step of Adam with beta1 = 0 (Kingma and Ba 2015, algorithm 1)."""
     updates = learner.updates + 1
     moments = {k: DECAY * m + (1 - DECAY) * gradients[k] ** 2 for k, m in learner.moments.items()}
     correction = 1 - DECAY**updates

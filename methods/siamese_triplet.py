@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.batches import Balanced, LabelledBatch, TripletBatch, Triplets
-from methods.distances import Cosine, Euclidean, full_precision
-from methods.method import Method, class_means
+from methods.distances import full_precision
 from methods.optimizers import configure_as_set
+from methods.siamese import Siamese
 
 
-class SiameseTriplet(Method):
+class SiameseTriplet(Siamese):
     """Siamese network with triplet loss: embed each image once, compare embeddings.
 
     Images of one class are pulled together and images of different classes pushed apart. The triplets
@@ -30,8 +30,8 @@ class SiameseTriplet(Method):
     training: its similarity itself is what is trained, and it needs a threshold instead of a closed list
     of classes.
 
-    It costs one forward and backward pass an image, however many triplets the image takes part in, and
-    one similarity matrix a batch; `mining=random` uses each image in one triplet only and needs many
+    It costs one forward and backward pass per image, however many triplets the image takes part in, and
+    one similarity matrix per batch; `mining=random` uses each image in one triplet only and needs many
     times the steps. Nothing is learned at the test: each image is embedded once, a new class is one mean.
     """
 
@@ -93,8 +93,6 @@ class SiameseTriplet(Method):
             raise ValueError(
                 "classes and images must be at least 2: a triplet takes two images and two classes"
             )
-        self.distance = Cosine() if hp.distance == "cosine" else Euclidean()
-        self.margin = hp.margin or (0.3 if hp.distance == "cosine" else 1.0)
         self.miner: Any = None
         if hp.mining in ("all", "semihard", "hard"):
             from pytorch_metric_learning.miners import TripletMarginMiner
@@ -142,23 +140,6 @@ class SiameseTriplet(Method):
     def configure_optimizers(self) -> Any:
         """As the hyperparameters say; the original project's is Adam at a constant rate."""
         return configure_as_set(self)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> ``[N, D]``, of length 1 where the distance is the cosine."""
-        embeddings = self.backbone(images).float()
-        return F.normalize(embeddings, dim=1) if self.hp.distance == "cosine" else embeddings
-
-    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
-        """Similarity of each query to each class's mean embedding: ``[E, Q, way]``."""
-        return self.distance.matrix(query, class_means(support))
-
-    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Similarity of each query to each base class's and each new class's mean embedding."""
-        return self.distance.matrix(query, torch.cat([base.float(), class_means(support[None])[0]]))
-
-    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[N, D], [N, D] -> [N]``: cosine, or negative Euclidean distance."""
-        return self.distance.rows(a, b)
 
 
 def _metric(name: str) -> Any:

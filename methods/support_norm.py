@@ -34,18 +34,23 @@ def support_norm(kind: BatchNorm, *, batched: bool = False) -> AbstractContextMa
     return ElementaryStatistics() if batched else OwnStatistics()
 
 
-def query_norm(kind: BatchNorm, support: Callable[[], object]) -> Callable[[], AbstractContextManager]:
-    """Makes the contexts that queries go through the network in, one for each forward.
+def support_statistics(kind: BatchNorm, forward: Callable[[], object]) -> Statistics:
+    """What `query_norm` needs to know of the support set; `forward` sends it through the adapted network."""
+    if kind != "support":
+        return []
+    with TakenStatistics() as taken:
+        forward()
+    return taken.layers
+
+
+def query_norm(kind: BatchNorm, layers: Statistics) -> AbstractContextManager:
+    """What queries go through the network in, for one forward: statistics of the support set, or others.
 
     Args:
         kind: `support` statistics, `running` ones, or the queries' own (`transductive`).
-        support: sends the support set through the network that the queries will meet.
+        layers: of `support_statistics`.
     """
-    if kind != "support":
-        return lambda: support_norm(kind)
-    with TakenStatistics() as taken:
-        support()
-    return lambda: GivenStatistics(taken.layers)
+    return GivenStatistics(layers) if kind == "support" else support_norm(kind)
 
 
 class _EveryBatchNorm(TorchFunctionMode):

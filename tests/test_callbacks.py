@@ -14,6 +14,7 @@ from bench.training import callbacks, checkpoints, loop
 from bench.training.callbacks import Diverged
 from bench.training.checkpoints import saved_step
 from bench.training.loop import train
+from methods.abilities import ChoosesClasses
 from methods.backbones import build
 from methods.batches import Episodes
 from methods.pretraining import Pretraining
@@ -27,7 +28,7 @@ class Killed(Exception):
     """What happens to the process, as far as the training can tell."""
 
 
-class Drawing(ProtoNet):
+class Drawing(ChoosesClasses, ProtoNet):
     """Draws random numbers in training, and asks for classes by what it has seen."""
 
     kill_at = 0

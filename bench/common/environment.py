@@ -23,7 +23,6 @@ LIBRARIES = (
     "torchvision",
     "pytorch-lightning",
     "pytorch-metric-learning",
-    "learn2learn",
     "timm",
     "numpy",
     "scipy",

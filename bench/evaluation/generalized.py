@@ -25,6 +25,7 @@ from bench.evaluation.joining import FromEmbeddings, FromImages, saved
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.statistics import Interval, closed_interval, mean_recall_interval
+from methods.abilities import JoinsAsNetwork
 from methods.method import Method
 
 SHOTS = (1, 5, 10, 20)
@@ -76,8 +77,8 @@ def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], 
         base: the pool of base-test images.
         novel: the novel pool.
     """
-    needed = "join" if method.joins_with == "training" else "joint_logits"
-    if getattr(type(method), needed) is getattr(Method, needed):
+    answers_jointly = type(method).joint_logits is not Method.joint_logits
+    if not (isinstance(method, JoinsAsNetwork) if method.joins_with == "training" else answers_jointly):
         return [], []
     if min(len(base.classes), base.smallest) < 2:
         return [], ["generalized (too few images of base classes are kept out of training)"]
@@ -146,7 +147,7 @@ def evaluate(
     for shot, support in zip(shots, supports, strict=True):
         _one_at_a_time(found, joins, f"{one}/{shot}s", support, chosen, names)
         _all_together(found, joins, f"{together}/{shot}s", support[:draws], names)
-        if type(method).join is not Method.join:
+        if isinstance(method, JoinsAsNetwork):
             found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in chosen})
     progress.stop()
     return found

@@ -19,6 +19,7 @@ from bench.data.splits import Split
 from bench.evaluation import contract
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast
+from methods.abilities import JoinsAsNetwork
 from methods.batches import LabelledBatch
 from methods.method import Method
 
@@ -88,6 +89,7 @@ class FromImages:
         generator = torch.Generator().manual_seed(zlib.crc32(support.tobytes()))
         index = self.split.novel_images[torch.from_numpy(support).flatten()]
         images = self._take(index).view(*support.shape, *self.data.images.shape[1:])
+        assert isinstance(self.method, JoinsAsNetwork)
         with autocast(self.method.device, self.precision), torch.enable_grad():
             return self.method.join(images, partial(self._base_images, generator))
 

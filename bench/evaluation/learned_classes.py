@@ -17,8 +17,9 @@ from bench.evaluation.answers import checked
 from bench.evaluation.embedding import BATCH, autocast
 from bench.sampling.anchor_tasks import anchor_task
 from bench.sampling.episodes import ClassPool
-from methods.batches import TripletBatch
-from methods.method import ClassTasks, Method
+from methods.abilities import LearnsClasses
+from methods.batches import ClassTasks, TripletBatch
+from methods.method import Method
 
 
 class LearnedClasses:
@@ -46,7 +47,7 @@ class LearnedClasses:
         key: str,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        if method.class_tasks is None:
+        if not isinstance(method, LearnsClasses) or method.class_tasks is None:
             raise ValueError("only a method with class_tasks gets labelled images of novel classes")
         if method.training:
             raise ValueError("methods are evaluated in evaluation mode")

@@ -21,6 +21,7 @@ from bench.evaluation.learned_classes import LearnedClasses
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
+from methods.abilities import class_tasks
 from methods.method import Method
 
 CACHED_EPISODES = 10_000
@@ -148,7 +149,7 @@ class Evaluator:
         """Measure the settings and `others`, except those that do not fit the classes."""
         found = Evaluation()
         verify, join = "pairs" in others or "triplets" in others, "generalized" in others
-        if verify and self.method.class_tasks:
+        if verify and class_tasks(self.method):
             self._learned_classes(found, others)
             return found
         parts = {
@@ -218,8 +219,9 @@ class Evaluator:
 
     def _learned_classes(self, found: Evaluation, wanted: Collection[str]) -> None:
         """Pairs and triplets of a method that first learns each class of both parts."""
-        assert self.method.class_tasks
-        found.thresholds["similarity"] = self.method.class_tasks.threshold
+        tasks = class_tasks(self.method)
+        assert tasks
+        found.thresholds["similarity"] = tasks.threshold
         for part, index in (("base", self.split.base_test), ("novel", self.split.novel_images)):
             pool = ClassPool(self.data.labels[index].numpy())
             if not can_verify(pool):
@@ -242,7 +244,7 @@ class Evaluator:
         wanted: Collection[str],
     ) -> None:
         """Metrics of a part's pairs and triplets from their similarities."""
-        of_its_own = self.method.class_tasks is not None  # scores pairs by the first image's class
+        of_its_own = class_tasks(self.method) is not None  # scores pairs by the first image's class
         verified = verification.verified(
             score, pool, self._key(part), found.thresholds["similarity"], self.pairs, of_its_own
         )

@@ -11,6 +11,7 @@ from bench.data.splits import Split
 from bench.evaluation import generalized
 from bench.evaluation.protocol import OTHER_MEASUREMENTS, can_verify, does_not_fit, standard_settings
 from bench.sampling.episodes import ClassPool, Setting
+from methods.abilities import class_tasks
 from methods.method import Method
 
 KNOWS_NOVEL = "learns from labelled images of the novel classes"
@@ -34,7 +35,7 @@ def measured(
         )
     }
     settings, left_out = [], []
-    few_shot = method.class_tasks is None
+    few_shot = class_tasks(method) is None
     standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
     own = _own_setting(config)
     wanted = _wanted(config, [setting.name for setting in (*standard, *own)])

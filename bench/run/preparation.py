@@ -30,6 +30,7 @@ from bench.run.run_id import identify
 from bench.sampling.episodes import ClassPool
 from bench.training.batches import check_fit
 from methods import backbones, registry
+from methods.abilities import class_tasks
 from methods.base_classifier import BaseClassifier
 from methods.method import Method
 from methods.registry import MethodInfo
@@ -75,9 +76,9 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         try:
             if config.train and method.training_steps:
                 check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
-            if method.class_tasks:
+            if tasks := class_tasks(method):
                 split = split_of(config, data, labelled_novel=True)
-                check_enough(method.class_tasks, data, split)
+                check_enough(tasks, data, split)
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
     if wanted := getattr(backbone, "normalisation", None):

@@ -23,6 +23,7 @@ from bench.data.splits import Split
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
 from bench.training.checkpoints import CheckedFiles, Resumable, saved_step
+from methods.abilities import ChoosesClasses
 from methods.batches import Shuffled
 from methods.fused import fused_training
 from methods.method import Method
@@ -86,7 +87,8 @@ def train(
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
-    batches = TrainingBatches(data, split, spec, normalise, seed, device, method.next_classes, steps, start)
+    request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
+    batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start)
     every = max(VALIDATE_EVERY, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)

@@ -18,11 +18,12 @@ from bench.evaluation.answers import ContractError
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS
 from bench.records import store
+from methods.abilities import JoinsAsNetwork
 from methods.backbones import build
 from methods.imprinted import Imprinted
 
 
-class Trains(Pixels):
+class Trains(JoinsAsNetwork, Pixels):
     """Trains nothing; remembers what it is handed to train on."""
 
     joins_with = "training"

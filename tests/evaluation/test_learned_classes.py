@@ -28,13 +28,15 @@ from bench.sampling.episodes import ClassPool, Setting
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import pair_metrics
 from bench.training.batches import Normaliser
-from methods.method import ClassTasks, Method
+from methods.abilities import LearnsClasses
+from methods.batches import ClassTasks
+from methods.method import Method
 from methods.siamese_reptile import SiameseReptile
 
 MARK = "20 labelled images of each novel class"
 
 
-class Learner(Method):
+class Learner(LearnsClasses, Method):
     """Weighs the colours of an image by the mean colour of the anchors; remembers what it was handed."""
 
     class_tasks = ClassTasks(batches=3, triplets=4, threshold=-0.5)

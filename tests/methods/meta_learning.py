@@ -15,6 +15,7 @@ from bench.training import callbacks, loop
 from methods.backbones import Conv4
 from methods.batches import EpisodeBatch
 from methods.method import Method
+from methods.outer_loop import OuterLoop
 
 
 def batch(episodes=2, way=3, shot=2, query=4, size=16, dtype=torch.float64) -> EpisodeBatch:
@@ -46,10 +47,14 @@ class TwoLayers(nn.Sequential):
 
 
 def gradients(method: Method, given: EpisodeBatch) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss of a training step, and the gradient that the trainer would hand to the optimizer."""
-    method.zero_grad()
-    loss = method.training_step(given, 0)
-    loss.backward()
+    """Loss of a training step, and the gradient that the optimizer is handed."""
+    if isinstance(method, OuterLoop):
+        method.manual_backward = torch.Tensor.backward  # there is no trainer
+        loss = method.outer_step(given, torch.optim.SGD(method.parameters(), lr=0.0))
+    else:
+        method.zero_grad()
+        loss = method.training_step(given, 0)
+        loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in method.named_parameters()}
 
 

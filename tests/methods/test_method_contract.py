@@ -15,6 +15,7 @@ from methods.backbones import build
 from methods.base_classifier import BaseClassifier
 from methods.batches import AnchorTasks, Balanced, EpisodeBatch, Episodes, Pairs, Shuffled, Triplets
 from methods.method import Method, class_means
+from methods.outer_loop import OuterLoop
 
 NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
 TRAINS_ON = {
@@ -171,10 +172,19 @@ def test_a_training_step_reaches_every_parameter(name, preset, tiny, tiny_split)
     spec = method.batches()
     spec = dataclasses.replace(spec, **SMALL[type(spec)])
     batch = next(iter(TrainingBatches(tiny, tiny_split, spec, normalise, 0, torch.device("cpu"))))
-    loss = method.training_step(batch, 0)
+    before = {parameter: parameter.detach().clone() for parameter in method.parameters()}
+    if isinstance(method, OuterLoop):
+        method.manual_backward = torch.Tensor.backward  # there is no trainer
+        loss = method.outer_step(batch, method.configure_optimizers()["optimizer"])
+    else:
+        loss = method.training_step(batch, 0)
+        loss.backward()
     assert loss.shape == () and loss.dtype == torch.float32 and torch.isfinite(loss) and loss > 0
-    loss.backward()
     for parameter_name, parameter in method.named_parameters():
+        if isinstance(method, OuterLoop):
+            assert torch.isfinite(parameter).all(), parameter_name
+            assert not torch.equal(parameter, before[parameter]), parameter_name
+            continue
         if not parameter.requires_grad:  # a pretrained network that stays as it is
             continue
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name

@@ -111,8 +111,7 @@ def test_the_update_is_reptile_s_formula(distance, mining, count, steps, meta_st
     batch = tasks(count, steps, triplets=4)
     expected = by_hand({name: value.double() for name, value in start.items()}, batch, method, meta_step)
     optimizer = method.configure_optimizers()["optimizer"]
-    method.training_step(batch, 0).backward()
-    optimizer.step()
+    method.outer_step(batch, optimizer)
     after = method.backbone.state_dict()
     for name, value in start.items():
         moved, wanted = (after[name] - value).double(), expected[name] - value.double()
@@ -289,17 +288,24 @@ def test_answers_are_siamese_triplet_s(distance):
     assert torch.equal(ours.similarity(made[:6], made[6:]), theirs.similarity(made[:6], made[6:]))
 
 
+def meta_steps(method: SiameseReptile, steps) -> list[float]:
+    """The share of the way that a meta-step goes, at these steps."""
+    found = method.configure_optimizers()["lr_scheduler"]["scheduler"]
+    return [rate * found.lr_lambdas[0](step) for rate in found.base_lrs for step in steps]
+
+
 def test_the_source_s_numbers():
-    method = siamese(**PAPER)
+    method = siamese(Small(), **PAPER)
     assert method.batches() == AnchorTasks(tasks=1, batches=30, triplets=128)
     assert SiameseReptile.presets["original"]["backbone"] == "resnet56"
     assert (method.hp.steps, method.hp.learning_rate, method.margin) == (10_000, 1e-3, 0.3)
-    assert [method.meta_step(step) for step in (0, 5000, 9999)] == pytest.approx([0.01, 0.005, 1e-6])
+    assert meta_steps(method, (0, 5000, 9999)) == pytest.approx([0.01, 0.005, 1e-6])
     hp = SiameseReptile.Hyperparameters(adapt_to_class=True)
     assert SiameseReptile(nn.Identity(), hp, 8).class_tasks == ClassTasks(30, 128, 0.7)
     assert hp.adapt_learning_rate == 1e-3 and siamese().class_tasks is None
-    falling = siamese(steps=10, meta_step=0.5)
-    assert [falling.meta_step(step) for step in (0, 5, 10)] == pytest.approx([0.5, 0.25, 0.0])
+    falling = siamese(Small(), steps=10, meta_step=0.5)
+    assert meta_steps(falling, (0, 5, 10)) == pytest.approx([0.5, 0.25, 0.0])
+    assert "lr_scheduler" not in siamese(Small(), schedule="constant").configure_optimizers()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from methods.backbones import build
-from methods.support_norm import GivenStatistics, OwnStatistics, TakenStatistics, query_norm, support_norm
+from methods.support_norm import (
+    GivenStatistics,
+    OwnStatistics,
+    TakenStatistics,
+    query_norm,
+    support_norm,
+    support_statistics,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +52,11 @@ def test_queries_are_normalised_by_the_support_set_s_statistics():
     made = network()
     support, query = torch.randn(6, 3, 7, 7).double(), 3 + torch.randn(4, 3, 7, 7).double()
     state = copy.deepcopy(made.state_dict())
-    norm = query_norm("support", lambda: made(support))
-    with norm():
+    layers = support_statistics("support", lambda: made(support))
+    with query_norm("support", layers):
         found = made(query)
     torch.testing.assert_close(found, by_hand(made, support, query))
-    with norm():  # a second part of the queries finds the same statistics
+    with query_norm("support", layers):  # a second part of the queries finds the same statistics
         torch.testing.assert_close(made(query[:1]), found[:1])
     with support_norm("support"):
         torch.testing.assert_close(made(support), by_hand(made, support, support))
@@ -73,14 +80,15 @@ def test_gradients_flow_through_the_statistics():
 def test_transductive_queries_are_normalised_together():
     made = network()
     support, query = torch.randn(6, 3, 7, 7).double(), torch.randn(4, 3, 7, 7).double()
-    with query_norm("transductive", lambda: made(support))():
+    with query_norm("transductive", support_statistics("transductive", lambda: made(support))):
         torch.testing.assert_close(made(query), by_hand(made, query, query))
 
 
 def test_running_statistics_are_the_network_s_own():
     made = network().eval()
     query = torch.randn(4, 3, 7, 7).double()
-    with query_norm("running", lambda: pytest.fail("the support set is not asked"))():
+    layers = support_statistics("running", lambda: pytest.fail("the support set is not asked"))
+    with query_norm("running", layers):
         torch.testing.assert_close(made(query), made(query[:, :, :, :]))
     with support_norm("running"):
         assert torch.equal(made(query), made(query))
@@ -116,15 +124,12 @@ def test_inside_autocast_statistics_have_full_precision():
     backbone = build("conv4").eval()
     support, query = torch.randn(5, 3, 32, 32), torch.randn(3, 3, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        norm = query_norm("support", lambda: backbone(support))
-        with norm():
+        with query_norm("support", support_statistics("support", lambda: backbone(support))):
             low = backbone(query)
         with TakenStatistics() as taken:
             backbone(support)
-    with torch.no_grad():
-        norm = query_norm("support", lambda: backbone(support))
-        with norm():
-            high = backbone(query)
+    with torch.no_grad(), query_norm("support", support_statistics("support", lambda: backbone(support))):
+        high = backbone(query)
     assert all(mean.dtype == variance.dtype == torch.float32 for mean, variance in taken.layers)
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), high, rtol=0.1, atol=0.1)

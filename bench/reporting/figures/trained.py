@@ -18,6 +18,7 @@ from bench.run.materials import split_of
 from bench.run.run_id import split_digest
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key
+from methods.abilities import class_tasks
 
 IMAGES_AT_ONCE = 512
 
@@ -53,7 +54,7 @@ class Trained:
             raise UserError("--runs", runs / record.run_id, "not the model of this record")
         self.precision = card.precision
         self.data = samples.load(record, data_root)
-        self.split = split_of(config, self.data, self.method.class_tasks is not None)
+        self.split = split_of(config, self.data, class_tasks(self.method) is not None)
         if record.sources and split_digest(self.split) != record.sources.split:
             raise UserError(
                 "--data-root", record.dataset, "must have the training and test images of the record"
