@@ -125,9 +125,9 @@ def _versions() -> dict[str, str]:
 
     from bench.common.environment import package_versions
 
-    wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning", "learn2learn")
+    wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning")
     found = package_versions()
-    return {name: found[name] for name in wanted} | {"easyfsl": version("easyfsl")}
+    return {name: found[name] for name in wanted} | {name: version(name) for name in ("learn2learn", "easyfsl")}
 
 
 if __name__ == "__main__":
