@@ -127,7 +127,8 @@ def _versions() -> dict[str, str]:
 
     wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning")
     found = package_versions()
-    return {name: found[name] for name in wanted} | {name: version(name) for name in ("learn2learn", "easyfsl")}
+    peers = {name: version(name) for name in ("learn2learn", "easyfsl")}
+    return {name: found[name] for name in wanted} | peers
 
 
 if __name__ == "__main__":

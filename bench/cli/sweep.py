@@ -35,6 +35,9 @@ def sweep(
     dry_run: Annotated[
         bool, flag("--dry-run", "", "Run nothing; list the runs with the core-hours they will take.")
     ] = False,
+    remake: Annotated[
+        bool, flag("--remake", "", "Make runs again that another version of the code has recorded.")
+    ] = False,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
     results: Results = Path("results"),
     runs: Annotated[
@@ -64,15 +67,16 @@ def sweep(
     from bench.common.progress import Progress
     from bench.records.store import read_all
     from bench.run.plan import Options
-    from bench.run.sweep.cost import Costs
     from bench.run.sweep.driving import drive
     from bench.run.sweep.engines import Engine, Local, OnRay, slots
     from bench.run.sweep.jobs import plan
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, offline=offline)
-    costs = Costs(read_all(results)[0] if results.is_dir() else [])
-    work = plan(grid, options, costs, part)
+    records, problems = read_all(results) if results.is_dir() else ([], [])
+    for problem in problems:
+        _say(f"warning: {problem}")
+    work = plan(grid, options, records, part, remake)
     at_once = jobs or slots(device)
     if dry_run:
         _show(work, at_once)
@@ -123,7 +127,8 @@ def _summary(work: Plan, jobs: int) -> str:
     shared = sum(job.shared for job in work.jobs)
     known = [job.seconds for job in work.jobs if job.seconds is not None]
     hours = sum(known) / 3600
-    parts = [f"{len(work.recorded)} recorded", f"{len(work.jobs) - shared} to do"]
+    by_other_code = f" ({work.by_other_code} by other code)" if work.by_other_code else ""
+    parts = [f"{work.recorded} recorded{by_other_code}", f"{len(work.jobs) - shared} to do"]
     parts += [f"{shared} trainings that they share"] if shared else []
     parts += [f"{len(work.refused)} that cannot run"] if work.refused else []
     cost = f"about {hours:.1f} core-hours, {hours / jobs:.1f} hours with {jobs} at once" if known else ""

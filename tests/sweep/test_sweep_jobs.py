@@ -13,6 +13,7 @@ from bench.common.progress import Progress
 from bench.config.grid import build
 from bench.config.run_config import resolve
 from bench.run.plan import Options
+from bench.run.preparation import prepare
 from bench.run.sweep.cost import Costs
 from bench.run.sweep.driving import ATTEMPTS, drive
 from bench.run.sweep.jobs import Job, Plan, plan
@@ -48,7 +49,7 @@ def grid(folder, monkeypatch):
 
 
 def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
-    found = plan(grid, OPTIONS, Costs([]))
+    found = plan(grid, OPTIONS, [])
     assert not found.recorded and not found.refused
     shared = [job for job in found.jobs if job.shared]
     runs = [job for job in found.jobs if not job.shared]
@@ -64,11 +65,28 @@ def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
     assert len({job.needs for job in runs if job.config.method != "protonet"}) == 2
 
 
+def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
+    """The record says the same configuration, images and split, and another run id."""
+    (run,) = (prepare(config, OPTIONS) for config in grid[:1])
+    sources = {"split": run.identity.split, "method": "0" * 64, "bench": "0" * 64}
+    given = {"config": run.config.model_dump(mode="json"), "fingerprint": run.data.fingerprint}
+    other = make_record(**given, sources=sources)
+    found = plan(grid[:1], OPTIONS, [other])
+    assert (found.jobs, found.recorded, found.by_other_code) == ([], 1, 1)
+    assert len(plan(grid[:1], OPTIONS, [other], remake=True).jobs) == 2
+    for changes in ({"fingerprint": "1" * 64}, {"sources": sources | {"split": "1" * 64}}, {"config": {}}):
+        assert (
+            len(plan(grid[:1], OPTIONS, [make_record(**(given | {"sources": sources} | changes))]).jobs) == 2
+        )
+    own = plan(grid[:1], OPTIONS, [make_record(run_id=run.run_id)])
+    assert (own.jobs, own.recorded, own.by_other_code) == ([], 1, 0)
+
+
 @pytest.mark.parametrize("of", [1, 2, 3, 12])
 def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, of):
-    parts = [plan(grid, OPTIONS, Costs([]), (number, of)).jobs for number in range(1, of + 1)]
+    parts = [plan(grid, OPTIONS, [], (number, of)).jobs for number in range(1, of + 1)]
     runs = [[job.name for job in part if not job.shared] for part in parts]
-    whole = [job.name for job in plan(grid, OPTIONS, Costs([])).jobs if not job.shared]
+    whole = [job.name for job in plan(grid, OPTIONS, []).jobs if not job.shared]
     assert sorted(name for own in runs for name in own) == sorted(whole)
     shared = [job.name for part in parts for job in part if job.shared]
     assert len(shared) == len(set(shared)) == 4

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from pydantic import ValidationError
 
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig
-from bench.records import store
+from bench.records.identity import split_digest
+from bench.records.store import Record
 from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
@@ -46,23 +49,35 @@ class Plan:
 
     Attributes:
         jobs: each after the one that it needs.
-        recorded: records that are there already. refused: configurations that cannot run here, and why.
+        recorded: number of runs that are recorded already. by_other_code: those of them whose record was made
+            by another version of the code.
+        refused: configurations that cannot run here, and why.
     """
 
     jobs: list[Job] = field(default_factory=list)
-    recorded: list[Path] = field(default_factory=list)
+    recorded: int = 0
+    by_other_code: int = 0
     refused: list[tuple[RunConfig, str]] = field(default_factory=list)
 
 
-def plan(grid: Sequence[RunConfig], options: Options, costs: Costs, shard: tuple[int, int] = (1, 1)) -> Plan:
+def plan(
+    grid: Sequence[RunConfig],
+    options: Options,
+    records: Sequence[Record],
+    shard: tuple[int, int] = (1, 1),
+    remake: bool = False,
+) -> Plan:
     """Prepare each run once, to see whether it can be made, what it needs and whether it is recorded.
 
     Args:
         grid: without repetitions.
-        options: what is recorded is there, unless it is to be run again.
-        costs: what runs took before.
-        shard: this part of so many, from 1; runs that share a training are in the same part.
+        options: of all runs.
+        records: of the results folder; they also tell what runs cost.
+        shard: part I of N, from 1; runs that share a training are in the same part.
+        remake: make runs again whose record was made by another version of the code.
     """
+    costs = Costs(records)
+    own, others = {record.run_id for record in records}, set(filter(None, map(_content, records)))
     materials, found = Materials(options), Plan()
     prepared: list[Prepared] = []
     for config in grid:
@@ -74,15 +89,30 @@ def plan(grid: Sequence[RunConfig], options: Options, costs: Costs, shard: tuple
         found.refused = []  # the first part names them
     made: set[tuple[str, bool]] = set()
     for run in _part_of(prepared, shard):
-        recorded = store.find(options.results, run.run_id)
-        if recorded and not options.overwrite:
-            found.recorded.append(recorded)
+        by_other_code = run.run_id not in own and _content_of(run) in others and not remake
+        if run.run_id in own or by_other_code:
+            found.recorded += 1
+            found.by_other_code += by_other_code
             continue
         for job in _jobs(run, costs):
             if job.key not in made:
                 made.add(job.key)
                 found.jobs.append(job)
     return found
+
+
+def _content(record: Record) -> str:
+    """Equal for a record and a prepared run of one configuration on the same images, whatever the code."""
+    try:
+        config = RunConfig.model_validate(record.config)
+    except ValidationError:
+        return ""  # of a version with other settings
+    return json.dumps([config.model_dump(), record.fingerprint, split_digest(record)], sort_keys=True)
+
+
+def _content_of(run: Prepared) -> str:
+    parts = [run.config.model_dump(), run.data.fingerprint, run.identity.split]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _jobs(run: Prepared, costs: Costs) -> list[Job]:
