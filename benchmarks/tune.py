@@ -89,13 +89,15 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
     from bench.common import environment
     from bench.common.progress import Progress
     from bench.run.learning import learn
+    from bench.run.materials import Materials
     from bench.run.plan import Options
     from bench.run.preparation import prepare
     from bench.training.callbacks import Curves, Validation
 
     environment.keep_freed_memory()
     options = Options(runs, runs, "", data_root)
-    prepared = prepare(config, options, with_joining_classes if score == "harmonic" else None)
+    materials = Materials(options, with_joining_classes) if score == "harmonic" else Materials(options)
+    prepared = prepare(config, options, materials)
     if score == "harmonic":
         check_joins(prepared)
     learned = learn(prepared, options, Progress())
@@ -132,7 +134,7 @@ def with_joining_classes(config: RunConfig, data: ImageSet) -> Split:
     Raises:
         UserError: it has no validation classes.
     """
-    from bench.run.preparation import split_of
+    from bench.run.materials import split_of
 
     split = split_of(config, data)
     if not split.validation:

@@ -8,6 +8,7 @@ from command_line import write_images
 
 from bench.common.errors import UserError
 from bench.config.run_config import resolve
+from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
 from benchmarks.tune import harmonic, trial, with_joining_classes
 from methods.imprinted import Imprinted
@@ -33,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 def prepared(**sets: str):
     options = Options(Path("runs"), Path("runs"), "")
-    return prepare(resolve(GIVEN, {}, sets), options, with_joining_classes)
+    return prepare(resolve(GIVEN, {}, sets), options, Materials(options, with_joining_classes))
 
 
 def test_novel_images_are_out_of_reach(folder):

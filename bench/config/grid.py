@@ -11,8 +11,8 @@ from bench.common.errors import UserError
 from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, resolve
 from bench.data.names import NO_NOVEL, RATIOS
 
-AXES = ("method", "split", "seed")
-"""Fields that take several values; each combination is a run."""
+AXES = ("method", "split", "seed", "preset")
+"""Fields that take several values; each combination, also of hyperparameters in a file, is a run."""
 
 Given = tuple[dict[str, Any], dict[str, str]]
 """Values of `RunConfig` fields, and the source of each for error messages."""
@@ -39,8 +39,9 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
         axes[AXES.index("split")] = _splits(axes[AXES.index("split")], given.get("measure"))
-        for cell in itertools.product(*axes):
-            config = resolve(given | dict(zip(AXES, cell, strict=True)), sources, sets)
+        for *cell, hyperparameters in itertools.product(*axes, _variants(given, sources)):
+            own = dict(zip(AXES, cell, strict=True)) | hyperparameters
+            config = resolve(given | own, sources, sets)
             if config not in grid:
                 grid.append(config)
     return grid
@@ -63,6 +64,15 @@ def _several(source: str, value: Any) -> list[Any]:
     if value == []:
         raise UserError(source, value, "must name at least one")
     return value if isinstance(value, list) else [value]
+
+
+def _variants(given: Mapping[str, Any], sources: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One set of hyperparameters for each combination of those of which the file lists several values."""
+    key = "hyperparameters"
+    if not isinstance(given.get(key), dict):
+        return [{}]
+    values = [_several(sources.get(f"{key}.{name}", name), value) for name, value in given[key].items()]
+    return [{key: dict(zip(given[key], cell, strict=True))} for cell in itertools.product(*values)]
 
 
 def _splits(names: list[Any], measure: Any) -> list[Any]:

@@ -38,7 +38,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     before = clock.now()
     if stage:
         try:
-            found, earliest = _obtain(stage, options, progress)
+            found, earliest = share(stage, options, progress)
         except Failed as failure:  # its cost does not count for this run
             failure.steps, failure.spent, failure.earlier = 0, NOTHING, NOTHING
             failure.learned = Learned(None, Training.none(), clock.now() - before)
@@ -67,7 +67,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     return Learned(pretraining, training, not_own, None, *earlier)
 
 
-def _obtain(
+def share(
     stage: Prepared, options: Options, progress: Progress
 ) -> tuple[SharedTraining, SharedTraining | None]:
     """Load the shared weights into the stage's method, or train them; also returns their own pretraining."""

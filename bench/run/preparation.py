@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,14 @@ import torch
 from bench.common import environment
 from bench.common.errors import UserError
 from bench.common.files import check_writable
-from bench.common.progress import shown
 from bench.config.run_config import RunConfig, as_trained, method_info
-from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
 from bench.run.failures import method_errors
+from bench.run.materials import Materials, split_of
 from bench.run.measurable import measured
 from bench.run.models import PRETRAINING
 from bench.run.plan import Options, Prepared
@@ -38,22 +35,18 @@ from methods.method import Method
 from methods.registry import MethodInfo
 from methods.timm_backbone import hub
 
-BRIEF_IMAGES = 25
-"""Images per class that a smoke run evaluates."""
 SOME_CLASSES = 64
 """Number of classes for a method that is built only to read its attributes."""
 
 MethodT = TypeVar("MethodT", bound=Method)
 
 
-def prepare(
-    config: RunConfig, options: Options, divide: Callable[[RunConfig, ImageSet], Split] | None = None
-) -> Prepared:
+def prepare(config: RunConfig, options: Options, materials: Materials | None = None) -> Prepared:
     """Make all checks that are possible before training; writes nothing.
 
     Args:
         config, options: of the run.
-        divide: returns the classes and images of each part; by default `split_of`.
+        materials: of the grid that contains the run.
 
     Raises:
         UserError: a check failed; names the flag.
@@ -68,17 +61,9 @@ def prepare(
 
     config = _at_own_size(config, method_class, options.offline)
     started = time.perf_counter()
-    with shown() as progress:
-        data = sources.load(
-            config.dataset,
-            options.data_root,
-            image_size=config.image_size,
-            interpolation=backbones.interpolation(config.backbone, config.image_size),
-            offline=options.offline,
-            progress=progress,
-        )
-    split = (divide or split_of)(config, data)
-    normalise = Normaliser(data.images, split.train)
+    materials = materials or Materials(options)
+    data = materials.images(config)
+    split, normalise = materials.parts(config)
     data_s = time.perf_counter() - started
 
     torch.manual_seed(config.seed)
@@ -160,28 +145,6 @@ def _stage(
     identity = identify(config, info, run.data, run.split, run.weights_sha256)
     nothing: dict[str, Any] = {"settings": [], "measured": [], "left_out": []}
     return replace(run, config=config, identity=identity, method=method, start=None, **nothing)
-
-
-def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) -> Split:
-    """The classes and images of each part, as the run uses them.
-
-    Args:
-        config, data: of the run.
-        labelled_novel: for a method with `class_tasks`: set aside images of novel classes to learn from.
-
-    Raises:
-        UserError: the split does not fit the data set.
-        ValueError: there are no images for `labelled_novel`.
-    """
-    split = resolve(data, config.split)
-    if labelled_novel:
-        split = with_labelled_novel(data, split)
-    if not len(split.train):
-        raise UserError("--split", config.split, "leaves no training images of base classes")
-    if not config.brief:
-        return split
-    # Embedding all images of 90 novel classes would take most of the time.
-    return subsampled(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:

@@ -27,6 +27,7 @@ from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.learning import learn
 from bench.run.locks import exclusive, make_all
+from bench.run.materials import Materials
 from bench.run.outcome import Failed
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
@@ -45,19 +46,25 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
     Raises:
         UserError: one of them cannot run here.
     """
-    progress = Progress()
+    progress, materials = Progress(), Materials(options)
     try:
         if len(grid) > 1:
             for config in grid:
-                prepare(config, options)
+                prepare(config, options, materials)
         begun, where = datetime.now(UTC), (options.results, options.runs)
-        yield from make_all(grid, lambda config: run(config, options, progress, begun), where, _say)
+        yield from make_all(
+            grid, lambda config: run(config, options, progress, begun, materials), where, _say
+        )
     finally:
         progress.stop()
 
 
 def run(
-    config: RunConfig, options: Options, progress: Progress, begun: datetime | None = None
+    config: RunConfig,
+    options: Options,
+    progress: Progress,
+    begun: datetime | None = None,
+    materials: Materials | None = None,
 ) -> tuple[Path, Record]:
     """Run one configuration, or return its existing record.
 
@@ -65,6 +72,7 @@ def run(
         config, options: of the run.
         progress: shows the progress.
         begun: a record that another process has written since this time is not overwritten.
+        materials: of the grid that contains the run.
 
     Returns:
         The record's path and content; a diverged training also gives a record, with its `failure`.
@@ -76,7 +84,7 @@ def run(
     """
     started = clock.now()
     environment.keep_freed_memory()
-    prepared = prepare(config, options)
+    prepared = prepare(config, options, materials)
     with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:

@@ -14,7 +14,7 @@ from bench.evaluation.embedding import autocast, embed_images
 from bench.records.store import Record
 from bench.reporting.figures import samples
 from bench.run import models
-from bench.run.preparation import split_of
+from bench.run.materials import split_of
 from bench.run.run_id import split_digest
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key

@@ -20,8 +20,8 @@ from bench.reporting.ranking.rows import (
     fill_in_intervals,
     grouped,
     load_answers,
-    without_misnamed_settings,
     rows_of,
+    without_misnamed_settings,
 )
 
 if TYPE_CHECKING:

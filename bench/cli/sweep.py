@@ -1,0 +1,141 @@
+"""`sweep`: a grid of runs on several processes or machines."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, Results, app, flag
+from bench.common.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    from bench.run.sweep.jobs import Plan
+
+ENGINES = ("local", "ray")
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, as `run --config` takes it.")],
+    jobs: Annotated[
+        int | None, flag("--jobs", "N", "Runs at once (local: one per core, or per GPU; ray: no limit).")
+    ] = None,
+    engine: Annotated[str, flag("--engine", "NAME", "local or ray.")] = "local",
+    address: Annotated[
+        str | None, flag("--address", "ADDR", "Of a Ray cluster; without it one is started here.")
+    ] = None,
+    shard: Annotated[
+        str | None, flag("--shard", "I/N", "Only part I of N, such as a task of a Slurm array.")
+    ] = None,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "", "Run nothing; list the runs with the core-hours they will take.")
+    ] = False,
+    data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
+    results: Results = Path("results"),
+    runs: Annotated[
+        Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.")
+    ] = Path("runs"),
+    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
+) -> None:
+    """Make all runs of a file that are not recorded yet, several at once.
+
+    Trainings that runs share are made once and first. A failed run costs no other; the same command resumes.
+    """
+    from bench.common.environment import check_device
+
+    check_device(device)
+    if engine not in ENGINES:
+        raise UserError("--engine", engine, one_of(engine, ENGINES))
+    if address is not None and engine != "ray":
+        raise UserError("--address", address, "is for --engine ray")
+    if jobs is not None and jobs < 1:
+        raise UserError("--jobs", jobs, "must be 1 or more")
+    part = _part(shard)
+
+    from bench.config.grid import build
+
+    grid = build(file, {}, {})
+    from bench.common.progress import Progress
+    from bench.records.store import read_all
+    from bench.run.plan import Options
+    from bench.run.sweep.cost import Costs
+    from bench.run.sweep.driving import drive
+    from bench.run.sweep.engines import Engine, Local, OnRay, slots
+    from bench.run.sweep.jobs import plan
+
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    options = Options(results, runs, command, data_root, device, offline=offline)
+    costs = Costs(read_all(results)[0] if results.is_dir() else [])
+    work = plan(grid, options, costs, part)
+    at_once = jobs or slots(device)
+    if dry_run:
+        _show(work, at_once)
+        return
+    failed: list[tuple[str, str]] = [(_name(config), reason) for config, reason in work.refused]
+    print(_summary(work, at_once), file=sys.stderr, flush=True)
+    if work.jobs:
+        where: Engine = OnRay(options, address, jobs) if engine == "ray" else Local(options, at_once)
+        for job, reason in drive(work, where, Progress(), _say):
+            _say(f"{job.name}: failed: {reason}")
+            failed.append((job.name, reason))
+    if failed:
+        from bench.reporting import terminal
+
+        print(terminal.text([{"failed": name, "why": reason} for name, reason in failed], {"why": 80}))
+        raise typer.Exit(1)
+
+
+def _part(shard: str | None) -> tuple[int, int]:
+    if shard is None:
+        return 1, 1
+    form = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
+    if not form or not 1 <= int(form[1]) <= int(form[2]):
+        raise UserError("--shard", shard, "must be I/N with I from 1 to N, e.g. 1/4")
+    return int(form[1]), int(form[2])
+
+
+def _show(work: Plan, jobs: int) -> None:
+    """The table of what is to be done, and what it will take."""
+    from bench.reporting import terminal
+
+    rows = [
+        {
+            "to do": job.name,
+            "what": "shared training" if job.shared else _name(job.config),
+            "core-minutes": "?" if job.seconds is None else f"{job.seconds / 60:.1f}",
+            "after": job.needs or "",
+        }
+        for job in work.jobs
+    ]
+    print(terminal.text(rows))
+    for config, reason in work.refused:
+        print(f"cannot run: {_name(config)}: {reason}")
+    print(_summary(work, jobs))
+
+
+def _summary(work: Plan, jobs: int) -> str:
+    shared = sum(job.shared for job in work.jobs)
+    known = [job.seconds for job in work.jobs if job.seconds is not None]
+    hours = sum(known) / 3600
+    parts = [f"{len(work.recorded)} recorded", f"{len(work.jobs) - shared} to do"]
+    parts += [f"{shared} trainings that they share"] if shared else []
+    parts += [f"{len(work.refused)} that cannot run"] if work.refused else []
+    cost = f"about {hours:.1f} core-hours, {hours / jobs:.1f} hours with {jobs} at once" if known else ""
+    if unknown := len(work.jobs) - len(known):
+        cost += f"{' and ' if cost else ''}{unknown} of unknown cost"
+    return f"runs: {', '.join(parts)}" + (f"; {cost}" if cost else "")
+
+
+def _name(config: Any) -> str:
+    changed = ", ".join(f"{key}={value}" for key, value in config.overrides.items())
+    return f"{config.method} {config.split} seed {config.seed} ({config.preset}{changed and ', '}{changed})"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,88 @@
+"""Images, splits and normalisers of runs; the runs of a grid share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.common.errors import UserError
+from bench.common.progress import shown
+from bench.config.run_config import RunConfig
+from bench.data import sources
+from bench.data.images import ImageSet
+from bench.data.normalisation import Normaliser
+from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
+from bench.run.plan import Options
+from methods import backbones
+
+BRIEF_IMAGES = 25
+"""Per class, of those that a run that only tests the plumbing evaluates."""
+
+
+def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) -> Split:
+    """The classes and images of each part, as the run uses them.
+
+    Args:
+        config, data: of the run.
+        labelled_novel: for a method with `class_tasks`: some images of novel classes are there to learn from.
+
+    Raises:
+        UserError: the split does not fit the data set.
+        ValueError: there are no such images.
+    """
+    split = resolve(data, config.split)
+    if labelled_novel:
+        split = with_labelled_novel(data, split)
+    if not len(split.train):
+        raise UserError("--split", config.split, "leaves no image of a base class to train on")
+    if not config.brief:
+        return split
+    # Embedding every image of 90 novel classes would take most of the time.
+    return subsampled(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
+
+
+class Materials:
+    """Opens each data set once, and divides it once for each split.
+
+    Args:
+        options: where data sets lie.
+        divide: gives the classes and images of each part.
+    """
+
+    def __init__(self, options: Options, divide: Callable[[RunConfig, ImageSet], Split] = split_of) -> None:
+        self.options, self.divide = options, divide
+        self._images: dict[tuple, ImageSet] = {}
+        self._splits: dict[tuple, tuple[Split, Normaliser]] = {}
+
+    def images(self, config: RunConfig) -> ImageSet:
+        """The data set of a run.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        interpolation = backbones.interpolation(config.backbone, config.image_size)
+        key = (config.dataset, config.image_size, interpolation)
+        if key not in self._images:
+            with shown() as progress:
+                self._images[key] = sources.load(
+                    config.dataset,
+                    self.options.data_root,
+                    image_size=config.image_size,
+                    interpolation=interpolation,
+                    offline=self.options.offline,
+                    progress=progress,
+                )
+        return self._images[key]
+
+    def parts(self, config: RunConfig) -> tuple[Split, Normaliser]:
+        """The split of a run, and the normaliser of its base training images.
+
+        Raises:
+            UserError: the split does not fit the data set.
+        """
+        data = self.images(config)
+        brief = (config.shot, config.query) if config.brief else None
+        key = (data.fingerprint, config.split, brief)
+        if key not in self._splits:
+            split = self.divide(config, data)
+            self._splits[key] = split, Normaliser(data.images, split.train)
+        return self._splits[key]

@@ -1,0 +1,110 @@
+"""What a process of a sweep does: one job after another, and tells how each ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from bench.common.progress import Progress
+from bench.records.schema import MODEL_FILE
+from bench.run.learning import share
+from bench.run.locks import Locked
+from bench.run.materials import Materials
+from bench.run.models import CARD
+from bench.run.outcome import Failed
+from bench.run.plan import Options
+from bench.run.preparation import prepare
+from bench.run.runner import run
+from bench.run.sweep.jobs import Job
+
+LOGS = "logs"
+"""Folder under ``--runs`` for what each job prints."""
+
+Files = dict[Path, bytes]
+
+
+class Outcome(NamedTuple):
+    """How a job ended.
+
+    Attributes:
+        failure: why there is no result, in one line; the empty string if there is one.
+        locked: another process is making it: to be looked at again.
+        files: of the result, where the engine collects them.
+    """
+
+    failure: str = ""
+    locked: bool = False
+    files: Files | None = None
+
+
+def work(job: Job, options: Options, folder: Path, given: Files, collect: bool) -> Outcome:
+    """Do one job. What it prints goes to a log.
+
+    Args:
+        job, options: what to do, and where; folders are absolute.
+        folder: that relative paths of configurations start from.
+        given: files of the training that it needs, if this machine may not have them.
+        collect: hand over the files of the result.
+    """
+    if folder.is_dir():
+        os.chdir(folder)
+    log = options.runs / LOGS / f"{job.name}.log"
+    try:
+        missing = {path: content for path, content in given.items() if not path.exists()}
+        if missing:
+            write_files(missing, "--runs")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="replace") as stream:  # noqa: SIM117
+            with redirect_stdout(stream), redirect_stderr(stream):
+                try:
+                    failure = _make(job, options)
+                except Locked:
+                    return Outcome(locked=True)
+                except UserError as error:
+                    failure = str(error)
+                except Exception as error:
+                    traceback.print_exc()
+                    failure = f"{type(error).__name__}: {error} (see {log})"
+    except (OSError, UserError) as error:
+        failure = f"--runs {options.runs}: {error}"
+    return Outcome(failure, files=files_of(job, options) if collect and not failure else None)
+
+
+def files_of(job: Job, options: Options) -> Files:
+    """The files of a finished job: its record, and its model."""
+    folder, results = options.runs / job.name, options.results
+    paths = [folder / MODEL_FILE, folder / CARD]
+    if not job.shared:
+        paths += [results / f"{job.name}.npz", results / f"{job.name}.json"]
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
+def _make(job: Job, options: Options) -> str:
+    """Make the record or the shared training; why a training diverged, or the empty string."""
+    progress, materials = Progress(sys.stderr), _materials(options)
+    try:
+        if not job.shared:
+            return run(job.config, options, progress, materials=materials)[1].failure or ""
+        stage = prepare(job.config, options, materials).start
+        while stage and stage.run_id != job.name:
+            stage = stage.start
+        if stage is None:
+            raise UserError("--engine", job.name, "this process has other code or other images")
+        share(stage, options, progress)
+    except Failed as failed:
+        return str(failed)
+    finally:
+        progress.stop()
+    return ""
+
+
+@cache
+def _materials(options: Options) -> Materials:
+    return Materials(options)

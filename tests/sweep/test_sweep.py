@@ -1,0 +1,137 @@
+"""Sweeps on real processes: what is killed is made again, nothing is lost, and nothing made twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import bench, write_images
+
+from bench.records import store
+
+GRID = {
+    "dataset": "folder:images",
+    "split": "50-50",
+    "preset": "smoke",
+    "runs": [
+        {"method": ["nearest_centroid", "logistic_head"]},
+        {"method": "protonet", "seed": [0, 1], "hyperparameters": {"train_way": 3, "steps": 600}},
+    ],
+}
+RUNS, JOBS = 4, 5
+WAIT_S = 900.0
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    root = Path(store.__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
+    write_images(tmp_path / "images", 8, 40)
+    Path("grid.yaml").write_text(yaml.safe_dump(GRID))
+    return tmp_path
+
+
+def start(engine: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "bench", "sweep", "grid.yaml", "--engine", engine, "--jobs", "2"]
+    command += ["--device", "cpu"]
+    with Path("sweep.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def until(found, sweep: subprocess.Popen):
+    """What `found` gives as soon as it gives something."""
+    end = time.monotonic() + WAIT_S
+    while not (there := found()):
+        assert time.monotonic() < end and sweep.poll() is None, Path("sweep.log").read_text()
+        time.sleep(0.02)
+    return there
+
+
+def training() -> bool:
+    """Whether one of the long runs has begun."""
+    logs = Path("runs", "logs").glob("protonet*.log")
+    return any("measures" in log.read_text() for log in logs)
+
+
+def workers(engine: str, sweep: subprocess.Popen) -> list[int]:
+    """Process ids of those that do jobs."""
+    mark = b"ray::work" if engine == "ray" else b"multiprocessing.spawn"
+    return [pid for pid, line in _descendants(sweep.pid) if mark in line]
+
+
+def _descendants(root: int) -> Iterator[tuple[int, bytes]]:
+    parents = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                stat = (place / "stat").read_text().rpartition(")")[2].split()
+                parents[int(place.name)] = int(stat[1]), (place / "cmdline").read_bytes()
+            except OSError:
+                continue
+    family = {root}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
+        family |= more
+    return ((pid, parents[pid][1]) for pid in family if pid in parents)
+
+
+def checked(said: str) -> None:
+    """All runs are recorded once, and are valid."""
+    found, problems = store.read_all(Path("results"))
+    assert problems == [] and len(found) == RUNS, said
+    assert bench("validate").code == 0
+    assert {record.seed for record in found if record.method == "protonet"} == {0, 1}
+    centroid, logistic = (
+        next(r for r in found if r.method == m) for m in ("nearest_centroid", "logistic_head")
+    )
+    assert centroid.pretraining and centroid.pretraining == logistic.pretraining, "trained once"
+    for record in found:
+        assert Path("runs", record.run_id, "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    sweep = start(engine)
+    try:
+        until(training, sweep)
+        os.kill(workers(engine, sweep)[0], signal.SIGKILL)
+        until(lambda: "its process was killed; started again" in Path("sweep.log").read_text(), sweep)
+        os.killpg(sweep.pid, signal.SIGKILL)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    sweep = start(engine)
+    assert sweep.wait(WAIT_S) == 0, Path("sweep.log").read_text()
+    checked(Path("sweep.log").read_text())
+    once = {path.name: path.read_bytes() for path in Path("results").iterdir() if path.is_file()}
+    again = bench("sweep", "grid.yaml", "--device", "cpu")
+    assert again.code == 0 and f"{RUNS} recorded, 0 to do" in again.err
+    assert {path.name: path.read_bytes() for path in Path("results").iterdir() if path.is_file()} == once
+    # The same numbers as without a sweep, in this process.
+    config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", "600"]
+    rest = ["--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
+    assert bench("run", *config, *rest, "--results", "alone", "--runs", "alone_runs").code == 0
+    (alone,) = store.read_all(Path("alone"))[0]
+    assert store.read(Path("results", f"{alone.run_id}.json")).metrics == alone.metrics
+
+
+def test_failed_runs_are_listed_and_the_others_are_made(folder):
+    content = {
+        **GRID,
+        "runs": [*GRID["runs"][:1], {"method": "protonet", "hyperparameters": {"learning_rate": 1e30}}],
+    }
+    content["runs"][1]["hyperparameters"] |= {"train_way": 3}
+    Path("grid.yaml").write_text(yaml.safe_dump(content))
+    answer = bench("sweep", "grid.yaml", "--jobs", "2", "--device", "cpu")
+    assert answer.code == 1, answer
+    (line,) = [line for line in answer.out.splitlines() if "protonet" in line]
+    assert "diverged" in line
+    assert sum(record.failure is None for record in store.read_all(Path("results"))[0]) == 2

@@ -1,0 +1,195 @@
+"""What a sweep plans, what it thinks that costs, and how it takes its jobs one after the other."""
+
+from collections import deque
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import bench, complaint, write_images
+from record_factory import make_record
+
+from bench.common import environment
+from bench.common.progress import Progress
+from bench.config.grid import build
+from bench.config.run_config import resolve
+from bench.run.plan import Options
+from bench.run.sweep.cost import Costs
+from bench.run.sweep.driving import ATTEMPTS, drive
+from bench.run.sweep.jobs import Job, Plan, plan
+from bench.run.sweep.worker import Outcome
+
+CONFIG = resolve({"method": "protonet", "preset": "smoke"}, {}, {})
+OPTIONS = Options(Path("results"), Path("runs"), "", device="cpu")
+GRID = {
+    "dataset": "folder:images",
+    "split": "50-50",
+    "preset": "smoke",
+    "seed": [0, 1],
+    "runs": [
+        {"method": ["nearest_centroid", "logistic_head"]},
+        {"method": "protonet", "hyperparameters": {"init": ["scratch", "pretrained"], "train_way": 3}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("sweep")
+    write_images(place / "images", 8, 40)
+    (place / "grid.yaml").write_text(yaml.safe_dump(GRID))
+    return place
+
+
+@pytest.fixture
+def grid(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    return build(Path("grid.yaml"), {}, {})
+
+
+def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
+    found = plan(grid, OPTIONS, Costs([]))
+    assert not found.recorded and not found.refused
+    shared = [job for job in found.jobs if job.shared]
+    runs = [job for job in found.jobs if not job.shared]
+    assert [job.config for job in runs] == grid and len({job.key for job in found.jobs}) == len(found.jobs)
+    # A whole classifier for each seed, of which two methods answer; and a quarter of one for protonet.
+    assert len(shared) == 4
+    for job in runs:
+        first = next((one for one in shared if one.name == job.needs), None)
+        scratch = job.config.hyperparameters.get("init") == "scratch"
+        assert (first is None) == scratch
+        assert first is None or found.jobs.index(first) < found.jobs.index(job)
+        assert first is None or first.config.seed == job.config.seed
+    assert len({job.needs for job in runs if job.config.method != "protonet"}) == 2
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 12])
+def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, of):
+    parts = [plan(grid, OPTIONS, Costs([]), (number, of)).jobs for number in range(1, of + 1)]
+    runs = [[job.name for job in part if not job.shared] for part in parts]
+    whole = [job.name for job in plan(grid, OPTIONS, Costs([])).jobs if not job.shared]
+    assert sorted(name for own in runs for name in own) == sorted(whole)
+    shared = [job.name for part in parts for job in part if job.shared]
+    assert len(shared) == len(set(shared)) == 4
+    assert of > 4 or max(map(len, runs)) - min(map(len, runs)) <= 2
+
+
+def test_the_dry_run_writes_nothing_and_says_what_cannot_run(folder, grid):
+    content = GRID | {"runs": [*GRID["runs"], {"method": "protonet", "hyperparameters": {"train_way": 500}}]}
+    content["runs"][-1]["hyperparameters"]["train_shot"] = 5000
+    Path("more.yaml").write_text(yaml.safe_dump(content))
+    answer = bench("sweep", "more.yaml", "--dry-run", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert "0 recorded, 8 to do, 4 trainings that they share, 2 that cannot run" in answer.out
+    assert answer.out.count("cannot run: protonet") == 2
+    assert not Path("results").exists() and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--shard", "0/4"], "--shard 0/4: must be I/N"),
+        (["--shard", "5/4"], "--shard 5/4"),
+        (["--jobs", "0"], "--jobs 0: must be 1 or more"),
+        (["--engine", "rey"], "--engine rey: did you mean ray?"),
+        (["--address", "auto"], "--address auto: is for --engine ray"),
+        (["--device", "gpu"], "--device gpu"),
+    ],
+)
+def test_bad_flags(grid, flags, told):
+    assert complaint("sweep", "grid.yaml", *flags).startswith(told)
+
+
+def test_costs_are_those_of_the_records_that_are_most_alike():
+    here = {"cpu": environment.cpu_name()}
+
+    def record(seconds, cpu="another processor, 64 cores", **changes):
+        made = make_record(**changes)
+        timings = made.timings.model_copy(update={"processor_s": seconds})
+        where = made.environment.model_copy(update={"cpu": cpu})
+        return made.model_copy(update={"timings": timings, "environment": where})
+
+    def cost(records, **given):
+        config = resolve({"method": "protonet", "preset": "quick"} | given, {}, {})
+        alike = {"hyperparameters": config.hyperparameters, "backbone": config.backbone}
+        return Costs([record(*one[:1], **(alike | one[1])) for one in records]).of(config)
+
+    assert cost([]) is None
+    assert cost([(10.0, {}), (30.0, {}), (20.0, {})]) == 20.0
+    assert cost([(10.0, {}), (500.0, here)]) == 500.0, "this machine's records come first"
+    assert cost([(10.0, {}), (500.0, {"split": "10-90"})]) == 10.0, "the same split comes first"
+    assert cost([(500.0, {"split": "10-90"})]) == 500.0
+    assert cost([(500.0, {"method": "matching"})]) == 500.0
+    assert cost([(500.0, {"method": "matching", "preset": "standard"})]) is None
+
+
+class Scripted:
+    """An engine that ends one job at a time, as it is told; it remembers the order."""
+
+    def __init__(self, ends=(), slots=2):
+        self.ends = {name: deque(own) for name, own in dict(ends).items()}
+        self.slots, self.running, self.order, self.closed = slots, deque(), [], False
+
+    def free(self):
+        return len(self.running) < self.slots
+
+    def submit(self, job):
+        self.running.append(job)
+        self.order.append(job.name)
+
+    def ended(self, seconds):
+        job = self.running.popleft()
+        own = self.ends.get(job.name)
+        yield job, own.popleft() if own else Outcome()
+
+    def close(self):
+        self.closed = True
+
+
+def driven(jobs, engine):
+    said = []
+    failed = dict((job.name, why) for job, why in drive(Plan(jobs), engine, Progress(), said.append))
+    assert engine.closed and not engine.running
+    return failed, said
+
+
+def jobs_of(*needs):
+    """Jobs a, b, ...: a name in capitals is a shared training."""
+    return [Job(name, CONFIG, name.isupper(), first, 1.0) for name, first in needs]
+
+
+def test_a_job_starts_when_the_training_that_it_needs_has_ended():
+    jobs = jobs_of(("A", None), ("b", "A"), ("c", "A"), ("D", None), ("e", "D"), ("f", None))
+    engine = Scripted()
+    assert driven(jobs, engine)[0] == {}
+    assert sorted(engine.order) == list("ADbcef")
+    order = engine.order
+    assert order[:2] == ["A", "D"]
+    assert all(order.index(first) < order.index(name) for first, name in ("Ab", "Ac", "De"))
+
+
+def test_a_failure_costs_only_what_needs_it():
+    jobs = jobs_of(("A", None), ("b", "A"), ("c", None), ("d", None))
+    failed, _ = driven(jobs, Scripted({"A": [Outcome("diverged")], "c": [Outcome("no such weights")]}))
+    assert failed == {"A": "diverged", "b": "needs A, which failed", "c": "no such weights"}
+
+
+def test_a_lost_process_is_replaced_but_not_for_ever():
+    jobs = jobs_of(("a", None), ("b", None))
+    engine = Scripted({"a": [None] * (ATTEMPTS - 1)})
+    failed, said = driven(jobs, engine)
+    assert failed == {} and engine.order.count("a") == ATTEMPTS
+    assert sum("killed" in line for line in said) == ATTEMPTS - 1
+    engine = Scripted({"a": [None] * 10})
+    failed, _ = driven(jobs, engine)
+    assert list(failed) == ["a"] and engine.order.count("a") == ATTEMPTS
+
+
+def test_what_another_process_makes_is_looked_at_again(monkeypatch):
+    monkeypatch.setattr("bench.run.sweep.driving.LOCKED_S", 0.01)
+    monkeypatch.setattr("bench.run.sweep.driving.LOOK_EVERY_S", 0.01)
+    engine = Scripted({"a": [Outcome(locked=True)] * 3}, slots=1)
+    failed, said = driven(jobs_of(("a", None), ("b", None)), engine)
+    assert failed == {} and engine.order.count("a") == 4 and engine.order.index("b") < 3
+    assert sum("left for later" in line for line in said) == 1
