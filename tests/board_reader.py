@@ -11,7 +11,7 @@ from bench.reporting.ranking.rows import COLUMNS
 
 def own(markdown: str) -> str:
     """Without the published results at the end, which are most of a small leaderboard."""
-    return markdown.split("## Published results without a row of ours")[0].replace("\N{NO-BREAK SPACE}", " ")
+    return markdown.split("## Published, without a row of ours")[0].replace("\N{NO-BREAK SPACE}", " ")
 
 
 def as_html(markdown: str) -> str:

@@ -28,7 +28,7 @@ CASES = {
     "null for a key": ("~: 3\n", MAP),
     "a list for a key": ("[1, 2]: 3\n", "--config run.yaml: is not YAML in line 1: found unhashable key"),
     "two documents": (f"{PROTONET}---\nmethod: mtl\n", "--config run.yaml: is not YAML in line 2"),
-    "a key twice": ("method: protonet\nmethod: mtl\n", "--config run.yaml: is not YAML in line 2: method ag"),
+    "a key twice": ("method: protonet\nmethod: mtl\n", "--config run.yaml: is not YAML in line 2: duplicate"),
     "an inner key twice": (
         f"{PROTONET}hyperparameters:\n  scale: 1\n  scale: 2\n",
         "--config run.yaml: is not YAML in line 4: duplicate key scale",

@@ -204,11 +204,11 @@ def test_a_setting_that_is_not_there():
         ),
         (
             {"episodes": episode_info(sha256="1" * 64, seed=3)},
-            "their episodes of 5w1s differ in seed, 0 and 3",
+            "their episodes of 5w1s differ in seed: 0 and 3",
         ),
         (
             {"episodes": episode_info(sha256="1" * 64, query=14)},
-            "their episodes of 5w1s differ in query, 15 and 14",
+            "their episodes of 5w1s differ in query: 15 and 14",
         ),
         (
             {"episodes": episode_info(sha256="1" * 64)},
@@ -274,4 +274,4 @@ def test_answers_packed_in_a_way_that_zipfile_does_not_know(folder):
 def test_one_episode_tells_nothing():
     for method in ("protonet", "matching"):
         write(answers(0.6)[:1], method=method, episodes=episode_info(count=1))
-    assert "answered one episode" in complaint("compare", "protonet", "matching")
+    assert "answered only one episode" in complaint("compare", "protonet", "matching")

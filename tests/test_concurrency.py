@@ -121,5 +121,5 @@ def test_half_a_file_goes_when_its_writer_is_surely_gone(tmp_path, hours):
     os.utime(left, (then, then))
     write_files({tmp_path / "board.md": b"whole"}, "--output")
     assert left.exists() == (hours == 0)
-    write_files({tmp_path / "board.md": b"whole"}, "--output", alone=True)
+    write_files({tmp_path / "board.md": b"whole"}, "--output", exclusive=True)
     assert not left.exists()

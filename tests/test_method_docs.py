@@ -52,16 +52,16 @@ def tables(markdown: str) -> list[list[list[str]]]:
 
 
 def test_a_docstring_is_taken_apart():
-    what, use, cost = method_docs.described(info().description)
+    what, use, cost = method_docs.split_docstring(info().description)
     assert what == ["Mine: a method.", "Its *stars* cost 3 * 4, see `a_b * c` and [N, D] in <b>."]
     assert use == "Use it when there is\nnothing else."
     assert cost == "It costs 1 & 2."
-    assert method_docs.described("Only this.") == (["Only this."], "", "")
+    assert method_docs.split_docstring("Only this.") == (["Only this."], "", "")
 
 
 @pytest.mark.parametrize("name", [own.name for own in method_docs.built_in()])
 def test_every_built_in_method_says_when_to_use_it_and_what_it_costs(name):
-    what, use, cost = method_docs.described(registry.available()[name].description)
+    what, use, cost = method_docs.split_docstring(registry.available()[name].description)
     assert what and len(use.split()) > 8 and len(cost.split()) > 8
 
 
@@ -69,7 +69,7 @@ def test_every_built_in_method_says_when_to_use_it_and_what_it_costs(name):
 def test_a_page_has_all_that_the_source_says(own):
     made = method_docs.render([own], [])[f"{own.name}.md"]
     shown = " ".join(plain(as_html(made)).split())
-    for text in [*method_docs.described(own.description).what, own.paper, own.family, own.trains_on]:
+    for text in [*method_docs.split_docstring(own.description).what, own.paper, own.family, own.trains_on]:
         assert " ".join(text.replace("`", "").split()) in shown
     presets, hyperparameters = tables(made)
     assert [row[0] for row in presets[1:]] == list(settings_of(own))

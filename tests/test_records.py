@@ -223,7 +223,7 @@ def test_an_episode_file_that_is_not_the_records_own_is_refused(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(UserError, match="not the file that"):
+    with pytest.raises(UserError, match="does not belong to the record"):
         read_episodes(record, tmp_path, ["5w1s"])
     path.unlink()
     with pytest.raises(UserError, match=r"\.npz"):

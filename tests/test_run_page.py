@@ -115,7 +115,7 @@ def test_it_says_which_files_are_missing_or_not_the_runs_own(results):
     npz = path.with_suffix(".npz")
     npz.write_bytes(b"other")
     page = run_page.page(record, path, results.parent / "runs")
-    assert "cannot be used" in page and "not the file" in page
+    assert "cannot be used" in page and "does not belong" in page
     assert f"training{results.parent / 'runs' / record.run_id}" in "".join(
         page.split()
     )  # long paths are wrapped

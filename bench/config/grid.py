@@ -12,7 +12,7 @@ from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, reso
 from bench.data.names import NO_NOVEL, RATIOS
 
 AXES = ("method", "split", "seed", "preset")
-"""Fields that take several values, as hyperparameters in a file do; each combination is a run."""
+"""Fields that take several values; each combination, also of hyperparameters in a file, is a run."""
 
 Given = tuple[dict[str, Any], dict[str, str]]
 """Values of `RunConfig` fields, and the source of each for error messages."""

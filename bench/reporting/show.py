@@ -213,7 +213,7 @@ def _note(record: Record, key: str) -> str:
     if key.endswith("/pair_accuracy"):
         return "threshold given" if record.labelled_novel_images else "validation's threshold"
     if key.endswith("oracle"):
-        return "diagnostic: best threshold of the tested pairs"
+        return "diagnostic: best threshold"
     return ""
 
 

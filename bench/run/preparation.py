@@ -47,7 +47,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
 
     Args:
         config, options: of the run.
-        materials: of the grid that the run is part of.
+        materials: of the grid that contains the run.
 
     Raises:
         UserError: a check failed; names the flag.

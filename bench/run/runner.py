@@ -72,7 +72,7 @@ def run(
         config, options: of the run.
         progress: shows the progress.
         begun: a record that another process has written since this time is not overwritten.
-        materials: of the grid that the run is part of.
+        materials: of the grid that contains the run.
 
     Returns:
         The record's path and content; a diverged training also gives a record, with its `failure`.

@@ -112,7 +112,7 @@ def test_published_rows_stand_below_the_table_of_their_split_and_are_not_ranked(
 
 def test_every_published_number_is_shown_whatever_the_records():
     text = render([])
-    shown = as_html(text.replace("## Published results without a row of ours", "## P"))
+    shown = as_html(text.replace("## Published, without a row of ours", "## P"))
     with (files("bench.reporting") / "published.csv").open(encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     assert len(lines) == 74 + 99

@@ -183,7 +183,7 @@ def test_a_row_without_its_answers_has_no_rank(tmp_path, how):
     assert ranks(found, tmp_path) == {"a": "1", "b": "–", "c": "2"}
     text = render(found, tmp_path)
     assert column(boards(text)[0], "seeds") == ["1 †", "1 † ‡", "1 †"]
-    assert "‡ the per-episode accuracies are not all at hand: compared with no other row" in text
+    assert "‡ some per-episode accuracies are missing: the row is not compared" in text
 
 
 def test_a_table_without_5w1s_is_ranked_by_what_it_has(tmp_path):

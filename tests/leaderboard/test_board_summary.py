@@ -122,7 +122,7 @@ def test_presets_are_not_mixed(tmp_path):
 
 def test_one_table_is_no_aggregate(tmp_path):
     text = render(written(tmp_path, {"90-10": {"a": 40, "b": 30}, "80-20": {"c": 1}}), tmp_path)
-    assert "None yet: it takes two methods" in text
+    assert "None yet: this needs two methods" in text
     assert with_columns(text, "rank", "tables") == []
 
 

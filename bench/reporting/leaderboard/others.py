@@ -61,11 +61,7 @@ def elsewhere(shown: Collection[tuple[str, str]]) -> list[Block]:
 
     rows = [row for row in published() if (row.dataset, row.split) not in shown]
     tables = [_table(list(own), places=True) for _, own in groupby(sorted(rows, key=kind), key=kind)]
-    return (
-        [Heading(2, ("Published results without a row of ours",)), Paragraph((NOTE,)), *tables]
-        if rows
-        else []
-    )
+    return [Heading(2, ("Published, without a row of ours",)), Paragraph((NOTE,)), *tables] if rows else []
 
 
 def percent(value: tuple[str, str]) -> Cell:
