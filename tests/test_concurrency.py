@@ -14,6 +14,7 @@ from bench.data import cache
 from bench.records import store
 from bench.run.locks import alone
 
+pytestmark = pytest.mark.slow
 SEEDS = 3
 COMMAND = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",

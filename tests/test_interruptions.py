@@ -14,6 +14,7 @@ from bench.__main__ import INTERRUPTED
 from bench.data import cache
 from bench.records import store
 
+pytestmark = pytest.mark.slow
 AIMS = [(0, 0.2), *4 * [(0, 0.8)], (0.8, 1.1)]
 """When each run of a round is killed, in parts of the shortest run: one that has trained already.
 

@@ -15,6 +15,7 @@ import pytest
 from command_line import bench, complaint
 from damaged_records import Json
 
+pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
 
 

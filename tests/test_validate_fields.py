@@ -10,6 +10,9 @@ import pytest
 from command_line import bench
 from damaged_records import Json
 
+pytestmark = pytest.mark.slow
+
+
 # Episodes and class sizes
 
 

@@ -278,6 +278,7 @@ def test_the_paper_s_optimizer_is_adam_at_a_constant_rate():
     assert all(group["weight_decay"] == 0 for group in found["optimizer"].param_groups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["support", "running"])
 def test_a_short_training(batch_norm, tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 30, "batch_norm": batch_norm, "learning_rate": 0.003}

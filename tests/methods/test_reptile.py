@@ -240,6 +240,7 @@ def test_what_it_trains_on():
     assert pretrained.pretraining == Pretraining(2400)  # 2,399.4: as maml's
 
 
+@pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 40, "inner_steps": 6, "inner_learning_rate": 0.01}
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
