@@ -203,6 +203,7 @@ def test_running_statistics_follow_the_support_images_alone():
         torch.testing.assert_close(own, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["zero", "learned"])
 def test_without_training_random_labels_are_guessed(head):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""

@@ -212,6 +212,7 @@ def test_a_test_batch_of_its_own_for_one_shot():
     assert seen == [(2, 5), (2, 10), (2, 15)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["zero", "learned"])
 def test_without_training_random_labels_are_guessed(head):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""
