@@ -1,5 +1,6 @@
 """The command line as a user has it, but in this process: importing torch once is slow enough."""
 
+import functools
 import io
 import json
 import os
@@ -13,9 +14,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 
 from bench.__main__ import main
+
+# Typer builds all commands for each call, which takes longer than most of the calls.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 class Answer(NamedTuple):
@@ -81,13 +86,24 @@ def files_in(folder: Path) -> dict[str, int]:
 
 def write_images(folder: Path, classes: int, each: int, tint: float = 0) -> None:
     """An image folder of classes that differ in colour and stripes; `tint` hides it by colours at random."""
+    for name, content in _pictures(classes, each, tint).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@functools.cache
+def _pictures(classes: int, each: int, tint: float) -> dict[str, bytes]:
+    """Relative path -> PNG."""
     rng = np.random.default_rng(0)
+    made = {}
     for number in range(classes):
-        place = folder / f"class{number}"
-        place.mkdir(parents=True)
         pattern = rng.uniform(80, 170, 3) + 25 * np.sign(rng.normal(size=(1, 32, 1)))
         for image in range(each):
             pixels = pattern + rng.normal(0, 45, (32, 32, 3))
             if tint:
                 pixels += rng.normal(0, tint, 3) + rng.normal(0, tint, (32, 1, 1))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{image:02}.png")
+            file = io.BytesIO()
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+            made[f"class{number}/{image:02}.png"] = file.getvalue()
+    return made

@@ -16,23 +16,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split, resolve
 
 DATA_ROOT = os.environ.get("FEWSHOT_DATA")
-SLOW = {
-    "test_bad_input_images", "test_bad_input_records", "test_bad_input_weights", "test_claims",
-    "test_compilation", "test_concurrency", "test_contract", "test_determinism", "test_end_to_end",
-    "test_failed_runs", "test_figures", "test_fuzzed_records", "test_identity", "test_interruptions",
-    "test_long_memory", "test_machine_failures", "test_measure", "test_models",
-    "test_own_size", "test_pretraining", "test_report", "test_resuming", "test_studies_train",
-    "test_test_only", "test_trust", "test_validate", "test_wrong_methods",
-}  # fmt: skip
-"""Files whose tests take minutes together; `-m "not slow"` leaves them out."""
 BASE, VALIDATION, NOVEL = 8, 5, 6
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow files."""
-    for item in items:
-        if item.path.stem in SLOW:
-            item.add_marker("slow")
 
 
 def make_images(classes: int, each: int, size: int = 16, seed: int = 0) -> ImageSet:

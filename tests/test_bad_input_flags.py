@@ -151,8 +151,6 @@ OTHERS = [
     ("--method protonet", "--method: no such flag; allowed: --help"),
 ]  # fmt: skip
 
-CASES = [*RUN, *METHODS, *OTHERS]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):

@@ -121,8 +121,6 @@ FOLDERS = {
     ),
 }  # fmt: skip
 
-CASES = [*DAMAGED, *FOLDERS]
-
 
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from command_line import bench, complaint
 from record_factory import make_episodes, make_record, metric, record_fields
 
+from bench.common.errors import UserError
 from bench.records import store
 
 GOOD = json.dumps(record_fields(run_id="bad"))
@@ -86,16 +87,25 @@ def workspace(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(params=CASES)
-def bad(request):
-    content, expected = CASES[request.param]
+def put(name: str) -> str:
+    """Write a bad record beside the good ones: how its complaint begins."""
+    content, expected = CASES[name]
     path = Path("results", "bad.json")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    yield f"--results {path}: {expected}"
-    path.unlink()
+    return f"--results {path}: {expected}"
 
 
-def test_what_is_no_record_is_named(bad):
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_record_is_named(name):
+    with pytest.raises(UserError) as caught:
+        said = put(name)
+        store.read(Path("results", "bad.json"))
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["half", "a list", "another schema", "a name above the folder", "NaN"])
+def test_every_command_names_it(name):
+    bad = put(name)
     for command in (["show", "bad"], ["show", "results/bad.json"], ["compare", "results/bad.json", "mtl"]):
         assert complaint(*command).startswith(bad)
     for command in (["leaderboard"], ["list", "runs"], ["compare", "protonet", "mtl"]):
@@ -109,6 +119,7 @@ def test_what_is_no_record_is_named(bad):
 @pytest.mark.parametrize("kind", ["a folder", "a dead link", "a link to itself"])
 def test_what_is_no_file_is_named(kind, tmp_path):
     path = Path("results", "bad.json")
+    path.unlink(missing_ok=True)
     path.mkdir() if kind == "a folder" else path.symlink_to("bad.json" if "itself" in kind else "nowhere")
     try:
         for command in (["leaderboard"], ["list", "runs"], ["compare", "protonet", "mtl"], ["validate"]):
@@ -145,4 +156,5 @@ def test_what_is_no_file_is_named(kind, tmp_path):
     ],
 )
 def test_runs_that_are_not_there(command, expected):
+    Path("results", "bad.json").unlink(missing_ok=True)
     assert complaint(*command.split()).startswith(expected)

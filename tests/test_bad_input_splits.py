@@ -74,8 +74,6 @@ FLAGS = [
     ("--backbone timm:resnet18.nope", "--backbone timm:resnet18.nope: no backbone 'timm:resnet18.nope': Inv"),
 ]  # fmt: skip
 
-CASES = [*FILES.items(), *FLAGS]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):

@@ -85,8 +85,6 @@ PATHS = {
     "a_file/x.pt": "cannot be read: Not a directory",
 }
 
-CASES = [*CONTENTS, *BYTES, *PATHS]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):

@@ -138,6 +138,7 @@ def test_threads_are_as_they_were_afterwards(material):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_every_line_of_the_table_is_measured(material, monkeypatch):
     monkeypatch.setattr(ours, "compile_training", lambda *_, **__: False)  # which takes minutes
     rows = speed.timings(material, repeats=1, counts=TINY, say=lambda _: None)

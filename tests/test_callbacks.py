@@ -15,7 +15,7 @@ from bench.training.callbacks import Diverged
 from bench.training.checkpoints import saved_step
 from bench.training.loop import train
 from methods.abilities import ChoosesClasses
-from methods.backbones import build
+from methods.backbones import Conv4
 from methods.batches import Episodes
 from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
@@ -71,7 +71,7 @@ def often(monkeypatch):
 
 def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):
     torch.manual_seed(5)
-    method = kind(build("conv4", 16), kind.Hyperparameters(steps=STEPS, **KINDS[kind]), 8)
+    method = kind(Conv4(filters=8, image_size=16), kind.Hyperparameters(steps=STEPS, **KINDS[kind]), 8)
     method.kill_at = kill_at
     stream = io.StringIO()
     result = train(
@@ -98,7 +98,7 @@ def uninterrupted(tiny, tiny_split, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("kills", [[1], [7], [19], [3, 6, 12]], ids=str)
+@pytest.mark.parametrize("kills", [[1], [19], [3, 6, 12]], ids=str)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     kind, kills, uninterrupted, tiny, tiny_split, tmp_path
 ):

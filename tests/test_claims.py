@@ -12,6 +12,7 @@ from bench.records.claims import contradictions
 from methods import backbone_names, backbones
 from methods.registry import available
 
+pytestmark = pytest.mark.slow
 CLAIMS = {
     "method": (
         lambda r: r.update(method="protonet"),

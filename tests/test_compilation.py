@@ -20,6 +20,7 @@ from methods.base_classifier import BaseClassifier
 from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 
 

@@ -14,19 +14,20 @@ from bench.data import cache
 from bench.records import store
 from bench.run.locks import exclusive
 
-RUNS = int(os.environ.get("FEWSHOT_RUNS_AT_ONCE", 10))
-SEEDS = 4
+pytestmark = pytest.mark.slow
+SEEDS = 3
 COMMAND = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",
     "--steps", "3", "--set", "train_way=3", "--device", "cpu",
 ]  # fmt: skip
 
 
-def test_ten_runs_of_four_configurations_train_four_times(tmp_path, monkeypatch):
+@pytest.mark.parametrize("runs", [6, pytest.param(30, marks=pytest.mark.soak)])
+def test_runs_of_three_configurations_train_three_times(tmp_path, monkeypatch, runs):
     write_images(tmp_path / "images", 8, 40)
-    seeds = [number % SEEDS for number in range(RUNS)]
+    seeds = [number % SEEDS for number in range(runs)]
     ends = carried_out({"together": [[*COMMAND, "--seed", str(seed)] for seed in seeds]}, tmp_path)
-    assert [end["status"] for end in ends] == [0] * RUNS, ends
+    assert [end["status"] for end in ends] == [0] * runs, ends
     monkeypatch.chdir(tmp_path)
 
     found, problems = store.read_all(Path("results"))
@@ -36,7 +37,7 @@ def test_ten_runs_of_four_configurations_train_four_times(tmp_path, monkeypatch)
     assert len({str(record.metrics) for record in found}) == SEEDS
     said = "".join(end["said"] for end in ends)
     assert said.count("training: 3/3 steps") == SEEDS
-    assert said.count("is recorded already") == RUNS - SEEDS
+    assert said.count("is recorded already") == runs - SEEDS
     assert bench("validate").code == 0
 
     assert said.count("decoding images: 320/320") == 1 and "warning" not in said

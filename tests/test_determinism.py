@@ -11,6 +11,7 @@ from bench.evaluation import embedding, fewshot, verification
 from bench.records import store
 from bench.records.store import Record
 
+pytestmark = pytest.mark.slow
 COMMAND = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50", "--preset",
     "smoke", "--steps", 6, "--set", "classes=4", "--device", "cpu", "--precision", "fp32",

@@ -180,6 +180,7 @@ def test_the_same_command_again_trains_nothing_and_says_so(grid, workspace):
     assert files_in(workspace / "results") | files_in(workspace / "runs") == before
 
 
+@pytest.mark.slow
 def test_the_resolved_yaml_gives_the_same_numbers_to_the_last_bit(grid, workspace):
     for path in paths_of(grid)[::2]:
         first, episodes = store.read(path), path.with_suffix(".npz").read_bytes()
@@ -194,6 +195,7 @@ def test_the_resolved_yaml_gives_the_same_numbers_to_the_last_bit(grid, workspac
         assert path.with_suffix(".npz").read_bytes() == episodes
 
 
+@pytest.mark.slow
 def test_json_is_all_there_is_on_stdout(grid):
     answer = bench(*GRID, "--json")
     found = [json.loads(line) for line in answer.out.splitlines()]
@@ -206,6 +208,7 @@ def test_json_is_all_there_is_on_stdout(grid):
     assert answer.err.splitlines()[-1] == str(paths_of(grid)[-1])
 
 
+@pytest.mark.slow
 def test_other_images_under_the_same_name_are_another_run(grid, workspace):
     picture = workspace / "images" / "class7" / "00.png"
     content = picture.read_bytes()
@@ -230,6 +233,7 @@ def test_without_training_weights_are_evaluated_as_they_are(workspace):
     assert "training  none (--no-train), seed 0" in answer.err
 
 
+@pytest.mark.slow
 def test_a_method_from_a_file_runs(workspace):
     (workspace / "pixels.py").write_text(PIXELS)
     # It has no preset `smoke`, so its defaults, called `standard`, are run.
@@ -242,6 +246,7 @@ def test_a_method_from_a_file_runs(workspace):
     assert record.metrics["fewshot/allw1s"].value > 0.5  # chance is 0.25
 
 
+@pytest.mark.slow
 def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
     place = workspace / "site"
     information = place / "pixel_methods-1.0.dist-info"
@@ -342,6 +347,7 @@ def test_cifar100_that_is_not_there(workspace, monkeypatch):
     assert "--data-root" in text and "--dataset glyphs" in text  # the two ways on
 
 
+@pytest.mark.slow
 def test_training_that_diverges_is_recorded_as_failed_and_the_next_one_runs(workspace):
     """The record has no numbers, is not run again by itself, and leaves the rest of a grid alone."""
     grid = yaml.safe_load("runs: [{hyperparameters: {learning_rate: 1.0e9}}, {}]")
@@ -382,6 +388,7 @@ def test_a_mistake_in_the_last_cell_of_a_grid_is_found_before_the_first_one_trai
     assert text.startswith("--split fc100: needs 100 classes in 20 superclasses")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_training_ends_the_bar_and_records_nothing(workspace):
     """In a process of its own, whose stderr is a terminal, so that there is a bar to leave half drawn."""
     environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2]), "TERM": "xterm"}

@@ -39,6 +39,7 @@ from bench.reporting.figures.picture import Palette
 from bench.reporting.figures.rows import sections
 from bench.statistics import Interval
 
+pytestmark = pytest.mark.slow
 METHODS = ("protonet", "siamese_triplet", "<script>alert(1)</script>", "**x** | y")
 UNIT = re.compile(r"\(.+\)")
 
@@ -335,15 +336,18 @@ def test_a_row_has_the_same_colour_in_every_picture_as_far_as_colours_go():
     assert sorted(palette.numbers("abcdefg").values()) == list(range(7))
 
 
-def test_files(folder, tmp_path):
-    answer = bench("figures", "--results", folder, "--output", tmp_path / "out", "--runs", tmp_path)
+def test_files(tmp_path):
+    figure_records.write(tmp_path / "results")
+    answer = bench(
+        "figures", "--results", tmp_path / "results", "--output", tmp_path / "out", "--runs", tmp_path
+    )
     assert answer.code == 0, answer.err
     paths = [Path(line) for line in answer.out.splitlines()]
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
     captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8").splitlines()
     pictures = [path for path in paths if path.suffix != ".txt"]
     assert {path.suffix for path in pictures} == {".png", ".svg"}
-    assert len(pictures) == 2 * len(captions)
+    assert len(pictures) == 2 * len(captions) > 0
     assert sorted(line.split(": ")[0] for line in captions) == sorted({path.stem for path in pictures})
     for path in pictures:
         if path.suffix == ".png":

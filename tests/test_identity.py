@@ -14,6 +14,7 @@ from bench.run import run_id, source_code
 from bench.run.run_id import identify
 from methods import registry
 
+pytestmark = pytest.mark.slow
 RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:images", "--precision", "fp32"]
 
 

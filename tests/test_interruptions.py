@@ -1,7 +1,6 @@
 """Runs that are killed at random moments: nothing is damaged, and they end as if nothing had happened."""
 
 import builtins
-import os
 import random
 import signal
 import sys
@@ -15,13 +14,14 @@ from bench.__main__ import INTERRUPTED
 from bench.data import cache
 from bench.records import store
 
+pytestmark = pytest.mark.slow
 AIMS = [(0, 0.2), *4 * [(0, 0.8)], (0.8, 1.1)]
 """When each run of a round is killed, in parts of the shortest run: one that has trained already.
 
 The first one is aimed at the decoding and the last one at the end. What is trained stays, so that the others
 come ever later in the work.
 """
-ROUNDS = int(os.environ.get("FEWSHOT_KILL_ROUNDS", 4))
+ROUNDS = [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 10))]
 ARGUMENTS = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50",
     "--preset", "smoke", "--steps", "40", "--device", "cpu", "--precision", "fp32",
@@ -60,7 +60,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's clock of another process")
-@pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.parametrize("round_", ROUNDS)
 def test_killed_at_random_moments(round_, uninterrupted, tmp_path):
     whole, shortest = uninterrupted
     rng = random.Random(round_)

@@ -359,6 +359,7 @@ def test_one_episode_a_seed_is_no_table_to_cross(tmp_path):
     assert row["5w1s"].startswith("64.00 ±")
 
 
+@pytest.mark.slow
 def test_importing_it_loads_nothing_heavy():
     heavy = "{'numpy', 'pandas', 'scipy', 'tabulate', 'torch'}"
     code = f"import bench.reporting.leaderboard, sys; print(sorted({heavy} & set(sys.modules)))"

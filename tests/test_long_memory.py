@@ -9,6 +9,7 @@ from command_line import bench, complaint
 
 from bench.records import store
 
+pytestmark = pytest.mark.slow
 FIRST = Path(__file__).parent / "data_files" / "siamese-triplet_cifar100_90-10_standard_s0_559cc747.json"
 """The first record of this repository, of schema version 1, without all that was added to it since."""
 

@@ -26,6 +26,7 @@ from bench.run import recording, runner
 from bench.run.locks import LOCKS
 from bench.training import checkpoints
 
+pytestmark = pytest.mark.slow
 HERE = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from command_line import bench, complaint, write_images
 from bench.evaluation import generalized
 from bench.records import identity, store
 
+pytestmark = pytest.mark.slow
 CLASSES, EACH = 12, 40
 RUN = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--steps", "6",

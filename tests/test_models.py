@@ -14,6 +14,7 @@ from bench.evaluation.embedding import embed_images
 from bench.records import store
 from bench.run import models
 
+pytestmark = pytest.mark.slow
 RUN = [
     "run", "--method", "nearest_centroid", "--preset", "quick", "--split", "50-50", "--device", "cpu",
     "--dataset", "folder:images", "--precision", "fp32", "--steps", 4, "--set", "images=32",

@@ -18,6 +18,7 @@ from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from methods.backbones import build, interpolation
 
+pytestmark = pytest.mark.slow
 SIZE, EACH = 160, 24  # test_resnet's size; images per class
 
 

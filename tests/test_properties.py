@@ -22,7 +22,7 @@ from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, strea
 from methods.registry import available
 
 few = settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

@@ -21,6 +21,7 @@ from bench.reporting import html_table, report
 from bench.reporting.figures import Gap, Options, collect
 from bench.reporting.figures.rows import sections
 
+pytestmark = pytest.mark.slow
 VOID = {"meta", "link", "input", "br", "path", "use", "image"}
 HOSTILE = figure_records.HOSTILE[:3]
 CHROMIUM = next(
@@ -309,13 +310,17 @@ addEventListener("load", async () => {
 """
 
 
+@pytest.fixture(scope="module")
+def whole(folder) -> str:
+    return made(folder, few_pictures=False)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])
-def test_in_chromium(folder, tmp_path, width):
+def test_in_chromium(whole, tmp_path, width):
     """Sorts, filters, changes colours, and looks for errors and broken images, as a reader would."""
-    text = made(folder, few_pictures=False)
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
-    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
+    text = whole.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     text = text.replace("<style>", f"<script>{PROBE}</script><style>", 1)
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]

@@ -1,5 +1,7 @@
 """The committed studies: what their rows have in common, and how many trainings they cost."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from methods import backbones, registry
 from methods.method import Method
 
 STUDIES = Path(__file__).parents[1] / "studies"
-BASE_CLASSES = {"fc100": 60, "cifar-fs": 64, "40-60": 40}
+BASE_CLASSES = {"fc100": 60, "cifar-fs": 64, "40-60": 40, "90-10": 90}
 QUICK = 409_600
 
 
@@ -31,7 +33,7 @@ def images(method: Method) -> int:
     """That its training sees, pretraining included."""
     first = method.pretraining
     before = first.steps * first.images if first else 0
-    return before + method.training_steps * method.batches().size
+    return before + (method.training_steps * method.batches().size if method.training_steps else 0)
 
 
 def trainings(configs: Iterable[RunConfig]) -> int:
@@ -88,6 +90,46 @@ def test_the_arms_of_mtl_cost_the_same():
         assert as_many_steps.training_steps == steps
         for method in [*pretrained, as_many_images]:
             assert images(method) == pytest.approx(QUICK, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["finetune.yaml", "minings.yaml", "siamese_reptile.yaml"])
+def test_every_run_sees_as_many_images(name):
+    runs = grid(name)
+    assert {run.preset for run in runs} == {"quick"} and {run.seed for run in runs} == {0}
+    assert [images(made(run)) for run in runs] == pytest.approx([QUICK] * len(runs), rel=0.001)
+
+
+def test_minings_are_five_and_alike_in_all_else():
+    runs = grid("minings.yaml")
+    assert [run.hyperparameters["mining"] for run in runs] == ["soft", "semihard", "hard", "all", "random"]
+    assert len({json.dumps(run.hyperparameters | {"mining": 0}) for run in runs[:4]}) == 1
+    assert (
+        runs[0].hyperparameters
+        == build(None, {"method": ["siamese_triplet"], "preset": "quick"}, {})[0].hyperparameters
+    )
+
+
+def test_finetuning_has_both_heads_and_resnet18_on_the_main_splits():
+    runs = grid("finetune.yaml")
+    found = Counter(
+        (run.backbone, run.hyperparameters["head"], run.hyperparameters["adapt_layers"]) for run in runs
+    )
+    small, large = ("conv4", "timm:resnet18")
+    kinds = [
+        (small, "cosine", "head"),
+        (small, "linear", "head"),
+        (large, "linear", "head"),
+        (large, "linear", "all"),
+    ]
+    assert found == {kind: 3 for kind in kinds}
+    assert {run.split for run in runs} == {"90-10", "cifar-fs", "fc100"}
+    assert not any(run.hyperparameters["pretrained"] for run in runs)
+
+
+def test_siamese_reptile_is_there_with_and_without_the_source_s_test():
+    few_shot, learned = grid("siamese_reptile.yaml")
+    assert not few_shot.hyperparameters["adapt_to_class"] and learned.hyperparameters["adapt_to_class"]
+    assert few_shot.hyperparameters | {"adapt_to_class": True} == learned.hyperparameters
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

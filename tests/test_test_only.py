@@ -19,6 +19,7 @@ from methods import registry
 from methods.maml import MAML
 from methods.protonet import ProtoNet
 
+pytestmark = pytest.mark.slow
 DATA = ["--dataset", "folder:images", "--split", "parts.csv"]
 COMMAND = ["run", *DATA, "--preset", "smoke", "--device", "cpu"]
 PARTS = ("base", "validation", "novel")

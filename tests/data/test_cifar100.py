@@ -180,24 +180,6 @@ def test_labels_out_of_range_are_refused(tmp_path, content):
     assert "must be in 0..99" in refused("cifar100", write_parquet(tmp_path, content))
 
 
-class Attack:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize("name", ["train", "meta"])
-def test_malicious_pickle_is_refused_and_not_run(tmp_path, content, name):
-    write_pickles(tmp_path, content)
-    target = tmp_path / "made-by-the-pickle"
-    (tmp_path / "cifar-100-python" / name).write_bytes(pickle.dumps({"data": Attack(target)}))
-    message = refused("cifar100", tmp_path)
-    assert "asks for posix.mkdir" in message and name in message
-    assert not target.exists()
-
-
 def test_pickle_of_something_else_is_refused(tmp_path, content):
     folder = write_pickles(tmp_path, content) / "cifar-100-python"
     for value in ([1], {"data": np.zeros((2, 3072))}, {"data": np.zeros((2, 3072), np.uint8)}, {}):
@@ -301,6 +283,7 @@ def test_folder_given_instead_of_its_parent(tmp_path, content):
 # The real thing
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("FEWSHOT_DATA"), reason="needs CIFAR-100 under $FEWSHOT_DATA")
 class TestRealCifar100:
     @pytest.fixture(scope="class")

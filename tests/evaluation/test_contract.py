@@ -16,7 +16,7 @@ from methods.protonet import ProtoNet
 
 BASE = 8
 NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow))
 
 
 class Means(ProtoNet):
@@ -288,6 +288,7 @@ def test_what_is_right_or_declared_is_not(kind, precision, tiny, tiny_split):
     assert found(kind(), tiny, tiny_split, precision) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_methods_of_the_package_keep_it(name, precision, tiny, tiny_split):

@@ -161,6 +161,7 @@ def test_answers_are_those_of_the_network_of_the_first_image_s_class(tiny, split
     assert not any("unbalanced" in key for key in found.metrics)
 
 
+@pytest.mark.slow
 def test_learning_the_class_raises_accuracy():
     """Of a random linear map, on classes that noise hides."""
     rng = np.random.default_rng(0)

@@ -279,6 +279,7 @@ def test_one_line_where_the_hub_is_out_of_reach(workspace):
     assert "pretrained=true needs a backbone of timm" in said
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_see_the_images_that_they_know(workspace):
     """ImageNet weights with --weights: pretrained=true asks the hub for no others."""
     import timm

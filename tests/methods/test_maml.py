@@ -199,6 +199,7 @@ def test_running_statistics_follow_the_support_images_alone():
         torch.testing.assert_close(own, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["zero", "learned"])
 def test_without_training_random_labels_are_guessed(head):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""
@@ -264,6 +265,7 @@ def test_the_paper_s_optimizer_is_adam_at_a_constant_rate():
     assert all(group["weight_decay"] == 0 for group in found["optimizer"].param_groups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["support", "running"])
 def test_a_short_training(batch_norm, tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 30, "batch_norm": batch_norm, "learning_rate": 0.003}

@@ -161,6 +161,7 @@ def test_presets_cost_as_many_images_whatever_they_start_from(name, preset):
             assert method.pretraining.steps == 3 * BUDGETS[preset] // (4 * 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, preset", PRESETS)
 def test_a_training_step_reaches_every_parameter(name, preset, tiny, tiny_split):
     method = make(name, preset)

@@ -371,6 +371,7 @@ def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
         assert not any(hard)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_where_the_whole_one_does(tiny, tiny_split, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     whole = mtl(steps=48)

@@ -211,6 +211,7 @@ def test_a_test_batch_of_its_own_for_one_shot():
     assert seen == [(2, 5), (2, 10), (2, 15)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["zero", "learned"])
 def test_without_training_random_labels_are_guessed(head):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""
@@ -239,6 +240,7 @@ def test_what_it_trains_on():
     assert pretrained.pretraining == Pretraining(2400)  # 2,399.4: as maml's
 
 
+@pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 40, "inner_steps": 6, "inner_learning_rate": 0.01}
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)

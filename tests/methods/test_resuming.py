@@ -12,10 +12,11 @@ from bench.training import callbacks, checkpoints
 from bench.training.checkpoints import Resumable
 from bench.training.loop import Trained, train
 from methods import registry
-from methods.backbones import build
+from methods.backbones import Conv4
 from methods.base_classifier import BaseClassifier
 from methods.method import Method
 
+pytestmark = pytest.mark.slow
 NAMES = sorted(
     name
     for name, info in registry.available().items()
@@ -51,9 +52,13 @@ def fit(name, given, data, split, folder) -> tuple[Method, Trained]:
         key: value for key, value in method_class.presets["smoke"].items() if key != "backbone"
     } | given
     torch.manual_seed(0)
-    method = method_class(build("conv4", 16), method_class.Hyperparameters(**changes), len(split.base))
+    method = method_class(
+        Conv4(filters=8, image_size=16), method_class.Hyperparameters(**changes), len(split.base)
+    )
     if method.pretraining:
-        method.start_from(BaseClassifier(build("conv4", 16), method.pretraining, len(split.base)))
+        method.start_from(
+            BaseClassifier(Conv4(filters=8, image_size=16), method.pretraining, len(split.base))
+        )
     trained = train(
         method,
         data,

@@ -161,6 +161,7 @@ def train(method: SiameseReptile, data, split, run_dir) -> loop.Trained:
     )
 
 
+@pytest.mark.slow
 def test_it_learns(tiny, tiny_split, tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ OF_SLOW_ONES = {
     simulations.new_classes: 4000,
     simulations.difference_on_new_classes: 4000,
     simulations.fresh_images: 4000,
+    simulations.paired: 4000,
 }
 
 
@@ -25,12 +26,14 @@ def covered(row):
     return {name: interval.value for _, name, interval in found}
 
 
+@pytest.mark.slow
 @named([row for row in coverage.ROWS if row.valid])
 def test_intervals_cover_what_they_claim(row):
     for name, share in covered(row).items():
         assert coverage.BAND[0] <= share <= coverage.BAND[1], name
 
 
+@pytest.mark.slow
 @named([row for row in coverage.ROWS if not row.valid])
 def test_intervals_do_not_cover_what_they_say_nothing_of(row):
     assert all(share < 0.9 for share in covered(row).values())
