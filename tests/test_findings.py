@@ -9,6 +9,10 @@ import pytest
 from markdown_reader import plain, tables
 
 from bench.config.run_config import PRESETS
+from bench.records.store import read_all
+from bench.reporting.figures import cost
+from bench.reporting.figures.picture import Palette
+from bench.reporting.figures.rows import sections
 from bench.reporting.published import published
 
 ROOT = Path(__file__).parents[1]
@@ -99,3 +103,11 @@ def test_a_presets_time_is_that_of_its_records(preset):
     assert median(minutes) == pytest.approx(middle, rel=0.25)
     inside = [low - 1 <= one <= high + 1 for one in minutes]
     assert sum(inside) >= 0.8 * len(inside)
+
+
+def test_the_picture_of_the_readme_is_of_these_records():
+    """Its alternative text has the numbers that are drawn; CONTRIBUTING.md says how it is drawn again."""
+    records = [record for record in read_all(ROOT / "results")[0] if record.split == "90-10"]
+    (section,) = sections([one for one in records if one.dataset == "cifar100"], ROOT / "results")
+    (picture,) = cost.pictures(section, Palette([]))
+    assert f"![{picture.alt}](docs/pictures/90-10.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
