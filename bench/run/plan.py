@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from bench.common.clock import Spent
 from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
@@ -41,6 +42,7 @@ class Prepared:
     """A run that has passed all checks before training.
 
     Attributes:
+        data_s: seconds for the images and the split. spent: time for the whole preparation.
         start: the shared training that provides its weights: a classifier of the base classes, or the run
             that differs only in test-only hyperparameters. It is trained first if necessary.
     """
@@ -57,6 +59,7 @@ class Prepared:
     device: torch.device
     precision: str
     data_s: float
+    spent: Spent
     weights_sha256: str | None
     start: Prepared | None
     git: tuple[str | None, bool | None]

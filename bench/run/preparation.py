@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.common import environment
+from bench.common import clock, environment
+from bench.common.clock import NOTHING
 from bench.common.errors import UserError
 from bench.common.files import check_writable
 from bench.config.run_config import RunConfig, as_trained, method_info
@@ -52,6 +53,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
     Raises:
         UserError: a check failed; names the flag.
     """
+    before = clock.now()
     check_writable(options.results, "--results")
     check_writable(options.runs, "--runs")
     device = environment.pick_device(options.device)
@@ -98,14 +100,19 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         device=device,
         precision=precision,
         data_s=data_s,
+        spent=NOTHING,
         weights_sha256=weights_sha256,
         start=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
     base = as_trained(config)
     if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
-        return _started(prepared, info, _same_training(prepared, base, info, method_class, options.offline))
-    return _from_classifier(prepared, info, options.offline)
+        prepared = _started(
+            prepared, info, _same_training(prepared, base, info, method_class, options.offline)
+        )
+    else:
+        prepared = _from_classifier(prepared, info, options.offline)
+    return replace(prepared, spent=clock.now() - before)
 
 
 def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared:

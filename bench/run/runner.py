@@ -46,33 +46,26 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
     Raises:
         UserError: one of them cannot run here.
     """
+    environment.keep_freed_memory()
     progress, materials = Progress(), Materials(options)
     try:
-        if len(grid) > 1:
-            for config in grid:
-                prepare(config, options, materials)
         begun, where = datetime.now(UTC), (options.results, options.runs)
-        yield from make_all(
-            grid, lambda config: run(config, options, progress, begun, materials), where, _say
-        )
+        prepared = (prepare(config, options, materials) for config in grid)
+        yield from make_all(prepared, lambda one: run(one, options, progress, begun), where, _say)
     finally:
         progress.stop()
 
 
 def run(
-    config: RunConfig,
-    options: Options,
-    progress: Progress,
-    begun: datetime | None = None,
-    materials: Materials | None = None,
+    prepared: Prepared, options: Options, progress: Progress, begun: datetime | None = None
 ) -> tuple[Path, Record]:
-    """Run one configuration, or return its existing record.
+    """Make a prepared run, or return its existing record.
 
     Args:
-        config, options: of the run.
+        prepared: the run; it can be made once.
+        options: of the run.
         progress: shows the progress.
         begun: a record that another process has written since this time is not overwritten.
-        materials: of the grid that contains the run.
 
     Returns:
         The record's path and content; a diverged training also gives a record, with its `failure`.
@@ -82,9 +75,7 @@ def run(
         UserError: the configuration cannot run here.
         KeyboardInterrupt: Ctrl-C; nothing is recorded.
     """
-    started = clock.now()
-    environment.keep_freed_memory()
-    prepared = prepare(config, options, materials)
+    config, started = prepared.config, clock.now() - prepared.spent
     with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.common.environment import keep_freed_memory
 from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.common.progress import Progress
@@ -88,11 +89,13 @@ def files_of(job: Job, options: Options) -> Files:
 
 def _make(job: Job, options: Options) -> str:
     """Make the record or the shared training; why a training diverged, or the empty string."""
+    keep_freed_memory()
     progress, materials = Progress(sys.stderr), _materials(options)
     try:
+        prepared = prepare(job.config, options, materials)
         if not job.shared:
-            return run(job.config, options, progress, materials=materials)[1].failure or ""
-        stage = prepare(job.config, options, materials).start
+            return run(prepared, options, progress)[1].failure or ""
+        stage = prepared.start
         while stage and stage.run_id != job.name:
             stage = stage.start
         if stage is None:
