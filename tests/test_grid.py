@@ -54,6 +54,15 @@ def test_ratios_stands_for_all_ten_ratio_splits(file, given, expected):
     assert build(file(f"method: protonet\nsplit: {given}\n"), {}, {}) == by_flag
 
 
+def test_a_file_may_list_presets_and_values_of_a_hyperparameter(file):
+    content = (
+        "method: protonet\npreset: [smoke, quick]\nhyperparameters: {scale: [2.0, 5.0], train_shot: 2}\n"
+    )
+    grid = build(file(content), {}, {})
+    found = [(one.preset, one.hyperparameters["scale"], one.hyperparameters["train_shot"]) for one in grid]
+    assert found == [(preset, scale, 2) for preset in ("smoke", "quick") for scale in (2.0, 5.0)]
+
+
 def test_ratios_leaves_out_the_one_without_novel_classes_where_only_those_are_measured():
     flags = {"method": "protonet", "split": ["ratios"]}
     assert [one.split for one in build(None, flags | {"measure": ["5w1s"]}, {})] == TEN[:-1]
@@ -160,7 +169,12 @@ def test_a_run_that_comes_twice_is_run_once(file):
         ),
         ("method: []", "run.yaml: method []: must name at least one"),
         ("method: protonet\nsplit: [90]", "run.yaml: split 90: must be text"),
-        ("method: protonet\npreset: [quick]", "run.yaml: preset ['quick']: did you mean quick?"),
+        ("method: protonet\npreset: [quick, quik]", "run.yaml: preset quik: did you mean quick?"),
+        (
+            "method: protonet\nhyperparameters: {scale: []}",
+            "run.yaml: hyperparameters.scale []: must name at",
+        ),
+        ("method: protonet\nhyperparameters: {scale: [1.0, x]}", "run.yaml: hyperparameters.scale x: "),
         ("method: protonet\nrun: []", "run.yaml: run: no such key; did you mean runs? allowed: "),
         ("method: protonet\nruns: []", "run.yaml: runs []: must be a list of maps, e.g. `runs: "),
         ("method: protonet\nruns:", "run.yaml: runs None: must be a list of maps"),

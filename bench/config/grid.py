@@ -71,7 +71,10 @@ def _variants(given: Mapping[str, Any], sources: Mapping[str, str]) -> list[dict
     key = "hyperparameters"
     if not isinstance(given.get(key), dict):
         return [{}]
-    values = [_several(sources.get(f"{key}.{name}", name), value) for name, value in given[key].items()]
+    values = [
+        _several(sources.get(f"{key}.{name}", f"{sources.get(key, key)}.{name}"), value)
+        for name, value in given[key].items()
+    ]
     return [{key: dict(zip(given[key], cell, strict=True))} for cell in itertools.product(*values)]
 
 
