@@ -67,8 +67,8 @@ def test_this_machine_has_a_processor_and_this_process_memory():
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A git checkout with this module in it."""
-    code = tmp_path / "bench" / "environment.py"
-    code.parent.mkdir()
+    code = tmp_path / "bench" / "common" / "environment.py"
+    code.parent.mkdir(parents=True)
     code.write_text("")
     monkeypatch.setattr(environment, "__file__", str(code))
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # as inside a hook

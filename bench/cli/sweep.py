@@ -50,20 +50,27 @@ def sweep(
 
     Trainings that runs share are made once and first. A failed run costs no other; the same command resumes.
     """
-    from bench.common.environment import check_device
+    from bench.common.environment import check_device, pick_device
+    from bench.common.files import check_writable
 
     check_device(device)
     if engine not in ENGINES:
         raise UserError("--engine", engine, one_of(engine, ENGINES))
     if address is not None and engine != "ray":
         raise UserError("--address", address, "is for --engine ray")
+    if engine == "ray" and device not in ("auto", "cpu"):
+        raise UserError("--device", device, "must be auto or cpu with --engine ray")
     if jobs is not None and jobs < 1:
         raise UserError("--jobs", jobs, "must be 1 or more")
     part = _part(shard)
+    check_writable(results, "--results")
+    check_writable(runs, "--runs")
 
     from bench.config.grid import build
 
     grid = build(file, {}, {})
+    if engine == "local":
+        pick_device(device)
     from bench.common.progress import Progress
     from bench.records.store import read_all
     from bench.run.plan import Options
@@ -77,14 +84,23 @@ def sweep(
     for problem in problems:
         _say(f"warning: {problem}")
     work = plan(grid, options, records, part, remake)
-    at_once = jobs or slots(device)
+    if (
+        work.refused
+        and not work.jobs
+        and not work.recorded
+        and len({str(why) for _, why in work.refused}) == 1
+    ):
+        raise work.refused[0][1]
+    at_once = jobs or (slots(device) if engine == "local" else None)
     if dry_run:
         _show(work, at_once)
         return
-    failed: list[tuple[str, str]] = [(_name(config), reason) for config, reason in work.refused]
-    print(_summary(work, at_once), file=sys.stderr, flush=True)
+    failed = [(_name(config), str(error)) for config, error in work.refused] + work.diverged
+    _say(_summary(work, at_once))
     if work.jobs:
-        where: Engine = OnRay(options, address, jobs) if engine == "ray" else Local(options, at_once)
+        where: Engine = (
+            Local(options, at_once) if at_once and engine == "local" else OnRay(options, address, jobs)
+        )
         for job, reason in drive(work, where, Progress(), _say):
             _say(f"{job.name}: failed: {reason}")
             failed.append((job.name, reason))
@@ -104,7 +120,7 @@ def _part(shard: str | None) -> tuple[int, int]:
     return int(form[1]), int(form[2])
 
 
-def _show(work: Plan, jobs: int) -> None:
+def _show(work: Plan, jobs: int | None) -> None:
     """The table of what is to be done, and what it will take."""
     from bench.reporting import terminal
 
@@ -123,15 +139,19 @@ def _show(work: Plan, jobs: int) -> None:
     print(_summary(work, jobs))
 
 
-def _summary(work: Plan, jobs: int) -> str:
+def _summary(work: Plan, jobs: int | None) -> str:
     shared = sum(job.shared for job in work.jobs)
     known = [job.seconds for job in work.jobs if job.seconds is not None]
     hours = sum(known) / 3600
-    by_other_code = f" ({work.by_other_code} by other code)" if work.by_other_code else ""
+    by_other_code = ""
+    if work.by_other_code:
+        by_other_code = f" ({work.by_other_code} by another version of the code; --remake makes them again)"
     parts = [f"{work.recorded} recorded{by_other_code}", f"{len(work.jobs) - shared} to do"]
     parts += [f"{shared} trainings that they share"] if shared else []
     parts += [f"{len(work.refused)} that cannot run"] if work.refused else []
-    cost = f"about {hours:.1f} core-hours, {hours / jobs:.1f} hours with {jobs} at once" if known else ""
+    cost = f"about {hours:.1f} core-hours" if known else ""
+    if known and jobs:
+        cost += f", {hours / jobs:.1f} hours with {jobs} at once"
     if unknown := len(work.jobs) - len(known):
         cost += f"{' and ' if cost else ''}{unknown} of unknown cost"
     return f"runs: {', '.join(parts)}" + (f"; {cost}" if cost else "")

@@ -128,7 +128,7 @@ def device_name(device: torch.device) -> str:
 
 def git_state() -> tuple[str | None, bool | None]:
     """Commit of the checkout this code runs from, and whether it has changes; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None, None
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from bench.common.errors import UserError
-from bench.config.run_config import method_info
+from bench.config.run_config import RunConfig, method_info
 from bench.evaluation.answers import ContractError
 from bench.run.outcome import Failed
 from methods.registry import what_raised
@@ -50,6 +50,22 @@ def method_errors(method: str) -> Iterator[None]:
         if (foreign and not out_of_memory(error)) or isinstance(error, SystemExit):
             raise UserError("--method", method, f"raised {what}") from error
         raise
+
+
+@contextmanager
+def explained(config: RunConfig, device: str) -> Iterator[None]:
+    """As `method_errors`, and out of memory is one line that says what to lower.
+
+    Args:
+        config: of the run. device: its name, for the message.
+    """
+    try:
+        with method_errors(config.method):
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError("--device", device, memory_advice(config.hyperparameters)) from None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -50,7 +50,7 @@ class Materials:
 
     def __init__(self, options: Options, divide: Callable[[RunConfig, ImageSet], Split] = split_of) -> None:
         self.options, self.divide = options, divide
-        self._images: dict[tuple, ImageSet] = {}
+        self._images: dict[tuple, ImageSet | UserError] = {}
         self._splits: dict[tuple, tuple[Split, Normaliser]] = {}
 
     def images(self, config: RunConfig) -> ImageSet:
@@ -62,16 +62,22 @@ class Materials:
         interpolation = backbones.interpolation(config.backbone, config.image_size)
         key = (config.dataset, config.image_size, interpolation)
         if key not in self._images:
-            with shown() as progress:
-                self._images[key] = sources.load(
-                    config.dataset,
-                    self.options.data_root,
-                    image_size=config.image_size,
-                    interpolation=interpolation,
-                    offline=self.options.offline,
-                    progress=progress,
-                )
-        return self._images[key]
+            try:
+                with shown() as progress:
+                    self._images[key] = sources.load(
+                        config.dataset,
+                        self.options.data_root,
+                        image_size=config.image_size,
+                        interpolation=interpolation,
+                        offline=self.options.offline,
+                        progress=progress,
+                    )
+            except UserError as error:
+                self._images[key] = error
+        found = self._images[key]
+        if isinstance(found, UserError):
+            raise found
+        return found
 
     def parts(self, config: RunConfig) -> tuple[Split, Normaliser]:
         """The split of a run, and the normaliser of its base training images.

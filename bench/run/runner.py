@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from bench.common import clock, environment
 from bench.common.clock import Spent
-from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.config.run_config import RunConfig
@@ -87,14 +86,8 @@ def run(
                 _say(f"{prepared.run_id} was made by another process meanwhile")
                 return recorded, there
         _name_relatives(prepared, options.results)
-        try:
-            with failures.method_errors(config.method):
-                return _run(prepared, options, progress, started)
-        except (MemoryError, RuntimeError) as error:
-            if not failures.out_of_memory(error):
-                raise
-            lower = failures.memory_advice(config.hyperparameters)
-            raise UserError("--device", environment.device_name(prepared.device), lower) from None
+        with failures.explained(config, environment.device_name(prepared.device)):
+            return _run(prepared, options, progress, started)
 
 
 def _name_relatives(prepared: Prepared, results: Path) -> None:

@@ -14,6 +14,10 @@ from command_line import bench, write_images
 
 from bench.records import store
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the processes under /proc"),
+]
 GRID = {
     "dataset": "folder:images",
     "split": "50-50",
@@ -23,7 +27,7 @@ GRID = {
         {"method": "protonet", "seed": [0, 1], "hyperparameters": {"train_way": 3, "steps": 600}},
     ],
 }
-RUNS, JOBS = 4, 5
+RUNS = 4
 WAIT_S = 900.0
 
 
@@ -104,7 +108,12 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
         until(training, sweep)
         os.kill(workers(engine, sweep)[0], signal.SIGKILL)
         until(lambda: "its process was killed; started again" in Path("sweep.log").read_text(), sweep)
-        os.killpg(sweep.pid, signal.SIGKILL)
+        left = workers(engine, sweep)
+        os.kill(sweep.pid, signal.SIGKILL)
+        end = time.monotonic() + WAIT_S
+        while any(Path(f"/proc/{pid}").exists() for pid in left):  # they notice that the sweep is gone
+            assert time.monotonic() < end
+            time.sleep(0.1)
     finally:
         sweep.kill()
         sweep.wait()
@@ -135,3 +144,5 @@ def test_failed_runs_are_listed_and_the_others_are_made(folder):
     (line,) = [line for line in answer.out.splitlines() if "protonet" in line]
     assert "diverged" in line
     assert sum(record.failure is None for record in store.read_all(Path("results"))[0]) == 2
+    again = bench("sweep", "grid.yaml", "--device", "cpu")
+    assert again.code == 1 and "3 recorded, 0 to do" in again.err and line in again.out

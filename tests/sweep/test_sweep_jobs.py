@@ -67,7 +67,7 @@ def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
 
 def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     """The record says the same configuration, images and split, and another run id."""
-    (run,) = (prepare(config, OPTIONS) for config in grid[:1])
+    run = prepare(grid[0], OPTIONS)
     sources = {"split": run.identity.split, "method": "0" * 64, "bench": "0" * 64}
     given = {"config": run.config.model_dump(mode="json"), "fingerprint": run.data.fingerprint}
     other = make_record(**given, sources=sources)
@@ -112,6 +112,7 @@ def test_the_dry_run_writes_nothing_and_says_what_cannot_run(folder, grid):
         (["--jobs", "0"], "--jobs 0: must be 1 or more"),
         (["--engine", "rey"], "--engine rey: did you mean ray?"),
         (["--address", "auto"], "--address auto: is for --engine ray"),
+        (["--engine", "ray", "--device", "cuda:1"], "--device cuda:1: must be auto or cpu"),
         (["--device", "gpu"], "--device gpu"),
     ],
 )
@@ -140,6 +141,11 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
     assert cost([(500.0, {"split": "10-90"})]) == 500.0
     assert cost([(500.0, {"method": "matching"})]) == 500.0
     assert cost([(500.0, {"method": "matching", "preset": "standard"})]) is None
+    shared = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 7.0, "run_id": "a"}
+    shared |= {"model": "0" * 64}
+    timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}
+    variant = {"shared_training": shared, "images": 0, "kept_step": 0, "model": "0" * 64, "timings": timings}
+    assert cost([(500.0, {}), (3.0, variant)]) == 500.0, "a variant costs its evaluation alone"
 
 
 class Scripted:
@@ -191,6 +197,20 @@ def test_a_failure_costs_only_what_needs_it():
     jobs = jobs_of(("A", None), ("b", "A"), ("c", None), ("d", None))
     failed, _ = driven(jobs, Scripted({"A": [Outcome("diverged")], "c": [Outcome("no such weights")]}))
     assert failed == {"A": "diverged", "b": "needs A, which failed", "c": "no such weights"}
+
+
+def test_a_run_follows_its_own_training_that_others_share_and_records_its_failure():
+    jobs = [*jobs_of(("A", None), ("b", "A")), Job("A", CONFIG, False, None, 1.0)]
+    engine = Scripted(slots=3)
+    assert driven(jobs, engine)[0] == {} and engine.order[0] == "A" and engine.order.count("A") == 2
+    failed, _ = driven(jobs, Scripted({"A": [Outcome("diverged"), Outcome("diverged, recorded")]}))
+    assert failed == {"A": "diverged, recorded", "b": "needs A, which failed"}
+
+
+def test_a_run_with_a_training_of_its_own_and_one_that_it_needs_waits_for_both():
+    jobs = [*jobs_of(("P", None), ("R", "P")), Job("R", CONFIG, False, "P", 1.0)]
+    engine = Scripted(slots=3)
+    assert driven(jobs, engine)[0] == {} and engine.order == ["P", "R", "R"]
 
 
 def test_a_lost_process_is_replaced_but_not_for_ever():

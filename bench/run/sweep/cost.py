@@ -10,19 +10,20 @@ from typing import Any
 from bench.common import environment
 from bench.config.run_config import RunConfig
 from bench.records.schema import Record
+from bench.run.models import PRETRAINING
 
 Traits = tuple[Hashable, ...]
 
 
 class Costs:
-    """Medians of processor seconds, of the records that are most alike.
+    """Medians of processor seconds over the records that are most alike.
 
-    Those of this machine's kind of processor come first, then those of the same method, preset, start and
-    backbone on the same split, and then, step by step, of less likeness; nothing is said where not even the
-    preset and the backbone agree.
+    These are records of the same method, preset, backbone, steps, start and split; if there are none, of all
+    splits, and so on, down to the same preset and backbone. Among equally similar records, those of this
+    machine's kind of processor count. Without any such record nothing is said.
 
     Args:
-        records: of earlier runs, those that failed left out.
+        records: of earlier runs; those that failed do not count.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -31,41 +32,48 @@ class Costs:
         self._shared: dict[Traits, list[float]] = defaultdict(list)
         for record in records:
             own = record.environment.cpu.partition(",")[0] == here
-            if (spent := record.timings.processor_s) and not record.failure and not record.shared_training:
-                keys = _likeness(
-                    record.method, record.preset, record.backbone, record.split, record.hyperparameters
-                )
+            if (spent := record.timings.processor_s) and not record.failure:
+                where = (record.method, record.preset, record.backbone, record.split)
+                keys = _likeness(*where, record.hyperparameters, record.shared_training is not None)
                 _add(self._runs, keys, own, spent)
             if first := record.pretraining:
-                keys = _sharing(record.backbone, record.split, first.steps)
-                _add(self._shared, keys, own, first.processor_s)
+                _add(
+                    self._shared, _sharing(record.backbone, record.split, first.steps), own, first.processor_s
+                )
 
-    def of(self, config: RunConfig) -> float | None:
-        """Processor seconds of a run, its shared trainings left out; None if no record tells."""
+    def of(self, config: RunConfig, shares: bool = False) -> float | None:
+        """Processor seconds of a run without its shared trainings; None if no record tells.
+
+        Args:
+            config: of the run.
+            shares: whether it uses the training of another run.
+        """
         where = (config.method, config.preset, config.backbone, config.split)
-        return _first(self._runs, _likeness(*where, config.hyperparameters))
+        return _first(self._runs, _likeness(*where, config.hyperparameters, shares))
 
     def of_shared(self, config: RunConfig) -> float | None:
-        """Processor seconds of a shared training, whether a classifier of the base classes or a method's."""
+        """Processor seconds of a shared training: a classifier of the base classes, or that of a run."""
+        if config.method != PRETRAINING.name:
+            return self.of(config)
         steps = config.hyperparameters.get("steps")
-        return _first(self._shared, _sharing(config.backbone, config.split, steps)) or self.of(config)
+        return _first(self._shared, _sharing(config.backbone, config.split, steps))
 
 
 def _likeness(
-    method: str, preset: str, backbone: str, split: str, hyperparameters: dict[str, Any]
+    method: str, preset: str, backbone: str, split: str, hyperparameters: dict[str, Any], shares: bool
 ) -> list[Traits]:
     steps, start = hyperparameters.get("steps"), hyperparameters.get("init")
     return [
-        (method, preset, backbone, steps, start, split),
-        (method, preset, backbone, steps, start),
-        (method, preset, backbone, start),
-        (preset, backbone, start),
-        (preset, backbone),
+        (shares, method, preset, backbone, steps, start, split),
+        (shares, method, preset, backbone, steps, start),
+        (shares, method, preset, backbone, start),
+        (shares, preset, backbone, start),
+        (shares, preset, backbone),
     ]
 
 
 def _sharing(backbone: str, split: str, steps: Any) -> list[Traits]:
-    return [(backbone, steps, split), (backbone, steps)]
+    return [(backbone, steps, split), (backbone, steps), (backbone,)]
 
 
 def _add(found: dict[Traits, list[float]], keys: list[Traits], own: bool, seconds: float) -> None:

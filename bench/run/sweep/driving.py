@@ -49,8 +49,10 @@ def drive(
     def ready(job: Job) -> bool:
         if time.monotonic() < later.get(job.key, 0.0):
             return False
-        first = job.needs or (job.name if not job.shared and job.name in shared else None)
-        return first is None or (first, True) in ended or (first, True) not in size
+        first = {job.needs} - {None}
+        if not job.shared and job.name in shared:  # others use its training; if that failed, it records why
+            first.add(job.name)
+        return all((name, True) in ended | failed for name in first if (name, True) in size)
 
     def advance() -> None:
         now = time.monotonic()

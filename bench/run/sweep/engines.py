@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.common.environment import available_cores
+from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.run.plan import Options
@@ -68,23 +70,37 @@ class Local(Engine):
         """Start it in the first free slot."""
         taken = {slot for _, slot in self.running.values()}
         slot = next(number for number in range(len(self.pools)) if number not in taken)
+        options = replace(self.options, device=self.devices[slot])
+        task = (work, job, options, Path.cwd(), {}, False)
+        try:
+            future = self._pool(slot).submit(*task)
+        except BrokenProcessPool:  # the process died after its last job
+            self.pools[slot] = None
+            future = self._pool(slot).submit(*task)
+        self.running[future] = job, slot
+
+    def _pool(self, slot: int) -> ProcessPoolExecutor:
         pool = self.pools[slot]
         if pool is None:
-            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            # A new process for each job: its peak memory is its own, and nothing leaks into the next one.
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(1, context, initializer=_end_with_parent, max_tasks_per_child=1)
             self.pools[slot] = pool
-        options = replace(self.options, device=self.devices[slot])
-        self.running[pool.submit(work, job, options, Path.cwd(), {}, False)] = job, slot
+        return pool
 
     def ended(self, seconds: float) -> Iterator[tuple[Job, Outcome | None]]:
         """Futures that are done; a slot whose process died gets a new one."""
         done, _ = wait(self.running, seconds, FIRST_COMPLETED)
         for future in done:
             job, slot = self.running.pop(future)
-            try:
+            error = future.exception()
+            if error is None:
                 yield job, future.result()
-            except BrokenProcessPool:
+            elif isinstance(error, BrokenProcessPool | KeyboardInterrupt):
                 self.pools[slot] = None
                 yield job, None
+            else:
+                yield job, Outcome(f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """End the processes."""
@@ -102,12 +118,12 @@ class OnRay(Engine):
     and runs may be shared or each node's own, since records and models are collected.
 
     Args:
-        options: where things are and go.
-        address: of a cluster that runs; None starts one on this machine.
-        at_once: how many jobs run at most; None leaves it to Ray.
+        options: of all runs.
+        address: of a running cluster; None starts one on this machine.
+        at_once: how many jobs run at most; None means as many as the cluster has GPUs, or CPUs without one.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers there.
+        UserError: Ray is not installed, or there is no cluster.
     """
 
     def __init__(self, options: Options, address: str | None, at_once: int | None = None) -> None:
@@ -115,27 +131,33 @@ class OnRay(Engine):
             import ray
         except ImportError:
             raise UserError("--engine", "ray", "is not installed: `pip install fewshot-bench[ray]`") from None
-        self.ray, self.options, self.at_once = ray, absolute(options), at_once
+        self.ray, self.options = ray, absolute(options)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        on_term = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises that where it cannot start
-            raise UserError("--address", address or "", f"no Ray cluster answers ({error})") from None
-        gpus = 1 if options.device != "cpu" and ray.cluster_resources().get("GPU") else 0
-        # The driver tells lost workers from failed jobs, so that both engines retry alike.
-        # Ray itself sets the threads of a task to its CPUs.
-        self.task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work)
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises this if it cannot start
+            flag = ("--address", address) if address else ("--engine", "ray")
+            raise UserError(*flag, f"there is no Ray cluster ({error})") from None
+        signal.signal(signal.SIGTERM, on_term)  # Ray has replaced it
+        resources = ray.cluster_resources()
+        gpus = resources.get("GPU", 0) if options.device != "cpu" else 0
+        self.at_once = at_once or max(1, int(gpus or resources.get("CPU", 1)))
+        # Ray itself sets the threads of a task to its CPUs. Lost workers are counted by the driver, as with
+        # the local engine.
+        limits = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_retries": 0, "max_calls": 1}
+        self.task = ray.remote(**limits)(work)
         self.running: dict[Any, Job] = {}
 
     def free(self) -> bool:
-        """Ray queues what does not fit."""
-        return self.at_once is None or len(self.running) < self.at_once
+        """Whether fewer run than may."""
+        return len(self.running) < self.at_once
 
     def submit(self, job: Job) -> None:
         """Hand it over with the model that it needs."""
         given: Files = {}
-        if job.needs:
-            given = files_of(replace(job, name=job.needs, shared=True, needs=None), self.options)
+        for name in filter(None, (job.needs, None if job.shared else job.name)):
+            given |= files_of(replace(job, name=name, shared=True, needs=None), self.options)
         self.running[self.task.remote(job, self.options, Path.cwd(), given, True)] = job
 
     def ended(self, seconds: float) -> Iterator[tuple[Job, Outcome | None]]:
@@ -150,8 +172,11 @@ class OnRay(Engine):
                 yield job, None if lost else Outcome(f"{type(error).__name__}: {error}")
                 continue
             missing = {path: content for path, content in (outcome.files or {}).items() if not path.exists()}
-            if missing:
-                write_files(missing, "--results")
+            try:
+                if missing:
+                    write_files(missing, "--results or --runs")
+            except UserError as error:
+                outcome = Outcome(str(error))
             yield job, outcome
 
     def close(self) -> None:
@@ -163,14 +188,28 @@ class OnRay(Engine):
 
 
 def slots(device: str) -> int:
-    """How many jobs this machine does at once: one per GPU, or per core where there is none."""
-    return _gpus(device) or available_cores()
+    """How many jobs run at once on this machine: one per GPU, or one per core."""
+    kind = pick_device(device).type
+    return available_cores() if kind == "cpu" else _gpus(device) or 1
 
 
 def _gpus(device: str) -> int:
+    """GPUs that jobs are distributed over."""
     import torch
 
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
+
+
+def _end_with_parent() -> None:
+    """End this process when the sweep is killed, which cannot tell it."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def absolute(options: Options) -> Options:

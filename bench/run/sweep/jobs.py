@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from bench.common.errors import UserError
-from bench.config.run_config import RunConfig
+from bench.config.run_config import METHOD_FILE, RunConfig
 from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.sweep.cost import Costs
+from methods.base_classifier import BaseClassifier
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,25 @@ class Plan:
         jobs: each after the one that it needs.
         recorded: number of runs that are recorded already. by_other_code: those of them whose record was made
             by another version of the code.
+        diverged: recorded runs without numbers: run id, and why.
         refused: configurations that cannot run here, and why.
     """
 
     jobs: list[Job] = field(default_factory=list)
     recorded: int = 0
     by_other_code: int = 0
-    refused: list[tuple[RunConfig, str]] = field(default_factory=list)
+    diverged: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[RunConfig, UserError]] = field(default_factory=list)
+
+
+class _Cell(NamedTuple):
+    """What is kept of a run of the grid: not its network. `jobs` is empty for one that is refused."""
+
+    config: RunConfig
+    group: str
+    jobs: Sequence[Job] = ()
+    content: str = ""
+    error: UserError | None = None
 
 
 def plan(
@@ -76,25 +90,35 @@ def plan(
         shard: part I of N, from 1; runs that share a training are in the same part.
         remake: make runs again whose record was made by another version of the code.
     """
-    costs = Costs(records)
-    own, others = {record.run_id for record in records}, set(filter(None, map(_content, records)))
-    materials, found = Materials(options), Plan()
-    prepared: list[Prepared] = []
+    # A device that is not on this machine may be on those that do the jobs.
+    materials, costs = Materials(options), Costs(records)
+    options = replace(options, device="cpu")
+    cells = []
     for config in grid:
         try:
-            prepared.append(prepare(config, options, materials))
+            run = prepare(config, options, materials)
         except UserError as error:
-            found.refused.append((config, str(error)))
-    if shard[0] > 1:
-        found.refused = []  # the first part names them
+            cells.append(_Cell(config, config.model_dump_json(), error=error))
+        else:
+            jobs = _jobs(run, costs)
+            cells.append(_Cell(config, jobs[0].name, jobs, _content_of(run)))
+    by_id = {record.run_id: record for record in records}
+    by_content = {} if remake else {_content(record): record for record in records}
+    found = Plan()
     made: set[tuple[str, bool]] = set()
-    for run in _part_of(prepared, shard):
-        by_other_code = run.run_id not in own and _content_of(run) in others and not remake
-        if run.run_id in own or by_other_code:
-            found.recorded += 1
-            found.by_other_code += by_other_code
+    for cell in _part_of(cells, shard):
+        if cell.error:
+            found.refused.append((cell.config, cell.error))
             continue
-        for job in _jobs(run, costs):
+        own = by_id.get(cell.jobs[-1].name)
+        record = own or (by_content.get(cell.content) if cell.content else None)
+        if record:
+            found.recorded += 1
+            found.by_other_code += own is None
+            if record.failure:
+                found.diverged.append((record.run_id, record.failure))
+            continue
+        for job in cell.jobs:
             if job.key not in made:
                 made.add(job.key)
                 found.jobs.append(job)
@@ -107,11 +131,15 @@ def _content(record: Record) -> str:
         config = RunConfig.model_validate(record.config)
     except ValidationError:
         return ""  # of a version with other settings
-    return json.dumps([config.model_dump(), record.fingerprint, split_digest(record)], sort_keys=True)
+    parts = [config.model_dump(), record.fingerprint, split_digest(record), record.weights]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _content_of(run: Prepared) -> str:
-    parts = [run.config.model_dump(), run.data.fingerprint, run.identity.split]
+    """As `_content`; the empty string for methods of the user's own, whose code may be quite another one."""
+    if METHOD_FILE.fullmatch(run.config.method) or run.identity.plugin:
+        return ""
+    parts = [run.config.model_dump(), run.data.fingerprint, run.identity.split, run.weights_sha256]
     return json.dumps(parts, sort_keys=True)
 
 
@@ -127,22 +155,16 @@ def _jobs(run: Prepared, costs: Costs) -> list[Job]:
         needs = jobs[-1].name if jobs else None
         jobs.append(Job(stage.run_id, run.config, True, needs, costs.of_shared(stage.config)))
     needs = jobs[-1].name if jobs else None
-    return [*jobs, Job(run.run_id, run.config, False, needs, costs.of(run.config))]
+    shares = any(not isinstance(stage.method, BaseClassifier) for stage in stages)
+    return [*jobs, Job(run.run_id, run.config, False, needs, costs.of(run.config, shares))]
 
 
-def _part_of(runs: Sequence[Prepared], shard: tuple[int, int]) -> list[Prepared]:
-    """The runs of one part of several of about the same size; which is which depends on the grid alone."""
+def _part_of(cells: Sequence[_Cell], shard: tuple[int, int]) -> list[_Cell]:
+    """The runs of one part of several of about the same size, whatever is recorded."""
     number, of = shard
-    groups = [_first_training(run) for run in runs]
     sizes = [0] * of
     part_of: dict[str, int] = {}
-    for group, size in sorted(Counter(groups).items(), key=lambda item: -item[1]):
+    for group, size in sorted(Counter(cell.group for cell in cells).items(), key=lambda item: -item[1]):
         part_of[group] = sizes.index(min(sizes))
         sizes[part_of[group]] += size
-    return [run for run, group in zip(runs, groups, strict=True) if part_of[group] == number - 1]
-
-
-def _first_training(run: Prepared) -> str:
-    while run.start:
-        run = run.start
-    return run.run_id
+    return [cell for cell in cells if part_of[cell.group] == number - 1]

@@ -10,15 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.common.environment import keep_freed_memory
+from bench.common.environment import device_name, keep_freed_memory
 from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.records.schema import MODEL_FILE
+from bench.run.failures import explained
 from bench.run.learning import share
 from bench.run.locks import Locked
 from bench.run.materials import Materials
-from bench.run.models import CARD
+from bench.run.models import CARD, PRETRAINING
 from bench.run.outcome import Failed
 from bench.run.plan import Options
 from bench.run.preparation import prepare
@@ -54,10 +55,10 @@ def work(job: Job, options: Options, folder: Path, given: Files, collect: bool) 
         given: files of the training that it needs, if this machine may not have them.
         collect: hand over the files of the result.
     """
-    if folder.is_dir():
-        os.chdir(folder)
     log = options.runs / LOGS / f"{job.name}.log"
     try:
+        if folder.is_dir():
+            os.chdir(folder)
         missing = {path: content for path, content in given.items() if not path.exists()}
         if missing:
             write_files(missing, "--runs")
@@ -70,7 +71,7 @@ def work(job: Job, options: Options, folder: Path, given: Files, collect: bool) 
                     return Outcome(locked=True)
                 except UserError as error:
                     failure = str(error)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     traceback.print_exc()
                     failure = f"{type(error).__name__}: {error} (see {log})"
     except (OSError, UserError) as error:
@@ -79,10 +80,13 @@ def work(job: Job, options: Options, folder: Path, given: Files, collect: bool) 
 
 
 def files_of(job: Job, options: Options) -> Files:
-    """The files of a finished job: its record, and its model."""
+    """The files of a finished job: its record and model, or the training that others start from."""
     folder, results = options.runs / job.name, options.results
     paths = [folder / MODEL_FILE, folder / CARD]
-    if not job.shared:
+    if job.shared:  # a run with the same training resumes after its last step
+        paths.append(folder / "checkpoints" / "last.ckpt")
+    else:
+        paths += [folder / "config.yaml", *sorted((folder / "imprinted").glob("*"))]
         paths += [results / f"{job.name}.npz", results / f"{job.name}.json"]
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
@@ -100,7 +104,9 @@ def _make(job: Job, options: Options) -> str:
             stage = stage.start
         if stage is None:
             raise UserError("--engine", job.name, "this process has other code or other images")
-        share(stage, options, progress)
+        device = device_name(stage.device)
+        with explained(stage.config if stage.config.method != PRETRAINING.name else job.config, device):
+            share(stage, options, progress)
     except Failed as failed:
         return str(failed)
     finally:
