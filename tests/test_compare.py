@@ -36,7 +36,7 @@ def test_a_difference_between_two_trained_models():
         f"{50 * (high - low):.1f} points on novel classes of 90-10 (p < 0.001)."
     )
     assert basis == (
-        "New episodes of these classes: based on 40 identical episodes and 1 training seed each, and "
+        "New episodes of these classes: based on 40 identical episodes and 1 training seed each; "
         "applies to these trained models only: retraining may reverse it."
     )
     found = compared("matching", "protonet")
@@ -229,7 +229,7 @@ def test_the_first_of_the_same_episodes_are_compared(setting, short):
     assert one["p"] == pytest.approx(test.pvalue)
     assert one["episodes"] == short
     _, basis, _ = said("protonet", "maml", "--setting", setting.name)
-    assert f"it rests on {short:,} identical episodes" in basis
+    assert f"based on {short:,} identical episodes" in basis
 
 
 @pytest.mark.parametrize(("gain", "said_of_new"), [
@@ -276,4 +276,4 @@ def test_class_sizes_that_allow_no_such_episodes():
     setting, brief = Setting(5, 1, 15, 300), Setting(5, 1, 15, 100)
     write_drawn("protonet", setting, np.full(300, 40), pools={"novel": {"class 0": 3}})
     write_drawn("maml", brief, np.full(100, 40), pools={})
-    assert "neither list is the other's beginning" in complaint("compare", "protonet", "maml")
+    assert "neither list is the beginning of the other" in complaint("compare", "protonet", "maml")

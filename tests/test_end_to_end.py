@@ -379,7 +379,7 @@ def test_out_of_memory_says_what_to_lower(workspace, monkeypatch, error):
     monkeypatch.setattr("bench.training.loop.train", train)
     answer = bench(*SIAMESE, "--results", "small")
     assert answer.code == 2 and recorded(Path("small")) == []
-    expected = "out of memory; lower --set images, --set classes, --set triplets, --image-size, or take a"
+    expected = "out of memory; lower --set images, --set classes, --set triplets, --image-size, or use a"
     assert expected in answer.err.splitlines()[-1]
 
 

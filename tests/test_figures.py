@@ -148,7 +148,7 @@ def test_bars_are_the_records_numbers_beside_the_published_ones(found):
         diamonds = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "D"]
         assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == ["50-50", "90-10"]
     np.testing.assert_allclose(heights["triplets"], [[75], [80], [62], [67]])
-    np.testing.assert_allclose(heights["5-way 1-shot"], [[50], [55]])
+    np.testing.assert_allclose(heights["5-way 1-shot"], [[50], [55]], atol=1)  # 3 seeds at 90-10
     np.testing.assert_allclose(diamonds[0], 86.44)
     assert len(diamonds) == 4
 
@@ -224,7 +224,7 @@ def test_a_damaged_file_costs_its_own_pictures_only(folder, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-1])
     found = everything(tmp_path)
     about = [item.why for item in found if isinstance(item, Gap) and damaged.stem in item.why]
-    assert len(about) == 2 and "not the file" in about[0]
+    assert len(about) == 2 and "does not belong" in about[0]
     with drawn(next(p for p in found if isinstance(p, Picture) and p.name.endswith("roc"))) as figure:
         assert len(figure.legends[0].get_texts()) == len(METHODS) - 1
 

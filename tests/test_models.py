@@ -99,7 +99,7 @@ def test_in_a_fresh_process_without_the_data(ran, tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "problem"),
     [
-        ("model.safetensors", lambda old: old[:-1] + bytes([old[-1] ^ 1]), "its SHA-256 differs"),
+        ("model.safetensors", lambda old: old[:-1] + bytes([old[-1] ^ 1]), "the SHA-256 differs"),
         ("model.safetensors", None, "No such file"),
         ("model.json", lambda old: old[:20], "not a model card"),
         ("model.json", lambda old: old.replace(b'"conv4"', b'"resnet12"'), "does not fit nearest_centroid"),

@@ -209,7 +209,7 @@ def test_it_can_be_read_by_ear_and_with_the_keyboard(page):
 
 def test_pictures_that_lack_something_are_named_with_the_reason(page):
     said = " ".join(page.text)
-    assert "Not drawn:" in said and "takes the model of a run" in said
+    assert "Not drawn:" in said and "needs the model of a run" in said
 
 
 def test_the_same_bytes_every_time(folder, text):

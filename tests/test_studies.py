@@ -136,7 +136,7 @@ def test_siamese_reptile_is_there_with_and_without_the_source_s_test():
 def test_every_study_is_a_grid_without_repetitions(path):
     runs = build(path, {}, {})
     assert len(runs) == len({run.to_yaml() for run in runs}) > 1
-    assert f"--config studies/{path.name}" in path.read_text(encoding="utf-8")
+    assert f"bench sweep studies/{path.name}" in path.read_text(encoding="utf-8")
 
 
 def test_glyphs_has_every_method():

@@ -51,7 +51,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_a_file_is_run_only_where_it_is_named(workspace):
-    assert "is run" in bench("run", "--help").out
+    assert "runs with your" in bench("run", "--help").out
     assert bench("list", "methods").code == 0
     assert complaint("run", "--method", "mine.py", "--split", "fc-100").startswith("--split fc-100: ")
     assert not Path("made").exists()
@@ -67,7 +67,7 @@ def test_a_run_says_that_it_runs_the_file(workspace):
     assert answer.code == 0 and Path("made").exists()
     assert "code      mine.py runs with your permissions" in answer.err
     plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
-    assert plain.code == 0 and "is run, with" not in plain.err
+    assert plain.code == 0 and "runs with your" not in plain.err
 
 
 def test_code_that_a_record_names_is_not_run(workspace):

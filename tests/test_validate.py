@@ -181,7 +181,7 @@ REWRITTEN = {
         "base/pair_scores: pairs of both kinds, same and different, are needed",
     ),
     "a triplet": (lambda a: a["novel/triplets_won"].fill(3), "novel/triplets_won: must be 0, 1 or 2"),
-    "triplets": (lambda a: a.pop("novel/triplets_won"), "novel/triplets_won: is not in the per-episode"),
+    "triplets": (lambda a: a.pop("novel/triplets_won"), "novel/triplets_won: is missing from the per-ep"),
     "a join": (
         lambda a: a["generalized/6+1/5s/novel"].fill(0.5),
         "generalized/6+1/5s/harmonic value: ",

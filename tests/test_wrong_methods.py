@@ -163,13 +163,13 @@ AFTER_TRAINING = {
         logits = super().episode_logits(support, query)
         return logits * (torch.nan if query.shape[1] == 96 else 1)
 """,
-    "the method changed the tensors it was handed in place": """
+    "the method changed its input tensors in place": """
     def episode_logits(self, support, query):
         if query.shape[1] == 96:
             query -= query.mean()
         return super().episode_logits(support, query)
 """,
-    "scale changed while the method answered": """
+    "scale changed during the evaluation": """
     def episode_logits(self, support, query):
         if query.shape[1] == 96:
             self.scale.data += 1

@@ -451,9 +451,9 @@ def test_a_class_without_enough_readable_images_is_refused(pictures):
 def test_wrong_paths_are_refused(pictures, tmp_path):
     assert "no such folder" in refused(pictures)
     pictures.mkdir()
-    assert "0 classes in it" in refused(pictures)
+    assert "has 0 classes" in refused(pictures)
     fill(pictures / "a", 3)
-    assert "1 classes in it" in refused(pictures)
+    assert "has 1 classes" in refused(pictures)
     (tmp_path / "file").touch()
     assert "a file" in refused(tmp_path / "file")
 

@@ -186,7 +186,7 @@ def test_two_names_of_one_class_are_refused(tmp_path):
     columns = {"image": cells(8), "label": [0, 1] * 4}
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["Cat", "cat"])}
     save(tmp_path / "saved", columns, features, train=slice(0, 8))
-    assert "classes 'Cat' and 'cat' are the same" in refused(str(tmp_path / "saved"))
+    assert "classes 'Cat' and 'cat' differ only in case" in refused(str(tmp_path / "saved"))
 
 
 def test_no_labelled_images(tmp_path):

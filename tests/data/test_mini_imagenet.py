@@ -144,9 +144,7 @@ def test_progress_of_each_file(tmp_path):
 
 
 def test_image_size_is_refused(tmp_path):
-    assert refused(write_mini(tmp_path), image_size=84).startswith(
-        "--image-size 84: mini-imagenet has a size"
-    )
+    assert refused(write_mini(tmp_path), image_size=84).startswith("--image-size 84: only for folder:, hf:")
 
 
 # Damage
@@ -180,7 +178,7 @@ PIXELS = np.zeros((4, 84, 84, 3), dtype=np.uint8)
         ({"image_data": PIXELS * 1.0, "class_dict": {"a": [0]}}, "its image_data must be uint8"),
         ({"image_data": [1], "class_dict": {"a": [0]}}, "its image_data must be uint8"),
         ({"image_data": PIXELS, "class_dict": {7: [0, 1, 2, 3]}}, "the class name 7 must be plain text"),
-        ({"image_data": PIXELS, "class_dict": {"\x1b[2J": [0, 1, 2, 3]}}, r"class '\x1b[2J' has no plain"),
+        ({"image_data": PIXELS, "class_dict": {"\x1b[2J": [0, 1, 2, 3]}}, r"the class name '\x1b[2J' must"),
         ({"image_data": PIXELS, "class_dict": {"a": [0, 1, 2, 4]}}, "the images of class a must be in 0..3"),
         ({"image_data": PIXELS, "class_dict": {"a": [-1, 1, 2, 3]}}, "the images of class a must be in 0..3"),
         ({"image_data": PIXELS, "class_dict": {"a": [0.5]}}, "the images of class a must be in 0..3"),

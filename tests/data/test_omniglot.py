@@ -88,7 +88,9 @@ def test_the_split(tmp_path):
         len(index) for index in (split.train, split.validation_images, split.base_test, split.novel_images)
     ]
     assert sizes == [5 * DRAWINGS, 2 * DRAWINGS, 0, 5 * DRAWINGS]
-    with pytest.raises(UserError, match=r"^--split mini-imagenet: is of --dataset mini-imagenet alone, not"):
+    with pytest.raises(
+        UserError, match=r"^--split mini-imagenet: can only be used with --dataset mini-imagenet"
+    ):
         resolve(data, "mini-imagenet")
 
 

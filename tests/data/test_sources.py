@@ -64,7 +64,7 @@ def test_image_size_is_for_ones_own_images(name):
 
 @pytest.mark.parametrize("size", [0, -1, 7, 1025])
 def test_image_size_out_of_range(size, tmp_path):
-    assert refused(f"folder:{tmp_path}", image_size=size) == f"--image-size {size}: 8 to 1024 pixels"
+    assert refused(f"folder:{tmp_path}", image_size=size) == f"--image-size {size}: must be 8 to 1024 pixels"
 
 
 def test_glyphs_are_generated_once_a_version(monkeypatch):

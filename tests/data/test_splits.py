@@ -364,9 +364,9 @@ def test_bad_csv_files(folder, tmp_path, content, message):
 
 def test_a_csv_that_is_not_there(folder, tmp_path):
     path = str(tmp_path / "none.csv")
-    with pytest.raises(UserError, match="no such file; must be a CSV with the columns class,part"):
+    with pytest.raises(UserError, match="no such file; must be a CSV"):
         check_split(path)
-    with pytest.raises(UserError, match=r"cannot be read as UTF-8 text: .*No such file"):
+    with pytest.raises(UserError, match=r"No such file"):
         resolve(folder, path)
 
 

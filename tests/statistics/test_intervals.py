@@ -60,7 +60,7 @@ def test_open_interval_is_the_closed_one_of_disjoint_episodes():
     assert open_interval(accuracies, np.arange(12).reshape(3, 4)) == closed_interval(accuracies)
     with pytest.raises(ValueError, match="more than one episode"):
         open_interval(accuracies, np.array([[0, 1], [2, 3], [4, 0]]))
-    with pytest.raises(ValueError, match="the images of 2 episodes"):
+    with pytest.raises(ValueError, match="images of 2 episodes"):
         open_interval(accuracies, np.arange(4).reshape(2, 2))
 
 

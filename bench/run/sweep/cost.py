@@ -32,7 +32,10 @@ class Costs:
         self._shared: dict[Traits, list[float]] = defaultdict(list)
         for record in records:
             own = record.environment.cpu.partition(",")[0] == here
-            if (spent := record.timings.processor_s) and not record.failure:
+            # Older records lack processor time; it is at most this.
+            timings, threads = record.timings, record.environment.threads
+            if not record.failure:
+                spent = timings.processor_s or timings.total_s * threads
                 where = (record.method, record.preset, record.backbone, record.split)
                 keys = _likeness(*where, record.hyperparameters, record.shared_training is not None)
                 _add(self._runs, keys, own, spent)

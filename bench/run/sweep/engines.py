@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,12 @@ class Local(Engine):
         taken = {slot for _, slot in self.running.values()}
         slot = next(number for number in range(len(self.pools)) if number not in taken)
         options = replace(self.options, device=self.devices[slot])
-        task = (work, job, options, Path.cwd(), {}, False)
+        task = partial(work, job, options, Path.cwd(), {}, False)
         try:
-            future = self._pool(slot).submit(*task)
+            future = self._pool(slot).submit(task)
         except BrokenProcessPool:  # the process died after its last job
             self.pools[slot] = None
-            future = self._pool(slot).submit(*task)
+            future = self._pool(slot).submit(task)
         self.running[future] = job, slot
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
@@ -145,8 +146,7 @@ class OnRay(Engine):
         self.at_once = at_once or max(1, int(gpus or resources.get("CPU", 1)))
         # Ray itself sets the threads of a task to its CPUs. Lost workers are counted by the driver, as with
         # the local engine.
-        limits = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_retries": 0, "max_calls": 1}
-        self.task = ray.remote(**limits)(work)
+        self.task: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0, max_calls=1)(work)
         self.running: dict[Any, Job] = {}
 
     def free(self) -> bool:
