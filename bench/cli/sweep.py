@@ -23,11 +23,11 @@ ENGINES = ("local", "ray")
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, as `run --config` takes it.")],
     jobs: Annotated[
-        int | None, flag("--jobs", "N", "Runs at once (local: one per core, or per GPU; ray: no limit).")
+        int | None, flag("--jobs", "N", "Runs at once; by default one per core, or one per GPU.")
     ] = None,
     engine: Annotated[str, flag("--engine", "NAME", "local or ray.")] = "local",
     address: Annotated[
-        str | None, flag("--address", "ADDR", "Of a Ray cluster; without it one is started here.")
+        str | None, flag("--address", "ADDR", "Of a running Ray cluster; without it one is started here.")
     ] = None,
     shard: Annotated[
         str | None, flag("--shard", "I/N", "Only part I of N, such as a task of a Slurm array.")
@@ -48,7 +48,8 @@ def sweep(
 ) -> None:
     """Make all runs of a file that are not recorded yet, several at once.
 
-    Trainings that runs share are made once and first. A failed run costs no other; the same command resumes.
+    Trainings that runs share are made once and first. A failed run does not stop the others; the same command
+    resumes.
     """
     from bench.common.environment import check_device, pick_device
     from bench.common.files import check_writable
