@@ -192,7 +192,7 @@ def test_it_can_be_read_by_ear_and_with_the_keyboard(page):
         if tag == "th":
             assert attributes["scope"] in ("col", "row")
         if attributes.get("role") == "img":
-            assert len(attributes["aria-label"]) > 10
+            assert len(attributes["aria-label"]) > 20
         if attributes.get("class") == "scroll":
             assert attributes["tabindex"] == "0" and attributes["role"] == "region"
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
