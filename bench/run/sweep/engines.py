@@ -19,10 +19,9 @@ from typing import Any
 
 from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError
-from bench.common.files import write_files
 from bench.run.plan import Options
 from bench.run.sweep.jobs import Job
-from bench.run.sweep.worker import Files, Outcome, files_of, work
+from bench.run.sweep.worker import Files, Outcome, files_of, work, write_missing
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -171,10 +170,8 @@ class OnRay(Engine):
                 lost = not isinstance(error, self.ray.exceptions.RayTaskError)
                 yield job, None if lost else Outcome(f"{type(error).__name__}: {error}")
                 continue
-            missing = {path: content for path, content in (outcome.files or {}).items() if not path.exists()}
             try:
-                if missing:
-                    write_files(missing, "--results or --runs")
+                write_missing(outcome.files or {}, "--results or --runs")
             except UserError as error:
                 outcome = Outcome(str(error))
             yield job, outcome

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from bench.records.schema import MODEL_FILE
 from bench.run.failures import explained
 from bench.run.learning import share
 from bench.run.locks import Locked
-from bench.run.materials import Materials
-from bench.run.models import CARD, PRETRAINING
+from bench.run.models import CARD
 from bench.run.outcome import Failed
 from bench.run.plan import Options
 from bench.run.preparation import prepare
@@ -59,9 +57,7 @@ def work(job: Job, options: Options, folder: Path, given: Files, collect: bool) 
     try:
         if folder.is_dir():
             os.chdir(folder)
-        missing = {path: content for path, content in given.items() if not path.exists()}
-        if missing:
-            write_files(missing, "--runs")
+        write_missing(given, "--runs")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="replace") as stream:  # noqa: SIM117
             with redirect_stdout(stream), redirect_stderr(stream):
@@ -91,12 +87,22 @@ def files_of(job: Job, options: Options) -> Files:
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
 
+def write_missing(files: Files, flag: str) -> None:
+    """Write those of the files that are not there yet.
+
+    Raises:
+        UserError: one cannot be written; the message names `flag`.
+    """
+    if missing := {path: content for path, content in files.items() if not path.exists()}:
+        write_files(missing, flag)
+
+
 def _make(job: Job, options: Options) -> str:
     """Make the record or the shared training; why a training diverged, or the empty string."""
     keep_freed_memory()
-    progress, materials = Progress(sys.stderr), _materials(options)
+    progress = Progress(sys.stderr)
     try:
-        prepared = prepare(job.config, options, materials)
+        prepared = prepare(job.config, options)
         if not job.shared:
             return run(prepared, options, progress)[1].failure or ""
         stage = prepared.start
@@ -104,16 +110,10 @@ def _make(job: Job, options: Options) -> str:
             stage = stage.start
         if stage is None:
             raise UserError("--engine", job.name, "this process has other code or other images")
-        device = device_name(stage.device)
-        with explained(stage.config if stage.config.method != PRETRAINING.name else job.config, device):
+        with explained(job.config, device_name(stage.device)):
             share(stage, options, progress)
     except Failed as failed:
         return str(failed)
     finally:
         progress.stop()
     return ""
-
-
-@cache
-def _materials(options: Options) -> Materials:
-    return Materials(options)
