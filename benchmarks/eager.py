@@ -1,4 +1,4 @@
-"""Training steps per second against a bare eager loop that trains the textbook's backbone.
+"""Training steps per second against bare eager loops that train the textbook's backbone.
 
     python -m benchmarks.eager
 
@@ -8,15 +8,21 @@ The same rows are part of `benchmarks.speed`.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
-from benchmarks import command
+import torch
+
+from benchmarks import command, ours
 from benchmarks.measure import Comparison, Row, Side, compare, interleave, table
 from benchmarks.ours import CPU, Material
 from benchmarks.sides import QUICK, Counts, a_second
 
 GOALS = {"conv4": 1.3, "resnet12-32": 1.2}
-"""Least ratio of steps per second, at all cores and at one thread."""
+"""Least ratio of steps per second to a loop in PyTorch's layout, at all cores and at one thread."""
+
+LAYOUTS = {"PyTorch's layout": torch.contiguous_format, "channels-last layout": torch.channels_last}
+"""Of images and weights in the bare loop."""
 
 
 def main() -> int:
@@ -54,44 +60,48 @@ def thread_counts() -> list[int]:
 
 def sides(material: Material, precision: str, counts: Counts) -> dict[str, Side]:
     """Seconds per step of `siamese_triplet` quick on each backbone, ours and in the bare loop."""
-    from benchmarks import ours
-
     found: dict[str, Side] = {}
     for backbone in GOALS:
-        steps = counts.steps if backbone == "conv4" else counts.peer_steps
-        ready = ours.ready_batches(material, ours.siamese_quick(steps, backbone), counts.ready)
+        steps = counts.eager_steps[backbone]
+        drawn = ours.ready_batches(material, ours.siamese_quick(steps, backbone), counts.ready)
         for threads in thread_counts():
-
-            def own(backbone: str = backbone, steps: int = steps, threads: int = threads) -> float:
-                method = ours.siamese_quick(steps, backbone)
-                return ours.long_train_seconds(material, method, precision, threads)
-
-            def bare(
-                backbone: str = backbone, steps: int = steps, threads: int = threads, ready: list = ready
-            ) -> float:
-                method = ours.siamese_textbook(steps, backbone)
-                return ours.bare_loop_seconds(method, ready, precision, threads)
-
-            found |= {f"{backbone}, {threads} threads": own, f"eager {backbone}, {threads} threads": bare}
+            found[f"{backbone}, {threads} threads"] = partial(
+                _own, material, steps, backbone, precision, threads
+            )
+            for name in LAYOUTS:
+                found[f"eager {backbone}, {name}, {threads} threads"] = partial(
+                    _bare, drawn, steps, backbone, precision, threads, name
+                )
     return found
 
 
+def _own(material: Material, steps: int, backbone: str, precision: str, threads: int) -> float:
+    return ours.long_train_seconds(material, ours.siamese_quick(steps, backbone), precision, threads)
+
+
+def _bare(drawn: list, steps: int, backbone: str, precision: str, threads: int, layout: str) -> float:
+    method = ours.siamese_textbook(steps, backbone, LAYOUTS[layout])
+    return ours.bare_loop_seconds(method, ours.in_layout(drawn, LAYOUTS[layout]), precision, threads)
+
+
 def comparisons(precision: str, counts: Counts) -> list[Comparison]:
-    """One line for each backbone and number of threads."""
+    """One line for each backbone, number of threads and layout of the peer; the goals are for PyTorch's."""
     return [
         Comparison(
             f"training steps/s, {backbone}, {threads} thread{'s' * (threads > 1)}",
-            "bare eager loop",
+            f"bare eager loop, {layout}",
             f"{backbone}, {threads} threads",
-            f"eager {backbone}, {threads} threads",
+            f"eager {backbone}, {layout}, {threads} threads",
             a_second,
-            f"`siamese_triplet` quick, 128 images per step, {precision}; ours: compiled as in a long run, "
-            "through Lightning, with crop and flip; peer: the textbook's order of layers in eager PyTorch, "
-            f"same optimizer and precision, on {counts.ready} ready batches",
-            goal,
+            f"`siamese_triplet` quick, 128 images per step, {precision}; ours: channels-last, as in a long "
+            "run (compiled where that gains), through Lightning, with crop and flip; peer: the textbook's "
+            f"order of layers in eager PyTorch, images and weights in {layout}, same optimizer and "
+            f"precision, on {counts.ready} ready batches",
+            goal if layout == "PyTorch's layout" else None,
         )
         for backbone, goal in GOALS.items()
         for threads in thread_counts()
+        for layout in LAYOUTS
     ]
 
 

@@ -88,11 +88,13 @@ def siamese_quick(steps: int, backbone: str = "conv4") -> SiameseTriplet:
     return prepared(SiameseTriplet, backbone, steps=steps, **preset)
 
 
-def siamese_textbook(steps: int, backbone: str) -> SiameseTriplet:
+def siamese_textbook(
+    steps: int, backbone: str, layout: torch.memory_format = torch.contiguous_format
+) -> SiameseTriplet:
     """The same, from the same weights, on the backbone in the textbook's order."""
     method = siamese_quick(steps, backbone)
     method.backbone = textbook(method.backbone)  # type: ignore[arg-type]
-    return method.to(memory_format=torch.channels_last)
+    return method.to(memory_format=layout)
 
 
 def draw_tasks(material: Material, count: int) -> EpisodeList:
@@ -186,6 +188,11 @@ def ready_batches(material: Material, method: Method, count: int) -> list:
     """The first batches that training would make."""
     batches = TrainingBatches(material.data, material.split, method.batches(), material.normalise, 0, CPU)
     return list(itertools.islice(batches, count))
+
+
+def in_layout(batches: Sequence, layout: torch.memory_format) -> list:
+    """The same batches, with their images in this memory layout."""
+    return [batch._replace(images=batch.images.contiguous(memory_format=layout)) for batch in batches]
 
 
 def bare_loop_seconds(

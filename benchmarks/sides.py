@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import ours, peers
@@ -23,6 +23,7 @@ class Counts:
         peer: tasks that learn2learn, and easyfsl from images, sample and answer.
         indices: tasks that the peers sample as indices, and easyfsl answers from features.
         steps, peer_steps: training steps.
+        eager_steps: training steps against a bare eager loop, by backbone.
         ready: batches made before the bare loop starts.
     """
 
@@ -32,10 +33,20 @@ class Counts:
     indices: int = 1_000
     steps: int = 205
     peer_steps: int = 105
+    eager_steps: dict[str, int] = field(default_factory=lambda: {"conv4": 65, "resnet12-32": 25})
     ready: int = 32
 
 
-QUICK = Counts(ours=512, gathered=64, peer=8, indices=32, steps=15, peer_steps=10, ready=4)
+QUICK = Counts(
+    ours=512,
+    gathered=64,
+    peer=8,
+    indices=32,
+    steps=15,
+    peer_steps=10,
+    eager_steps={"conv4": 15, "resnet12-32": 10},
+    ready=4,
+)
 
 
 def sampling(material: Material, folder: Path, counts: Counts) -> dict[str, Side]:

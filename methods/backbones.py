@@ -70,6 +70,7 @@ class _Conv4Block(nn.Sequential):
     """Convolution and batch norm, then pooling before ReLU: the same function, for a quarter of the work."""
 
     fused = False  # see `fused_training`
+    fused_gains_in_fp32 = True
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = self
@@ -108,6 +109,7 @@ class _ResNet12Block(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
     fused = False  # see `fused_training`
+    fused_gains_in_fp32 = False  # convolutions take nine tenths of a step there; measured: 0.9x of eager
 
     def forward(self, x: Tensor) -> Tensor:
         if fused.usable(self, *self.norms, self.shortcut[1]):

@@ -12,7 +12,8 @@ from bench.data.images import ImageSet
 from benchmarks import eager, measure, memory, ours, peers, sides, speed
 
 EACH = 20
-TINY = sides.Counts(ours=32, gathered=3, peer=2, indices=2, steps=7, peer_steps=7, ready=2)
+STEPS = {"conv4": 7, "resnet12-32": 7}
+TINY = sides.Counts(ours=32, gathered=3, peer=2, indices=2, steps=7, peer_steps=7, eager_steps=STEPS, ready=2)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,14 @@ def test_the_textbook_s_network_is_ours_in_another_order():
             method.backbone[0] if name == "conv4" else method.backbone.blocks[0]
         )
         torch.testing.assert_close(bare.embed(images), method.embed(images))
+
+
+@pytest.mark.parametrize("layout", eager.LAYOUTS.values())
+def test_the_bare_loop_trains_in_the_layout_of_its_row(material, layout):
+    method = ours.siamese_textbook(1, "conv4", layout)
+    (batch,) = ours.in_layout(ours.ready_batches(material, method, 1), layout)
+    assert batch.images.is_contiguous(memory_format=layout)
+    assert method.backbone[1][0].weight.is_contiguous(memory_format=layout)
 
 
 def test_threads_are_as_they_were_afterwards(material):

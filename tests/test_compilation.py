@@ -12,7 +12,7 @@ from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.training import callbacks, checkpoints, compilation
 from bench.training.checkpoints import Resumable
-from bench.training.compilation import compile_training, saves_time
+from bench.training.compilation import compile_training, gains, long_enough
 from bench.training.loop import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
@@ -31,6 +31,10 @@ def made(name: str, preset: str, **changes):
     return method_class(build(values.pop("backbone")), method_class.Hyperparameters(**values), 60)
 
 
+def saves_time(method, size: int, device: torch.device, precision: str = "32-true") -> bool:
+    return gains(method, precision, device) and long_enough(method, size, device)
+
+
 def test_it_pays_in_a_long_training_only(monkeypatch):
     monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
     for name in ("siamese_triplet", "pair_classifier", "protonet", "anil", "siamese_reptile"):
@@ -44,6 +48,9 @@ def test_it_pays_in_a_long_training_only(monkeypatch):
     assert saves_time(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
     assert not saves_time(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
     assert not saves_time(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
+    resnet12 = made("protonet", "quick", backbone="resnet12-32")
+    assert saves_time(resnet12, 32, CPU, "bf16-mixed")
+    assert not saves_time(resnet12, 32, CPU)  # nearly all of a step is convolutions in fp32
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     assert not saves_time(made("protonet", "quick"), 32, CPU)
 

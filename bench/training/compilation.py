@@ -45,7 +45,7 @@ def compile_training(
         device: of the training.
         however_short: compile even a short training, for benchmarks.
     """
-    if not however_short and not saves_time(method, size, device):
+    if not gains(method, precision, device) or not (however_short or long_enough(method, size, device)):
         return False
     try:
         _keep_cache()
@@ -58,19 +58,24 @@ def compile_training(
     return True
 
 
-def saves_time(method: Method, size: int, device: torch.device) -> bool:
-    """Whether the training is long enough, and the backbone has blocks that can be fused.
+def gains(method: Method, precision: str, device: torch.device) -> bool:
+    """Whether steps of this training are faster compiled.
 
     PyTorch's own switch ``TORCH_COMPILE_DISABLE=1`` turns it off.
     """
+    in_fp32 = precision == "32-true"
     return (
         device.type in PAYS_FROM
         and method.fuses
         and method.training_steps > 0
         and os.environ.get("TORCH_COMPILE_DISABLE", "0") != "1"
-        and method.training_steps * method.batches().size * size * size >= PAYS_FROM[device.type]
-        and bool(fusible(method.backbone))
+        and any(block.fused_gains_in_fp32 or not in_fp32 for block in fusible(method.backbone))
     )
+
+
+def long_enough(method: Method, size: int, device: torch.device) -> bool:
+    """Whether the training saves more time than compiling takes."""
+    return method.training_steps * method.batches().size * size * size >= PAYS_FROM[device.type]
 
 
 def directory() -> Path:
