@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from methods.batches import LabelledBatch, Shuffled
 from methods.classification import classifier, configure_classifier
 from methods.distances import Cosine, full_precision
+from methods.distillation import Distillation
 from methods.logistic_regression import fit
 from methods.method import mirror_averaged
-from methods.pretraining import PretrainedClassifier, Pretraining
+from methods.pretraining import Pretraining
 from methods.transfer import Transfer
 
-TEMPERATURE = 4.0  # of both networks' answers where one learns from the other, as in the paper's code
 
-
-class LogisticHead(Transfer):
+class LogisticHead(Distillation, Transfer):
     """RFS: learn to classify the base classes; in an episode, fit a logistic regression to the features.
 
     The features are divided by their length. The regression is multinomial, with an L2 penalty, and fitted
@@ -82,53 +79,28 @@ class LogisticHead(Transfer):
         super().__init__(backbone, hp, num_classes)
         if hp.c == 0:
             raise ValueError("c must be above 0: at 0 the penalty is infinite")
-        if hp.distillation > 1:
-            raise ValueError("distillation must be at most 1: it shares the loss with the labels")
-        if hp.distillation and hp.steps < 2:
-            raise ValueError("distillation needs at least 2 steps: it trains two networks")
         if hp.distillation:
             self.head = classifier(hp.head, backbone.dim, num_classes, hp.scale)
-        self.teacher: list[nn.Module] = []  # unseen by torch: it is not trained, and no part of the weights
 
     @property
     def training_steps(self) -> int:
         """Those of the student."""
-        return self.hp.steps - self.hp.steps // 2 if self.hp.distillation else 0
+        return self.hp.steps - self.teacher_steps if self.hp.distillation else 0
 
     @property
     def pretraining(self) -> Pretraining:
         """The classifier that answers, or the teacher."""
         return replace(super().pretraining, steps=self.hp.steps - self.training_steps)
 
-    @property
-    def starts_trained(self) -> bool:
-        """Not a student."""
-        return not self.hp.distillation
-
-    def start_from(self, pretrained: PretrainedClassifier) -> None:
-        """Answer with the classifier, or learn from it."""
-        if not self.hp.distillation:
-            return super().start_from(pretrained)
-        teacher = nn.Sequential(pretrained.backbone, pretrained.head)
-        self.teacher = [copy.deepcopy(teacher).eval().requires_grad_(False)]
-
     def batches(self) -> Shuffled:
         """Images in random order, for the student."""
         return Shuffled(self.hp.images)
 
-    def on_fit_start(self) -> None:
-        """The teacher follows the method to its device."""
-        for teacher in self.teacher:
-            teacher.to(self.device)
-
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy over the base classes, shared with what the teacher says."""
         logits = self.head(self.backbone(batch.images))
-        with torch.no_grad():
-            known = self.teacher[0](batch.images)
-        weight = self.hp.distillation
-        loss = (1 - weight) * F.cross_entropy(logits, batch.labels)
-        return self.log_loss(loss + weight * distillation_loss(logits, known))
+        loss = F.cross_entropy(logits, batch.labels)
+        return self.log_loss(self.taught(loss, logits, batch.images))
 
     def configure_optimizers(self) -> Any:
         """As for the teacher."""
@@ -148,13 +120,3 @@ class LogisticHead(Transfer):
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """``[N, D], [N, D] -> [N]``: the cosine."""
         return Cosine().rows(a, b)
-
-
-def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of softened answers, times T^2 (Hinton et al. 2015, section 2.1).
-
-    Args:
-        student: logits ``[N, B]``. teacher: logits ``[N, B]``.
-    """
-    answers, wanted = (F.log_softmax(logits / TEMPERATURE, dim=1) for logits in (student, teacher))
-    return TEMPERATURE**2 * F.kl_div(answers, wanted, log_target=True, reduction="batchmean")

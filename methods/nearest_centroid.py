@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.class_means import ClassMeans
 from methods.distances import Cosine, Euclidean
-from methods.method import class_means
 from methods.pretraining import PretrainedClassifier
 from methods.transfer import Transfer
 
 
-class NearestCentroid(Transfer):
+class NearestCentroid(ClassMeans, Transfer):
     """SimpleShot: learn to classify the base classes, then take the nearest class mean of the features.
 
     Features may be divided by their length (L2N), and before that the mean feature of the base training
@@ -83,15 +83,3 @@ class NearestCentroid(Transfer):
         if self.hp.transform == "centre_l2":
             features = features - self.mean
         return features if self.hp.transform == "none" else F.normalize(features, dim=1)
-
-    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
-        """Cosine of each query and each class mean, or negative distance: ``[E, Q, way]``."""
-        return self.distance.matrix(query, class_means(support))
-
-    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """New classes beside base classes, each by its mean: ``[Q, B + new]``."""
-        return self.distance.matrix(query, torch.cat([base.float(), support.float().mean(1)]))
-
-    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[N, D], [N, D] -> [N]``: what queries and class means are compared by."""
-        return self.distance.rows(a, b)

@@ -59,13 +59,5 @@ class TowardsLearned(torch.optim.Optimizer):
             closure()
         for group in self.param_groups:
             for phi in group["params"]:
-                w = _over_processes(torch.stack([task[phi] for task in learned]).mean(0))
+                w = torch.stack([task[phi] for task in learned]).mean(0)
                 phi.add_(w - phi, alpha=group["lr"])  # phi <- phi + epsilon (W - phi)
-
-
-def _over_processes(mean: Tensor) -> Tensor:
-    """The mean over all processes of a distributed training, which averages gradients but not weights."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean /= torch.distributed.get_world_size()
-    return mean

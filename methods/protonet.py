@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.batches import EpisodeBatch
+from methods.class_means import ClassMeans
 from methods.distances import Cosine, Dot, SquaredEuclidean
 from methods.episodic import Episodic
-from methods.method import class_means, mirror_averaged
+from methods.method import mirror_averaged
 
 DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
     "l2": SquaredEuclidean,
@@ -21,7 +22,7 @@ DISTANCES: dict[str, type[SquaredEuclidean | Cosine | Dot]] = {
 }
 
 
-class ProtoNet(Episodic):
+class ProtoNet(ClassMeans, Episodic):
     """Prototypical networks: a class is the mean of its support embeddings.
 
     Trained on episodes that look like the test: softmax over negative distances from each query to the
@@ -68,15 +69,3 @@ class ProtoNet(Episodic):
         """``[N, 3, H, W]`` -> ``[N, D]``; the mean over mirror images is for the test alone."""
         averaged = self.hp.mirror and not self.training
         return mirror_averaged(self.backbone, images) if averaged else self.backbone(images)
-
-    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
-        """Negative distance of each query to each prototype: ``[E, Q, way]``."""
-        return self.distance.matrix(query, class_means(support))
-
-    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Negative distance of each query to each base class's mean and each new prototype."""
-        return self.distance.matrix(query, torch.cat([base.float(), class_means(support[None])[0]]))
-
-    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[N, D], [N, D] -> [N]``: the negative distance that the prototypes are compared with."""
-        return self.distance.rows(a, b)

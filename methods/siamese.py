@@ -1,18 +1,17 @@
-"""What siamese networks share: how two embeddings are compared, and the answers that follow from it."""
+"""What siamese networks share: how two embeddings are compared."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.class_means import ClassMeans
 from methods.distances import Cosine, Euclidean
-from methods.method import Method, class_means
 
 
-class Siamese(Method):
+class Siamese(ClassMeans):
     """Base of the methods that train a distance by triplets.
 
     A query takes the class whose mean support embedding it is most similar to. Subclasses' hyperparameters
@@ -32,15 +31,3 @@ class Siamese(Method):
         """What the distance compares, float32 ``[N, D]``, of a backbone's features."""
         features = features.float()
         return F.normalize(features, dim=1) if self.hp.distance == "cosine" else features
-
-    def episode_logits(self, support: Tensor, query: Tensor) -> Tensor:
-        """Similarity of each query to each class's mean embedding: ``[E, Q, way]``."""
-        return self.distance.matrix(query, class_means(support))
-
-    def joint_logits(self, base: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Similarity of each query to each base class's and each new class's mean embedding."""
-        return self.distance.matrix(query, torch.cat([base.float(), class_means(support[None])[0]]))
-
-    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """``[N, D], [N, D] -> [N]``: cosine, or negative Euclidean distance."""
-        return self.distance.rows(a, b)

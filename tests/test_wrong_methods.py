@@ -99,7 +99,7 @@ def test_queries_are_centred_by_methods_that_say_so_alone(workspace):
     assert "`transductive = True`" in said
     Path("mine.py").write_text(START + CENTRED + "\n    transductive = True\n")
     method_info.cache_clear()
-    answer = bench(*RUN, "mine.py")
+    answer = bench(*RUN, "mine.py", "--measure", "5w1s", "--episodes", "100")
     assert answer.code == 0, answer.err
     assert store.read(Path(answer.out.splitlines()[-1])).transductive
 
@@ -186,7 +186,7 @@ AFTER_TRAINING = {
 @pytest.mark.parametrize("finding", AFTER_TRAINING)
 def test_what_shows_in_the_evaluation_alone_stops_the_run(finding, workspace):
     """All 96 novel images at once: the questions before the evaluation are smaller."""
-    assert refused(AFTER_TRAINING[finding], trained=True).startswith(finding)
+    assert refused(AFTER_TRAINING[finding], "--measure", "allw1s", trained=True).startswith(finding)
 
 
 def test_a_method_that_breaks_in_training_is_found_on_novel_images(workspace):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,12 @@ from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
 from bench.records.schema import MODEL_FILE, SharedTraining, Training
 from bench.run import failures, models
+from bench.run.devices import in_processes
 from bench.run.locks import exclusive
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
 from bench.run.pretraining import obtain
+from bench.training.devices import is_first
 from methods.base_classifier import BaseClassifier
 
 if TYPE_CHECKING:
@@ -50,19 +54,22 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
             shared, pretraining = found, earliest
             method.load_state_dict(stage.method.state_dict())
     not_own = clock.now() - before
-    # The method's random numbers must not depend on what ran before.
-    pl.seed_everything(config.seed, verbose=False)
     if shared or not (config.train and method.training_steps):
+        pl.seed_everything(config.seed, verbose=False)
         return Learned(pretraining, Training.none(), not_own, shared)
-    compiled = _compiled(prepared)
+    compiled = _compiled(prepared) if options.devices == 1 else False
     stamp = pretraining.model if pretraining else ""
     try:
-        trained = _train(prepared, options.runs / prepared.run_id, progress, compiled, stamp)
+        given = (options.runs / prepared.run_id, compiled, stamp, options.devices)
+        if options.devices == 1:
+            trained = _train(prepared, *given, progress)
+        else:
+            trained = in_processes(prepared, options.devices, _train, *given)
     except Failed as failure:
         failure.learned = Learned(pretraining, Training.none(), not_own, None, failure.earlier, compiled)
         raise
     pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
-    training = _cost(prepared, trained, trained.spent, compiled)
+    training = _cost(prepared, trained, trained.spent, compiled, options.devices)
     earlier = (trained.earlier, compiled, trained.curves, trained.best_validation)
     return Learned(pretraining, training, not_own, None, *earlier)
 
@@ -87,8 +94,8 @@ def share(
         return obtain(stage.method, folder, stage.identity.sha256, train)
 
 
-def _cost(prepared: Prepared, trained: Trained, spent: Spent, compiled: bool) -> Training:
-    device = environment.device_name(prepared.device)
+def _cost(prepared: Prepared, trained: Trained, spent: Spent, compiled: bool, devices: int) -> Training:
+    device = f"{devices} x " * (devices > 1) + environment.device_name(prepared.device)
     where = f"{device}, {prepared.precision}, {torch.get_num_threads()} threads"
     return Training(
         steps=trained.steps,
@@ -109,11 +116,14 @@ def _compiled(prepared: Prepared) -> bool:
 def _train(
     prepared: Prepared,
     run_dir: Path,
-    progress: Progress,
     compiled: bool,
     start: str,
+    devices: int,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train the prepared method, from the start or from the last checkpoint of the same code.
+
+    With several devices, this process is one of as many, and only the first shows progress.
 
     Raises:
         Failed: it diverges.
@@ -122,9 +132,11 @@ def _train(
     from bench.training.loop import train
 
     config, method = prepared.config, prepared.method
+    # The method's random numbers must not depend on what ran before.
+    pl.seed_everything(config.seed, verbose=False)
     what = "pretraining" if isinstance(method, BaseClassifier) else "training"
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
-    where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled}"
+    where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled} {devices}"
     stamp = f"{made_by} {where} {start}"
     try:
         trained = train(
@@ -136,14 +148,15 @@ def _train(
             precision=prepared.precision,
             device=prepared.device,
             run_dir=run_dir,
-            progress=progress,
+            progress=progress or Progress(sys.stderr if is_first() else io.StringIO()),
             stamp=stamp,
             compiled=compiled,
             what=what,
             tensorboard=not config.brief,  # importing it takes a second
+            devices=devices,
         )
     except Diverged as error:
-        if error.kept:
+        if error.kept and is_first():
             models.save(prepared, run_dir, {})
         best = run_dir / MODEL_FILE if error.kept else None
         raise Failed(what, str(error), error.step, best, error.spent, error.earlier) from None

@@ -56,3 +56,8 @@ class Failed(Exception):
         self.learned: Learned | None = None
         super().__init__(f"diverged in {what}: {problem}; {kept}a smaller learning rate may help")
         self.steps, self.spent, self.earlier = steps, spent, earlier
+        self.given = (what, problem, steps, best, spent, earlier)
+
+    def __reduce__(self) -> tuple[type[Failed], tuple]:
+        """For pickle, which otherwise knows only the message."""
+        return Failed, self.given

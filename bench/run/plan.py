@@ -25,6 +25,7 @@ class Options:
         results: folder of records. runs: folder of checkpoints, logs and resolved configurations.
         data_root: folder of data sets. device: as in ``--device``.
         overwrite: run again even if recorded. offline: do not download.
+        devices: number of devices of that kind that share the training.
         command: the command line, for the record.
     """
 
@@ -35,6 +36,7 @@ class Options:
     device: str = "auto"
     overwrite: bool = False
     offline: bool = False
+    devices: int = 1
 
 
 @dataclass(frozen=True)

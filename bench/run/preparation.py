@@ -22,6 +22,7 @@ from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
+from bench.run.devices import check_devices
 from bench.run.failures import method_errors
 from bench.run.materials import Materials, split_of
 from bench.run.measurable import measured
@@ -105,6 +106,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         start=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
+    check_devices(prepared, options.devices)
     base = as_trained(config)
     if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
         prepared = _started(

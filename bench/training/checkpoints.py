@@ -48,7 +48,8 @@ class Resumable(Checkpoint):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Save if the last save is long enough ago."""
-        if time.monotonic() - self.saved >= SAVE_EVERY_S:
+        due = time.monotonic() - self.saved >= SAVE_EVERY_S
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes take part in saving
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
 

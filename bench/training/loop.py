@@ -13,6 +13,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from bench.common.clock import Spent
@@ -23,6 +25,7 @@ from bench.data.splits import Split
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
 from bench.training.checkpoints import CheckedFiles, Resumable, saved_step
+from bench.training.devices import is_first, shared_forward
 from methods.abilities import ChoosesClasses
 from methods.batches import Shuffled
 from methods.fused import fused_training
@@ -69,12 +72,14 @@ def train(
     compiled: bool = False,
     what: str = "training",
     tensorboard: bool = True,
+    devices: int = 1,
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
     If it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
+    With more than one of `devices`, this process is one of as many, and `device` its own.
 
     The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
     method cannot access novel images.
@@ -83,7 +88,7 @@ def train(
     checkpoints = run_dir / "checkpoints"
     last = checkpoints / LAST
     start = saved_step(last, stamp)
-    if not start:  # left by another run of the same configuration
+    if not start and is_first():  # left by another run of the same configuration
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
@@ -100,13 +105,16 @@ def train(
     loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
     if tensorboard:
         loggers.append(TensorBoardLogger(run_dir, name="", version=version))
+    several = devices > 1
+    own = [device.index or 0] if device.type == "cuda" else 1
     with _quiet():
         trainer = pl.Trainer(
             max_steps=steps,
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            devices=devices if several else own,
+            strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
             precision=precision,  # type: ignore[arg-type]
-            plugins=[CheckedFiles()],
+            plugins=[CheckedFiles(), LightningEnvironment()],  # in a Slurm job too, each run is its own
             logger=loggers,
             callbacks=[
                 Divergence(resumable),
@@ -121,9 +129,10 @@ def train(
             log_every_n_steps=log_every,
         )
         fused = fused_training(method.backbone) if compiled else nullcontext()
+        shared = shared_forward(method.backbone) if several else nullcontext()
         try:
             loader = DataLoader(batches, batch_size=None)
-            with fused:
+            with fused, shared:
                 trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning raises this on Ctrl-C

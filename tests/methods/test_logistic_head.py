@@ -12,7 +12,8 @@ from methods import logistic_regression
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
 from methods.batches import LabelledBatch, Shuffled
-from methods.logistic_head import LogisticHead, distillation_loss
+from methods.distillation import distillation_loss
+from methods.logistic_head import LogisticHead
 from methods.logistic_regression import fit
 from methods.pretraining import Pretraining
 

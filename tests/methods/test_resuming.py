@@ -28,6 +28,7 @@ RUNS = [
     *((name, {"init": "pretrained", "steps": 48}) for name in NAMES if name in OFFER_A_START),
     ("mtl", {"init": "scratch", "scale_shift": False}),
     ("logistic_head", {"distillation": 0.5, "steps": 24}),
+    ("easy", {}),
 ]
 """Methods with changes that make them train 12 steps of their own."""
 KILLS = (3, 9)

@@ -18,7 +18,14 @@ OF_SLOW_ONES = {
 
 
 def named(rows):
-    return pytest.mark.parametrize("row", rows, ids=lambda row: f"{row.population}: {row.formula}")
+    """The rows as cases; of rows that one simulation makes, all but the first are for `-m soak`."""
+    cases, seen = [], set()
+    for row in rows:
+        kind = getattr(row.run, "func", row.run)
+        marks = pytest.mark.soak if kind in seen and kind in OF_SLOW_ONES else ()
+        cases.append(pytest.param(row, marks=marks, id=f"{row.population}: {row.formula}"))
+        seen.add(kind)
+    return pytest.mark.parametrize("row", cases)
 
 
 def covered(row):

@@ -18,13 +18,14 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes under /proc"),
 ]
+STEPS = 200  # long enough to be killed while it trains
 GRID = {
     "dataset": "folder:images",
     "split": "50-50",
     "preset": "smoke",
     "runs": [
         {"method": ["nearest_centroid", "logistic_head"]},
-        {"method": "protonet", "seed": [0, 1], "hyperparameters": {"train_way": 3, "steps": 600}},
+        {"method": "protonet", "seed": [0, 1], "hyperparameters": {"train_way": 3, "steps": STEPS}},
     ],
 }
 RUNS = 4
@@ -125,7 +126,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
     assert again.code == 0 and f"{RUNS} recorded, 0 to do" in again.err
     assert {path.name: path.read_bytes() for path in Path("results").iterdir() if path.is_file()} == once
     # The same numbers as without a sweep, in this process.
-    config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", "600"]
+    config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", str(STEPS)]
     rest = ["--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
     assert bench("run", *config, *rest, "--results", "alone", "--runs", "alone_runs").code == 0
     (alone,) = store.read_all(Path("alone"))[0]
