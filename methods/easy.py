@@ -32,24 +32,25 @@ OFFSETS = {
 class Easy(ClassMeans, Distillation):
     """EASY: a strong classifier of the base classes, many views of each image, class means.
 
-    The classifier learns two more things besides the base classes. Half of each batch is turned by 0, 90, 180
-    or 270 degrees, and a second head tells by how much (`rotations`). The images of the other half are mixed
-    in pairs, and so are their labels (`mixup`). With `distillation`, a plain classifier is trained in
-    the first half of the steps and teaches the second (see `logistic_head`).
+    The images of half of each batch are mixed in pairs, and so are their labels (`mixup`). The other half is
+    turned by 0, 90, 180 or 270 degrees, and a second head tells by how much (`rotations`); the loss of these
+    images is the mean of both heads'. With `distillation`, a plain classifier is trained in the first half of
+    the steps and teaches the second (see `logistic_head`).
 
     At the test, an image is embedded as the mean over `crops` shifted crops and, with `mirror`, their mirror
     images. The mean feature of the training images is subtracted (`centre`), the features are divided by
     their length, and a query takes the class with the nearest mean. Each image is embedded by itself, so the
     method is inductive.
 
-    Three things differ from the paper: images are mixed as pixels instead of inside the network; mixing and
-    turning take half of the images each, so that a step costs as much as a plain one; and the crops are
-    shifted instead of 30 random resized ones. It is one network, not an ensemble.
+    These differ from the paper's code: images are mixed as pixels, not inside the network; mixing and turning
+    take half of a batch each, not all of it, so that a step costs as much as a plain one; crops are shifted,
+    not 30 random resized ones; the mean feature is that of the last training batches, as they were cropped
+    and flipped; and it is one network, not an ensemble.
 
     Use it when accuracy counts more than time: with a long training, and many views of each test image.
 
     It costs one forward and backward pass per image. At the test, each image is embedded `crops` times, twice
-    as often with `mirror`.
+    as often with `mirror`; validation in training embeds it once.
     """
 
     family = "transfer"
@@ -75,7 +76,7 @@ class Easy(ClassMeans, Distillation):
         rotations: bool = True  # turn images, and learn by how much
         mixup: float = 2.0  # both parameters of the beta distribution of the shares; 0: images are not mixed
         distillation: float = 0.0  # weight of the teacher's answers against the labels'; 0: none
-        crops: int = 9  # at the test, average over 1, 5 or 9 shifted crops of an image
+        crops: Literal[1, 5, 9] = 9  # at the test, average over so many shifted crops of an image
         mirror: bool = True  # at the test, average over mirror images too
         centre: bool = True  # subtract the mean feature of the training images
         schedule: Literal["one_cycle", "cycles", "constant"] = "one_cycle"  # cycles: 5 cosine ones
@@ -86,17 +87,16 @@ class Easy(ClassMeans, Distillation):
 
     def __init__(self, backbone: nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)
-        if hp.crops not in OFFSETS:
-            raise ValueError(f"crops must be one of {', '.join(map(str, OFFSETS))}")
-        if hp.images < 2 * TURNS:
+        if hp.rotations and hp.images < 2 * TURNS:
             raise ValueError(
-                f"images must be at least {2 * TURNS}: a part of the batch is turned {TURNS} ways"
+                f"images must be at least {2 * TURNS} with rotations: they are turned {TURNS} ways"
             )
         dim: Any = backbone.dim
         self.distance = Cosine()
         self.head = classifier(hp.head, dim, num_classes, hp.scale)
         self.turn_head = nn.Linear(dim, TURNS) if hp.rotations else None
         self.register_buffer("mean", torch.zeros(dim))
+        self.fitting = False
 
     @property
     def training_steps(self) -> int:
@@ -112,6 +112,15 @@ class Easy(ClassMeans, Distillation):
         """Images in random order."""
         return Shuffled(self.hp.images)
 
+    def on_fit_start(self) -> None:
+        """From here on validation embeds one view: all views would take as long as the training."""
+        super().on_fit_start()
+        self.fitting = True
+
+    def on_fit_end(self) -> None:
+        """From here on images are embedded as at the test."""
+        self.fitting = False
+
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of classes over mixed and turned images, plus that of the turns."""
         count, labels = len(batch.images), batch.labels
@@ -126,10 +135,11 @@ class Easy(ClassMeans, Distillation):
         own = F.cross_entropy(logits[:mixed], labels[:mixed], reduction="sum")
         others = F.cross_entropy(logits[:mixed], partner, reduction="sum")
         unmixed = F.cross_entropy(logits[mixed:], labels[mixed:], reduction="sum")
-        loss = self.taught((share * own + (1 - share) * others + unmixed) / count, logits, images)
         if self.turn_head is not None:
-            loss = loss + F.cross_entropy(self.turn_head(features[mixed:]), turns, reduction="sum") / count
-        return self.log_loss(loss)
+            turned = F.cross_entropy(self.turn_head(features[mixed:]), turns, reduction="sum")
+            unmixed = (unmixed + turned) / 2
+        loss = (share * own + (1 - share) * others + unmixed) / count
+        return self.log_loss(self.taught(loss, logits, images))
 
     def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
         """Each image with another one, the labels of the others, and the share of the images themselves."""
@@ -157,7 +167,8 @@ class Easy(ClassMeans, Distillation):
 
     def embed(self, images: Tensor) -> Tensor:
         """Mean over the views, ``[N, 3, H, W]`` -> ``[N, D]``, less the mean feature, of length 1."""
-        features = torch.stack([self.backbone(view).float() for view in self.views(images)]).mean(0)
+        views = [images] if self.fitting else self.views(images)
+        features = torch.stack([self.backbone(view).float() for view in views]).mean(0)
         return F.normalize(features - self.mean if self.hp.centre else features, dim=1)
 
     def views(self, images: Tensor) -> list[Tensor]:

@@ -44,7 +44,7 @@ class Method(pl.LightningModule):
     test_only: ClassVar[tuple[str, ...]] = ()  # hyperparameters that neither steps nor weights depend on
     marked_when: ClassVar[dict[str, str]] = {}  # mark of a row, like "transductive" -> its hyperparameter
     extends_backbone: ClassVar[bool] = False  # it adds parameters to the backbone itself
-    fuses: ClassVar[bool] = True  # a step takes plain gradients: the backbone may be compiled, or shared out
+    fuses: ClassVar[bool] = True  # plain gradients: the backbone may be compiled or split over devices
 
     # These may depend on hyperparameters and be set on the instance.
     transductive: ClassVar[bool] = False  # answers depend on the episode's other queries

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,22 @@ def complaint(*arguments: object) -> str:
     )
     assert files_in(Path()) == before
     return answer.err.removeprefix("error: ").rstrip("\n")
+
+
+def descendants(root: int) -> Iterator[tuple[int, bytes]]:
+    """Process id and command line of a process and of all that it started (Linux)."""
+    parents = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                stat = (place / "stat").read_text().rpartition(")")[2].split()
+                parents[int(place.name)] = int(stat[1]), (place / "cmdline").read_bytes()
+            except OSError:
+                continue
+    family = {root}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
+        family |= more
+    return ((pid, parents[pid][1]) for pid in family if pid in parents)
 
 
 def carried_out(plan: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

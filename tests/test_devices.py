@@ -2,25 +2,32 @@
 
 import io
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import bench, complaint, write_images
+from command_line import bench, complaint, descendants, write_images
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.records import store
 from bench.training import devices
+from bench.training.checkpoints import CheckedFiles
 from bench.training.loop import train
+from methods.anil import ANIL
 from methods.backbones import Conv4
 from methods.base_classifier import BaseClassifier
+from methods.easy import Easy
+from methods.pair_classifier import PairClassifier
 from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
-STEPS = 8
+STEPS = 6
 METHODS = {
     "protonet": lambda: (ProtoNet, ProtoNet.Hyperparameters(steps=STEPS, train_way=5)),
     "siamese_triplet": lambda: (
@@ -28,6 +35,9 @@ METHODS = {
         SiameseTriplet.Hyperparameters(steps=STEPS, classes=5, images=3),  # 15 images: not equal parts
     ),
     "classifier": lambda: (BaseClassifier, Pretraining(STEPS, images=16)),
+    "easy": lambda: (Easy, Easy.Hyperparameters(steps=STEPS, images=16, crops=1)),
+    "pair_classifier": lambda: (PairClassifier, PairClassifier.Hyperparameters(steps=STEPS)),
+    "anil": lambda: (ANIL, ANIL.Hyperparameters(steps=STEPS, train_way=5)),
 }
 
 
@@ -37,7 +47,7 @@ def made(name: str):
     return method_class(Conv4(filters=8, image_size=16), hp, 8).to(memory_format=torch.channels_last)
 
 
-def fit(name, data, split, folder, count: int = 1):
+def fit(name, data, split, folder, rank: int = 0, count: int = 1):
     """Train; the loss curve, and the weights and running statistics."""
     method = made(name)
     torch.manual_seed(1)
@@ -51,30 +61,31 @@ def fit(name, data, split, folder, count: int = 1):
         device=torch.device("cpu"),
         run_dir=folder,
         progress=Progress(io.StringIO()),
+        rank=rank,
         devices=count,
     )
     return trained.curves["loss"], method.state_dict()
 
 
-def process(rank: int, port: int, name, data, split, folder) -> None:
+def process(rank: int, port: int, data, split, folder) -> None:
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": 0, "LOCAL_RANK": rank}
     os.environ.update({key: str(value) for key, value in where.items()})
     torch.set_num_threads(1)
-    found = fit(name, data, split, folder / "two", 2)
-    torch.save(found, folder / f"{rank}.pt")
+    for name in METHODS:
+        torch.save(fit(name, data, split, folder / name, rank, 2), folder / f"{name}{rank}.pt")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
-def test_two_processes_train_as_one(name, tiny, tiny_split, tmp_path):
-    curve, weights = fit(name, tiny, tiny_split, tmp_path / "one")
-    given = (find_free_network_port(), name, tiny, tiny_split, tmp_path)
+def test_two_processes_train_as_one(tiny, tiny_split, tmp_path):
+    given = (find_free_network_port(), tiny, tiny_split, tmp_path)
     torch.multiprocessing.spawn(process, given, nprocs=2)
-    for rank in range(2):
-        own_curve, own_weights = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
-        torch.testing.assert_close(torch.tensor(own_curve), torch.tensor(curve), rtol=1e-4, atol=1e-5)
-        for key, value in weights.items():
-            torch.testing.assert_close(own_weights[key], value, rtol=1e-3, atol=1e-4, msg=key)
+    for name in METHODS:
+        curve, weights = fit(name, tiny, tiny_split, tmp_path / "one" / name)
+        for rank in range(2):
+            own_curve, own_weights = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=False)
+            torch.testing.assert_close(own_curve, curve, rtol=1e-3, atol=1e-4, msg=name)
+            for key, value in weights.items():
+                torch.testing.assert_close(own_weights[key], value, rtol=1e-2, atol=1e-3, msg=f"{name} {key}")
 
 
 def test_a_single_process_is_left_alone():
@@ -113,12 +124,65 @@ def test_a_run_and_what_it_starts_from_are_trained_on_two_devices(images):
     flags = ["--method", "protonet", "--set", "init=pretrained"]
     one = record_of(*flags)
     two = record_of(*flags, "--devices", "2", "--results", "two", "--runs", "runs2")
-    assert "2 x cpu" in two.training.where and "2 x cpu" in two.pretraining.where
-    assert two.run_id == one.run_id and two.training.steps == one.training.steps
+    assert two.environment.devices == 2 and "2 x cpu" in two.pretraining.where
+    assert two.run_id == one.run_id and two.timings.steps == one.timings.steps
     assert two.metrics["fewshot/5w1s"].value == pytest.approx(one.metrics["fewshot/5w1s"].value, abs=0.5)
 
 
+MINE = """
+from methods.protonet import ProtoNet
+
+
+class Mine(ProtoNet):
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 2:
+            raise ValueError("not today")
+        return super().training_step(batch, batch_idx)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_what_happens_in_a_process_is_told_in_one_line(images):
+    Path("mine.py").write_text(MINE)
+    for flags, said in (
+        (["--method", "mine.py"], "raised ValueError: not today (mine.py, line 8)"),
+        (["--method", "protonet", "--set", "learning_rate=1e30"], "diverged in training"),
+    ):
+        answer = bench(*RUN, *flags, "--devices", "2")
+        assert answer.code == 2 and "Traceback" not in answer.err, answer.err
+        assert said in answer.err.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):
+    root = Path(store.__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
+    flags = [*RUN, "--method", "protonet", "--devices", "2", "--steps", "3000"]
+    run = subprocess.Popen([sys.executable, "-m", "bench", *flags], stderr=subprocess.PIPE)
+    try:
+        end = time.monotonic() + 300
+        while not (last := list(Path("runs").glob("*/checkpoints/last.ckpt"))):
+            assert time.monotonic() < end and run.poll() is None
+            time.sleep(0.1)
+        family = [pid for pid, _ in descendants(run.pid)]
+        run.terminate()
+        run.wait(60)
+    finally:
+        run.kill()
+    end = time.monotonic() + 60  # the training would take longer
+    while any(Path(f"/proc/{pid}").exists() for pid in family):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    step = CheckedFiles().load_checkpoint(last[0])["global_step"]
+    answer = bench(*flags)
+    assert answer.code == 0, answer.err
+    assert list(last[0].parents[1].glob("logs/from-*")), step
+
+
 def test_what_cannot_train_on_two_devices_is_refused(images):
+    bench("data", "info", *RUN[1:3])  # decodes the images
     assert "--devices 1000" in complaint(*RUN, "--method", "protonet", "--devices", "1000")
     assert "--devices 0" in complaint(*RUN, "--method", "protonet", "--devices", "0")
     if (os.cpu_count() or 1) > 1:

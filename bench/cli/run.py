@@ -79,8 +79,8 @@ def run(
     ] = Path("runs"),
     device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.", HOW)] = "auto",
     devices: Annotated[
-        int, flag("--devices", "N", "Devices of that kind that share the training of a run (1).", HOW)
-    ] = 1,
+        int | None, flag("--devices", "N", "Number of devices to train each run on (1).", HOW)
+    ] = None,
     precision: Annotated[
         str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
     ] = None,
@@ -126,7 +126,9 @@ def run(
         atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
-    options = Options(results, runs, command, data_root, device, overwrite, offline, devices)
+    options = Options(
+        results, runs, command, data_root, device, overwrite, offline, 1 if devices is None else devices
+    )
     paths, failed = [], []
     for path, record in run_all(grid, options):
         if record.failure is None or as_json:

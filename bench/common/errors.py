@@ -30,6 +30,10 @@ class UserError(Exception):
             given = f"{given[:LONGEST_VALUE]}..."
         super().__init__(f"{one_line(f'{flag} {given}')}: {one_line(allowed)}")
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
+        """For pickle, which otherwise knows only the message."""
+        return UserError, (self.flag, _text(self.value), self.allowed)
+
 
 def _text(value: object) -> str:
     return _SHORT.repr(value) if isinstance(value, (list, tuple, dict, set)) else str(value)

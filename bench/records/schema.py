@@ -202,6 +202,7 @@ class Environment(_Part):
 
     Attributes:
         compiled: whether training used compiled operations, which round differently.
+        devices: number of devices that shared the training.
     """
 
     libraries: dict[str, str]
@@ -211,6 +212,7 @@ class Environment(_Part):
     precision: str
     threads: Positive
     compiled: bool = False
+    devices: Positive = 1
     git_commit: str | None = None
     git_dirty: bool | None = None
 

@@ -126,7 +126,8 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
     commit += " with uncommitted changes" if where.git_dirty else ""
     yield "command", one_line(record.command)
     yield "made", one_line(f"{record.created:%Y-%m-%d %H:%M} UTC by bench {record.bench_version}{commit}")
-    device = f"{where.device}, {where.precision}, threads: {where.threads}"
+    several = f"{where.devices} x " if where.devices > 1 else ""
+    device = f"{several}{where.device}, {where.precision}, threads: {where.threads}"
     yield "machine", one_line(f"{device}; {where.cpu}; {where.platform}")
     yield "libraries", one_line(", ".join(f"{name} {version}" for name, version in where.libraries.items()))
     rates = [f"{times.steps:,} steps"]

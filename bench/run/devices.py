@@ -2,84 +2,138 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from bench.common.environment import keep_freed_memory
+from bench.common.clock import Spent
+from bench.common.environment import available_cores, device_name, keep_freed_memory
 from bench.common.errors import UserError
 from bench.config.run_config import method_info
+from bench.run import failures
+from bench.run.models import PRETRAINING
 from bench.run.outcome import Failed
 from bench.run.plan import Prepared
-from bench.training.devices import can_share
+from bench.training.devices import obstacle
+
+if TYPE_CHECKING:
+    from bench.training.loop import Trained
+
+Train = Callable[..., "Trained"]
 
 
-def check_devices(prepared: Prepared, devices: int) -> None:
-    """Refuse what cannot train on so many devices.
+def check_devices(prepared: Prepared, device: str, devices: int) -> None:
+    """Refuse trainings that cannot use so many devices.
+
+    Args:
+        prepared: with all that it starts from. device: as in ``--device``. devices: their number.
 
     Raises:
-        UserError: the machine has fewer, or the method cannot share its steps.
+        UserError: the machine has fewer, or a method or backbone cannot share its steps.
     """
     kind = prepared.device.type
-    there = {"cuda": torch.cuda.device_count(), "cpu": os.cpu_count() or 1}.get(kind, 1)
+    there = {"cuda": torch.cuda.device_count(), "cpu": available_cores()}.get(kind, 1)
     if not 1 <= devices <= there:
-        raise UserError("--devices", devices, f"must be 1 to {there}: this machine has no more of {kind}")
-    if devices > 1 and prepared.method.training_steps and not can_share(prepared.method):
-        raise UserError("--devices", devices, f"must be 1: {prepared.config.method} trains on one")
+        raise UserError("--devices", devices, f"must be 1 to {there}, as many as this machine has of {kind}")
+    if devices > 1 and ":" in device:
+        raise UserError("--devices", devices, f"must be 1 with --device {device}, which names one")
+    for stage in _trainings(prepared) if devices > 1 else ():
+        if problem := obstacle(stage.method):
+            raise UserError("--devices", devices, f"must be 1: {problem} ({stage.config.method})")
 
 
-def in_processes(prepared: Prepared, devices: int, train: Callable[..., Any], *arguments: Any) -> Any:
+def _trainings(prepared: Prepared) -> Iterator[Prepared]:
+    stage: Prepared | None = prepared
+    while stage:
+        if stage.config.train and stage.method.training_steps:
+            yield stage
+        stage = stage.start
+
+
+def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: object) -> Trained:
     """Train on several devices; the prepared method has the trained weights afterwards.
 
     Args:
         prepared: as for one device; what its training starts from is in its method.
         devices: number of processes.
-        train: function of a module; called in each process with the run on its device and the arguments.
+        train: function of a module; called in each process with the run on its device, its rank and the
+            arguments.
 
     Returns:
-        What `train` returns in the first process.
+        What `train` returns in the first process, with the processor time of all.
 
     Raises:
         Failed, UserError: from `train`.
     """
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
-    prepared.method.cpu()
+    method = prepared.method.cpu()
     with tempfile.TemporaryDirectory() as folder:
-        job, outcome = Path(folder) / "job", Path(folder) / "outcome"
-        with job.open("wb") as file:
-            pickle.dump(prepared.config.method, file)  # a plug-in is imported before its class is looked up
-            pickle.dump((replace(prepared, start=None), train, arguments), file)
-        given = (devices, torch.get_num_threads(), find_free_network_port(), job, outcome)
-        torch.multiprocessing.spawn(_process, given, nprocs=devices)
-        found, weights = pickle.loads(outcome.read_bytes())
-    prepared.method.load_state_dict(weights)
-    if isinstance(found, BaseException):
-        raise found
-    return found
+        job = Path(folder) / "job"
+        torch.save((replace(prepared, start=None), train, arguments), job)
+        threads = torch.get_num_threads()
+        if prepared.device.type == "cpu":
+            threads = max(1, threads // devices)
+        given = (prepared.config.method, devices, threads, find_free_network_port(), job)
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it tells which one it ends
+        processes = torch.multiprocessing.spawn(_process, given, nprocs=devices, join=False)
+        problem: Exception | None = None
+        try:
+            while not processes.join():
+                pass
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            problem = error
+        finally:
+            for process in processes.processes:
+                process.kill()  # no one else ends them if this process is told to stop
+                process.join()
+        outcomes = [pickle.loads(path.read_bytes()) for path in sorted(Path(folder).glob("outcome*"))]
+    for outcome, weights in outcomes:
+        if weights is not None:
+            method.load_state_dict(weights)
+        if isinstance(outcome, BaseException):
+            raise outcome
+    if problem:
+        raise problem
+    first, others = outcomes[0][0], outcomes[1:]
+    elsewhere = sum(other.spent.processor_s - other.earlier.processor_s for other, _ in others)
+    return replace(first, spent=first.spent + Spent(0.0, elsewhere))
 
 
-def _process(rank: int, devices: int, threads: int, port: int, job: Path, outcome: Path) -> None:
-    """Train as process number `rank`; the first one writes the outcome."""
+def _process(rank: int, method: str, devices: int, threads: int, port: int, job: Path) -> None:
+    """Train as process number `rank`, and write the outcome beside the job."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": 0, "LOCAL_RANK": rank}
     os.environ.update({name: str(value) for name, value in where.items()})
     torch.set_num_threads(threads)
     keep_freed_memory()
-    with job.open("rb") as file:
-        method_info(pickle.load(file))
-        prepared, train, arguments = pickle.load(file)
+    if own := method != PRETRAINING.name:
+        method_info(method)  # imports a method from a file, which the job contains
+    prepared, train, arguments = torch.load(job, weights_only=False, mmap=True)
     if prepared.device.type == "cuda":
         prepared = replace(prepared, device=torch.device("cuda", rank))
         torch.cuda.set_device(rank)
+    outcome: object
+    place = device_name(prepared.device)
     try:
-        found = train(prepared, *arguments)
+        with failures.explained(prepared.config, place) if own else nullcontext():
+            outcome = train(prepared, rank, *arguments)
     except (Failed, UserError) as error:
-        found = error
-    if rank == 0:
-        outcome.write_bytes(pickle.dumps((found, prepared.method.cpu().state_dict())))
+        outcome = error
+    weights = prepared.method.cpu().state_dict() if rank == 0 else None
+    content = pickle.dumps((outcome, weights))
+    temporary = job.with_name(f"{rank}.tmp")
+    with suppress(FileNotFoundError):  # the folder goes when the first process that failed has told why
+        temporary.write_bytes(content)
+        temporary.replace(job.with_name(f"outcome{rank:04d}"))
+    if isinstance(outcome, BaseException):
+        sys.exit(1)  # so that the others, which may wait for this one, are ended

@@ -23,7 +23,6 @@ from bench.run.locks import exclusive
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
 from bench.run.pretraining import obtain
-from bench.training.devices import is_first
 from methods.base_classifier import BaseClassifier
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     try:
         given = (options.runs / prepared.run_id, compiled, stamp, options.devices)
         if options.devices == 1:
-            trained = _train(prepared, *given, progress)
+            trained = _train(prepared, 0, *given, progress)
         else:
             trained = in_processes(prepared, options.devices, _train, *given)
     except Failed as failure:
@@ -115,6 +114,7 @@ def _compiled(prepared: Prepared) -> bool:
 
 def _train(
     prepared: Prepared,
+    rank: int,
     run_dir: Path,
     compiled: bool,
     start: str,
@@ -123,7 +123,7 @@ def _train(
 ) -> Trained:
     """Train the prepared method, from the start or from the last checkpoint of the same code.
 
-    With several devices, this process is one of as many, and only the first shows progress.
+    With several devices, this is process number `rank` of as many; only the first shows progress.
 
     Raises:
         Failed: it diverges.
@@ -138,6 +138,7 @@ def _train(
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
     where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled} {devices}"
     stamp = f"{made_by} {where} {start}"
+    shown = progress or Progress(io.StringIO() if rank else sys.stderr)
     try:
         trained = train(
             method,
@@ -148,15 +149,16 @@ def _train(
             precision=prepared.precision,
             device=prepared.device,
             run_dir=run_dir,
-            progress=progress or Progress(sys.stderr if is_first() else io.StringIO()),
+            progress=shown,
             stamp=stamp,
             compiled=compiled,
             what=what,
             tensorboard=not config.brief,  # importing it takes a second
+            rank=rank,
             devices=devices,
         )
     except Diverged as error:
-        if error.kept and is_first():
+        if error.kept and rank == 0:
             models.save(prepared, run_dir, {})
         best = run_dir / MODEL_FILE if error.kept else None
         raise Failed(what, str(error), error.step, best, error.spent, error.earlier) from None
@@ -164,6 +166,8 @@ def _train(
         if error.errno not in failures.UNWRITABLE:
             raise
         raise UserError("--runs", run_dir, f"must be writable ({error.strerror})") from error
+    finally:
+        shown.stop()
     if not all_finite(method):
         problem = "its weights are not finite"
         raise Failed(what, problem, method.training_steps, None, trained.spent, trained.earlier)

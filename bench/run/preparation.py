@@ -106,7 +106,6 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         start=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
-    check_devices(prepared, options.devices)
     base = as_trained(config)
     if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
         prepared = _started(
@@ -114,6 +113,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         )
     else:
         prepared = _from_classifier(prepared, info, options.offline)
+    check_devices(prepared, options.device, options.devices)
     return replace(prepared, spent=clock.now() - before)
 
 

@@ -148,6 +148,7 @@ def make_record(
             precision=prepared.precision,
             threads=torch.get_num_threads(),
             compiled=bool(learned and learned.compiled),
+            devices=options.devices,
             git_commit=commit,
             git_dirty=dirty,
         ),

@@ -42,8 +42,8 @@ class Resumable(Checkpoint):
         """Restore the random generators of the checkpoint, which setting up the trainer has advanced."""
         if self.random is not None:
             torch.set_rng_state(self.random["cpu"])
-            if self.random["cuda"]:
-                torch.cuda.set_rng_state_all(self.random["cuda"])
+            if self.random["cuda"] is not None:
+                torch.cuda.set_rng_state(self.random["cuda"])
             self.random = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
@@ -67,7 +67,7 @@ class Resumable(Checkpoint):
             "spent": tuple(self.spent()),
             "random": {
                 "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             },
         }
 

@@ -25,7 +25,7 @@ from bench.data.splits import Split
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
 from bench.training.checkpoints import CheckedFiles, Resumable, saved_step
-from bench.training.devices import is_first, shared_forward
+from bench.training.devices import shared_forward
 from methods.abilities import ChoosesClasses
 from methods.batches import Shuffled
 from methods.fused import fused_training
@@ -72,6 +72,7 @@ def train(
     compiled: bool = False,
     what: str = "training",
     tensorboard: bool = True,
+    rank: int = 0,
     devices: int = 1,
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
@@ -79,7 +80,7 @@ def train(
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
     If it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
-    With more than one of `devices`, this process is one of as many, and `device` its own.
+    With several `devices`, this is process number `rank` of as many, and `device` is its own.
 
     The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
     method cannot access novel images.
@@ -88,7 +89,7 @@ def train(
     checkpoints = run_dir / "checkpoints"
     last = checkpoints / LAST
     start = saved_step(last, stamp)
-    if not start and is_first():  # left by another run of the same configuration
+    if not start and rank == 0:  # left by another run of the same configuration
         for left_over in ("logs", "checkpoints"):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
@@ -112,7 +113,7 @@ def train(
             max_steps=steps,
             accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
             devices=devices if several else own,
-            strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+            strategy=DDPStrategy() if several else "auto",
             precision=precision,  # type: ignore[arg-type]
             plugins=[CheckedFiles(), LightningEnvironment()],  # in a Slurm job too, each run is its own
             logger=loggers,
@@ -159,13 +160,15 @@ class _quiet:
     """Silence Lightning's messages about its set-up, but not errors."""
 
     def __enter__(self) -> None:
-        self.logger = logging.getLogger("pytorch_lightning")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
+        self.loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
         self.filters = warnings.catch_warnings()
         self.filters.__enter__()
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
 
     def __exit__(self, *error: object) -> None:
         self.filters.__exit__(*error)  # type: ignore[arg-type]
-        self.logger.setLevel(self.level)
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)

@@ -1,6 +1,7 @@
 """EASY: mixing, turning, views and schedule against slow references."""
 
 import copy
+import io
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
+from bench.common.progress import Progress
+from bench.data.normalisation import Normaliser
+from bench.training.loop import train
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
 from methods.batches import LabelledBatch
@@ -57,7 +61,7 @@ def test_turned_images_keep_their_class_and_are_told_apart():
     pictures, turns = turned(images)
     found = features(ours, pictures)
     expected = F.cross_entropy(ours.head(found), labels) + F.cross_entropy(ours.turn_head(found), turns)
-    torch.testing.assert_close(loss_of(ours), expected)
+    torch.testing.assert_close(loss_of(ours), expected / 2)
 
 
 def test_mixed_images_have_two_labels_by_their_shares():
@@ -133,6 +137,19 @@ def test_the_rate_follows_cosine_cycles():
 
 
 def test_what_cannot_be_is_refused():
-    for changes, message in (({"crops": 3}, "crops must be one of 1, 5, 9"), ({"images": 7}, "at least 8")):
-        with pytest.raises(ValueError, match=message):
-            method(**changes)
+    with pytest.raises(ValueError, match="images must be at least 8 with rotations"):
+        method(images=7)
+    assert method(images=7, rotations=False)
+
+
+def test_validation_in_training_embeds_one_view(tiny, tiny_split, tmp_path):
+    torch.manual_seed(0)
+    ours = Easy(build("conv4", image_size=16), Easy.Hyperparameters(steps=2, images=16), 8)
+    views = []
+    ours.views = lambda images: views.append(len(images)) or Easy.views(ours, images)
+    normalise = Normaliser(tiny.images, tiny_split.train)
+    where = {"device": torch.device("cpu"), "run_dir": tmp_path, "progress": Progress(io.StringIO())}
+    found = train(ours, tiny, tiny_split, normalise, seed=0, precision="32-true", **where)
+    assert found.best_validation is not None and not views
+    ours.eval().embed(torch.randn(2, 3, 16, 16))
+    assert views == [2]

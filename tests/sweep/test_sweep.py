@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from command_line import bench, write_images
+from command_line import bench, descendants, write_images
 
 from bench.records import store
 
@@ -68,22 +67,7 @@ def training() -> bool:
 def workers(engine: str, sweep: subprocess.Popen) -> list[int]:
     """Process ids of those that do jobs."""
     mark = b"ray::work" if engine == "ray" else b"multiprocessing.spawn"
-    return [pid for pid, line in _descendants(sweep.pid) if mark in line]
-
-
-def _descendants(root: int) -> Iterator[tuple[int, bytes]]:
-    parents = {}
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
-            try:
-                stat = (place / "stat").read_text().rpartition(")")[2].split()
-                parents[int(place.name)] = int(stat[1]), (place / "cmdline").read_bytes()
-            except OSError:
-                continue
-    family = {root}
-    while more := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
-        family |= more
-    return ((pid, parents[pid][1]) for pid in family if pid in parents)
+    return [pid for pid, line in descendants(sweep.pid) if mark in line]
 
 
 def checked(said: str) -> None:
