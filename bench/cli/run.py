@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, int_parser
 from bench.common.errors import UserError
+from bench.common.streams import say
 
 if TYPE_CHECKING:
     pass
@@ -135,6 +136,6 @@ def run(
     for path in paths:
         print(path, file=sys.stderr if as_json else sys.stdout)
     for error in failed[:-1]:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
     if failed:
         raise failed[-1]

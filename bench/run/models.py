@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from bench import __version__
 from bench.common.errors import UserError
-from bench.common.files import write_files
+from bench.common.files import read_regular, write_files
 from bench.config.run_config import METHOD_FILE, method_info
 from bench.data.normalisation import Normaliser
 from bench.records.schema import MODEL_FILE, SharedTraining, Training
@@ -169,7 +169,7 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(read_regular(path))
     except OSError as error:
         raise UserError("--runs", path, error.strerror or "cannot be read") from None
     except ValidationError as error:
@@ -184,7 +184,7 @@ def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:
     """
     path = folder / MODEL_FILE
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         if hashlib.sha256(content).hexdigest() != card.weights_sha256:
             raise UserError("--runs", path, f"not the weights of {CARD}: the SHA-256 differs")
         return safetensors.torch.load(content)
