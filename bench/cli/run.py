@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -129,7 +130,7 @@ def run(
     for path, record in run_all(grid, options):
         if record.failure is None or as_json:
             text = result_table(record) if verbose else headline(record)
-            print(record.model_dump_json() if as_json else text, flush=True)
+            print(json.dumps(record.model_dump(mode="json")) if as_json else text, flush=True)
         if record.failure is not None:
             failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))
         paths.append(path)

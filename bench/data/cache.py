@@ -15,6 +15,7 @@ from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from bench.common.errors import printable
 from bench.common.files import check_regular, expand_user
 from bench.common.streams import say
 from bench.data.images import ImageSet
@@ -138,7 +139,7 @@ def _write(path: Path, data: ImageSet) -> None:
     """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
     tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
     about = {
-        "name": data.name,
+        "name": printable(data.name),  # safetensors takes only UTF-8
         "class_names": json.dumps(data.class_names),
         "superclass": json.dumps(data.superclass),
         "part": json.dumps(data.part),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ def save(
         pretraining=pretraining,
         weights_sha256=sha256,
     )
-    text = f"{card.model_dump_json(indent=1)}\n"
+    # Unlike pydantic, this takes paths that are not UTF-8; their wrong bytes become "?".
+    text = f"{json.dumps(card.model_dump(mode='json'), indent=1, ensure_ascii=False)}\n"
     files = {folder / MODEL_FILE: content, folder / CARD: text.encode("utf-8", "replace")}
     write_files(files, "--runs", exclusive=True)
     return sha256
