@@ -60,7 +60,7 @@ def _rehearse(grid: Sequence[Prepared], options: Options) -> None:
     """Rehearse the runs that are not recorded; those that differ only in the seed once."""
     rehearsed = set()
     for one in grid:
-        steps = one.config.model_dump_json(exclude={"seed"})
+        steps = str(one.config.model_dump(exclude={"seed"}))
         if steps not in rehearsed and (options.overwrite or not store.find(options.results, one.run_id)):
             rehearse(one)
             rehearsed.add(steps)
