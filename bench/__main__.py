@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 INTERRUPTED = (
@@ -17,13 +20,30 @@ INTERRUPT = 130
 def main() -> NoReturn:
     """Run the command line: errors are one line on stderr, with the documented exit codes."""
     try:
-        signal.signal(signal.SIGTERM, _stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
+        _put_own_folder_last()
+        from bench.common.streams import Tolerant
+
+        out = Tolerant(sys.stdout)
+        sys.stdout, sys.stderr = out, Tolerant(sys.stderr)  # type: ignore[assignment]
         code = _run()
+        out.flush()
     except KeyboardInterrupt:
         code = INTERRUPT
     if code == INTERRUPT:
         _fail(INTERRUPTED, code)
+    if isinstance(out.failed, OSError) and not isinstance(out.failed, BrokenPipeError):
+        _fail(f"stdout: cannot be written ({out.failed.strerror})", 2)
     sys.exit(code)
+
+
+def _put_own_folder_last() -> None:
+    """`python -m` searches the working directory first: its `methods/` or `yaml.py` would be imported."""
+    with suppress(OSError):  # it may be deleted
+        here = Path.cwd()
+        if sys.path[0] == str(here) and Path(__file__).parents[1] != here:
+            sys.path.append(sys.path.pop(0))
 
 
 def _run() -> int:
@@ -34,7 +54,7 @@ def _run() -> int:
     from bench.common.errors import UserError
 
     # Print the table even if the terminal cannot show ±.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[attr-defined]
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
     except UserError as error:
@@ -48,7 +68,9 @@ def _run() -> int:
 
 
 def _stop(*signal_and_frame: Any) -> NoReturn:
-    """Handle SIGTERM like Ctrl-C."""
+    """Handle SIGTERM like Ctrl-C; a second one ends at once, without another word."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(INTERRUPT))
     raise KeyboardInterrupt
 
 

@@ -98,7 +98,7 @@ def carried_out(plan: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 def files_in(folder: Path) -> dict[str, int]:
     """Every path below a folder, with the time of its last change."""
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def write_images(folder: Path, classes: int, each: int, tint: float = 0) -> None:

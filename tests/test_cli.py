@@ -180,6 +180,18 @@ def test_the_leaderboard_is_written_checked_and_found_stale(folder):
     assert bench("leaderboard", "--check").code == 1
 
 
+def test_a_check_names_a_damaged_record(folder):
+    store.write(make_record(), folder / "results", make_episodes())
+    for command in ("leaderboard", "docs"):
+        assert bench(command).code == 0
+        assert bench(command, "--check").code == 0
+    (folder / "results" / "broken.json").write_text("{}")
+    for command in ("leaderboard", "docs"):
+        answer = bench(command, "--check")
+        assert answer.code == 1 and "is up to date" in answer.out
+        assert answer.err.startswith("warning: --results results/broken.json: ")
+
+
 def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
     store.write(make_record(), folder / "results", make_episodes())
     (folder / "results" / "broken.json").write_text("{}")

@@ -264,6 +264,7 @@ def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
         assert "nearest_pixels" in bench("list", "methods").out
         answer = bench("run", "--dataset", "folder:images", "--split", "50-50", "--method", "nearest_pixels")
         record = store.read(paths_of(answer)[0])
+        assert record.sources.plugin == "pixel-methods 1.0"
         assert record.method == "nearest_pixels" and record.metrics["fewshot/allw1s"].value > 0.5
     finally:
         available.cache_clear()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 from pathlib import Path
 
@@ -97,11 +98,35 @@ def test_a_record_knows_the_commit_and_whether_the_code_differs_from_it(checkout
     assert environment.git_state() == (head, True)
 
 
+def test_another_repository_of_the_environment_is_not_asked(checkout, tmp_path_factory, monkeypatch):
+    """As in a hook of git, which sets these."""
+    expected = environment.git_state()
+    other = tmp_path_factory.mktemp("other")
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+    assert environment.git_state() == expected and expected[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_checkout_of_another_user_is_read(checkout):
+    expected = environment.git_state()
+    for path in (checkout, *checkout.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    refused = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True)
+    assert b"dubious ownership" in refused.stderr
+    assert environment.git_state() == expected and expected[0]
+
+
 def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "bench" / "environment.py"))
     assert environment.git_state() == (None, None)
 
 
-def test_a_checkout_without_git_has_no_commit_either(checkout, monkeypatch):
+def test_a_checkout_without_git_has_no_commit_and_says_so(checkout, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
+    environment._say_once.cache_clear()
     assert environment.git_state() == (None, None)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the commit is not recorded: git cannot read ") and said.count("\n") == 1

@@ -10,6 +10,7 @@ from command_line import bench, write_images
 from bench.config.run_config import method_info, resolve
 from bench.data.splits import resolve as split_of
 from bench.records import store
+from bench.records.schema import RUN_ID
 from bench.run import run_id, source_code
 from bench.run.run_id import identify
 from methods import registry
@@ -60,6 +61,32 @@ def test_the_name_is_a_file_name(named, tiny):
     assert len(name) < 200 and set(name) <= set(
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.@+-_"
     )
+
+
+def test_another_version_of_a_plug_in_is_another_run(named, tiny, tiny_split):
+    named()
+    info, config = method_info("siamese_triplet"), resolve({"method": "siamese_triplet"}, {}, {})
+    versions = [
+        identify(config, dataclasses.replace(info, plugin=plugin), tiny, tiny_split, None)
+        for plugin in ("", "foreign 1.0", "foreign 1.1")
+    ]
+    assert len({one.run_id for one in versions}) == 3
+    assert versions[1].plugin == "foreign 1.0"
+
+
+def test_the_longest_name_is_a_record_s_name(named, tiny, tiny_split):
+    named()
+    info = dataclasses.replace(method_info("siamese_triplet"), name="m" * 90)
+    config = resolve({"method": "siamese_triplet", "seed": 4294967295}, {}, {})
+    found = identify(
+        config.model_copy(update={"preset": "p" * 90}),
+        info,
+        dataclasses.replace(tiny, name=f"folder:{'a' * 90}"),
+        dataclasses.replace(tiny_split, name="b" * 90),
+        None,
+    )
+    assert RUN_ID.fullmatch(found.run_id)
+    assert found.run_id.endswith(f"_s4294967295_{found.sha256[:8]}")
 
 
 def test_the_code_that_measures_counts(named, monkeypatch):

@@ -28,6 +28,8 @@ HOSTILE = [
     "two\nlines\r\n\n| a | b |\n",
     "\x1b[31m\u202e\x00",
     "</details>",
+    "# heading",
+    "- item\n1. first\n> quote\n---\n",
 ]
 
 
@@ -232,18 +234,22 @@ def test_no_text_of_a_record_becomes_markup(text):
         hostile = {name: text for name in ("method", "preset", "backbone", "dataset", "command")}
         overrides = {"overrides": {text: text}}
         generalized = {f"generalized/90+1/1s/{name}": metric(0.5) for name in ("novel", "base")}
+        failed = {"failure": text, "metrics": {}, "per_class": {}, "episodes": {}}
         return render(
             [
-                make_record(
-                    run_id=f"{split}{seed}",
-                    split=f"{text}{split}",
-                    config=overrides,
-                    metrics=with_metrics({}) | generalized,
-                    episodes={name: info | {"sha256": f"{seed}" * 64} for name, info in episodes.items()},
-                    **hostile,
-                )
-                for split in (1, 2)
-                for seed in (1, 2)
+                make_record(run_id="failed", split="90-10", **failed, **hostile),
+                *(
+                    make_record(
+                        run_id=f"{split}{seed}",
+                        split=f"{text}{split}",
+                        config=overrides,
+                        metrics=with_metrics({}) | generalized,
+                        episodes={name: info | {"sha256": f"{seed}" * 64} for name, info in episodes.items()},
+                        **hostile,
+                    )
+                    for split in (1, 2)
+                    for seed in (1, 2)
+                ),
             ]
         )
 
@@ -324,20 +330,20 @@ def test_the_order_of_records_does_not_matter(tmp_path):
 def test_write_and_is_stale(tmp_path):
     results, output = tmp_path / "results", tmp_path / "docs" / "leaderboard.md"
     seeds(results, 2)
-    assert leaderboard.is_stale(results, output)
+    assert leaderboard.is_stale(results, output)[0]
     assert leaderboard.write(results, output) == []
-    assert not leaderboard.is_stale(results, output)
+    assert not leaderboard.is_stale(results, output)[0]
     assert output.read_text(encoding="utf-8") == render(store.read_all(results)[0], results)
     output.write_bytes(output.read_bytes().replace(b"\n", b"\r\n"))  # as git may check it out on Windows
-    assert not leaderboard.is_stale(results, output)
+    assert not leaderboard.is_stale(results, output)[0]
     store.write(make_record(seed=7), results)
-    assert leaderboard.is_stale(results, output)
+    assert leaderboard.is_stale(results, output)[0]
     (results / "broken.json").write_text("{")
     [problem] = leaderboard.write(results, output)
     assert "broken.json" in problem
-    assert not leaderboard.is_stale(results, output)
+    assert not leaderboard.is_stale(results, output)[0]
     output.write_bytes(b"\xff")
-    assert leaderboard.is_stale(results, output)
+    assert leaderboard.is_stale(results, output)[0]
 
 
 def test_places_that_do_not_work_are_the_users_to_mend(tmp_path):

@@ -167,10 +167,10 @@ def test_pages_of_methods_that_are_gone_go_too_and_no_other_file(folder):
     assert bench("docs", "--output", pages).code == 0
     (pages / "gone.md").write_text((pages / "protonet.md").read_text())
     (pages / "notes.md").write_text("# My own\n")
-    assert method_docs.stale(folder / "results", pages) == ["gone.md"]
+    assert method_docs.stale(folder / "results", pages) == (["gone.md"], [])
     assert bench("docs", "--output", pages).code == 0
     assert not (pages / "gone.md").exists() and (pages / "notes.md").read_text() == "# My own\n"
-    assert method_docs.stale(folder / "results", pages) == []
+    assert method_docs.stale(folder / "results", pages) == ([], [])
 
 
 def test_line_ends_of_another_system_are_no_change(folder):

@@ -124,6 +124,16 @@ def test_a_terminal_gets_a_bar_that_ends_full_and_gives_the_cursor_back(terminal
     assert text.rindex("\x1b[?25h") > text.rindex("100%")
 
 
+def test_names_are_text_and_not_markup_or_commands_of_the_terminal(terminal):
+    stream, content = terminal
+    work = Progress(stream)
+    work.start("decoding folder:p[/q][bold]\x1b[31m\u202e", 20, "images")
+    work.advance(20, loss="[/x]")
+    work.stop()
+    last = content().split("\x1b[2K")[-1]
+    assert "folder:p[/q][bold]\\x1b[31m\\u202e" in last and "[/x]" in last
+
+
 def test_a_bar_stopped_in_the_middle_leaves_its_last_state_on_a_line_of_its_own(terminal):
     stream, content = terminal
     work = Progress(stream)

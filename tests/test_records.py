@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
+from record_factory import EPISODES, episode_info, make_episodes, make_record, metric, record_fields
 
 from bench.common.errors import UserError
 from bench.records import store
@@ -118,6 +118,14 @@ def test_safe_run_ids_are_accepted(run_id):
         ({"weights": "weights.pt"}, "weights"),
         ({"hyperparameters": {"lr": float("nan")}}, "finite"),
         ({"hyperparameters": {"lr": {"nested": 1}}}, "hyperparameters"),
+        ({"hyperparameters": {"lr": 10**400}}, "finite"),
+        ({"config": {"a": [{"b": -(10**400)}]}}, "finite"),
+        ({"thresholds": {"pair": 1e300}}, "thresholds"),
+        ({"images": 10**400}, "images"),
+        ({"parameters": 2**63}, "parameters"),
+        ({"metrics": {"other/number": {"value": 1e300, "low": 0, "high": 1.7e308, "n": 9}}}, "metrics"),
+        ({"timings": record_fields()["timings"] | {"total_s": 1.7e308}}, "timings.total_s"),
+        ({"episodes": {"5w1s": episode_info(5, 1, 15, count=10**9)}}, "answers"),
         ({"config": {"a": [{"b": float("inf")}]}}, "finite"),
         ({"thresholds": {"pair": float("nan")}}, "thresholds"),
         ({"metrics": {"accuracy": metric(0.5)}}, "metrics"),
@@ -250,6 +258,22 @@ def test_an_episode_file_that_does_not_hold_the_episodes_is_refused(tmp_path, ch
 def test_an_episode_file_without_its_settings_is_refused(tmp_path):
     record = store.read(store.write(make_record(), tmp_path, {"other": np.zeros(3)}))
     with pytest.raises(UserError, match="5w1s"):
+        read_episodes(record, tmp_path, ["5w1s"])
+
+
+def test_answers_that_unpack_to_more_than_the_record_counts_are_not_unpacked(tmp_path, monkeypatch):
+    """100 kB for 100 MB here; 1.5 MB can be 14 GB."""
+    bomb = np.zeros(100_000_000, np.uint8)
+    for method in ("protonet", "mtl"):
+        store.write(make_record(method=method), tmp_path, make_episodes() | {"5w1s": bomb})
+    record = store.read(tmp_path / "cifar100-mtl-quick-0.json")
+    assert (tmp_path / record.episode_file).stat().st_size < 200_000
+
+    def unpack(*_, **__):
+        raise AssertionError("unpacked")
+
+    monkeypatch.setattr("numpy.lib.npyio.NpzFile.__getitem__", unpack)
+    with pytest.raises(UserError, match="unpacked, its arrays have 100,0"):
         read_episodes(record, tmp_path, ["5w1s"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench.common.errors import UserError, one_of
+from bench.common.streams import say
 
 
 class Commands(TyperGroup):
@@ -95,7 +95,7 @@ Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddi
 def report_problems(problems: Sequence[str]) -> Iterator[None]:
     """Name the files that are left out; after the output, exit with 1 if there are any."""
     for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        say(f"warning: {problem}")
     yield
     if problems:
         raise typer.Exit(1)

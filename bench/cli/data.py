@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.app import DataRoot, Dataset, ImageSize, Offline, data_app, flag
+from bench.common.errors import one_line
 
 
 @data_app.command("info")
@@ -50,7 +51,7 @@ def data_verify(
     with shown() as progress:
         problems = inspect.verify(dataset, data_root, image_size, offline, progress)
     for problem in problems:
-        print(problem)
+        print(one_line(problem))
     if problems:
         raise typer.Exit(1)
     print(f"{dataset}: no damage found")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from bench.cli.app import DataRoot, Results, Runs, app, flag, report_problems
 from bench.common.errors import UserError
+from bench.common.streams import say
 
 
 @app.command()
@@ -46,10 +46,12 @@ def leaderboard(
     if not results.exists():
         raise UserError("--results", results, "no such folder; `python -m bench run` creates it")
     if check:
-        if board.is_stale(results, output):
-            print(f"{output} is out of date: run `python -m bench leaderboard`", file=sys.stderr)
-            raise typer.Exit(1)
-        print(f"{output} is up to date")
+        stale, problems = board.is_stale(results, output)
+        with report_problems(problems):
+            if stale:
+                say(f"{output} is out of date: run `python -m bench leaderboard`")
+                raise typer.Exit(1)
+            print(f"{output} is up to date")
         return
     problems = board.show(results) if show else board.write(results, output)
     with report_problems(problems):
@@ -69,12 +71,12 @@ def docs(
     from bench.reporting import method_docs
 
     if check:
-        if pages := method_docs.stale(results, output):
-            print(
-                f"{output} is out of date ({', '.join(pages)}): run `python -m bench docs`", file=sys.stderr
-            )
-            raise typer.Exit(1)
-        print(f"{output} is up to date")
+        pages, problems = method_docs.stale(results, output)
+        with report_problems(problems):
+            if pages:
+                say(f"{output} is out of date ({', '.join(pages)}): run `python -m bench docs`")
+                raise typer.Exit(1)
+            print(f"{output} is up to date")
         return
     problems = method_docs.write(results, output)
     with report_problems(problems):
@@ -112,7 +114,7 @@ def figures_(
     with shown() as progress:
         drawing = figures.write(output, figures.Options(results, runs, data_root), progress)
     for gap in drawing.gaps:
-        print(f"not drawn: {gap.section}: {gap.title}: {gap.why}", file=sys.stderr)
+        say(f"not drawn: {gap.section}: {gap.title}: {gap.why}")
     with report_problems(drawing.problems):
         for path in drawing.paths:
             print(path)
@@ -158,6 +160,6 @@ def validate(results: Results = Path("results")) -> None:
     for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
         print(line)
     if report.problems:
-        print(f"{len(report.problems)} problems in {report.records} records", file=sys.stderr)
+        say(f"{len(report.problems)} problems in {report.records} records")
         raise typer.Exit(1)
     print(f"{report.records} records: no problems")

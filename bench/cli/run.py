@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, int_parser
 from bench.common.errors import UserError
+from bench.common.streams import say
 
 if TYPE_CHECKING:
     pass
@@ -133,13 +135,13 @@ def run(
     for path, record in run_all(grid, options):
         if record.failure is None or as_json:
             text = result_table(record) if verbose else headline(record)
-            print(record.model_dump_json() if as_json else text, flush=True)
+            print(json.dumps(record.model_dump(mode="json")) if as_json else text, flush=True)
         if record.failure is not None:
             failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))
         paths.append(path)
     for path in paths:
         print(path, file=sys.stderr if as_json else sys.stdout)
     for error in failed[:-1]:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
     if failed:
         raise failed[-1]

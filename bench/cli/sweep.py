@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, Results, app, flag
-from bench.common.errors import UserError, one_of
+from bench.common.errors import UserError, one_line, one_of
+from bench.common.streams import say
 
 if TYPE_CHECKING:
     from bench.run.sweep.jobs import Plan
@@ -83,7 +84,7 @@ def sweep(
     options = Options(results, runs, command, data_root, device, offline=offline)
     records, problems = read_all(results) if results.is_dir() else ([], [])
     for problem in problems:
-        _say(f"warning: {problem}")
+        say(f"warning: {problem}")
     work = plan(grid, options, records, part, remake)
     if (
         work.refused
@@ -97,13 +98,13 @@ def sweep(
         _show(work, at_once)
         return
     failed = [(_name(config), str(error)) for config, error in work.refused] + work.diverged
-    _say(_summary(work, at_once))
+    say(_summary(work, at_once))
     if work.jobs:
         where: Engine = (
             Local(options, at_once) if at_once and engine == "local" else OnRay(options, address, jobs)
         )
-        for job, reason in drive(work, where, Progress(), _say):
-            _say(f"{job.name}: failed: {reason}")
+        for job, reason in drive(work, where, Progress(), say):
+            say(f"{job.name}: failed: {reason}")
             failed.append((job.name, reason))
     if failed:
         from bench.reporting import terminal
@@ -136,7 +137,7 @@ def _show(work: Plan, jobs: int | None) -> None:
     ]
     print(terminal.text(rows))
     for config, reason in work.refused:
-        print(f"cannot run: {_name(config)}: {reason}")
+        print(one_line(f"cannot run: {_name(config)}: {reason}"))
     print(_summary(work, jobs))
 
 
@@ -161,7 +162,3 @@ def _summary(work: Plan, jobs: int | None) -> str:
 def _name(config: Any) -> str:
     changed = ", ".join(f"{key}={value}" for key, value in config.overrides.items())
     return f"{config.method} {config.split} seed {config.seed} ({config.preset}{changed and ', '}{changed})"
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

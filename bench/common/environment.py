@@ -6,16 +6,18 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_of
+from bench.common.streams import say
 
 if TYPE_CHECKING:
     import torch
+
+_say_once = cache(say)
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 LIBRARIES = (
@@ -147,13 +149,8 @@ def git_state() -> tuple[str | None, bool | None]:
         changed = git("status", "--porcelain", "--", ".", *written)
         return git("rev-parse", "HEAD").strip(), bool(changed.strip())
     except (OSError, subprocess.SubprocessError) as error:
-        _warn(f"the commit is not recorded: git cannot read {root} ({type(error).__name__})")
+        _say_once(f"warning: the commit is not recorded: git cannot read {root} ({type(error).__name__})")
         return None, None
-
-
-@cache
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def peak_memory_mib() -> float | None:

@@ -1,11 +1,13 @@
-"""Atomic writes of files."""
+"""Reads and writes files: only regular ones, and writes are atomic."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,25 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - as in `is_file`
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is not a regular file: reading a pipe would wait, and a device may never end.
+
+    Raises:
+        OSError: it is something else, or does not exist.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; errors as `check_regular`."""
+    check_regular(path)
+    return path.read_bytes()
+
+
 def expand_user(text: str) -> Path:
     """The path with ``~`` expanded; unchanged if the user does not exist."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for such a user
@@ -38,20 +59,41 @@ def check_writable(folder: Path, flag: str) -> None:
         UserError: naming the flag.
     """
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        # `is_symlink`: a dangling link, where no folder can be made.
+        there = next(
+            path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink()
+        )
     except OSError as error:
         raise UserError(flag, folder, f"must be a writable folder ({error.strerror})") from None
     if not there.is_dir():
-        raise UserError(flag, folder, f"must be a writable folder ({there} is a file)")
+        what = "a file" if there.exists() else "a dangling link"
+        raise UserError(flag, folder, f"must be a writable folder ({there} is {what})")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(flag, folder, f"must be a writable folder ({there} is not writable)")
+
+
+def check_output(path: Path, flag: str) -> Path:
+    """Where a file will be written: links are followed.
+
+    Raises:
+        UserError: it cannot be written there, or there is something else than a regular file.
+    """
+    target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(target)
+    except OSError as error:
+        raise UserError(flag, path, f"must be writable ({error.strerror})") from None
+    check_writable(target.parent, flag)
+    return target
 
 
 def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False) -> None:
     """Write several files atomically, one after another: readers never see a partial file.
 
     Put a file that describes the others last. If one file cannot be written, new files are removed again.
-    Existing files are replaced only after all files were written to the disk.
+    Existing files are replaced only after all files were written to the disk, and keep their permissions;
+    links are followed.
 
     Args:
         files: path -> content; missing folders are created.
@@ -65,13 +107,17 @@ def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False)
     staged: list[tuple[Path, Path]] = []
     path = next(iter(files))
     try:
-        new.extend(path for path in files if not path.exists())
+        targets = {path: check_output(path, flag) for path in files}
+        new.extend(target for target in targets.values() if not target.exists())
         for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(path, exclusive)
-            temporary = _temporary_path(path)
-            staged.append((temporary, path))
+            target = targets[path]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(target, exclusive)
+            temporary = _temporary_path(target)
+            staged.append((temporary, target))
             with temporary.open("xb") as stream:
+                if target not in new:
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from bench.common.errors import one_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -39,7 +41,7 @@ class Progress:
         self.started = self.shown = time.monotonic()
         if self.terminal:
             self._bar = _bar(self.stream)
-            self._task = self._bar.add_task(what, total=total, completed=done, rate="", notes="")
+            self._task = self._bar.add_task(one_line(what), total=total, completed=done, rate="", notes="")
             self._bar.start()
 
     def due(self, units: int = 1) -> bool:
@@ -75,7 +77,8 @@ class Progress:
             return
         left = (self.total - self.done) / max(rate, 1e-9)
         when = f"{clock(left)} left" if self.done < self.total else f"in {clock(seconds)}"
-        line = f"{self.what}: {self.done:,}/{self.total:,} {self.unit}  {rate:,.1f}/s  {when}  {notes}"
+        done = f"{self.done:,}/{self.total:,} {self.unit}"
+        line = f"{one_line(self.what)}: {done}  {rate:,.1f}/s  {when}  {notes}"
         print(line.rstrip(), file=self.stream, flush=True)
 
 
@@ -108,12 +111,12 @@ def _bar(stream: TextIO) -> Bar:
     from rich.progress import Progress as Bar
 
     return Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[notes]}"),
+        TextColumn("{task.fields[notes]}", markup=False),
         console=Console(file=stream),
         refresh_per_second=5,
         redirect_stdout=False,  # the bar is on stderr; results stay on stdout

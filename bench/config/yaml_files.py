@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from bench.common.errors import UserError
+from bench.common.files import read_regular
 
 SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -69,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is not a map.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(read_regular(path).decode(), _Loader)
     except OSError as error:
         raise UserError("--config", path, error.strerror or "cannot be read") from None
     except UnicodeDecodeError:

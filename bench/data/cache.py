@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bench.common.files import expand_user
+from bench.common.errors import printable
+from bench.common.files import check_regular, expand_user
+from bench.common.streams import say
 from bench.data.images import ImageSet
 
 # Raised when the file's layout or the canonical order of an ImageSet changes; old files are then ignored.
@@ -79,7 +80,7 @@ def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (OSError, NotImplementedError) as error:
-        _warn(f"the decoded images cannot be cached in {path.parent} ({error})")
+        say(f"warning: the decoded images cannot be cached in {path.parent} ({error})")
         return build()
     try:
         try:
@@ -87,14 +88,14 @@ def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
         except FileNotFoundError:
             pass
         except DamagedError as error:
-            _warn(f"the cache file {path} is damaged ({error}) and is rebuilt")
+            say(f"warning: the cache file {path} is damaged ({error}) and is rebuilt")
         built = build()
         try:
             _write(path, built)
             # Return the mapped copy, so that all processes share the pixels in the page cache.
             return read(path)
         except (OSError, SafetensorError, DamagedError) as error:
-            _warn(f"the decoded images cannot be cached in {path.parent} ({error})")
+            say(f"warning: the decoded images cannot be cached in {path.parent} ({error})")
             return built
     finally:
         lock.release()
@@ -107,8 +108,12 @@ def read(path: Path) -> ImageSet:
         FileNotFoundError: it does not exist.
         DamagedError: it is damaged.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(error.strerror) from None
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
@@ -134,7 +139,7 @@ def _write(path: Path, data: ImageSet) -> None:
     """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
     tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
     about = {
-        "name": data.name,
+        "name": printable(data.name),  # safetensors takes only UTF-8
         "class_names": json.dumps(data.class_names),
         "superclass": json.dumps(data.superclass),
         "part": json.dumps(data.part),
@@ -165,7 +170,3 @@ def _checksum(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.numpy().data)
     return total.hexdigest()
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {' '.join(message.split())}", file=sys.stderr)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from bench.common.errors import UserError
+from bench.common.files import check_regular, read_regular
+from bench.common.streams import say
 from bench.data import cache, safe_pickle
 from bench.data.download import Archive, download, not_found
 from bench.data.images import ImageSet
@@ -179,10 +180,9 @@ def decode(files: Files, progress: Progress | None = None) -> ImageSet:
         raise UserError("--dataset", "cifar100", f"{files.folder} contains no images")
     data = assemble(parts, held_out=[path in files.test for path in paths])
     if data.fingerprint != FINGERPRINT:
-        print(
+        say(
             f"warning: {files.folder} does not have the 60,000 published images of CIFAR-100, so results"
-            " cannot be compared with others; `data verify` says more",
-            file=sys.stderr,
+            " cannot be compared with others; `data verify` says more"
         )
     return data
 
@@ -224,6 +224,7 @@ def _read_parquet(path: Path, progress: Progress | None) -> Part:
     import pyarrow.parquet as pq
 
     try:
+        check_regular(path)
         table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=list(COLUMNS))
         blobs = table.column("img").combine_chunks().field("bytes").cast(pa.binary()).to_pylist()
         labels = [table.column(name).cast(pa.int64()) for name in COLUMNS[1:]]
@@ -261,13 +262,13 @@ def _read_pickle(path: Path, meta: Path) -> Part:
             [str(name) for name in names["fine_label_names"]],
             [str(name) for name in names["coarse_label_names"]],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedFileError(f"it is not as torchvision stores it ({_one_line(error)})") from None
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
     try:
-        content = safe_pickle.loads(path.read_bytes())
+        content = safe_pickle.loads(read_regular(path))
     except (OSError, pickle.UnpicklingError) as error:
         raise DamagedFileError(f"{path.name}: {_one_line(error)}") from None
     if not isinstance(content, dict):

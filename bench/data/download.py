@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.common.errors import UserError
+from bench.common.streams import say
 
 TIMEOUT = 20
 """Seconds without data after which a download fails."""
@@ -173,7 +173,7 @@ def _download_first(urls: Sequence[str], what: str, file: Path, md5: str | None,
 
     failures = []
     for url in urls:
-        print(f"downloading {what} from {url} to {root}", file=sys.stderr)
+        say(f"downloading {what} from {url} to {root}")
         try:
             download_url(url, str(file.parent), file.name, md5)
             if md5 is None and not _is_whole_pickle(file):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_folder
+from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
@@ -83,7 +83,7 @@ def find(name: str, offline: bool = False) -> Found:
         {split: every[split] for split in ("train", "test") if split in every} if "train" in every else every
     )
     if unused := sorted(every.keys() - splits.keys()):
-        print(f"warning: hf:{name}: only train and test are used, not {', '.join(unused)}", file=sys.stderr)
+        say(f"warning: hf:{name}: only train and test are used, not {', '.join(unused)}")
     features = next(iter(splits.values())).features
     images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]

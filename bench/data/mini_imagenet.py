@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.files import check_regular
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet
@@ -106,13 +107,14 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         ValueError: it is damaged, or not in learn2learn's format.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             content = safe_pickle.load(file)
         images, classes = content["image_data"], dict(content["class_dict"])
         indices = [np.asarray(index).reshape(-1) for index in classes.values()]
     except (OSError, pickle.UnpicklingError) as error:
         raise ValueError(" ".join(str(error).split())) from None
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise ValueError("it must have image_data and class_dict as learn2learn stores them") from None
     shape = (SIZE, SIZE, 3)
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == shape):

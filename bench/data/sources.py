@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.common.errors import UserError, one_line
+from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file
+from bench.common.streams import say
 from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
 if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a name
@@ -87,7 +87,7 @@ def open_source(source: Source, dataset: str) -> ImageSet:
         raise UserError("--dataset", dataset, f"out of memory; free some{lower}") from None
     if data.left_out:
         summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
-        print(f"warning: {one_line(dataset)}: left out {one_line(summary)}", file=sys.stderr)
+        say(f"warning: {dataset}: left out {summary}")
     # The cache may have been written under another name for the same files.
     return replace(data, name=canonical(dataset))
 
@@ -206,10 +206,9 @@ def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examin
             more = f" (and {len(problems) - 1} more: `data verify` lists all)" if len(problems) > 1 else ""
             raise UserError("--dataset", dataset, f"{problems[0]}{more}")
         if problems:
-            print(
+            say(
                 f"warning: {where} does not have all published images of {dataset}, so results cannot be"
-                f" compared with others: {problems[0]}; `data verify` says more",
-                file=sys.stderr,
+                f" compared with others: {problems[0]}; `data verify` says more"
             )
         return data
 

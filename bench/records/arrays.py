@@ -12,10 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.common.errors import UserError
+from bench.common.files import read_regular
 from bench.records.schema import Record
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
+
+NUMBER_BYTES = 8
+OTHER_NUMBERS = 1_000_000  # curves and headers, which the record does not count
+MOST_NUMBERS = 50_000_000
 
 
 class Pairs(NamedTuple):
@@ -77,6 +82,7 @@ def read_arrays(
         if isinstance(file, np.ndarray):
             raise ValueError("it is one array")
         with file:
+            _check_size(record, {one.filename: one.file_size for one in file.zip.infolist()}, wanted)
             arrays = {name: file[name] for name in file.files if wanted(name)}
         for name, array in arrays.items():
             # numpy returns unknown content as bytes.
@@ -87,10 +93,21 @@ def read_arrays(
     return arrays
 
 
+def _check_size(record: Record, sizes: dict[str, int], wanted: Callable[[str], bool]) -> None:
+    """Refuse arrays that are larger than the record says: compressed, terabytes fit into a megabyte."""
+    numbers = sum(info.count * (info.way + 2) for info in record.episodes.values())
+    for metrics in (record.metrics, *record.per_class.values()):
+        numbers += sum(metric.n for metric in metrics.values())
+    most = NUMBER_BYTES * min(numbers + OTHER_NUMBERS, MOST_NUMBERS)
+    size = sum(own for name, own in sizes.items() if wanted(name.removesuffix(".npy")))
+    if size > most:
+        raise ValueError(f"unpacked, its arrays have {size:,} bytes; the record's counts allow {most:,}")
+
+
 def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
     path = directory / name
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     if hashlib.sha256(content).hexdigest() != record.episode_file_sha256:

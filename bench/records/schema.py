@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -36,15 +37,28 @@ FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
 MOST_IMAGES = 20_000_000
 """Maximum per part of a split: redrawing the episodes of a record with more would fill the memory."""
 
+MOST_ANSWERS = 100_000_000
+"""Maximum of episodes times classes, for the same reason."""
+
+LARGEST = 1e15
+"""No number is larger: sums and percentages of larger ones are no floats."""
+
 _ROUNDING = 1e-9
 
 
 def _finite(value: Any) -> Any:
     try:
-        json.dumps(value, allow_nan=False)
+        # A JSON number may have hundreds of digits.
+        json.loads(json.dumps(value, allow_nan=False), parse_int=_as_float)
     except ValueError:
         raise ValueError("numbers must be finite") from None
     return value
+
+
+def _as_float(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(digits)
+    return number
 
 
 def _utc(time: datetime) -> datetime:
@@ -55,10 +69,11 @@ def _utc(time: datetime) -> datetime:
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Seconds = Annotated[float, Field(ge=0, le=LARGEST)]
+Rate = Annotated[float, Field(ge=0, le=LARGEST)]
+Value = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Scalar = bool | int | float | str | None
 MetricKey = Annotated[str, Field(pattern=r"^[\w.@+-]+(/[\w.@+-]+)+$")]
 
@@ -78,11 +93,11 @@ class Metric(_Part):
         std: standard deviation of the single values, if it says more than the interval; otherwise absent.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Value
+    low: Value
+    high: Value
     n: Positive
-    std: Annotated[float, Field(ge=0)] | None = None
+    std: Rate | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Metric:
@@ -284,8 +299,8 @@ class Record(_Part):
     classes: SplitCounts
     metrics: dict[MetricKey, Metric]
     per_class: dict[str, dict[MetricKey, Metric]] = Field(default_factory=dict)
-    constant_answer: dict[str, float] = Field(default_factory=dict)
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    constant_answer: dict[str, Value] = Field(default_factory=dict)
+    thresholds: dict[str, Value] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     pretraining: SharedTraining | None = None
@@ -324,6 +339,9 @@ class Record(_Part):
         for part, sizes in self.pools.items():
             if sum(sizes.values()) > MOST_IMAGES:
                 raise ValueError(f"pools {part}: more than {MOST_IMAGES:,} images")
+        for name, info in self.episodes.items():
+            if info.count * info.way > MOST_ANSWERS:
+                raise ValueError(f"episodes {name}: more than {MOST_ANSWERS:,} answers")
         for key in self.metrics:
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: the episode list of {key} is missing")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench.common.errors import UserError
-from bench.common.files import write_files
+from bench.common.files import read_regular, write_files
 from bench.records.schema import (
     RUN_ID,
     SCHEMA_VERSION,
@@ -92,7 +92,7 @@ def read(path: Path) -> Record:
         UserError: names the file and the first problem, in one line.
     """
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(read_regular(path))
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     except ValidationError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.common.errors import UserError
-from bench.common.files import write_files
+from bench.common.files import check_writable, read_regular, write_files
 from bench.config.run_config import method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
@@ -58,6 +58,7 @@ def write(results: Path, output: Path) -> list[str]:
     Raises:
         UserError: `results` or a method's file cannot be read, or a page cannot be written.
     """
+    check_writable(output, "--output")
     records, problems = read_all(results)
     pages = render(built_in(), records)
     write_files({output / name: text.encode() for name, text in pages.items()}, "--output")
@@ -66,15 +67,19 @@ def write(results: Path, output: Path) -> list[str]:
     return problems
 
 
-def stale(results: Path, output: Path) -> list[str]:
+def stale(results: Path, output: Path) -> tuple[list[str], list[str]]:
     """The pages that are missing or out of date, and pages of removed methods.
+
+    Returns:
+        Also one line per file of `results` that is not a valid record.
 
     Raises:
         UserError: `results`, a method's file or a page cannot be read.
     """
-    pages = render(built_in(), read_all(results)[0])
+    records, problems = read_all(results)
+    pages = render(built_in(), records)
     changed = [name for name, text in pages.items() if _read(output / name) != text]
-    return changed + [path.name for path in _left_over(output, pages)]
+    return changed + [path.name for path in _left_over(output, pages)], problems
 
 
 def render(methods: Iterable[MethodInfo], records: Sequence[Record]) -> dict[str, str]:
@@ -92,7 +97,8 @@ def _left_over(output: Path, pages: Iterable[str]) -> list[Path]:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")  # as text: git may change the line ends
+        # As text: git may change the line ends.
+        return read_regular(path).decode(errors="replace").replace("\r\n", "\n")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from bench.common.files import check_writable, write_files
+from bench.common.files import check_output, write_files
 from bench.records.store import Record, read_all
 from bench.reporting.figures.collect import Options, Progress, collect, drawn
 from bench.reporting.figures.picture import Gap, Picture
@@ -29,7 +29,7 @@ def write(output: Path, options: Options, progress: Progress) -> list[str]:
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
     """
-    check_writable(output.parent, "--output")
+    check_output(output, "--output")
     records, problems = read_all(options.results)
     found = sections(records, options.results)
     said = hidden(records, [table for section in found for table in section.tables])

@@ -166,13 +166,13 @@ def headline(record: Record) -> str:
     from tabulate import tabulate
 
     table = tabulate(rows[: HEADLINE - 2], tablefmt="plain", disable_numparse=True).splitlines()
-    return "\n".join([title, *(f"  {line}" for line in table), following])
+    return "\n".join([one_line(title), *(f"  {line}" for line in table), following])
 
 
 def result_table(record: Record) -> str:
     """The numbers of one run, in percent with 95% intervals, and its classes from hardest to easiest."""
     parts = [
-        f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}",
+        one_line(f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}"),
         terminal.text(metric_rows(record, record.metrics)),
     ]
     if record.per_class:
@@ -231,4 +231,4 @@ def fact_table(facts: Mapping[str, Any]) -> str:
         key.replace("_", " "): f"{value:,}" if type(value) is int else value for key, value in flat(facts)
     }
     width = max(map(len, lines))
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in lines.items())
+    return "\n".join(f"{key:<{width}}  {one_line(value)}" for key, value in lines.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 
 from bench import __version__
 from bench.common.errors import UserError
-from bench.common.files import write_files
+from bench.common.files import read_regular, write_files
 from bench.config.run_config import METHOD_FILE, method_info
 from bench.data.normalisation import Normaliser
 from bench.records.schema import MODEL_FILE, SharedTraining, Training
@@ -119,7 +120,8 @@ def save(
         pretraining=pretraining,
         weights_sha256=sha256,
     )
-    text = f"{card.model_dump_json(indent=1)}\n"
+    # Unlike pydantic, this takes paths that are not UTF-8; their wrong bytes become "?".
+    text = f"{json.dumps(card.model_dump(mode='json'), indent=1, ensure_ascii=False)}\n"
     files = {folder / MODEL_FILE: content, folder / CARD: text.encode("utf-8", "replace")}
     write_files(files, "--runs", exclusive=True)
     return sha256
@@ -169,7 +171,7 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(read_regular(path))
     except OSError as error:
         raise UserError("--runs", path, error.strerror or "cannot be read") from None
     except ValidationError as error:
@@ -184,7 +186,7 @@ def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:
     """
     path = folder / MODEL_FILE
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         if hashlib.sha256(content).hexdigest() != card.weights_sha256:
             raise UserError("--runs", path, f"not the weights of {CARD}: the SHA-256 differs")
         return safetensors.torch.load(content)

@@ -15,7 +15,7 @@ import torch
 from bench.common import clock, environment
 from bench.common.clock import NOTHING
 from bench.common.errors import UserError
-from bench.common.files import check_writable
+from bench.common.files import check_output, check_regular, check_writable
 from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
@@ -88,9 +88,13 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         normalise = Normaliser.of_weights(*wanted)
     settings, names, left_out = measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
+    identity = identify(config, info, data, split, weights_sha256)
+    for ending in ("npz", "json"):
+        check_output(options.results / f"{identity.run_id}.{ending}", "--results")
+    check_writable(options.runs / identity.run_id, "--runs")
     prepared = Prepared(
         config=config,
-        identity=identify(config, info, data, split, weights_sha256),
+        identity=identity,
         data=data,
         split=split,
         method=method,
@@ -216,6 +220,7 @@ def _weights_sha256(path: str | None) -> str | None:
     if path is None:
         return None
     try:
+        check_regular(Path(path))
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -12,6 +12,7 @@ import torch
 
 from bench import PROTOCOL_VERSION, __version__
 from bench.common import environment
+from bench.common.errors import one_line
 from bench.config.run_config import method_info
 from bench.data.inspect import remarks
 from bench.evaluation.generalized import Spread
@@ -68,7 +69,7 @@ def describe(prepared: Prepared) -> str:
     wrapper = textwrap.TextWrapper(
         shutil.get_terminal_size().columns, subsequent_indent=" " * 10, break_long_words=False
     )
-    return "\n".join(wrapper.fill(f"{key:<9} {text}") for key, text in lines.items() if text)
+    return "\n".join(wrapper.fill(f"{key:<9} {one_line(text)}") for key, text in lines.items() if text)
 
 
 def make_record(

@@ -31,10 +31,14 @@ MEASURING = (
 NOT_MEASURING = (
     "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
     "bench.evaluation.invariance", "bench.run.failures", "bench.run.locks", "bench.run.models",
-    "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.run_id", "bench.run.source_code",
-    "methods.registry",
+    "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.rehearsal", "bench.run.run_id",
+    "bench.run.source_code", "methods.registry",
 )  # fmt: skip
 """Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
+
+
+LONGEST = 200
+"""Characters of a run id (`bench.records.schema.RUN_ID`)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ def identify(
         f"s{config.seed}",
         sha256[:8],
     ]
-    return Identity("_".join(map(_slug, words)), sha256, parts, method, bench, info.plugin)
+    run_id = "_".join(map(_slug, words))
+    if len(run_id) > LONGEST:
+        share = LONGEST // len(words) - 1  # and an underscore
+        run_id = "_".join(_slug(word)[-share:].strip("-.") for word in words)
+    return Identity(run_id, sha256, parts, method, bench, info.plugin)
 
 
 def split_digest(split: Split) -> str:

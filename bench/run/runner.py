@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -18,6 +16,7 @@ from bench.common import clock, environment
 from bench.common.clock import Spent
 from bench.common.files import write_files
 from bench.common.progress import Progress
+from bench.common.streams import say, say_lines
 from bench.config.run_config import RunConfig
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
@@ -31,6 +30,7 @@ from bench.run.outcome import Failed
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.recording import describe, make_record
+from bench.run.rehearsal import rehearse
 
 
 def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path, Record]]:
@@ -49,10 +49,21 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
     progress, materials = Progress(), Materials(options)
     try:
         begun, where = datetime.now(UTC), (options.results, options.runs)
-        prepared = (prepare(config, options, materials) for config in grid)
-        yield from make_all(prepared, lambda one: run(one, options, progress, begun), where, _say)
+        prepared = [prepare(config, options, materials) for config in grid]
+        _rehearse(prepared, options)
+        yield from make_all(prepared, lambda one: run(one, options, progress, begun), where, say)
     finally:
         progress.stop()
+
+
+def _rehearse(grid: Sequence[Prepared], options: Options) -> None:
+    """Rehearse the runs that are not recorded; those that differ only in the seed once."""
+    rehearsed = set()
+    for one in grid:
+        steps = str(one.config.model_dump(exclude={"seed"}))
+        if steps not in rehearsed and (options.overwrite or not store.find(options.results, one.run_id)):
+            rehearse(one)
+            rehearsed.add(steps)
 
 
 def run(
@@ -78,12 +89,12 @@ def run(
     with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:
-            _say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
+            say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
             return recorded, store.read(recorded)
         if recorded and begun:
             there = store.try_read(recorded)
             if isinstance(there, Record) and there.created > begun:
-                _say(f"{prepared.run_id} was made by another process meanwhile")
+                say(f"{prepared.run_id} was made by another process meanwhile")
                 return recorded, there
         _name_relatives(prepared, options.results)
         with failures.explained(config, environment.device_name(prepared.device)):
@@ -96,13 +107,13 @@ def _name_relatives(prepared: Prepared, results: Path) -> None:
         other = store.try_read(path)
         with suppress(ValidationError):
             if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
-                _say(f"{path} has this configuration, but other code or other images; it is not used")
+                say(f"{path} has this configuration, but other code or other images; it is not used")
 
 
 def _run(prepared: Prepared, options: Options, progress: Progress, started: Spent) -> tuple[Path, Record]:
     config, split, method, device = prepared.config, prepared.split, prepared.method, prepared.device
     _check_contract(prepared, split.validation_images, split.base_test, split.train)
-    _say(describe(prepared))
+    say_lines(describe(prepared))
     run_dir = options.runs / prepared.run_id
     write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", exclusive=True)
     try:
@@ -167,7 +178,3 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
 def _check_contract(prepared: Prepared, *parts: torch.Tensor) -> None:
     method = prepared.method.to(prepared.device)
     contract.check(method, prepared.data, parts, prepared.normalise, prepared.precision)
-
-
-def _say(message: Any) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from bench.common.clock import NOTHING, Spent, now
+from bench.common.files import read_regular
 
 SAVE_EVERY_S = 15.0
 
@@ -119,7 +120,7 @@ class CheckedFiles(CheckpointIO):
         Raises:
             ValueError: its content was damaged.
         """
-        content = memoryview(Path(path).read_bytes())
+        content = memoryview(read_regular(Path(path)))
         size = hashlib.sha256().digest_size
         if hashlib.sha256(content[size:]).digest() != bytes(content[:size]):
             raise ValueError(f"{path} is damaged")

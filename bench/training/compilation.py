@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_dir
 
+from bench.common.streams import say
 from bench.evaluation.embedding import autocast
 from methods.batches import AnchorTasks
 from methods.fused import fused_training, fusible
@@ -54,7 +54,7 @@ def compile_training(
             _compare(method, _forward_size(method), size, precision, device)
     except Exception as error:  # Dynamo, Inductor and the compiler raise many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        print(f"warning: training runs without torch.compile and is slower ({reason})", file=sys.stderr)
+        say(f"warning: training runs without torch.compile and is slower ({reason})")
         return False
     return True
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -107,15 +109,14 @@ def train(
     if tensorboard:
         loggers.append(TensorBoardLogger(run_dir, name="", version=version))
     several = devices > 1
-    own = [device.index or 0] if device.type == "cuda" else 1
-    with _quiet():
-        trainer = pl.Trainer(
-            max_steps=steps,
-            accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
-            devices=devices if several else own,
-            strategy=DDPStrategy() if several else "auto",
-            precision=precision,  # type: ignore[arg-type]
+    options: dict[str, Any] = {"devices": devices, "strategy": DDPStrategy()} if several else {}
+    with quiet():
+        trainer = make_trainer(
+            device,
+            precision,
+            steps,
             plugins=[CheckedFiles(), LightningEnvironment()],  # in a Slurm job too, each run is its own
+            **options,
             logger=loggers,
             callbacks=[
                 Divergence(resumable),
@@ -124,21 +125,14 @@ def train(
                 *([validation] if validation.possible else []),
                 resumable,
             ],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
             log_every_n_steps=log_every,
         )
         fused = fused_training(method.backbone) if compiled else nullcontext()
         shared = shared_forward(method.backbone) if several else nullcontext()
         try:
             loader = DataLoader(batches, batch_size=None)
-            with fused, shared:
+            with fused, shared, interruptible():
                 trainer.fit(method, loader, ckpt_path=last if start else None, weights_only=True)
-        except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning raises this on Ctrl-C
-                raise KeyboardInterrupt from None
-            raise
         except Diverged as error:
             error.kept = validation.best is not None
             raise
@@ -156,7 +150,32 @@ def train(
     )
 
 
-class _quiet:
+def make_trainer(device: torch.device, precision: str, steps: int, **options: Any) -> pl.Trainer:
+    """Lightning's trainer on a device, without its own output; `options` are further arguments."""
+    given = {"devices": [device.index or 0] if device.type == "cuda" else 1, **options}
+    return pl.Trainer(
+        max_steps=steps,
+        accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
+        precision=precision,  # type: ignore[arg-type]
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **given,
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt, not the SystemExit that Lightning makes of it."""
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+class quiet:
     """Silence Lightning's messages about its set-up, but not errors."""
 
     def __enter__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.common.errors import UserError
-from bench.common.files import write_files
+from bench.common.files import check_output, read_regular, write_files
 from bench.records.store import Record, read_all
 from bench.reporting import markdown
 from bench.reporting.blocks import Block, Paragraph
@@ -56,6 +56,7 @@ def write(directory: Path, output: Path) -> list[str]:
     Raises:
         UserError: if the folder cannot be read or the file cannot be written.
     """
+    check_output(output, "--output")
     blocks, problems = read(directory)
     write_files({output: markdown.render(blocks).encode()}, "--output")
     return problems
@@ -70,17 +71,21 @@ def show(directory: Path) -> list[str]:
     return problems
 
 
-def is_stale(directory: Path, output: Path) -> bool:
+def is_stale(directory: Path, output: Path) -> tuple[bool, list[str]]:
     """Whether the leaderboard file is missing or differs from what the records give.
+
+    Returns:
+        Also one line per file of the folder that is not a valid record.
 
     Raises:
         UserError: if the folder or the file cannot be read.
     """
+    blocks, problems = read(directory)
     try:
         # As text, because git may have changed line endings.
-        current = output.read_text(encoding="utf-8", errors="replace")
+        current = read_regular(output).decode(errors="replace").replace("\r\n", "\n")
     except FileNotFoundError:
-        return True
+        return True, problems
     except OSError as error:
         raise UserError("--output", output, error.strerror or "cannot be read") from error
-    return current != markdown.render(read(directory)[0])
+    return current != markdown.render(blocks), problems

@@ -98,7 +98,7 @@ def plan(
         try:
             run = prepare(config, options, materials)
         except UserError as error:
-            cells.append(_Cell(config, config.model_dump_json(), error=error))
+            cells.append(_Cell(config, str(config.model_dump()), error=error))
         else:
             jobs = _jobs(run, costs)
             cells.append(_Cell(config, jobs[0].name, jobs, _content_of(run)))

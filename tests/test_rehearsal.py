@@ -1,0 +1,56 @@
+"""What cannot train is found before anything trains, and looking changes no number."""
+
+from pathlib import Path
+
+import pytest
+from bad_inputs import refusal
+from command_line import bench, write_images
+
+from bench.records import store
+from bench.run import runner
+
+pytestmark = pytest.mark.slow
+DATA = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--precision", "fp32"]
+RUN = ["run", "--preset", "smoke", *DATA]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rehearsal")
+    write_images(folder / "images", 8, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        yield folder
+
+
+@pytest.mark.parametrize("method", ["nearest_centroid", "finetune"])
+def test_a_batch_that_the_backbone_cannot_train_on(method):
+    """Batch normalisation needs more than one value per channel; 32 pixels become one here."""
+    said = refusal(*RUN, "--method", method, "--set", "images=1", "--backbone", "timm:resnet18")
+    what = f"cannot take a training step with {method} on images of 32x32: Expected more than 1 value"
+    assert said.startswith(f"--backbone timm:resnet18: {what}")
+
+
+def test_the_last_run_of_a_grid_is_rehearsed_before_the_first_one_trains(workspace):
+    (workspace / "runs.yaml").write_text(
+        "runs:\n- {method: nearest_centroid, preset: smoke}\n"
+        "- {method: nearest_centroid, preset: smoke, backbone: 'timm:resnet18',"
+        " hyperparameters: {images: 1}}\n"
+    )
+    said = refusal("run", "--config", "runs.yaml", *DATA)
+    assert said.startswith("--backbone timm:resnet18: cannot take a training step with nearest_centroid")
+
+
+@pytest.mark.parametrize("method", ["siamese_triplet", "maml", "mtl"])
+def test_numbers_are_those_of_a_run_without_it(method, monkeypatch):
+    sets = ["--set", "classes=4"] if method == "siamese_triplet" else []
+    numbers = []
+    for results in ("with", "without"):
+        where = ["--results", results, "--runs", f"runs-{results}"]
+        answer = bench(*RUN, "--method", method, "--steps", "2", *sets, *where)
+        assert answer.code == 0, answer.err
+        numbers.append(store.read(Path(answer.out.splitlines()[-1])).metrics)
+        monkeypatch.setattr(runner, "rehearse", lambda one: None)
+    assert numbers[0] == numbers[1]
