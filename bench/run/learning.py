@@ -141,6 +141,7 @@ def _train(
             compiled=compiled,
             what=what,
             tensorboard=not config.brief,  # importing it takes a second
+            augment=config.augment,
         )
     except Diverged as error:
         if error.kept:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,13 @@ def train(
     compiled: bool = False,
     what: str = "training",
     tensorboard: bool = True,
+    augment: Sequence[str] | None = None,
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
     If it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
+    `augment` names the augmentations of training images, by default the data set's usual ones.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
 
     The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
@@ -88,7 +91,7 @@ def train(
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
     request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
-    batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start)
+    batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start, augment)
     every = max(VALIDATE_EVERY, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)
