@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -15,6 +17,16 @@ from torch.nn import functional as F
 
 from methods import fused, timm_backbone
 from methods.timm_backbone import TimmBackbone
+
+WRAPPERS = ("module", "_orig_mod", "backbone", "model", "encoder")
+"""Modules that contain a backbone: of DataParallel, torch.compile, Lightning and others."""
+
+UNREAD = (
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    "numpy.ndarray",
+)
+"""What checkpoints may contain beside weights, such as an accuracy; it is skipped, not built."""
 
 
 def build(name: str, image_size: int = 32) -> nn.Module:
@@ -188,7 +200,7 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     """Start a backbone from a file of weights, without executing pickled code.
 
     Reads safetensors, or a PyTorch checkpoint: a state dict, or one under ``state_dict`` or ``model``.
-    The prefixes ``module.`` (DataParallel), ``backbone.`` and ``model.`` are understood.
+    Names may have any of the prefixes `WRAPPERS`, one after another.
 
     Returns:
         Names in the file that the backbone has no place for (its classifier, say).
@@ -201,7 +213,7 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     wanted = backbone.state_dict()
     best: dict[str, Tensor] = {}
     offered: dict[str, Tensor] = {}
-    for prefix in ("", "module.", "backbone.", "model.", "backbone.model."):
+    for prefix in _prefixes(found):
         stripped = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
         # timm's own checkpoints carry no prefix, while the wrapper calls its model `model`.
         for lead in ("", "model."):
@@ -240,6 +252,15 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     return [name for name, value in found.items() if id(value) not in used]
 
 
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """The beginnings of names that consist of `WRAPPERS`, shortest first."""
+    found = {""}
+    for name in names:
+        parts = itertools.takewhile(WRAPPERS.__contains__, name.split("."))
+        found.update(itertools.accumulate(f"{part}." for part in parts))
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
 def _elements(names: Iterable[str]) -> set[str]:
     """The elements of sequences among the modules of parameters: layer1.0 of layer1.0.conv1.weight."""
     found: set[str] = set()
@@ -247,6 +268,16 @@ def _elements(names: Iterable[str]) -> set[str]:
         parts = name.split(".")
         found.update(".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit())
     return found
+
+
+class _Unread:
+    """Takes the place of an object of `UNREAD`."""
+
+    def __init__(self, *content: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def _read_state(path: str) -> dict[str, Tensor]:
@@ -257,19 +288,20 @@ def _read_state(path: str) -> dict[str, Tensor]:
         try:
             content: Any = load_file(path)
         except SafetensorError:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(_Unread, name) for name in UNREAD]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # torch.load raises whatever its unpickler stumbles over
-        raise ValueError(
-            f"is no safetensors file or plain PyTorch checkpoint ({type(error).__name__})"
-        ) from None
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = f"it contains {refused[1]}, which is not loaded" if refused else type(error).__name__
+        raise ValueError(f"is no safetensors file or plain PyTorch checkpoint ({why})") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    state = (
-        {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    )
+    named = content.items() if isinstance(content, dict) else ()
+    # torch.compile puts _orig_mod where the compiled module is.
+    state = {str(k).replace("._orig_mod.", "."): v for k, v in named if isinstance(v, Tensor)}
     if not state:
         raise ValueError("holds no named tensors")
     return state

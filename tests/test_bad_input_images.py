@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from bench.records import store
 from methods.backbones import build
 
-LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,test}/<class>/<image>"
+LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>"
 FEW = "classes with fewer than 2 readable images:"
 
 
@@ -108,11 +108,8 @@ FOLDERS = {
     "one class": (lambda f: only(f, 1), f"has 1 classes, at least 2 needed; must be {LAYOUT}"),
     "images without classes": (flat, f"has 0 classes, at least 2 needed; must be {LAYOUT}"),
     "classes a folder too deep": (deep, f"has 1 classes, at least 2 needed; must be {LAYOUT}"),
-    "a class with one image": (lambda f: keep(f, 1), f"{FEW} c3 (1)"),
-    "a class without images": (lambda f: keep(f, 0), f"{FEW} c3 (0)"),
-    "files of another kind": (lambda f: renamed(f, ".txt"), f"{FEW} c0 (0), c1 (0), c2 (0), ..."),
-    "hidden files": (hidden, f"{FEW} c0 (0), c1 (0), c2 (0), ..."),
-    "a class that is all spoilt": (lambda f: spoil(f, 1 / CLASSES), f"{FEW} c0 (0)"),
+    "files of another kind": (lambda f: renamed(f, ".txt"), f"{FEW} c0 (0); c1 (0); c2 (0); ..."),
+    "hidden files": (hidden, f"{FEW} c0 (0); c1 (0); c2 (0); ..."),
     "more than half spoilt": (lambda f: spoil(f, 0.6), "29 of 48 images cannot be read: c0/00.png (cannot"),
     "all spoilt": (lambda f: spoil(f, 1), "48 of 48 images cannot be read: c0/00.png (cannot"),
     "a class whose name is not UTF-8": (
@@ -139,6 +136,24 @@ def test_a_folder_that_cannot_be_used(workspace, name):
         assert refusal(*command, "--dataset", "folder:images").startswith(
             f"--dataset folder:images: {expected}"
         )
+
+
+CLASS_LEFT_OUT = {
+    "a class with one image": (lambda f: keep(f, 1), "c3 (1)"),
+    "a class without images": (lambda f: keep(f, 0), "c3 (0)"),
+    "a class that is all spoilt": (lambda f: spoil(f, 1 / CLASSES), "c0 (0)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASS_LEFT_OUT)
+def test_one_bad_class_is_left_out_and_named(workspace, name):
+    change, named = CLASS_LEFT_OUT[name]
+    change(workspace)
+    answer = bench("data", "info", "--dataset", "folder:images")
+    assert answer.code == 0 and f"classes                                 {CLASSES - 1}\n" in answer.out
+    assert f"left out 1 of {CLASSES} {FEW} {named}\n" in answer.err
+    found = bench("data", "verify", "--dataset", "folder:images")
+    assert found.code == 1 and f"class {named.split()[0]} has {named[4]} readable images" in found.out
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -173,6 +188,28 @@ def test_every_run_says_how_many_and_the_record_holds_it(workspace):
         record = store.read(Path(answer.out.splitlines()[-1]))
         assert record.left_out_images == record.classes.dropped_copies == 1
         assert record.pools["novel"]["class7"] == 20
+
+
+def test_small_classes_cost_no_one_else_a_measurement(workspace):
+    """A novel class of 8 images and base classes of 14: episodes and pairs of the classes that are enough."""
+    write_images(Path("photos"), 10, 40)
+    for name, count in (("class9", 8), ("class0", 14), ("class1", 14), ("class2", 3)):
+        keep(Path("photos"), count, name)
+    save_file(build("conv4").state_dict(), "weights.safetensors")
+    command = ["run", "--method", "nearest_centroid", "--dataset", "folder:photos", "--split", "30-70"]
+    command += ["--preset", "smoke", "--weights", "weights.safetensors", "--no-train", "--device", "cpu"]
+    answer = bench(*command)
+    assert answer.code == 0, answer.err
+    said = " ".join(answer.err.split())
+    assert "5w1s of 1 novel class with fewer than 16 images: class9 (8)" in said
+    assert "5w5s of 1 novel class with fewer than 20 images: class9 (8)" in said
+    assert "pairs and triplets of 1 base classes (fewer than 2 test images)" in said
+    record = store.read(Path(answer.out.splitlines()[-1]))
+    assert {"fewshot/5w1s", "fewshot/5w5s", "fewshot/allw1s", "base/pair_accuracy"} <= record.metrics.keys()
+    assert list(record.pools["base"]) == ["class0", "class1"] and record.pools["novel"]["class9"] == 8
+    shown = {name for name, metrics in record.per_class.items() if "fewshot/5w1s" in metrics}
+    assert shown == {f"class{number}" for number in range(3, 9)}
+    assert bench("validate").code == 0
 
 
 def test_many_are_counted_and_verify_names_each(workspace):

@@ -7,10 +7,11 @@ from itertools import islice, product
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 from scipy.stats import chisquare
 from torchvision.transforms import functional as reference
 
-from bench.data.augmentation import crop_and_flip
+from bench.data.augmentation import augmented, jitter
 from bench.data.normalisation import Normaliser
 from bench.training.batches import TrainingBatches
 from methods.batches import (
@@ -202,7 +203,7 @@ def test_augmentation_is_torchvision_s_pad_crop_and_flip(size, pad):
     known = [variants(image, pad) for image in images]
     places = Counter()
     rounds = 40 * (2 * pad + 1) ** 2 // 4
-    made = crop_and_flip(images.repeat(rounds, 1, 1, 1), torch.Generator().manual_seed(0))
+    made = augmented(images.repeat(rounds, 1, 1, 1), torch.Generator().manual_seed(0), ("crop", "flip"))
     assert made.dtype == torch.uint8
     for i, image in enumerate(made):
         places[known[i % 4][image.numpy().tobytes()]] += 1
@@ -213,7 +214,7 @@ def test_augmentation_is_torchvision_s_pad_crop_and_flip(size, pad):
 
 def test_images_of_a_batch_are_augmented_one_by_one():
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(64, 3, 1, 1)
-    made = crop_and_flip(images, torch.Generator().manual_seed(0))
+    made = augmented(images, torch.Generator().manual_seed(0), ("crop", "flip", "jitter"))
     assert len({image.numpy().tobytes() for image in made}) > 30
 
 
@@ -254,12 +255,39 @@ def test_a_method_may_ask_for_classes(tiny, tiny_split, class_of):
 
 def test_characters_are_not_flipped(tiny, tiny_split):
     images = tiny.images[:40]
-    plain = crop_and_flip(images, torch.Generator().manual_seed(0), flip=False)
-    flipped = crop_and_flip(images, torch.Generator().manual_seed(0))
+    plain, flipped = (
+        augmented(images, torch.Generator().manual_seed(0), names) for names in (["crop"], ["crop", "flip"])
+    )
     for own, either, image in zip(plain, flipped, images, strict=True):
         assert not variants(image, 2)[own.numpy().tobytes()][2]
         assert torch.equal(either, own) or torch.equal(either, own.flip(-1))
     for name, wanted in (("glyphs", False), ("omniglot", False), ("mnist", False), ("cifar100", True)):
         data = replace(tiny, name=name)
         batches = TrainingBatches(data, tiny_split, Shuffled(4), lambda i: i.float(), 0, CPU)
-        assert batches.flip is wanted
+        assert ("flip" in batches.augment) is wanted
+
+
+def test_no_augmentation_gives_the_images_as_they_are(tiny, tiny_split):
+    """Where left and right matter, as with arrows."""
+    known = {image.numpy().tobytes() for image in tiny.images[tiny_split.train]}
+    for augment, expected in (([], True), (["flip"], False)):
+        batches = TrainingBatches(
+            tiny, tiny_split, Shuffled(64), lambda i: i.float(), 0, CPU, augment=augment
+        )
+        (batch,) = first(batches)
+        assert all(i.byte().numpy().tobytes() in known for i in batch.images) is expected
+
+
+@pytest.mark.parametrize(
+    "factors", [(0.6, 1, 1), (1.4, 1, 1), (1, 0.6, 1), (1, 1.4, 1), (1, 1, 0), (1.2, 0.7, 1.3)]
+)
+def test_jitter_is_pillow_s_enhancement(factors):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhancer, factor in zip(enhancers, factors, strict=True):
+        image = enhancer(image).enhance(factor)
+    images = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+    made = jitter(images, *(torch.tensor([float(factor)]) for factor in factors))
+    difference = made[0].numpy().transpose(1, 2, 0).astype(int) - np.asarray(image).astype(int)
+    assert abs(difference).max() <= 3  # Pillow rounds after each step

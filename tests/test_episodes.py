@@ -192,9 +192,9 @@ def test_the_smallest_class_may_be_used_up(uneven):
 @pytest.mark.parametrize(
     "setting, message",
     [
-        (Setting(8, 1, 1, 1), "8 classes requested, 7 available"),
-        (Setting(5, 6, 15, 1), "21 images per class requested, 20 available"),
-        (Setting(0, 20, 0, 1), "21 images per class requested, 20 available"),
+        (Setting(8, 1, 1, 1), "8 classes requested; 7 of 7 have 2 images each"),
+        (Setting(7, 6, 15, 1), "7 classes requested; 6 of 7 have 21 images each"),
+        (Setting(0, 999, 0, 1), "all classes requested; 0 of 7 have 1000 images each"),
     ],
 )
 def test_too_little_to_draw_from(uneven, setting, message):
@@ -202,8 +202,21 @@ def test_too_little_to_draw_from(uneven, setting, message):
         draw(uneven, KEY, setting)
 
 
+def test_a_small_class_takes_no_part_and_the_others_are_drawn_as_without_it():
+    """One class of 8 images among ten of 40: episodes are those of the nine."""
+    setting = Setting(5, 1, 15, 200)
+    sizes = np.full(10, 40)
+    sizes[3] = 8
+    with_it, without = (ClassPool(np.repeat(np.arange(len(s)), s)) for s in (sizes, np.delete(sizes, 3)))
+    drawn, expected = draw(with_it, KEY, setting), draw(without, KEY, setting)
+    assert set(np.unique(drawn.classes)) == {0, 1, 2, 4, 5, 6, 7, 8, 9}
+    np.testing.assert_array_equal(drawn.classes - (drawn.classes > 3), expected.classes)
+    np.testing.assert_array_equal(drawn.support - 8 * (drawn.support >= 128), expected.support)
+    np.testing.assert_array_equal(drawn.labels, expected.labels)
+
+
 def test_an_empty_pool_has_no_episodes():
     empty = ClassPool(np.empty(0, dtype=np.int64))
     assert empty.smallest == 0
-    with pytest.raises(ValueError, match="5 classes requested, 0 available"):
+    with pytest.raises(ValueError, match="5 classes requested; 0 of 0 have"):
         draw(empty, KEY, FIVE_ONE)

@@ -28,6 +28,7 @@ from bench.reporting.figures import (
     checkpoint_figures,
     collect,
     cost,
+    fonts,
     novel,
     per_class,
     points,
@@ -199,6 +200,48 @@ def test_names_are_shown_as_they_are_written(found, recwarn):
     assert labels[:5] == list(figure_records.HOSTILE[:5]) or labels[0] == "<script>alert(1)</scrip…"
     assert "$x_1^2$" in labels and "_hidden" in labels and "a?[2J?b" in labels
     assert not recwarn.list
+
+
+def draws(letter: str, path: Path) -> str:
+    """A font with one letter, a square; its name."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    font, name = FontBuilder(1000), f"Square{ord(letter)}"
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap({ord(letter): "square"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (800, 0), "square": (800, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": name, "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+    return name
+
+
+def test_names_in_any_script_take_a_font_that_has_their_letters(tmp_path, monkeypatch, capsys, recwarn):
+    """U+13000 and U+12000, hieroglyph and cuneiform, stand for letters that the figures' font lacks."""
+    from matplotlib.font_manager import fontManager
+
+    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    fonts._families.cache_clear()
+    name = draws("\U00013000", tmp_path / "square.ttf")
+    fontManager.addfont(tmp_path / "square.ttf")
+    for _ in range(2):
+        figure, (axes,) = style.axes(2.0)
+        axes.set_xticks([0, 1], ["\U00013000 cat", "\U00012000"])
+        assert style.png(figure)
+        assert name in axes.get_xticklabels()[0].get_fontfamily()
+    said = capsys.readouterr().err
+    assert said.count("no installed font has these letters of figures") == 1
+    assert "\U00012000" in said and "\U00013000" not in said and not recwarn
+    fonts._families.cache_clear()
 
 
 def test_labels_are_one_line_and_not_too_long():

@@ -45,6 +45,7 @@ def test_the_name_is_readable_and_another_for_whatever_changes_a_number(named, t
         named(way=3, shot=1), named(way=3, shot=2), named(weights="00" * 32),
         named(data=dataclasses.replace(tiny, fingerprint="cd" * 32)),
         named(data=dataclasses.replace(tiny, name="omniglot")),  # its images are not flipped
+        named(augment=[]), named(augment=["crop", "flip", "jitter"]),
         named(parts=fewer), named(parts=swapped), named(parts=split_of(tiny, "50-50")),
     ]  # fmt: skip
     assert len({plain, *others}) == len(others) + 1
@@ -53,6 +54,7 @@ def test_the_name_is_readable_and_another_for_whatever_changes_a_number(named, t
 def test_spelling_does_not_count(named, tiny):
     one, other = (dataclasses.replace(tiny, name=f"folder:{path}") for path in ("a", "/elsewhere/a"))
     assert named(data=one) == named(data=other)
+    assert named() == named(augment="flip, crop") != named(augment="none") == named(augment=[])
     assert named(weights="00" * 32) == named(dataset="glyphs", split="cifar-fs", weights="00" * 32)
 
 

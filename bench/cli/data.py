@@ -1,4 +1,4 @@
-"""`data`: what a data set holds, and whether it is damaged."""
+"""`data`: what a data set holds, whether it is damaged, and what the cache of decoded images holds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def data_verify(
     image_size: ImageSize = None,
     offline: Offline = False,
 ) -> None:
-    """Read every image and name the damaged ones; exit with 1 if there are any."""
+    """Read every image and name what is damaged, copied or not used; exit with 1 if there is any."""
     from bench.data.names import check_dataset
 
     check_dataset(dataset)
@@ -55,3 +55,40 @@ def data_verify(
     if problems:
         raise typer.Exit(1)
     print(f"{dataset}: no damage found")
+
+
+@data_app.command("cache")
+def data_cache(
+    prune: Annotated[
+        bool, flag("--prune", "", "Delete files that no run needs: superseded, damaged, of other versions.")
+    ] = False,
+    clear: Annotated[bool, flag("--clear", "", "Delete all; they are decoded again when needed.")] = False,
+    as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
+) -> None:
+    """List the cached decoded images, the last used first; delete some."""
+    from datetime import UTC, datetime
+
+    from bench.data import cache, cache_upkeep
+    from bench.reporting import terminal
+
+    found = cache_upkeep.entries()
+    if prune or clear:
+        found = cache_upkeep.remove([entry for entry in found if clear or entry.useless])
+    rows = [
+        {
+            "file": entry.path.name,
+            "dataset": entry.dataset,
+            "images": "x".join(map(str, entry.images)),
+            "MB": f"{entry.size / 1e6:,.1f}",
+            "used": datetime.fromtimestamp(entry.used, UTC).date().isoformat(),
+            "needed": entry.useless or "yes",
+        }
+        for entry in found
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if rows:
+        print(terminal.text(rows))
+    total = sum(entry.size for entry in found) / 1e6
+    print(f"{cache.directory()}: {'deleted ' if prune or clear else ''}{len(found)} files, {total:,.1f} MB")

@@ -47,6 +47,10 @@ def run(
         str | None,
         flag("--dataset", "NAME", "See `list datasets` (cifar100); or folder:PATH, hf:NAME.", WHAT),
     ] = None,
+    novel_dataset: Annotated[
+        str | None,
+        flag("--novel-dataset", "NAME", "Take all classes of this data set as novel ones.", WHAT),
+    ] = None,
     image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
     backbone: Annotated[
         str | None, flag("--backbone", "NAME", "Instead of the preset's; see `list backbones`.", WHAT)
@@ -61,6 +65,12 @@ def run(
     set_: Annotated[
         list[str] | None,
         flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        flag(
+            "--augment", "NAME,...", "Of training images: crop, flip and jitter, or none (crop,flip).", WHAT
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -105,9 +115,11 @@ def run(
     flags = {
         "method": separated("--method", method) or None, "split": separated("--split", split) or None,
         "seed": [int_parser("--seed")(text) for text in separated("--seed", seed)] or None,
-        "preset": preset, "dataset": dataset, "image_size": image_size, "backbone": backbone,
+        "preset": preset, "dataset": dataset, "novel_dataset": novel_dataset,
+        "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
+        "augment": separated("--augment", augment) or None,
         "measure": separated("--measure", measure) or None,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}

@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 from bench.config.hyperparameters import allowed_text, checked
-from bench.data.names import canonical, check_dataset, check_split
+from bench.data.augmentation import AUGMENTATIONS, usual
+from bench.data.names import ARROW, DEFAULT_SPLIT, canonical, check_dataset, check_split
 from methods import registry
 from methods.backbone_names import BACKBONES
 from methods.registry import MethodInfo
@@ -31,6 +32,7 @@ METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "pairs", "triplets", "generalized")
+NONE = "none"
 SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 
 Positive = Annotated[int, Field(ge=1)]
@@ -46,6 +48,8 @@ class RunConfig(BaseModel):
         weights: file of starting weights. train: False to evaluate them without training.
         way, shot, query, episodes: an additional setting; all None for none.
         image_size: side in pixels of images that are resized when loaded.
+        augment: names of augmentations of training images, in alphabetical order; None for the usual ones of
+            the data set.
         measure: names of what is measured, in alphabetical order; None for everything that the preset
             measures. An additional setting is always measured.
     """
@@ -55,7 +59,7 @@ class RunConfig(BaseModel):
     method: str
     preset: str = "standard"
     dataset: Annotated[str, AfterValidator(canonical)] = "cifar100"
-    split: str = "90-10"
+    split: str = DEFAULT_SPLIT
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     backbone: str = ""
     weights: str | None = None
@@ -67,6 +71,7 @@ class RunConfig(BaseModel):
     shot: Positive | None = None
     query: Positive | None = None
     episodes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    augment: list[str] | None = None
     measure: Annotated[list[str], Field(min_length=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -82,8 +87,8 @@ class RunConfig(BaseModel):
         return dumped(self.model_dump(exclude={"overrides"}, exclude_none=True))
 
 
-KEYS = tuple(key for key in RunConfig.model_fields if key != "overrides")
-"""Keys of a run."""
+KEYS = (*(key for key in RunConfig.model_fields if key != "overrides"), "novel_dataset")
+"""Keys of a run; `novel_dataset` becomes part of `dataset`."""
 
 FILE_KEYS = (*KEYS, "runs")
 """Keys of a YAML file."""
@@ -127,6 +132,9 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         return sources.get(key, f"--{key.replace('_', '-')}")
 
     check_keys(given, KEYS, flag)
+    if (novel := given.pop("novel_dataset", None)) is not None:
+        check_dataset(str(novel), flag("novel_dataset"))
+        given["dataset"] = f"{given.get('dataset', RunConfig.model_fields['dataset'].default)}{ARROW}{novel}"
     if "method" not in given:
         problem = f"is missing; {one_of('', registry.places())}, or path/to/file.py:Class"
         raise UserError(flag("method"), "", problem)
@@ -150,15 +158,20 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     from_preset |= checked(info, start, lambda name, value: (f"starts of {info.name}", value), strict=True)
     hyperparameters = from_preset | own
 
-    values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
+    given = {"backbone": backbone, "split": _default_split(given)} | given
+    values = given | {"preset": preset, "hyperparameters": hyperparameters}
     if not (isinstance(values["backbone"], str) and BACKBONE.fullmatch(values["backbone"])):
         raise UserError(flag("backbone"), values["backbone"], one_of(values["backbone"], BACKBONES))
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = _measure(flag("measure"), values["measure"])
+    if "augment" in values:
+        extra["augment"] = _augment(flag("augment"), values["augment"], str(values.get("dataset", "")))
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
+    if extra.get("augment") is not None:
+        overrides["augment"] = ",".join(extra["augment"]) or NONE
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
     if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
@@ -170,6 +183,14 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(flag(str(first["loc"][0])), first["input"], allowed_text(first)) from None
+
+
+def _default_split(given: Mapping[str, Any]) -> str:
+    if "split" in given or "dataset" not in given:
+        return DEFAULT_SPLIT
+    from bench.data.listing import default_split  # needs numpy, which `--help` does not
+
+    return default_split(str(given["dataset"]))
 
 
 def as_trained(config: RunConfig) -> RunConfig:
@@ -231,16 +252,31 @@ def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
     return {"query": values.get("query", QUERY), "episodes": values.get("episodes", EPISODES)}
 
 
+def _augment(flag: str, value: Any, dataset: str) -> list[str] | None:
+    """None if these are the usual ones, so that equal runs are equal."""
+    names = (
+        [] if value in ([], NONE, [NONE]) else _names(flag, value, "must be none or a list, e.g. crop,flip")
+    )
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise UserError(flag, name, f"{one_of(name, AUGMENTATIONS)}, or {NONE} alone")
+    return None if names == usual(dataset) else names
+
+
 def _measure(flag: str, value: Any) -> list[str]:
-    """Names sorted and without duplicates, so that equal runs are equal."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        raise UserError(flag, value, "must be a list of names, e.g. 5w1s,pairs")
-    names = sorted({name.strip() for name in names})
+    names = _names(flag, value, "must be a list of names, e.g. 5w1s,pairs")
     for name in names:
         if name not in MEASURES and not SETTING_NAME.fullmatch(name):
             raise UserError(flag, name, one_of(name, MEASURES))
     return names
+
+
+def _names(flag: str, value: Any, allowed: str) -> list[str]:
+    """Names sorted and without duplicates, so that equal runs are equal."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(flag, value, allowed)
+    return sorted({name.strip() for name in names})
 
 
 def read_sets(texts: list[str]) -> dict[str, str]:

@@ -21,8 +21,8 @@ from bench.common.streams import say
 from bench.data.images import ImageSet
 
 # Raised when the file's layout or the canonical order of an ImageSet changes; old files are then ignored.
-FORMAT = 4
-TENSORS = {"images": torch.uint8, "labels": torch.int64, "held_out": torch.bool, "digests": torch.uint8}
+FORMAT = 5
+TENSORS = ("images", "labels", "held_out", "validation", "digests")
 
 
 class DamagedError(Exception):
@@ -131,7 +131,8 @@ def read(path: Path) -> ImageSet:
         fingerprint=about["fingerprint"],
         one_colour=int(about["one_colour"]),
         left_out=int(about["left_out"]),
-        left_out_first=tuple(json.loads(about["left_out_first"])),
+        notes=tuple(json.loads(about["notes"])),
+        chosen=json.loads(about["chosen"]),
     )
 
 
@@ -139,6 +140,7 @@ def _write(path: Path, data: ImageSet) -> None:
     """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
     tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
     about = {
+        "format": str(FORMAT),
         "name": printable(data.name),  # safetensors takes only UTF-8
         "class_names": json.dumps(data.class_names),
         "superclass": json.dumps(data.superclass),
@@ -146,7 +148,8 @@ def _write(path: Path, data: ImageSet) -> None:
         "fingerprint": data.fingerprint,
         "one_colour": str(data.one_colour),
         "left_out": str(data.left_out),
-        "left_out_first": json.dumps(data.left_out_first),
+        "notes": json.dumps(data.notes),
+        "chosen": json.dumps(data.chosen),
     }
     temporary = path.with_suffix(".tmp")
     try:

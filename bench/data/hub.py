@@ -19,6 +19,7 @@ from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
+from bench.data.roles import part_of, roles
 
 LABEL_COLUMNS = ("fine_label", "label")
 SUPERCLASS_COLUMN = "coarse_label"
@@ -31,7 +32,7 @@ class Found:
     Attributes:
         name: as the user gave it, without ``hf:``.
         where: a local folder, or the hub's name.
-        splits: the splits used; ``test`` is held out.
+        splits: the splits used, by name.
         image, label: names of columns.
         superclass: name of a column, or None.
     """
@@ -79,11 +80,9 @@ def find(name: str, offline: bool = False) -> Found:
     except Exception as error:
         raise _error(name, f"cannot be opened{' with --offline' if offline else ''}: {error}") from None
     every = {"train": opened} if isinstance(opened, datasets.Dataset) else dict(opened)
-    splits = (
-        {split: every[split] for split in ("train", "test") if split in every} if "train" in every else every
-    )
+    splits = {split: data for split, data in every.items() if part_of(split)} or every
     if unused := sorted(every.keys() - splits.keys()):
-        say(f"warning: hf:{name}: only train and test are used, not {', '.join(unused)}")
+        say(f"warning: hf:{name}: {', '.join(unused)} not used, only {', '.join(splits)}")
     features = next(iter(splits.values())).features
     images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
@@ -137,15 +136,19 @@ def read(
         interpolation,
     )
     class_names, superclass = _names(found)
+    labels = np.array([label for *_, label in rows], dtype=np.int64)
+    use = roles(labels, [part_of(split) or "train" for _, split, _, _ in rows], len(class_names))
+    own = "its splits have different classes: --split own takes these as base, validation and novel classes"
     return Photos(
         f"hf:{found.name}",
         images,
-        np.array([label for *_, label in rows], dtype=np.int64),
-        np.array([split == "test" for _, split, _, _ in rows]) if "test" in found.splits else None,
+        labels,
+        use,
         class_names,
         unreadable,
         name_of,
         superclass,
+        notes=(own,) if use.part else (),
     )
 
 

@@ -21,20 +21,24 @@ class ImageSet:
         images: uint8 ``[N, 3, H, W]``, contiguous, possibly memory-mapped.
         labels: int64 ``[N]``, ascending, indices into `class_names`.
         held_out: bool ``[N]``, the source's test images.
+        validation: bool ``[N]``, the source's validation images of classes that it also trains on.
         digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
         class_names: alphabetical.
         superclass: one per class; the empty string if the source has none.
-        part: one per class, base, validation or novel, if the source has a split; otherwise the empty string.
+        part: one per class, base, validation or novel, if the source has a split; `names.FOREIGN` for classes
+            of a second data set; otherwise the empty string.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
         one_colour: number of images with a single colour.
         left_out: number of unreadable images of the source.
-        left_out_first: the first of these, with file and reason.
+        notes: what was left out of the source and why, one line each.
+        chosen: whether `held_out` was chosen here, because the source has no test images.
     """
 
     name: str
     images: torch.Tensor
     labels: torch.Tensor
     held_out: torch.Tensor
+    validation: torch.Tensor
     digests: torch.Tensor
     class_names: tuple[str, ...]
     superclass: tuple[str, ...]
@@ -42,7 +46,8 @@ class ImageSet:
     fingerprint: str
     one_colour: int = 0
     left_out: int = 0
-    left_out_first: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    chosen: bool = False
 
     @classmethod
     def build(
@@ -54,6 +59,7 @@ class ImageSet:
         class_names: list[str],
         superclass: list[str] | None = None,
         part: list[str] | None = None,
+        validation: np.ndarray | None = None,
     ) -> ImageSet:
         """Put decoded images into canonical order and fingerprint them.
 
@@ -64,7 +70,10 @@ class ImageSet:
             held_out: bool ``[N]``.
             class_names: one per class, in any order, all different.
             superclass, part: one per class, or None.
+            validation: bool ``[N]``, or None.
         """
+        held_out = np.asarray(held_out, dtype=bool)
+        validation = np.zeros_like(held_out) if validation is None else np.asarray(validation, dtype=bool)
         ranks = np.argsort(np.array(class_names))
         names = [class_names[i] for i in ranks]
         superclasses, parts = (
@@ -77,13 +86,14 @@ class ImageSet:
         digests = pixel_digests(images)
         # lexsort's last key is the primary one; digests sort as big-endian words.
         words = digests.view(">u8")
-        order = np.lexsort((held_out, words[:, 3], words[:, 2], words[:, 1], words[:, 0], labels))
+        order = np.lexsort((validation, held_out, *words.T[::-1], labels))
         labels, digests = labels[order], digests[order]
         return cls(
             name=name,
             images=torch.from_numpy(images[order]),
             labels=torch.from_numpy(labels),
-            held_out=torch.from_numpy(np.asarray(held_out, dtype=bool)[order]),
+            held_out=torch.from_numpy(held_out[order]),
+            validation=torch.from_numpy(validation[order]),
             digests=torch.from_numpy(digests),
             class_names=tuple(names),
             superclass=tuple(superclasses),

@@ -12,7 +12,7 @@ import torch
 from bench.common.errors import UserError
 from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour, pixel_digests
-from bench.data.photos import Photos, image_set
+from bench.data.photos import LEAST, Photos, image_set
 
 CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
 
@@ -103,9 +103,13 @@ def verify(
     if source.photos is None:
         return _verify_cache(source.key, source.decode())
     photos = source.photos()
-    problems = [f"{photos.name}: {reason}" for reason in photos.unreadable.values()] + _empty_and_copied(
-        photos
-    )
+    problems = [f"{photos.name}: {reason}" for reason in photos.unreadable.values()]
+    problems += [
+        f"{photos.name}: class {name} has {count} readable images, at least {LEAST} needed"
+        for name, count in photos.small.items()
+    ]
+    problems += [f"{photos.name}: {file} is no image of a class" for file in photos.unused]
+    problems += _empty_and_copied(photos)
     try:
         return problems + _verify_cache(source.key, image_set(photos))
     except UserError as error:
@@ -205,7 +209,8 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
         "fingerprint",
         "one_colour",
         "left_out",
-        "left_out_first",
+        "notes",
+        "chosen",
     ):
         if getattr(cached, name) != getattr(fresh, name):
             differ.append(name)

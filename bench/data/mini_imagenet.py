@@ -17,7 +17,7 @@ from bench.common.files import check_regular
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet
-from bench.data.photos import lowest_sixth
+from bench.data.photos import lowest_digests
 from bench.data.published_splits import MINI_IMAGENET, differences
 
 SIZE = 84
@@ -95,7 +95,7 @@ def read(
     # needs more copies.
     together = np.concatenate(pixels, out=np.empty((len(label), 3, SIZE, SIZE), dtype=np.uint8))
     pixels.clear()
-    held_out = lowest_sixth(together, label)
+    held_out = lowest_digests(together, label)
     data = ImageSet.build("mini-imagenet", together, label, held_out, list(part), part=list(part.values()))
     return data, differences(data, MINI_IMAGENET)
 

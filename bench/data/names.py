@@ -16,7 +16,7 @@ DATASETS = {
     "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
     "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
     "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
-    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,test}/<class>/<image>",
+    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>",
     "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
 }
 
@@ -26,6 +26,10 @@ RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot
 """Data sets that are resized when loaded, and the largest useful size: for Omniglot its original size."""
 
 TENS = range(10, 91, 10)
+ARROW = " -> "  # between two data sets: base classes are from the first, novel ones from the second
+FOREIGN = "foreign"  # part of the second one's classes
+DEFAULT_SPLIT = "90-10"
+GIVEN = "own"  # the split that the parts of folder:, hf: and published data sets give
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
 NO_NOVEL = "100-0"
 RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)
@@ -42,12 +46,15 @@ SPLITS = {
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",
     "mini-imagenet": "64 base, 16 validation, 20 novel classes of mini-imagenet (Ravi and Larochelle 2017)",
     "omniglot": "883 base, 81 validation, 659 novel characters of omniglot, by alphabet (Lake et al. 2015)",
+    GIVEN: "classes of a data set's own train, (val) and test parts are base, (validation) and novel",
     "FILE.csv": "your own: a CSV with the columns class,part (part: base, validation or novel)",
 }
 
 
 def canonical(dataset: str) -> str:
     """Canonical form of a data set's name: ``folder:./T/`` is ``folder:T``."""
+    if ARROW in dataset:
+        return ARROW.join(map(canonical, dataset.split(ARROW)))
     kind, _, place = dataset.partition(":")
     if kind != "folder" or not place:
         return dataset
@@ -93,6 +100,11 @@ def check_dataset(dataset: str, flag: str = "--dataset") -> None:
     Raises:
         UserError: suggests the nearest name.
     """
+    first, arrow, second = dataset.partition(ARROW)
+    if arrow and ARROW not in second:
+        check_dataset(first, flag)
+        check_dataset(second, flag)
+        return
     kind, colon, place = dataset.partition(":")
     known = kind in ("folder", "hf") and place if colon else dataset in DATASETS
     if not known:
@@ -108,7 +120,7 @@ def check_split(split: str, flag: str = "--split") -> None:
     if split.endswith(".csv"):
         if not is_file(Path(split)):
             raise UserError(flag, split, "no such file; must be a CSV file with the columns class,part")
-    elif split not in PUBLISHED:
+    elif split not in (*PUBLISHED, GIVEN):
         parse_ratio(split, flag)
 
 

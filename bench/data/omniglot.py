@@ -15,8 +15,8 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.data import folder
 from bench.data.download import Archive, require
-from bench.data.folder import Listing
 from bench.data.images import ImageSet
+from bench.data.listing import Listing
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION, differences
 
 SIZE = 28  # pixels, as in published results since Vinyals et al. 2016
@@ -70,7 +70,7 @@ def locate(root: Path, origin: str, offline: bool) -> Listing:
     classes = [_class_of(file) for file in files]
     names = sorted(set(classes))
     ids = {name: i for i, name in enumerate(names)}
-    return Listing(place, names, files, [ids[name] for name in classes], None)
+    return Listing(place, names, files, [ids[name] for name in classes])
 
 
 def _class_of(file: str) -> str:

@@ -18,11 +18,14 @@ import numpy as np
 from bench.common.errors import UserError, one_line
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import Span, span_of, to_square
+from bench.data.roles import Roles
 
 # Raised when the same files give other pixels or other held-out images; part of cache keys.
-DECODING = 2
+DECODING = 3
 CHUNK = 32  # images per task of a thread
-MOST_NAMED = 3  # unreadable images named in a message
+LEAST = 2  # readable images of a class
+ENOUGH = 12  # images of a class, of which four can be held out
+MOST_NAMED = 3  # names of what was left out, in a message
 
 TEMPORARY = {
     errno.EACCES, errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
@@ -113,60 +116,101 @@ class Photos:
         name: the data set's name.
         images: uint8 ``[N, 3, H, W]``.
         labels: int64 ``[N]``.
-        held_out: bool ``[N]``; None if the source has no test images.
+        roles: which images are test or validation images, and which classes novel.
         class_names: in label order.
         unreadable: index -> file and reason, for images that could not be decoded.
         name_of: index -> name of an image.
         superclass: one per class, or None.
+        unused: files of the source that are no images of a class.
+        notes: what a user should know about the source, one line each.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
-    held_out: np.ndarray | None
+    roles: Roles
     class_names: list[str]
     unreadable: dict[int, str]
     name_of: Callable[[int], str]
     superclass: list[str] | None = None
+    unused: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def small(self) -> dict[str, int]:
+        """Classes with fewer than `LEAST` readable images -> their number."""
+        readable = np.delete(self.labels, list(self.unreadable))
+        counts = np.bincount(readable, minlength=len(self.class_names)).tolist()
+        return {name: count for name, count in zip(self.class_names, counts, strict=True) if count < LEAST}
 
 
 def image_set(photos: Photos) -> ImageSet:
-    """Make an image set without the unreadable images, and count these.
+    """Make an image set without unreadable images and without classes of fewer than `LEAST` others.
 
-    If the source has no test images, a sixth of each class is held out: the lowest pixel digests.
+    If the source has no test images, some of each class are held out (`lowest_digests`).
 
     Raises:
-        UserError: more than half of the images cannot be read, or a class has fewer than two readable ones.
+        UserError: more than half of the images cannot be read, or fewer than two classes remain.
     """
-    images, labels, held_out, names = photos.images, photos.labels, photos.held_out, photos.class_names
-    left_out, first = len(photos.unreadable), tuple(photos.unreadable.values())[:MOST_NAMED]
-    if left_out:
-        if 2 * left_out > len(images):
-            raise UserError("--dataset", photos.name, left_out_line(left_out, len(images), first))
-        kept = np.delete(np.arange(len(images)), list(photos.unreadable))
-        images, labels = images[kept], labels[kept]
-        held_out = None if held_out is None else held_out[kept]
-    counts = np.bincount(labels, minlength=len(names))
-    if few := [f"{names[i]} ({counts[i]})" for i in np.flatnonzero(counts < 2)]:
-        listed = ", ".join(few[:3]) + (", ..." if len(few) > 3 else "")
-        raise UserError("--dataset", photos.name, f"classes with fewer than 2 readable images: {listed}")
-    if held_out is None:
-        held_out = lowest_sixth(images, labels)
-    data = ImageSet.build(photos.name, images, labels, held_out, names, photos.superclass)
-    return replace(data, left_out=left_out, left_out_first=first)
+    names, small, roles = photos.class_names, photos.small, photos.roles
+    unreadable = list(photos.unreadable.values())
+    lines = []
+    if unreadable:
+        lines.append(listed(f"{len(unreadable)} of {len(photos.images)} images cannot be read", unreadable))
+        if 2 * len(unreadable) > len(photos.images):
+            raise UserError("--dataset", photos.name, lines[0])
+    if small:
+        counted = [f"{name} ({count})" for name, count in small.items()]
+        what = f"classes with fewer than {LEAST} readable images"
+        if len(names) - len(small) < 2:
+            raise UserError("--dataset", photos.name, listed(what, counted))
+        lines.append(listed(f"{len(small)} of {len(names)} {what}", counted))
+    if photos.unused:
+        lines.append(listed(f"{len(photos.unused)} files that are no images of a class", photos.unused))
+    kept_classes = np.array([name not in small for name in names])
+    kept = kept_classes[photos.labels]
+    kept[list(photos.unreadable)] = False
+
+    def of_kept(values: list[str] | None) -> list[str] | None:
+        return values and [value for value, keep in zip(values, kept_classes, strict=True) if keep]
+
+    whole = bool(kept.all())  # then the pixels are not copied
+    images = photos.images if whole else photos.images[kept]
+    labels = (np.cumsum(kept_classes) - 1)[photos.labels[kept]]
+    data = ImageSet.build(
+        photos.name,
+        images,
+        labels,
+        lowest_digests(images, labels) if roles.held_out is None else roles.held_out[kept],
+        of_kept(names) or [],
+        of_kept(photos.superclass),
+        of_kept(roles.part),
+        None if roles.validation is None else roles.validation[kept],
+    )
+    notes = (*(f"left out {line}" for line in lines), *photos.notes)
+    return replace(data, left_out=len(unreadable), notes=notes, chosen=roles.held_out is None)
 
 
-def left_out_line(count: int, of: int, first: Sequence[str]) -> str:
-    """The number of unreadable images and the first of them, in one line."""
-    named = "; ".join(first) + ("; ..." if count > len(first) else "")
-    return f"{count} of {of} images cannot be read: {named}"
+def listed(what: str, names: Sequence[str]) -> str:
+    """What there is and the first of its names, in one line."""
+    return f"{what}: {'; '.join(names[:MOST_NAMED])}" + ("; ..." if len(names) > MOST_NAMED else "")
 
 
-def lowest_sixth(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The floor(n / 6) images with the lowest pixel digests among the n of each class: bool ``[N]``."""
+def lowest_digests(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A sixth of each class, but four of 12 to 23 images: those with the lowest pixel digests.
+
+    Four, because both halves of the held-out images need two for a pair.
+
+    Args:
+        images: uint8 ``[N, 3, H, W]``.
+        labels: int ``[N]``.
+
+    Returns:
+        bool ``[N]``.
+    """
     digests = [digest.tobytes() for digest in pixel_digests(images)]
     chosen = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):
         members = sorted(np.flatnonzero(labels == label).tolist(), key=digests.__getitem__)
-        chosen[members[: len(members) // 6]] = True
+        chosen[members[: max(len(members) // 6, 4 if len(members) >= ENOUGH else 0)]] = True
     return chosen

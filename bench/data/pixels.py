@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-# Only these formats are opened, for any file name: some other formats of Pillow start external programs.
+# Recognised in files of any name. Other formats need their own ending, because some have no clear signature.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+NEVER = ("EPS", "MPEG")  # Ghostscript would run the first; Pillow does not decode the second
 MIN_CONTRAST = 16  # smallest contrast, in levels, between a picture and its background
 
 Open = Callable[[], Path | IO[bytes]]
 Span = tuple[float, float]
 
 
+@cache
+def formats() -> dict[str, str]:
+    """Ending of a file name -> format, for all formats that Pillow decodes itself."""
+    known = Image.registered_extensions()
+    stubs = {kind for kind, (opener, _) in Image.OPEN.items() if _is_stub(opener)}
+    return {end: kind for end, kind in known.items() if kind in Image.OPEN.keys() - stubs - {*NEVER}}
+
+
+def _is_stub(opener: object) -> bool:
+    return isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile)
+
+
+def _opened(open_file: Open) -> ImageFile.ImageFile:
+    file = open_file()
+    own = formats().get(file.suffix.lower()) if isinstance(file, Path) else None
+    return Image.open(file, formats=(*FORMATS, own) if own else FORMATS)
+
+
 def span_of(open_file: Open) -> Span | None:
     """Smallest and largest value of an image with more than 8 bits per channel; None for 8 bits."""
-    with Image.open(open_file(), formats=FORMATS) as image:
+    with _opened(open_file) as image:
         if not _is_deep(image):
             return None
         values = _deep_values(image, open_file)
@@ -41,7 +61,7 @@ def to_square(
         interpolation: ``bilinear`` or ``bicubic``.
         span: values of more than 8 bits that become 0 and 255; by default the image's minimum and maximum.
     """
-    with Image.open(open_file(), formats=FORMATS) as image:
+    with _opened(open_file) as image:
         if _is_deep(image):
             rgb = _to_8_bits(image, open_file, span or span_of(open_file) or (0.0, 0.0))
         else:
@@ -90,7 +110,7 @@ def _deep_values(image: ImageFile.ImageFile, open_file: Open) -> np.ndarray:
     upright = np.asarray(ImageOps.exif_transpose(image))
     if image.mode[0] in "IF":
         return upright
-    with Image.open(open_file(), formats=FORMATS) as again:
+    with _opened(open_file) as again:
         # Pillow keeps the high byte of each value; with the byte order reversed it keeps the low byte.
         swapped = rawmode[:-1] + ("B" if rawmode.endswith(("L", "N")) else "L")
         again.tile = [tile._replace(args=_renamed(tile.args, swapped)) for tile in again.tile]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file
 from bench.common.streams import say
-from bench.data.names import DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
+from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
 
 if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a name
     from bench.data.images import ImageSet
@@ -53,7 +53,7 @@ def load(
     """Load a data set: memory-mapped from the cache of decoded images, or decoded and cached.
 
     Args:
-        dataset: one of `names.DATASETS`, e.g. ``folder:photos``.
+        dataset: one of `names.DATASETS`, e.g. ``folder:photos``; or two, e.g. ``cifar100 -> omniglot``.
         root: the value of ``--data-root``, if given.
         image_size: height and width in pixels; only for ``folder:`` and ``hf:`` (default 32) and ``omniglot``
             (default 28).
@@ -64,6 +64,14 @@ def load(
     Raises:
         UserError: unknown data set, or it cannot be found, downloaded or read.
     """
+    first, arrow, second = dataset.partition(ARROW)
+    if arrow:
+        from bench.data.joined import joined
+
+        how: dict[str, Any] = {"interpolation": interpolation, "offline": offline, "progress": progress}
+        base = load(first, root, image_size=image_size, **how)
+        side = base.images.shape[-1] if second.partition(":")[0] in RESIZED else None
+        return joined(base, load(second, root, image_size=side, **how))
     source = locate(
         dataset,
         root,
@@ -76,18 +84,16 @@ def load(
 
 
 def open_source(source: Source, dataset: str) -> ImageSet:
-    """Load the images of a located data set; reports the number of left-out images on stderr."""
+    """Load the images of a located data set; reports on stderr what was left out."""
     from bench.data import cache
-    from bench.data.photos import left_out_line
 
     try:
         data = cache.open_or_build(source.key, source.decode)
     except MemoryError:
         lower = ", or lower --image-size" if dataset.partition(":")[0] in RESIZED else ""
         raise UserError("--dataset", dataset, f"out of memory; free some{lower}") from None
-    if data.left_out:
-        summary = left_out_line(data.left_out, len(data) + data.left_out, data.left_out_first)
-        say(f"warning: {dataset}: left out {summary}")
+    for note in data.notes:
+        say(f"warning: {dataset}: {note}")
     # The cache may have been written under another name for the same files.
     return replace(data, name=canonical(dataset))
 
@@ -103,6 +109,8 @@ def locate(
 ) -> Source:
     """Find or download a data set, without decoding it. Arguments and errors as for `load`."""
     check_dataset(dataset)
+    if ARROW in dataset:
+        raise UserError("--dataset", dataset, "must be one data set here")
     kind, _, place = dataset.partition(":")
     if kind not in RESIZED and image_size is not None:
         allowed = f"only for folder:, hf: and omniglot; {dataset} has a fixed size"
@@ -217,8 +225,9 @@ def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examin
 
 def _folder(path: Path, size: int, interpolation: str, progress: Progress | None) -> Source:
     from bench.data import folder
+    from bench.data.listing import scan
 
-    listing = folder.scan(path)
+    listing = scan(path)
     key = f"{listing.key(size)} {interpolation}"
     return _own_photos(str(path), key, lambda: folder.read(listing, size, progress, interpolation))
 

@@ -12,7 +12,8 @@ import torch
 
 from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
-from bench.data.names import OWN, PUBLISHED, class_key, parse_ratio, quoted
+from bench.data.joined import first_only
+from bench.data.names import FOREIGN, GIVEN, OWN, PUBLISHED, class_key, parse_ratio, quoted
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -33,6 +34,7 @@ class Split:
         dropped: number of novel images left out because their pixels also occur in training images.
         copies: number of images left out of evaluated parts because they are copies within their class, which
             would make queries too easy.
+        alone: number of images left out of evaluated parts because their class has no other image there.
         novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
             empty except with `with_labelled_novel`.
     """
@@ -47,21 +49,45 @@ class Split:
     novel_images: torch.Tensor
     dropped: int
     copies: int
+    alone: int = 0
     novel_labelled: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
     """Split `data` as `spec` says.
 
+    If two data sets are joined, `spec` divides the first, and all classes of the second are novel.
+
     Raises:
         UserError: unknown split, or it does not fit the data set.
     """
+    if FOREIGN in data.part:
+        first, own = first_only(data)
+        name, parts, all_base_train = _classes(first, spec, flag)
+        parts = {part: tuple(own[c] for c in classes) for part, classes in parts.items()}
+        parts["novel"] = tuple(i for i, part in enumerate(data.part) if part == FOREIGN)
+    else:
+        name, parts, all_base_train = _classes(data, spec, flag)
+    return _with_images(data, name, parts, flag, all_base_train=all_base_train)
+
+
+def _classes(data: ImageSet, spec: str, flag: str) -> tuple[str, dict[str, tuple[int, ...]], bool]:
+    """Name and classes of a split, and whether all images of base classes are for training."""
     if spec.endswith(".csv"):
         name, parts = _from_csv(data, spec, flag)
-        return _with_images(data, name, parts, flag, all_base_train=parts["validation"] != ())
+        return name, parts, parts["validation"] != ()
+    if spec == GIVEN and data.name in OWN:
+        spec = data.name
+    if spec == GIVEN:
+        parts = _given(data)
+        for part in ("base", "novel"):
+            if len(parts[part]) < 2:
+                problem = f"{data.name} has {len(parts[part])} {part} classes: its train and test parts need"
+                raise UserError(flag, spec, f"{problem} at least 2 classes each, different ones")
+        return spec, parts, data.chosen and parts["validation"] != ()
     if spec in PUBLISHED:
-        return _with_images(data, spec, _published(data, spec, flag), flag, all_base_train=True)
-    return _with_images(data, spec, _by_ratio(data, spec, flag), flag, all_base_train=False)
+        return spec, _published(data, spec, flag), True
+    return spec, _by_ratio(data, spec, flag), False
 
 
 def with_labelled_novel(data: ImageSet, split: Split) -> Split:
@@ -119,7 +145,7 @@ def _published(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...
     if spec in OWN:
         if data.name != spec:
             raise UserError(flag, spec, f"can only be used with --dataset {spec}, not with {data.name}")
-        return {part: tuple(i for i, own in enumerate(data.part) if own == part) for part in PARTS}
+        return _given(data)
     if len(data.class_names) != 100 or len(set(data.superclass)) != 20:
         shape = f"{len(data.class_names)} classes in {len(set(data.superclass))} superclasses"
         raise UserError(flag, spec, f"needs 100 classes in 20 superclasses; {data.name} has {shape}")
@@ -136,6 +162,11 @@ def _published(data: ImageSet, spec: str, flag: str) -> dict[str, tuple[int, ...
         )
         for part in PARTS
     }
+
+
+def _given(data: ImageSet) -> dict[str, tuple[int, ...]]:
+    """The parts that the data set's source gives."""
+    return {part: tuple(i for i, own in enumerate(data.part) if own == part) for part in PARTS}
 
 
 def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tuple[int, ...]]]:
@@ -184,43 +215,56 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
 def _with_images(
     data: ImageSet, name: str, parts: dict[str, tuple[int, ...]], flag: str, *, all_base_train: bool
 ) -> Split:
-    labels, held_out = data.labels.numpy(), data.held_out.numpy()
+    labels, held_out, validating = (t.numpy() for t in (data.labels, data.held_out, data.validation))
     digests = np.ascontiguousarray(data.digests.numpy()).view("V32").ravel()
-    copies = 0
+    copies = alone = 0
 
-    def distinct(index: np.ndarray) -> np.ndarray:
-        """One image per set of identical images of a class; in canonical order these are adjacent."""
+    def distinct(images: np.ndarray) -> np.ndarray:
+        """Indices of images ``[N]``, one per set of identical images of a class."""
         nonlocal copies
+        index = np.flatnonzero(images)
+        # In canonical order these are adjacent.
         again = (labels[index[1:]] == labels[index[:-1]]) & (digests[index[1:]] == digests[index[:-1]])
         copies += int(again.sum())
         return np.delete(index, 1 + np.flatnonzero(again))
 
-    in_base = np.isin(labels, parts["base"])
-    novel = np.flatnonzero(np.isin(labels, parts["novel"]))
-    empty = np.empty(0, dtype=np.int64)
-    if all_base_train:
-        train, base_test = np.flatnonzero(in_base), empty
-        validation = distinct(np.flatnonzero(np.isin(labels, parts["validation"])))
+    def sizes(index: np.ndarray) -> np.ndarray:
+        """Number of images at `index` of each one's class."""
+        return np.bincount(labels[index], minlength=len(data.class_names))[labels[index]]
+
+    def in_company(index: np.ndarray) -> torch.Tensor:
+        """Without classes of a single image, which have no pair and no episode."""
+        nonlocal alone
+        several = sizes(index) > 1
+        alone += int((~several).sum())
+        return torch.from_numpy(index[several])
+
+    in_base, in_novel = np.isin(labels, parts["base"]), np.isin(labels, parts["novel"])
+    in_train = in_base if all_base_train else in_base & ~held_out & ~validating
+    base_test = distinct(in_base & ~in_train & held_out)
+    if parts["validation"]:
+        validation = distinct(np.isin(labels, parts["validation"]))
+    elif (in_base & validating).any():
+        validation = distinct(in_base & validating)
     else:
-        train = np.flatnonzero(in_base & ~held_out)
-        halves = [distinct(np.flatnonzero((labels == c) & held_out)) for c in parts["base"]]
         # Images of a class are in digest order, so the first half has the lowest digests.
-        validation = np.concatenate([half[: len(half) // 2] for half in halves])
-        base_test = np.concatenate([half[len(half) // 2 :] for half in halves])
-    counts = np.bincount(labels[train], minlength=len(data.class_names))
+        place = np.arange(len(base_test)) - np.searchsorted(labels[base_test], labels[base_test])
+        first = place < sizes(base_test) // 2
+        validation, base_test = base_test[first], base_test[~first]
+    counts = np.bincount(labels[in_train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
         raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no training images")
-    keep = ~np.isin(digests[novel], digests[train])
-    dropped = int((~keep).sum())
+    seen = in_novel & np.isin(digests, digests[in_train])
     return Split(
         name=name,
         base=parts["base"],
         validation=parts["validation"],
         novel=parts["novel"],
-        train=torch.from_numpy(train),
-        validation_images=torch.from_numpy(validation),
-        base_test=torch.from_numpy(base_test),
-        novel_images=torch.from_numpy(distinct(novel[keep])),
-        dropped=dropped,
+        train=torch.from_numpy(np.flatnonzero(in_train)),
+        validation_images=in_company(validation),
+        base_test=in_company(base_test),
+        novel_images=in_company(distinct(in_novel & ~seen)),
+        dropped=int(seen.sum()),
         copies=copies,
+        alone=alone,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.augmentation import CHARACTERS, crop_and_flip
+from bench.data.augmentation import augmented, usual
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
@@ -35,6 +35,7 @@ class LearnedClasses:
         precision: as Lightning names it.
         key: determines the tasks.
         progress: called with the number of newly learned classes.
+        augment: names of augmentations; None for the data set's usual ones.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LearnedClasses:
         precision: str,
         key: str,
         progress: Callable[[int], None] | None = None,
+        augment: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(method, LearnsClasses) or method.class_tasks is None:
             raise ValueError("only a method with class_tasks gets labelled images of novel classes")
@@ -53,6 +55,7 @@ class LearnedClasses:
             raise ValueError("methods are evaluated in evaluation mode")
         self.method, self.tasks, self.data, self.split = method, method.class_tasks, data, split
         self.normalise, self.precision, self.key, self.progress = normalise, precision, key, progress
+        self.augment = usual(data.name) if augment is None else augment
 
     def scores(self, index: Tensor, pool: ClassPool, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Similarity of the images at `a` and at `b`: float64 ``[n]``.
@@ -107,7 +110,7 @@ class LearnedClasses:
         drawn = anchor_task(pool, position, self.tasks.batches, self.tasks.triplets, generator)
         for rows in zip(*drawn, strict=True):
             images = data.images[index[torch.from_numpy(np.concatenate(rows))]].to(device)
-            images = crop_and_flip(images, generator, flip=data.name not in CHARACTERS)
+            images = augmented(images, generator, self.augment)
             yield TripletBatch(*self.normalise(images).chunk(3))
 
 

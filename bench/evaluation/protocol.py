@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -69,13 +69,26 @@ def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
         return f"way {setting.way}: at most {len(pool.classes)}, the number of novel classes"
     if len(pool.classes) < 2:
         return "there are fewer than 2 novel classes"
-    needed = setting.shot + max(setting.query, 1)
-    if needed > pool.smallest:
+    way = max(setting.way, 2)
+    if len(pool.with_images(setting.images)) < way:
+        most = np.sort(pool.counts)[-way]
         return (
-            f"shot {setting.shot} + query {setting.query or 1}: at most {pool.smallest} together, "
-            "the images of the smallest novel class"
+            f"shot {setting.shot} + query {setting.query or 1}: at most {most} together, "
+            f"which {way} novel classes have"
         )
     return None
+
+
+def nearest(setting: Setting, pool: ClassPool) -> Setting | None:
+    """The setting with as many of its classes and queries as a pool has; None if it has no episode.
+
+    The shots stay. The setting itself if it fits.
+    """
+    way = min(setting.way, len(pool.classes))
+    if not setting.way or way < 2:
+        return None if does_not_fit(setting, pool) else setting
+    query = min(setting.query, int(np.sort(pool.counts)[-way]) - setting.shot)
+    return replace(setting, way=way, query=query) if query > 0 else None
 
 
 def can_verify(pool: ClassPool) -> bool:
@@ -126,6 +139,7 @@ class Evaluator:
         progress: shows the progress.
         episode_seed: of the episodes, pairs and triplets; the same for all methods.
         brief: whether this is a smoke run.
+        augment: names of augmentations, for methods with `class_tasks`.
     """
 
     def __init__(
@@ -138,10 +152,11 @@ class Evaluator:
         progress: Progress,
         episode_seed: int = 0,
         brief: bool = False,
+        augment: Sequence[str] | None = None,
     ) -> None:
         self.method, self.data, self.split = method, data, split
         self.normalise, self.precision, self.progress = normalise, precision, progress
-        self.seed = episode_seed
+        self.seed, self.augment = episode_seed, augment
         self.pairs = BRIEF_PAIRS if brief else None
         self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
@@ -230,7 +245,7 @@ class Evaluator:
             found.images += len(index)
             self.progress.start(f"learning {part} classes", len(pool.classes), "classes")
             where = (self.data, self.split, self.normalise, self.precision, self._key(part))
-            learned = LearnedClasses(self.method, *where, self.progress.advance)
+            learned = LearnedClasses(self.method, *where, self.progress.advance, self.augment)
             with weights_unchanged(self.method):
                 self._compare(found, part, pool, partial(learned.scores, index, pool), wanted)
             self.progress.stop()
@@ -277,7 +292,7 @@ class Evaluator:
         for position, interval in result.per_class().items():
             found.per_class.setdefault(self._class_name(pool, position), {})[key] = interval
         found.settings[setting.name] = Setting(
-            setting.way or len(pool.classes), setting.shot, setting.query, setting.count
+            episodes.classes.shape[1], setting.shot, setting.query, setting.count
         )
         found.results[setting.name] = result
         found.hashes[setting.name] = episodes.sha256()

@@ -156,6 +156,7 @@ def _train(
             tensorboard=not config.brief,  # importing it takes a second
             rank=rank,
             devices=devices,
+            augment=config.augment,
         )
     except Diverged as error:
         if error.kept and rank == 0:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from bench.common.errors import UserError, one_of
 from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
+from bench.data.photos import listed
 from bench.data.splits import Split
 from bench.evaluation import generalized
-from bench.evaluation.protocol import OTHER_MEASUREMENTS, can_verify, does_not_fit, standard_settings
+from bench.evaluation.protocol import (
+    OTHER_MEASUREMENTS,
+    can_verify,
+    does_not_fit,
+    nearest,
+    standard_settings,
+)
 from bench.sampling.episodes import ClassPool, Setting
 from methods.abilities import class_tasks
 from methods.method import Method
@@ -44,10 +53,11 @@ def measured(
             continue
         if not few_shot:
             left_out.append(f"{setting.name} ({KNOWS_NOVEL})")
-        elif problem := does_not_fit(setting, pools["novel"]):
-            left_out.append(f"{setting.name} ({problem})")
-        else:
-            settings.append(setting)
+            continue
+        found = nearest(setting, pools["novel"])
+        if problem := does_not_fit(setting, pools["novel"]):
+            left_out.append(f"{setting.name} ({problem})" + (f", but {found.name}" if found else ""))
+        settings += [found] if found else []
     for setting in own:
         if not few_shot:
             raise UserError("--way", setting.way, f"cannot be measured: {config.method} {KNOWS_NOVEL}")
@@ -55,12 +65,17 @@ def measured(
             given, _, allowed = problem.partition(": ")
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
         settings = [*(other for other in settings if other.name != setting.name), setting]
+    for setting in settings:
+        left_out += _small_classes(setting, pools["novel"], data)
     names = [setting.name for setting in settings]
     verified = [name for name in ("pairs", "triplets") if name in wanted]
     if verified and few_shot and not can_verify(pools["validation"]):
         left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
     elif can_verify(pools["base"]) or can_verify(pools["novel"]):
         names = [*verified, *names]
+        few = len(split.base) - len(pools["base"].classes)
+        if verified and few and len(split.base_test):
+            left_out.append(f"{' and '.join(verified)} of {few} base classes (fewer than 2 test images)")
     if split.novel and "generalized" in wanted and not few_shot:
         left_out.append(f"generalized accuracy ({KNOWS_NOVEL})")
     elif split.novel and "generalized" in wanted:
@@ -73,6 +88,16 @@ def measured(
             raise UserError("--measure", ",".join(wanted), f"{config.split} {allowed}")
         raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
     return settings, names, left_out
+
+
+def _small_classes(setting: Setting, pool: ClassPool, data: ImageSet) -> list[str]:
+    """The classes that are never drawn for a setting, as a list of at most one line."""
+    small = np.flatnonzero(pool.counts < setting.images)
+    if not len(small):
+        return []
+    counted = [f"{data.class_names[pool.classes[c]]} ({pool.counts[c]})" for c in small]
+    which = "1 novel class" if len(small) == 1 else f"{len(small)} novel classes"
+    return [listed(f"{setting.name} of {which} with fewer than {setting.images} images", counted)]
 
 
 def _own_setting(config: RunConfig) -> list[Setting]:

@@ -18,7 +18,7 @@ from bench.common.errors import UserError
 from bench.common.files import check_output, check_regular, check_writable
 from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data.images import ImageSet
-from bench.data.names import DEFAULT_IMAGE_SIZE, RESIZED
+from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
 from bench.run import pretraining
@@ -76,9 +76,10 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
     with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
         method = _built(method_class, hp, config.method, backbone, len(split.base), options.offline)
+        small = ""
         try:
             if config.train and method.training_steps:
-                check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
+                small = check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
             if tasks := class_tasks(method):
                 split = split_of(config, data, labelled_novel=True)
                 check_enough(tasks, data, split)
@@ -101,7 +102,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         normalise=normalise,
         settings=settings,
         measured=names,
-        left_out=left_out,
+        left_out=[*left_out, small] if small else left_out,
         device=device,
         precision=precision,
         data_s=data_s,
@@ -167,7 +168,7 @@ def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -
     The method can change its backbone (timm's weights, another stem) and so this size, so both are built here
     to read it. They are built again when the number of base classes is known.
     """
-    largest = RESIZED.get(config.dataset.partition(":")[0])
+    largest = RESIZED.get(config.dataset.partition(ARROW)[0].partition(":")[0])
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
     backbone = _backbone(config)

@@ -43,6 +43,7 @@ def describe(prepared: Prepared) -> str:
     ]
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
     dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
+    dropped += f", {split.alone} images alone in their class dropped" if split.alone else ""
     size = backbones.parameter_count(method.backbone)
     stage = prepared.start
     training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"

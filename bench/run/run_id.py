@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench import PROTOCOL_VERSION
 from bench.config.run_config import RunConfig
+from bench.data.names import ARROW
 from bench.run import source_code
 from methods import registry
 from methods.registry import MethodInfo
@@ -86,11 +87,13 @@ def identify(
     bench = source_code.digest(*MEASURING, without=NOT_MEASURING)
     parts = split_digest(split)
     # Files and folders count by content, not by path.
-    kind, _, place = data.name.partition(":")
+    kinds, _, places = zip(*(one.partition(":") for one in data.name.split(ARROW)), strict=True)
     content = config.model_dump(exclude={"method", "dataset", "image_size", "split", "weights", "overrides"})
+    if config.augment is None:  # newer than the first records, which keep their names
+        del content["augment"]
     content |= {
         "protocol": PROTOCOL_VERSION,
-        "dataset": [kind, data.fingerprint],
+        "dataset": [ARROW.join(kinds), data.fingerprint],
         "split": [split.name, parts],
         "weights": weights_sha256,
         "pretraining": start and start.sha256,
@@ -100,7 +103,7 @@ def identify(
     sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     words = [
         info.name,
-        f"{kind} {PurePath(place).name}",
+        " ".join(f"{kind} {PurePath(place).name}" for kind, place in zip(kinds, places, strict=True)),
         split.name,
         config.preset,
         f"s{config.seed}",

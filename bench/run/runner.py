@@ -144,6 +144,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         prepared.precision,
         progress,
         brief=config.brief,
+        augment=config.augment,
     )
     evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started

@@ -35,6 +35,11 @@ class Setting:
     count: int
 
     @property
+    def images(self) -> int:
+        """Images that a class needs."""
+        return self.shot + max(self.query, 1)
+
+    @property
     def name(self) -> str:
         """The name in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class.
 
@@ -59,6 +64,10 @@ class ClassPool:
     def smallest(self) -> int:
         """Number of images of the smallest class; 0 for an empty pool."""
         return int(self.counts.min()) if len(self.counts) else 0
+
+    def with_images(self, images: int) -> np.ndarray:
+        """Positions of the classes that have at least so many images: int64 ``[C]``."""
+        return np.flatnonzero(self.counts >= images)
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,10 @@ class EpisodeList:
 
 
 def draw(pool: ClassPool, key: str, setting: Setting) -> EpisodeList:
-    """The first `setting.count` episodes of the list of `key`.
+    """The first `setting.count` episodes of the list of `key`, from the classes that have enough images.
 
     Raises:
-        ValueError: the pool has too few classes, or a class too few images.
+        ValueError: too few classes have enough images.
     """
     chunks = list(stream(pool, key, setting))
     return EpisodeList(*(np.concatenate([getattr(c, name) for c in chunks]) for name in _FIELDS))
@@ -103,11 +112,12 @@ _FIELDS = ("classes", "support", "query", "labels")
 
 def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> Iterator[EpisodeList]:
     """`draw` in chunks of at most `chunk` episodes, for long trainings."""
-    way, shot, query = setting.way or len(pool.classes), setting.shot, setting.query
-    if way > len(pool.classes):
-        raise ValueError(f"{way} classes requested, {len(pool.classes)} available")
-    if shot + max(query, 1) > pool.smallest:
-        raise ValueError(f"{shot + max(query, 1)} images per class requested, {pool.smallest} available")
+    shot, query = setting.shot, setting.query
+    large = pool.with_images(setting.images)
+    way = setting.way or len(large)
+    if not 0 < way <= len(large):
+        available = f"{len(large)} of {len(pool.classes)} have {setting.images} images each"
+        raise ValueError(f"{way or 'all'} classes requested; {available}")
     bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     per_class, queries = shot + query, way * query
     words = way + way * per_class + queries
@@ -115,7 +125,7 @@ def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> I
         episodes = min(chunk, setting.count - first)
         raw = bits.random_raw(episodes * words).reshape(episodes, words)
         for_classes, for_images, for_order = np.split(raw, [way, way + way * per_class], axis=1)
-        classes = _without_replacement(for_classes, np.full(episodes, len(pool.classes)))
+        classes = large[_without_replacement(for_classes, np.full(episodes, len(large)))]
         images = _without_replacement(
             for_images.reshape(episodes * way, per_class), pool.counts[classes].reshape(-1)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count, islice, repeat
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from bench.data.augmentation import CHARACTERS, crop_and_flip
+from bench.data.augmentation import augmented, usual
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
@@ -59,6 +59,7 @@ class TrainingBatches(IterableDataset):
         request: returns the base classes ``[E, way]`` of the next step's episodes, or None for random ones.
         steps: number of batches of the whole training.
         start: number of batches to skip, because the interrupted training has used them.
+        augment: names of augmentations; None for the data set's usual ones.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrainingBatches(IterableDataset):
         request: Callable[[], Tensor | None] = lambda: None,
         steps: int = sys.maxsize,
         start: int = 0,
+        augment: Sequence[str] | None = None,
     ) -> None:
         self.images = data.images[split.train].to(device)
         position = torch.full((len(data.class_names),), -1)
@@ -81,7 +83,7 @@ class TrainingBatches(IterableDataset):
         self.labels = labels.to(device)
         self.spec, self.normalise, self.seed, self.request = spec, normalise, seed, request
         self.steps, self.start = steps, start
-        self.flip = data.name not in CHARACTERS
+        self.augment = usual(data.name) if augment is None else augment
 
     def __len__(self) -> int:
         # Without a length Lightning fetches a batch too early, before `request` knows the classes.
@@ -101,7 +103,7 @@ class TrainingBatches(IterableDataset):
         """Images at `index` (any shape), augmented and normalised: ``[*index.shape, 3, H, W]``."""
         chosen = torch.from_numpy(np.ascontiguousarray(index)).to(self.images.device)
         images = self.images.index_select(0, chosen.flatten())  # ten times as fast as indexing
-        images = self.normalise(crop_and_flip(images, generator, self.flip))
+        images = self.normalise(augmented(images, generator, self.augment))
         return images if index.ndim == 1 else images.unflatten(0, index.shape)
 
     def _labelled(self, index: np.ndarray, generator: torch.Generator) -> LabelledBatch:
@@ -202,8 +204,15 @@ _PLANS: dict[type, Callable[..., Iterator[Plan]]] = {
 }
 
 
-def check_fit(spec: Batches, pool: ClassPool) -> None:
-    """Raise ValueError if the base classes are too few or too small for the training batches."""
+def check_fit(spec: Batches, pool: ClassPool) -> str:
+    """Check that the base classes are enough and large enough for the training batches.
+
+    Returns:
+        The number of base classes that are too small for a batch, in words; the empty string if all fit.
+
+    Raises:
+        ValueError: they are not. Only batches that are drawn as episodes can do without some classes.
+    """
     match spec:
         case Balanced(classes, images):
             way, needed = classes, images + 1
@@ -217,7 +226,9 @@ def check_fit(spec: Batches, pool: ClassPool) -> None:
             way, needed = 1, 1
     if way > len(pool.classes):
         raise ValueError(f"trains on {way} classes per batch; there are {len(pool.classes)} base classes")
-    if needed > pool.smallest:
+    small = len(pool.classes) - len(pool.with_images(needed))
+    if small and not (isinstance(spec, Balanced | Episodes) and len(pool.classes) - small >= way):
         raise ValueError(
             f"needs {needed} training images per class; the smallest base class has {pool.smallest}"
         )
+    return f"training on {small} base classes with fewer than {needed} training images" if small else ""

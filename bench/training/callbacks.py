@@ -129,7 +129,7 @@ class Validation(Callback):
         count = VALIDATION_EPISODES if fixed_embedding else min(ADAPTED_VALIDATION_EPISODES, every)
         for way, shot, query in VALIDATION_SETTINGS:
             setting = Setting(way, shot, query, count)
-            if len(self.pool.classes) >= way and self.pool.smallest >= shot + query:
+            if len(self.pool.with_images(setting.images)) >= way:
                 key = episode_key(data.fingerprint, f"{split.name}/validation", setting, seed=0)
                 self.lists[setting.name] = draw(self.pool, key, setting)
 

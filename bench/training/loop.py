@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +76,13 @@ def train(
     tensorboard: bool = True,
     rank: int = 0,
     devices: int = 1,
+    augment: Sequence[str] | None = None,
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
     An interrupted training resumes from its last checkpoint under `run_dir` if `stamp` is the same.
     If it starts from trained weights (`starts_trained`), these are validated too, and may be the best.
+    `augment` names the augmentations of training images, by default the data set's usual ones.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
     With several `devices`, this is process number `rank` of as many, and `device` is its own.
 
@@ -96,7 +98,7 @@ def train(
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
     request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
-    batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start)
+    batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start, augment)
     every = max(VALIDATE_EVERY, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)

@@ -1,16 +1,19 @@
 """The decoded cache: right, atomic, shared and never in the way."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import resource
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import bench, write_images
 
 from bench.data import cache
 from bench.data.images import ImageSet
@@ -33,15 +36,39 @@ def small_set(seed: int = 0, count: int = 40) -> ImageSet:
         ["y", "x", ""],
         ["novel", "base", ""],
     )
-    return dataclasses.replace(made, left_out=7, left_out_first=("b/\udce9.png (damaged)", "b/2.png"))
+    return dataclasses.replace(made, left_out=7, notes=("b/\udce9.png (damaged)", "b/2.png"), chosen=True)
 
 
 def assert_same(a: ImageSet, b: ImageSet) -> None:
     for name in cache.TENSORS:
         left, right = getattr(a, name), getattr(b, name)
         assert left.dtype == right.dtype and torch.equal(left, right), name
-    for name in ("name", "class_names", "superclass", "part", "fingerprint", "left_out", "left_out_first"):
+    for name in ("name", "class_names", "superclass", "part", "fingerprint", "left_out", "notes", "chosen"):
         assert getattr(a, name) == getattr(b, name)
+
+
+def test_the_command_lists_the_cache_and_prunes_what_no_run_needs(folder, tmp_path, monkeypatch):
+    """Touching one file four times leaves four copies more, of which one is needed."""
+    monkeypatch.chdir(tmp_path)
+    write_images(Path("images"), 3, 6)
+    for moment in range(5):
+        os.utime(Path("images", "class0", "00.png"), ns=(moment, moment))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+    assert bench("data", "info", "--dataset", "folder:images", "--image-size", "16").code == 0
+    (folder / "cut.safetensors").write_bytes(b"cut")
+    (folder / "killed.tmp").write_bytes(b"killed")
+    listed = json.loads(bench("data", "cache", "--json").out)
+    assert Counter(row["needed"] for row in listed) == {
+        "yes": 2, "superseded": 4, "damaged": 1, "left over": 1
+    }  # fmt: skip
+    assert {row["images"] for row in listed if row["needed"] == "yes"} == {"18x3x32x32", "18x3x16x16"}
+    assert "deleted 6 files" in bench("data", "cache", "--prune").out
+    assert sorted(path.suffix for path in folder.iterdir()) == [".lock"] * 2 + [".safetensors"] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+    assert len(list(folder.glob("*.safetensors"))) == 2
+    assert "deleted 2 files" in bench("data", "cache", "--clear").out and not list(folder.iterdir())
 
 
 def never() -> ImageSet:

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from bench.common.errors import UserError
-from bench.data import folder, photos, sources
+from bench.data import inspect, listing, photos, sources
 from bench.data.images import ImageSet, pixel_digests
-from bench.data.pixels import to_square
+from bench.data.listing import default_split
+from bench.data.pixels import formats, to_square
+from bench.data.splits import resolve
 
 SIZE = 8
 
@@ -68,39 +70,138 @@ def test_classes_are_the_folders_and_pixels_are_kept(pictures):
     assert found == expected
 
 
-def test_lowest_sixth_is_held_out(pictures):
-    for name, count in (("five", 5), ("six", 6), ("thirteen", 13)):
-        fill(pictures / name, count, first=100 * count)
+def test_lowest_digests_are_held_out(pictures):
+    """A sixth, but four of 12 to 23 images, so that pairs can be drawn of both halves."""
+    sizes = {2: 0, 5: 0, 6: 1, 11: 1, 12: 4, 13: 4, 24: 4, 30: 5}
+    for count in sizes:
+        fill(pictures / f"{count:02}", count, first=100 * count)
     data = load(pictures)
-    held_out = {name: data.held_out[data.labels == i] for i, name in enumerate(data.class_names)}
-    # The canonical order is by digest, so the lowest come first.
-    assert held_out["five"].tolist() == [False] * 5
-    assert held_out["six"].tolist() == [True] + [False] * 5
-    assert held_out["thirteen"].tolist() == [True] * 2 + [False] * 11
+    for label, (count, held_out) in enumerate(sizes.items()):
+        # The canonical order is by digest, so the lowest come first.
+        expected = [True] * held_out + [False] * (count - held_out)
+        assert data.held_out[data.labels == label].tolist() == expected
+    assert data.chosen
 
 
-def test_lowest_sixth_by_hand():
-    images = np.stack([random_pixels(seed) for seed in range(14)])
-    labels = np.arange(14) % 2
-    chosen = photos.lowest_sixth(images, labels)
+def test_lowest_digests_by_hand():
+    images = np.stack([random_pixels(seed) for seed in range(12)])
+    labels = np.arange(12) % 2
+    chosen = photos.lowest_digests(images, labels)
     digests = [bytes(digest) for digest in pixel_digests(images)]
     for label in (0, 1):
-        assert np.flatnonzero(chosen & (labels == label)).tolist() == [
-            min(range(label, 14, 2), key=digests.__getitem__)
-        ]
+        lowest = min(range(label, 12, 2), key=digests.__getitem__)
+        assert np.flatnonzero(chosen & (labels == label)).tolist() == [lowest]
 
 
-def test_train_and_test_parts(pictures, capsys):
-    fill(pictures / "train" / "a", 3, first=0)
-    fill(pictures / "train" / "b", 3, first=10)
-    fill(pictures / "test" / "a", 2, first=20)
-    fill(pictures / "val" / "a", 2, first=30)
+def seeds_of(images: torch.Tensor) -> set[int]:
+    """The seeds of images of random pixels."""
+    known = {random_pixels(seed).transpose(2, 0, 1).tobytes(): seed for seed in range(500)}
+    return {known[image.numpy().tobytes()] for image in images}
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Valid", "Testing")])
+def test_train_val_and_test_of_the_same_classes(pictures, names, capsys):
+    """As ImageNet has them: validation images choose the threshold, test images are base-test images."""
+    for first, name in enumerate(names):
+        for second, own in enumerate("abcd"):
+            fill(pictures / name / own, 4, first=100 * first + 10 * second)
     data = load(pictures)
-    assert data.class_names == ("a", "b") and len(data) == 8
-    assert data.held_out[data.labels == 0].sum() == 2 and data.held_out[data.labels == 1].sum() == 0
-    wanted = {random_pixels(seed).transpose(2, 0, 1).tobytes() for seed in (20, 21)}
-    assert {image.numpy().tobytes() for image in data.images[data.held_out]} == wanted
-    assert capsys.readouterr().err == f"warning: {pictures}: only train and test are used, not val\n"
+    assert data.class_names == ("a", "b", "c", "d") and len(data) == 48 and data.part == ("",) * 4
+    split = resolve(data, "50-50")
+    parts = (split.train, split.validation_images, split.base_test)
+    for first, part in enumerate(parts):
+        assert seeds_of(data.images[part]) == {100 * first + c + i for c in (0, 10) for i in range(4)}
+    assert len(split.novel_images) == 24 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_train_and_one_other_part_of_the_same_classes(pictures, name):
+    for first, part in enumerate(("train", name)):
+        fill(pictures / part / "a", 4, first=100 * first)
+        fill(pictures / part / "b", 4, first=100 * first + 10)
+    data = load(pictures)
+    assert seeds_of(data.images[data.held_out]) == {100, 101, 102, 103, 110, 111, 112, 113}
+    split = resolve(data, "100-0")
+    assert len(split.train) == 8 and len(split.validation_images) == len(split.base_test) == 4
+
+
+def test_train_beside_unlabelled_test_images(pictures, capsys):
+    """As in competitions: test images without classes are counted, and others are held out and said to be."""
+    for first, own in enumerate("ab"):
+        fill(pictures / "train" / own, 24, first=100 * first)
+    fill(pictures / "test", 4, first=300)
+    data = load(pictures)
+    assert data.class_names == ("a", "b") and data.held_out.sum() == 8
+    said = capsys.readouterr().err
+    assert (
+        "left out 4 files that are no images of a class: test/300.png; test/301.png; test/302.png; ..."
+        in said
+    )
+    assert "has no labelled test images, so some images of each class are held out" in said
+
+
+def disjoint(pictures: Path, *names: str) -> None:
+    for first, name in enumerate(names):
+        for second in range(2):
+            fill(pictures / name / f"{name}{second}", 6, first=100 * first + 10 * second)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("base", "validation", "novel")])
+def test_parts_of_different_classes_are_base_validation_and_novel(pictures, names):
+    """As few-shot data sets have them."""
+    disjoint(pictures, *names)
+    assert default_split(f"folder:{pictures}") == "own"
+    data = load(pictures)
+    split = resolve(data, "own")
+    found = [[data.class_names[c] for c in part] for part in (split.base, split.validation, split.novel)]
+    assert found == [[f"{name}0", f"{name}1"] for name in names]
+    parts = (split.train, split.validation_images, split.novel_images)
+    for first, part in enumerate(parts):
+        assert seeds_of(data.images[part]) == {100 * first + c + i for c in (0, 10) for i in range(6)}
+    assert not len(split.base_test)
+
+
+def test_two_parts_of_different_classes_are_base_and_novel(pictures):
+    disjoint(pictures, "train", "test")
+    data = load(pictures)
+    split = resolve(data, "own")
+    assert [len(part) for part in (split.base, split.validation, split.novel)] == [2, 0, 2]
+    # Without validation classes some base images are held out.
+    assert len(split.train) == 10 and split.novel_images.tolist() == list(range(12))
+
+
+def test_novel_classes_beside_test_images_of_base_classes(pictures):
+    disjoint(pictures, "train", "test")
+    for second in range(2):
+        fill(pictures / "test" / f"train{second}", 4, first=300 + 10 * second)
+    data = load(pictures)
+    split = resolve(data, "own")
+    assert seeds_of(data.images[split.train]) == {c + i for c in (0, 10) for i in range(6)}
+    held_out = torch.cat([split.validation_images, split.base_test])
+    assert seeds_of(data.images[held_out]) == {c + i for c in (300, 310) for i in range(4)}
+    assert seeds_of(data.images[split.novel_images]) == {c + i for c in (100, 110) for i in range(6)}
+
+
+def test_lists_of_files(pictures):
+    """train.csv, val.csv and test.csv beside images, as for mini-ImageNet."""
+    fill(pictures / "images", 24)
+    for first, part in enumerate(("train", "val", "test")):
+        lines = [f"{8 * first + i:03d}.png,{part}{i % 2}" for i in range(8)]
+        (pictures / f"{part}.csv").write_text("\n".join(["filename,label", *lines]))
+    assert default_split(f"folder:{pictures}") == "own"
+    data = load(pictures)
+    split = resolve(data, "own")
+    assert [len(part) for part in (split.base, split.validation, split.novel)] == [2, 2, 2]
+    assert seeds_of(data.images[split.novel_images]) == set(range(16, 24))
+
+
+def test_own_split_of_a_folder_without_one(pictures):
+    disjoint(pictures, "x")
+    fill(pictures / "a", 3)
+    fill(pictures / "b", 3, first=10)
+    assert default_split(f"folder:{pictures}") == "90-10" == default_split("folder:nowhere")
+    with pytest.raises(UserError, match="its train and test parts need at least 2 classes each"):
+        resolve(load(pictures), "own")
 
 
 def test_classes_that_are_called_train_and_test(pictures):
@@ -110,15 +211,50 @@ def test_classes_that_are_called_train_and_test(pictures):
     assert data.class_names == ("test", "train") and not data.held_out.any()
 
 
-def test_hidden_and_other_files_are_ignored(pictures):
+def test_files_that_are_not_used_are_counted_and_named(pictures, capsys):
     fill(pictures / "a", 2)
     fill(pictures / "b", 2, first=10)
     fill(pictures / ".hidden", 2, first=20)
     (pictures / "a" / ".thumbnail.png").write_bytes(b"no image")
-    (pictures / "a" / "notes.txt").write_text("no image")
-    (pictures / "a" / "deeper.png").mkdir()
-    (pictures / "readme.png").write_bytes(b"no image")
+    (pictures / "LICENSE").write_text("of nobody's class")
+    assert len(load(pictures)) == 4 and capsys.readouterr().err == ""
+    (pictures / "a" / "photo.heic").write_bytes(b"of another kind")
+    fill(pictures / "b" / "deeper", 1, first=30)
+    fill(pictures, 1, first=40)
     assert len(load(pictures)) == 4
+    unused = ["040.png", "a/photo.heic", "b/deeper/030.png"]
+    said = f"left out 3 files that are no images of a class: {'; '.join(unused)}"
+    assert capsys.readouterr().err == f"warning: folder:{pictures}: {said}\n"
+    problems = inspect.verify(f"folder:{pictures}")
+    assert problems == [f"folder:{pictures}: {name} is no image of a class" for name in unused]
+
+
+def test_what_systems_leave_behind_is_no_class(pictures, capsys):
+    fill(pictures / "a", 4)
+    fill(pictures / "b", 4, first=10)
+    (pictures / "__MACOSX" / "a").mkdir(parents=True)
+    (pictures / "__MACOSX" / "a" / "._000.png").write_bytes(b"x")
+    fill(pictures / "@eaDir" / "000.png", 1, first=20)
+    assert load(pictures).class_names == ("a", "b")
+    said = capsys.readouterr().err
+    assert "left out 2 of 4 classes with fewer than 2 readable images: @eaDir (0); __MACOSX (0)" in said
+    problems = inspect.verify(f"folder:{pictures}")
+    assert [line.split(": ")[1] for line in problems] == [
+        "class @eaDir has 0 readable images, at least 2 needed",
+        "class __MACOSX has 0 readable images, at least 2 needed",
+        "@eaDir/000.png/020.png is no image of a class",
+    ]
+
+
+def test_every_format_that_pillow_decodes_itself(pictures):
+    endings = formats()
+    assert {".png", ".jfif", ".tga", ".jp2", ".pgm", ".ico", ".qoi"} <= endings.keys()
+    assert not {".eps", ".ps", ".mpg", ".h5", ".pdf", ".txt", ".csv"} & endings.keys()
+    for name, first in (("a", 0), ("b", 10)):
+        for suffix in (".tga", ".pgm", ".pcx", ".sgi", ".jfif"):
+            fill(pictures / name, 1, first=first, suffix=suffix)
+            first += 1
+    assert len(load(pictures)) == 10
 
 
 def test_links_to_folders_elsewhere(pictures, tmp_path):
@@ -330,7 +466,7 @@ def test_unreadable_images_are_left_out_and_named(pictures, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "left out 4 of 10 images" in message
     assert all(f"a/00{i}.png (" in message for i in range(3)) and "a/003.png" not in message
-    assert data.left_out == 4 and len(data.left_out_first) == 3
+    assert data.left_out == 4 and len(data.notes) == 1
     # The cache serves the images now, and those that are not there are still counted.
     assert load(pictures).left_out == 4
     assert capsys.readouterr().err == message
@@ -437,15 +573,20 @@ def test_one_folder_has_one_name(pictures, monkeypatch):
     assert names == {"folder:pictures"}
 
 
-def test_a_class_without_enough_readable_images_is_refused(pictures):
+def test_classes_without_enough_readable_images_are_left_out(pictures, capsys):
     fill(pictures / "a", 4)
     fill(pictures / "b", 9, first=10)
     damage(pictures / "a")
     assert "classes with fewer than 2 readable images: a (0)" in refused(pictures)
-    fill(pictures / "a", 4)
-    fill(pictures / "c", 1, first=30)
-    (pictures / "d").mkdir()
-    assert "fewer than 2 readable images: c (1), d (0)" in refused(pictures)
+    fill(pictures / "c", 3, first=30)
+    for number in range(20):
+        fill(pictures / f"d{number:02}", 1, first=40 + number)
+    data = load(pictures)
+    assert data.class_names == ("b", "c") and len(data) == 12 and data.left_out == 4
+    said = capsys.readouterr().err
+    assert "left out 21 of 23 classes with fewer than 2 readable images: a (0); d00 (1); d01 (1); ..." in said
+    problems = inspect.verify(f"folder:{pictures}")
+    assert sum("readable images, at least 2 needed" in line for line in problems) == 21
 
 
 def test_wrong_paths_are_refused(pictures, tmp_path):
@@ -472,15 +613,15 @@ def test_names_that_are_not_utf8(pictures):
 def test_key_follows_files_place_and_size(pictures, tmp_path):
     fill(pictures / "a", 2)
     fill(pictures / "b", 2, first=10)
-    keys = {folder.scan(pictures).key(8), folder.scan(pictures).key(16)}
+    keys = {listing.scan(pictures).key(8), listing.scan(pictures).key(16)}
     os.utime(pictures / "a" / "000.png", ns=(1, 1))
-    keys.add(folder.scan(pictures).key(8))
+    keys.add(listing.scan(pictures).key(8))
     fill(pictures / "b", 1, first=20)
-    keys.add(folder.scan(pictures).key(8))
+    keys.add(listing.scan(pictures).key(8))
     shutil.copytree(pictures, tmp_path / "copy")
-    keys.add(folder.scan(tmp_path / "copy").key(8))
+    keys.add(listing.scan(tmp_path / "copy").key(8))
     assert len(keys) == 5
-    assert folder.scan(pictures).key(8) == folder.scan(pictures).key(8)
+    assert listing.scan(pictures).key(8) == listing.scan(pictures).key(8)
 
 
 def test_reopening_does_not_decode(pictures, monkeypatch):

@@ -157,13 +157,16 @@ def test_label_is_preferred_and_any_class_label_will_do(tmp_path):
 
 
 def test_rows_without_label_do_not_count_and_other_splits_are_not_used(tmp_path, capsys):
-    columns = {"image": cells(8), "label": [0, 1, 0, 1, -1, None, 0, 1]}
-    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])}
-    splits = {"train": slice(0, 4), "test": slice(4, 6), "validation": slice(6, 8)}
+    """With hidden test labels the validation images are the test images, as usual with ImageNet."""
+    columns = {"image": cells(10), "label": [0, 1, 0, 1, -1, None, 0, 1, 0, 1]}
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y", "unseen"])}
+    splits = {"train": slice(0, 4), "test": slice(4, 6), "validation": slice(6, 8), "extra": slice(8, 10)}
     save(tmp_path / "saved", columns, features, **splits)
     data = load(f"hf:{tmp_path / 'saved'}")
-    assert len(data) == 4 and not data.held_out.any()
-    assert "only train and test are used, not validation" in capsys.readouterr().err
+    assert len(data) == 6 and data.held_out.sum() == 2 and data.class_names == ("x", "y")
+    said = capsys.readouterr().err
+    assert "extra not used, only " in said
+    assert "left out 1 of 3 classes with fewer than 2 readable images: unseen (0)" in said
 
 
 def test_damaged_and_missing_images_are_left_out_and_named(tmp_path, capsys):

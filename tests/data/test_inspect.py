@@ -244,8 +244,11 @@ def test_unreadable_files_of_a_folder_are_all_named(tmp_path):
     for i in range(4, 8):
         (own / "b" / f"{i}.png").write_bytes(b"")
     lines = inspect.verify(dataset)
-    assert len(lines) == 9
-    assert lines[8] == f"--dataset {dataset}: classes with fewer than 2 readable images: b (0)"
+    assert len(lines) == 10
+    assert lines[8:] == [
+        f"{dataset}: class b has 0 readable images, at least 2 needed",
+        f"--dataset {dataset}: classes with fewer than 2 readable images: b (0)",
+    ]
 
 
 def test_images_that_show_nothing_and_copies_are_named(tmp_path, capsys):

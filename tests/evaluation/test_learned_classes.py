@@ -86,7 +86,7 @@ def evaluate(method: Method, data, split, settings=()):
 
 def plainly(monkeypatch) -> None:
     """Hand over images as they are."""
-    monkeypatch.setattr(learned_classes, "crop_and_flip", lambda images, generator, flip: images)
+    monkeypatch.setattr(learned_classes, "augmented", lambda images, generator, augment: images)
 
 
 def test_labelled_and_tested_images_of_novel_classes_are_apart(tiny, split):

@@ -12,7 +12,7 @@ from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import fewshot, protocol, verification
-from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, standard_settings
+from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.sampling.pairs import draw_pairs
@@ -195,7 +195,7 @@ def test_settings_that_do_not_fit(tiny, tiny_split):
     assert does_not_fit(Setting(6, 15, 15, 1), pool) is None
     assert does_not_fit(Setting(0, 29, 0, 1), pool) is None
     assert does_not_fit(Setting(7, 1, 15, 1), pool) == "way 7: at most 6, the number of novel classes"
-    too_many = "shot 16 + query 15: at most 30 together, the images of the smallest novel class"
+    too_many = "shot 16 + query 15: at most 30 together, which 6 novel classes have"
     assert does_not_fit(Setting(6, 16, 15, 1), pool) == too_many
     assert does_not_fit(Setting(0, 30, 0, 1), pool) is not None
     assert (
@@ -203,6 +203,21 @@ def test_settings_that_do_not_fit(tiny, tiny_split):
     )
     found = evaluate(tiny, tiny_split, [*SETTINGS, Setting(7, 1, 15, 10), Setting(6, 20, 15, 10)])
     assert list(found.settings) == ["5w1s", "5w5s", "allw1s"]
+
+
+def test_the_nearest_setting_that_fits():
+    """Ways and queries follow from what is there."""
+    usual = Setting(5, 1, 15, 100)
+
+    def of(*sizes: int) -> str | None:
+        found = nearest(usual, ClassPool(np.repeat(np.arange(len(sizes)), sizes)))
+        return found and found.name
+
+    assert of(*[40] * 9, 8) == "5w1s"  # nine classes are enough
+    assert of(*[40] * 4, 8) == "5w1s7q"
+    assert of(*[9] * 10) == "5w1s8q"
+    assert of(40, 40, 40) == "3w1s" and of(40, 6) == "2w1s5q"
+    assert of(*[40] * 4, 1) is None and of(40) is None
 
 
 @pytest.mark.parametrize("setting", [Setting(6, 15, 15, 2), Setting(0, 29, 0, 2), Setting(7, 1, 15, 2)])

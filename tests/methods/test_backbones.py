@@ -2,8 +2,10 @@
 
 import os
 import re
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from learn2learn.vision.models import CNN4Backbone, ResNet12Backbone
@@ -206,7 +208,9 @@ def test_parameter_names():
     assert list(found) == ["conv1.weight", "bn1.weight", "bn1.bias", *layers]
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "backbone.", "model.", "_orig_mod.", "module._orig_mod.", "model.encoder."]
+)
 @pytest.mark.parametrize("wrap", ["", "state_dict", "model", "safetensors"])
 def test_every_form_of_file(tmp_path, prefix, wrap):
     source, target = lived_in(build("conv4")).eval(), build("conv4").eval()
@@ -219,6 +223,33 @@ def test_every_form_of_file(tmp_path, prefix, wrap):
     assert load_weights(target, path) == []
     with torch.no_grad():
         assert torch.equal(source(images()), target(images()))
+
+
+def test_a_checkpoint_of_a_compiled_part(tmp_path):
+    source, target = lived_in(build("resnet20")), build("resnet20")
+    state = {
+        name.replace("layer2.", "layer2._orig_mod."): value for name, value in source.state_dict().items()
+    }
+    torch.save(state, tmp_path / "mine.pt")
+    assert load_weights(target, str(tmp_path / "mine.pt")) == []
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+@pytest.mark.parametrize("beside", [np.float64(0.9), np.float32(0.5), np.int64(3), np.arange(4.0)], ids=repr)
+def test_numpy_values_beside_the_weights_are_skipped(tmp_path, beside):
+    """A checkpoint's best accuracy, say."""
+    source, target = lived_in(build("conv4")), build("conv4")
+    path = str(tmp_path / "mine.pt")
+    torch.save({"state_dict": source.state_dict(), "best": beside}, path)
+    assert load_weights(target, path) == []
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_what_is_refused_is_named(tmp_path):
+    torch.save({"state_dict": build("conv4").state_dict(), "args": Namespace(lr=0.1)}, tmp_path / "mine.pt")
+    assert "it contains argparse.Namespace, which is not loaded" in refused(
+        build("conv4"), tmp_path / "mine.pt"
+    )
 
 
 def test_a_lightning_checkpoint_of_a_method_loads(tmp_path):

@@ -12,6 +12,8 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.reporting.figures.fonts import save
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -57,8 +59,9 @@ VARIABLES = {
 }
 """Name of a page's variable -> colour."""
 
+FONT = "DejaVu Sans"
 LOOK: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 10.0,
     "text.parse_math": False,  # a class name may be $1$
     "text.color": INK.light,
@@ -145,16 +148,15 @@ def entitle(figure: Figure, title: str, where: str) -> None:
 def png(figure: Figure) -> bytes:
     """The picture on white."""
     stream = io.BytesIO()
-    figure.savefig(
-        stream, format="png", dpi=PIXELS_PER_INCH, facecolor=PAPER.light, metadata={"Software": None}
-    )
+    metadata = {"Software": None}
+    save(figure, stream, format="png", dpi=PIXELS_PER_INCH, facecolor=PAPER.light, metadata=metadata)
     return stream.getvalue()
 
 
 def svg(figure: Figure, background: str = PAPER.light) -> str:
     """The picture as a file of its own."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", facecolor=background, metadata={"Date": None, "Creator": None})
+    save(figure, stream, format="svg", facecolor=background, metadata={"Date": None, "Creator": None})
     return re.sub(r"[ \t]+\n", "\n", stream.getvalue())
 
 

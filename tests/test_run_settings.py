@@ -1,0 +1,101 @@
+"""Settings of a run that change its training or its classes: --augment and --novel-dataset."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import bench, complaint, write_images
+
+from bench.common.errors import UserError
+from bench.data import sources
+from bench.data.images import ImageSet
+from bench.data.joined import joined
+from bench.data.splits import resolve
+from bench.records import identity, store
+
+pytestmark = pytest.mark.slow
+RUN = [
+    "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--steps", "6",
+    "--preset", "smoke", "--backbone", "conv4", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("settings")
+    write_images(made / "images", 12, 40)
+    write_images(made / "others", 6, 30, tint=5)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def workspace(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+
+
+def made(*flags: str) -> store.Record:
+    answer = bench(*RUN, *flags)
+    assert answer.code == 0, answer.err
+    return store.read(Path(answer.out.splitlines()[-1]))
+
+
+def test_augmentation_is_part_of_the_configuration_and_recorded():
+    usual, none, more = made(), made("--augment", "none"), made("--augment", "jitter,crop")
+    assert [record.config["augment"] for record in (usual, none, more)] == [None, [], ["crop", "jitter"]]
+    assert len({record.model for record in (usual, none, more)}) == 3  # trained on other images
+    assert len({identity.configuration(record) for record in (usual, none, more)}) == 3
+    names = [identity.name_of(record) for record in (usual, none, more)]
+    assert "augment" not in names[0] and "augment=none" in names[1] and "augment=crop,jitter" in names[2]
+    assert "is recorded already" in bench(*RUN, "--augment", "flip,crop").err  # the usual ones
+    again = bench("run", "--config", f"runs/{none.run_id}/config.yaml", "--device", "cpu")
+    assert "is recorded already" in again.err
+    assert bench("validate").code == bench("leaderboard").code == 0
+
+
+@pytest.mark.parametrize("names", ["zoom", "crop,none"])
+def test_unknown_augmentations(names):
+    said = complaint(*RUN, "--augment", names)
+    assert said.endswith("allowed: crop, flip, jitter, or none alone")
+
+
+def test_novel_classes_of_another_data_set():
+    record = made("--novel-dataset", "folder:others", "--split", "100-0")
+    assert record.dataset == "folder:images -> folder:others"
+    assert (record.classes.base, record.classes.novel) == (12, 6)
+    assert list(record.pools["novel"]) == [f"class{number} (folder:others)" for number in range(6)]
+    assert {"fewshot/5w1s", "base/pair_accuracy", "novel/triplet_accuracy"} <= record.metrics.keys()
+    again = bench("run", "--config", f"runs/{record.run_id}/config.yaml", "--device", "cpu")
+    assert "is recorded already" in again.err
+    assert "is recorded already" in bench(*RUN, "--novel-dataset", "folder:./others/", "--split", "100-0").err
+    assert bench("validate").code == bench("leaderboard").code == bench("report").code == 0
+    assert "folder:images -&gt; folder:others" in Path("report.html").read_text() or (
+        "folder:images -> folder:others" in Path("leaderboard.md").read_text()
+    )
+
+
+def test_joined_sets_keep_every_image_and_the_base_side_of_the_split(folder):
+    one, other = (sources.load(f"folder:{name}") for name in ("images", "others"))
+    both = joined(one, other)
+    assert len(both) == len(one) + len(other)
+    alone, split = resolve(one, "50-50"), resolve(both, "50-50")
+    for part in ("train", "validation_images", "base_test"):
+        mine, theirs = both.images[getattr(split, part)], one.images[getattr(alone, part)]
+        assert {image.numpy().tobytes() for image in mine} == {image.numpy().tobytes() for image in theirs}
+    novel = {image.numpy().tobytes() for image in both.images[split.novel_images]}
+    assert novel == {image.numpy().tobytes() for image in other.images}
+
+
+def test_images_of_two_sizes_are_refused():
+    small = ImageSet.build(
+        "small", np.zeros((4, 3, 8, 8), dtype=np.uint8), np.arange(4) % 2, np.zeros(4, dtype=bool), ["a", "b"]
+    )
+    with pytest.raises(UserError, match="--novel-dataset small: has images of 8x8 pixels, folder:images of"):
+        joined(sources.load("folder:images"), small)
+
+
+def test_a_novel_data_set_that_is_not_there():
+    assert complaint(*RUN, "--novel-dataset", "folder:nowhere").startswith(
+        "--dataset folder:nowhere: no such folder"
+    )
+    assert "did you mean omniglot?" in complaint(*RUN, "--novel-dataset", "omniglott")
