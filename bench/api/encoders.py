@@ -20,6 +20,7 @@ from bench.config.run_config import RunConfig, method_info, resolve
 from bench.data.names import RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.embedding import autocast
+from bench.records import store
 from bench.run import runner
 from bench.run.materials import Materials
 from bench.run.measurable import measured
@@ -162,10 +163,10 @@ def evaluate(
     )
     progress = Progress()
     try:
-        path, record = runner.run(prepared, options, progress)
+        path, _ = runner.run(prepared, options, progress)
     finally:
         progress.stop()
-    return Result(record, path, options.runs)
+    return Result(store.read(path), path, options.runs)
 
 
 def _configured(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
 from bench.config.run_config import KEYS, resolve
+from bench.records import store
 from bench.records.identity import value_as_set
 from bench.records.schema import Metric, Record
 from bench.reporting.frame import by_size
@@ -112,7 +113,7 @@ def run(
     path, record = next(iter(run_all([config], options)))
     if record.failure is not None:
         raise UserError("method", method, f"{record.failure} (recorded in {path})")
-    return Result(record, path, options.runs)
+    return Result(store.read(path), path, options.runs)
 
 
 def _command(given: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,16 +20,15 @@ from bench.common.errors import UserError
 from bench.common.files import is_file, write_files
 from bench.config.yaml_files import read_yaml
 from bench.data import sources
+from bench.data.images import ImageSet
 from bench.data.names import RESIZED
 from bench.data.splits import Split, resolve, subsampled
+from bench.run.models import Card
 from bench.sampling.episodes import QUERIES, ClassPool, Setting, draw
 from bench.sampling.keys import part_key
 from bench.statistics import best_threshold, expected_calibration_error, fit_temperature
 from methods import backbones
-
-if TYPE_CHECKING:
-    from bench.data.images import ImageSet
-    from bench.serving.predictor import Predictor
+from methods.method import Method
 
 FILE = "calibration.json"
 EPISODES = 200
@@ -36,6 +36,21 @@ ADAPTED_EPISODES = 40  # for methods that adapt in each episode
 EPISODES_AT_ONCE = 16
 MOST_IMAGES = 40  # validation images per class
 FEWEST_CLASSES = 3  # two known ones, and one that is none of these
+
+
+class Scorer(Protocol):
+    """What is calibrated: a `predictor.Predictor`."""
+
+    card: Card
+    method: Method
+    folder: Path
+    data_root: Path | None
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What `logits` takes, of uint8 images ``[N, 3, H, W]``."""
+
+    def logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Scores ``[E, Q, way]``."""
 
 
 class Calibration(BaseModel):
@@ -80,7 +95,7 @@ class Calibration(BaseModel):
 _FILE = TypeAdapter(dict[str, Calibration])
 
 
-def calibrate(predictor: Predictor, way: int, shot: int) -> Calibration:
+def calibrate(predictor: Scorer, way: int, shot: int) -> Calibration:
     """The calibration of a run's model, from its folder or from its data set's validation images.
 
     Args:
@@ -98,7 +113,7 @@ def calibrate(predictor: Predictor, way: int, shot: int) -> Calibration:
     return kept[key]
 
 
-def _kept(predictor: Predictor) -> dict[str, Calibration]:
+def _kept(predictor: Scorer) -> dict[str, Calibration]:
     """Those in the run's folder, if they are of these weights."""
     with suppress(OSError, ValueError, ValidationError, KeyError, TypeError):
         content = json.loads((predictor.folder / FILE).read_bytes())
@@ -107,9 +122,9 @@ def _kept(predictor: Predictor) -> dict[str, Calibration]:
     return {}
 
 
-def _validation(predictor: Predictor) -> tuple[ImageSet, Split]:
+def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     card = predictor.card
-    resized = predictor.size if card.dataset.partition(":")[0] in RESIZED else None
+    resized = card.image_size[0] if card.dataset.partition(":")[0] in RESIZED else None
     data = sources.load(
         card.dataset,
         predictor.data_root,
@@ -126,7 +141,7 @@ def _validation(predictor: Predictor) -> tuple[ImageSet, Split]:
     return data, split
 
 
-def measure(predictor: Predictor, data: ImageSet, split: Split, way: int, shot: int) -> Calibration:
+def measure(predictor: Scorer, data: ImageSet, split: Split, way: int, shot: int) -> Calibration:
     """Calibrate on validation episodes in which one more class plays "none of these". Errors as above."""
     index = subsampled(data, split, MOST_IMAGES).validation_images
     labels = data.labels[index].numpy()

@@ -32,6 +32,9 @@ Run = Callable[..., np.ndarray]
 class Embedding(nn.Module):
     """uint8 images ``[N, 3, H, W]`` -> embeddings ``[N, D]``, in float32, normalisation included."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.method = predictor.method
@@ -110,14 +113,12 @@ def _graphs(predictor: Predictor, format_: str, output: Path) -> dict[Path, byte
 
     files = {}
     with _quiet():
-        names = {"images": ("images",)}, ["embeddings"]
-        graph = save(embedding, images(3), *names)
+        graph = save(embedding, images(3), {"images": 1}, "embeddings")
         _compare(embedding, run(graph), [images(1), images(5)], predictor.card.run_id, format_)
         files[output / f"embedding{ENDINGS[format_]}"] = graph
         classes = Classes(predictor).eval()
-        names = {"support": ("way", "shot"), "query": ("queries",)}, ["scores"]
         try:
-            graph = save(classes, episode(5, 3, 7), *names)
+            graph = save(classes, episode(5, 3, 7), {"support": 2, "query": 1}, "scores")
             others = [episode(2, 1, 1), episode(6, 5, 9)]
             _compare(classes, run(graph), others, predictor.card.run_id, format_)
         except Exception:  # a method whose answer is a loop, such as a regression fitted to the support set
@@ -136,22 +137,20 @@ def _compare(module: nn.Module, run: Run, inputs: list[tuple[Tensor, ...]], name
             raise UserError("--format", format_, f"the exported {name} gives other answers than the model")
 
 
-def _onnx(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, tuple[str, ...]], outputs: list[str]
-) -> bytes:
-    """The module as ONNX; the leading dimensions of the inputs have any length."""
+def _onnx(module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, int], output: str) -> bytes:
+    """The module as ONNX. `inputs`: name -> number of leading dimensions that have any length."""
     try:
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError("--format", "onnx", 'needs pip install "fewshot-bench[export]"') from None
-    shapes = tuple({at: torch.export.Dim.DYNAMIC for at in range(len(names))} for names in inputs.values())
+    shapes = tuple({at: torch.export.Dim.DYNAMIC for at in range(free)} for free in inputs.values())
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         program = torch.onnx.export(
             module,
             example,
             dynamo=True,
             input_names=list(inputs),
-            output_names=outputs,
+            output_names=[output],
             dynamic_shapes=shapes,
             opset_version=OPSET,
             verbose=False,
@@ -174,7 +173,7 @@ def _run_onnx(graph: bytes) -> Run:
 
 
 def _torchscript(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, tuple[str, ...]], outputs: list[str]
+    module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, int], output: str
 ) -> bytes:
     """The module as TorchScript, traced; names do not exist there."""
     # A function is traced, with weights as constants: properties of a Lightning module cannot be compiled.

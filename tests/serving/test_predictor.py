@@ -158,7 +158,7 @@ def test_none_of_these(place, predictor):
 
 @pytest.mark.parametrize("method", ["maml", "pair_classifier"])
 def test_every_kind_of_method_can_be_asked(place, method):
-    record = made(place, method, "--measure", "pairs")
+    record = made(place, method, "--measure", "pairs", "--steps", 2)
     predictor = load(record.run_id, device="cpu")
     support, labels = flat(novel(place, classes=range(6, 11), images=range(1)))
     query, _ = flat(novel(place, classes=range(6, 11), images=range(5, 7)))

@@ -175,7 +175,7 @@ def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(pla
 
 
 def test_a_method_that_adapts_its_weights_is_exported_as_weights_only(place, tmp_path):
-    made(place, "maml", "--measure", "pairs")
+    made(place, "maml", "--measure", "pairs", "--steps", 1)
     assert complaint("export", "maml", "--format", "onnx", "--output", tmp_path).startswith(
         "--format onnx: maml adapts its weights to each support set; allowed: safetensors"
     )
