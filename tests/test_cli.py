@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 LIGHT = [
     ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "splits"],
-    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"],
+    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"], ["predict", "-h"],
     [*METHOD, "--split", "91-10"], [*METHOD, "--device", "gpu"],
 ]  # fmt: skip
 
