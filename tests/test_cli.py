@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 LIGHT = [
     ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "splits"],
-    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"],
+    ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"], ["predict", "-h"],
     [*METHOD, "--split", "91-10"], [*METHOD, "--device", "gpu"],
 ]  # fmt: skip
 
@@ -83,7 +83,8 @@ def test_help_names_every_command_and_flag():
 def test_a_mistyped_command():
     assert complaint("leaderbord") == (
         "leaderbord: no such command; did you mean leaderboard? allowed: run, sweep, list, show, "
-        "leaderboard, docs, report, figures, compare, validate, data"
+        "leaderboard, docs, report, figures, compare, validate, predict, similarity, export, "
+        "new-method, check-method, data"
     )
     assert complaint("data", "inf") == "inf: no such command; did you mean info? allowed: info, verify"
     assert complaint("data") == "data: needs a command; allowed: info, verify"
