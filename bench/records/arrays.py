@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.records.schema import Record
+from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
@@ -88,7 +89,7 @@ def read_arrays(
 
 
 def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
-    path = directory / name
+    path = beside(directory, name)
     try:
         content = path.read_bytes()
     except OSError as error:

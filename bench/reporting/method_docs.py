@@ -58,7 +58,7 @@ def write(results: Path, output: Path) -> list[str]:
     Raises:
         UserError: `results` or a method's file cannot be read, or a page cannot be written.
     """
-    records, problems = read_all(results)
+    records, problems = read_all(results, own=False)
     pages = render(built_in(), records)
     write_files({output / name: text.encode() for name, text in pages.items()}, "--output")
     for path in _left_over(output, pages):
@@ -72,7 +72,7 @@ def stale(results: Path, output: Path) -> list[str]:
     Raises:
         UserError: `results`, a method's file or a page cannot be read.
     """
-    pages = render(built_in(), read_all(results)[0])
+    pages = render(built_in(), read_all(results, own=False)[0])
     changed = [name for name, text in pages.items() if _read(output / name) != text]
     return changed + [path.name for path in _left_over(output, pages)]
 
