@@ -1,14 +1,22 @@
-"""The example of CONTRIBUTING.md is a working method, and its test passes."""
+"""The example of CONTRIBUTING.md is a working method; what other documents and metadata say is complete."""
 
+import json
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 import torch
+import yaml
 
+from bench.data.names import DATASETS
 from methods import registry
 from methods.backbones import build
 from methods.batches import LabelledBatch, Shuffled
+
+ROOT = Path(__file__).parents[1]
+CROISSANT = json.loads((ROOT / "croissant.json").read_text(encoding="utf-8"))
 
 
 def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
@@ -34,3 +42,28 @@ def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
     assert tests
     for function in tests:
         function()
+
+
+def test_the_datasheet_has_every_data_set():
+    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    for name in DATASETS:
+        assert f"## {name}\n" in text or name.partition(":")[0] in ("folder", "hf")
+
+
+def test_the_citation_has_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert citation["version"] == setup["metadata"]["version"] == CROISSANT["version"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+@pytest.mark.slow
+def test_croissant_reads_the_records():
+    croissant = pytest.importorskip("mlcroissant")
+    metadata = croissant.Dataset(ROOT / "croissant.json")
+    assert not metadata.metadata.ctx.issues.errors and not metadata.metadata.ctx.issues.warnings
+    rows = list(metadata.records("runs"))
+    assert {row["runs/run_id"].decode() for row in rows} == {
+        path.stem for path in (ROOT / "results").glob("*.json")
+    }
