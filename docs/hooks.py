@@ -25,6 +25,14 @@ PICTURE = re.compile(r"(?<=\]\()docs/(?=pictures/)")
 FENCE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 
 
+def on_config(config: Any) -> Any:
+    """List the methods' pages, which are generated too, in the navigation."""
+    methods = sorted(f"methods/{path.name}" for path in (ROOT / "docs/methods").glob("*.md"))
+    reference = next(section["Reference"] for section in config.nav if "Reference" in section)
+    next(page for page in reference if "Methods" in page)["Methods"] = methods
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     made = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in PAGES.items()}
@@ -68,7 +76,7 @@ def commands() -> str:
     from bench.cli.commands import app
 
     group = typer.main.get_command(app)
-    context = group.make_context("python -m bench", ["--help"], resilient_parsing=True)
+    context = group.context_class(group, info_name="python -m bench")
     parts = ["# Commands", group.help or "", *_described(group, context)]
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +84,7 @@ def commands() -> str:
 def _described(group: Any, context: Any) -> list[str]:
     parts = []
     for name, command in group.commands.items():
-        own = type(context)(command, info_name=name, parent=context)
+        own = command.context_class(command, info_name=name, parent=context)
         if hasattr(command, "commands"):
             parts += _described(command, own)
             continue
