@@ -64,7 +64,8 @@ def _usage(error: Any) -> str:
     if flag:  # a value is missing, or the flag takes none
         return f"{flag}: {message.removeprefix(f'Option {flag!r} ')}"
     if type(error).__name__ == "MissingParameter" and parameter is not None:
-        return f"{parameter.metavar}: is missing; {parameter.help.rstrip('.')}"
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+        return f"{name}: is missing; {parameter.help.rstrip('.')}"
     if message == "Missing command":
         return f"{error.ctx.info_name}: needs a command; {one_of('', error.ctx.command.commands)}"
     return f"{message[0].lower()}{message[1:]}; see {error.ctx.command_path} --help"

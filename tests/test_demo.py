@@ -15,7 +15,7 @@ from command_line import complaint
 from PIL import Image, ImageDraw
 
 from bench.demo import pictures
-from bench.demo.model import SHIPPED, Model, shipped
+from bench.demo.runs import SHIPPED, shipped
 from bench.demo.server import serving
 
 ROOT = Path(__file__).parents[1]
@@ -37,14 +37,16 @@ def drawing(*lines, at=(0, 0), width=18) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model(shipped())
+def page(tmp_path_factory):
+    from bench.demo.page import Page
+
+    return Page(shipped(), ROOT / "results", tmp_path_factory.mktemp("runs"), None)
 
 
 def test_the_shipped_model_is_small_and_its_record_is_committed():
     record = shipped().record
     files = {path.name: path for path in (SHIPPED / record.run_id).iterdir()}
-    assert set(files) == {"model.safetensors", "model.json"}
+    assert set(files) == {"model.safetensors", "model.json", "calibration.json"}
     assert files["model.safetensors"].stat().st_size < 1_000_000
     committed = ROOT / "results" / f"{record.run_id}.json"
     assert committed.read_bytes() == (SHIPPED / committed.name).read_bytes()
@@ -53,13 +55,24 @@ def test_the_shipped_model_is_small_and_its_record_is_committed():
     assert record.metrics["novel/pair_accuracy"].low > 0.8
 
 
-def test_it_distinguishes_drawings(model):
-    ring, cross = model.fit(drawing(RING)), model.fit(drawing(*CROSS))
-    other = model.fit(drawing(RING, at=(20, -30)))
-    assert model.similarity(ring, other) >= model.threshold > model.similarity(ring, cross)
-    probabilities = model.classify(np.stack([cross, ring]), other)
-    assert probabilities[1] > 0.5 and sum(probabilities) == pytest.approx(1)
-    np.testing.assert_allclose(model.embed(ring[None])[0], model.embed(np.stack([cross, ring]))[1], atol=1e-5)
+def test_it_distinguishes_drawings(page):
+    ring, other, cross = map(pictures.encode, (drawing(RING), drawing(RING, at=(20, -30)), drawing(*CROSS)))
+    assert "<strong>Same</strong>" in page.compare(ring, other)
+    assert "<strong>Different</strong>" in page.compare(ring, cross)
+    assert "Cannot be compared" in page.compare(ring, ring[:-40])
+    classes = page.add((), cross, " a  cross ")[0]
+    classes, url, name, _ = page.add(classes, ring, "")
+    assert [name for name, _ in classes] == ["a cross", "class 2"] and (url, name) == ("", "")
+    probabilities, _ = page.classify(classes, other)
+    assert probabilities["class 2"] > 0.5 and sum(probabilities.values()) == pytest.approx(1)
+    assert page.add(classes, "", "x")[0] == classes and page.classify(classes[:1], ring) == (None, "")
+
+
+def test_there_are_not_too_many_classes(page):
+    classes = ()
+    for number in range(13):
+        classes, *_, listed = page.add(classes, pictures.encode(drawing(RING)), f"<{number}>")
+    assert len(classes) == 10 and "At most 10 classes" in listed and "&lt;9&gt;" in listed
 
 
 def test_place_and_size_of_a_drawing_do_not_matter():

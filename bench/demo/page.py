@@ -11,25 +11,27 @@ from threading import Lock
 from typing import Any
 
 import gradio as gr
-import numpy as np
+import torch
 from pandas import DataFrame
+from torch import Tensor
 
 from bench.common.errors import UserError
 from bench.demo.episodes import EPISODES, Browser
-from bench.demo.model import Model, Run, with_models
-from bench.demo.pictures import NotAPicture, decode, encode
+from bench.demo.pictures import NotAPicture, decode, encode, fit
+from bench.demo.runs import Run, with_models
 from bench.records.store import read_all
 from bench.reporting.blocks import Grid
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
+from bench.serving.predictor import load
 
-MOST_CLASSES = 20
+MOST_CLASSES = 10
 LONGEST_NAME = 30
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-Classes = tuple[tuple[str, np.ndarray], ...]
-"""A visitor's classes: name and image, uint8 ``[3, size, size]``."""
+Classes = tuple[tuple[str, Tensor], ...]
+"""A visitor's classes: name and image, uint8 ``[1, 3, size, size]``."""
 
 
 class Page:
@@ -44,7 +46,9 @@ class Page:
     """
 
     def __init__(self, run: Run, results: Path, runs: Path, data_root: Path | None) -> None:
-        self.model = Model(run)
+        self.record = run.record
+        self.model = load(run.record.run_id, runs=run.runs, data_root=data_root)
+        self.threshold = self.model.threshold
         self.results, self.data_root = results, data_root
         self.runs = {run.record.run_id: run} | with_models(results, runs)
         self._browsers: dict[str, Browser] = {}
@@ -64,8 +68,12 @@ class Page:
                 self._board_tab(tab)
         return made
 
+    def _image(self, url: str) -> Tensor:
+        """A canvas as the model sees it: uint8 ``[1, 3, size, size]``."""
+        return torch.from_numpy(fit(decode(url), self.model.size))[None]
+
     def _about(self) -> str:
-        record = self.model.record
+        record = self.record
         text = (
             f"The model is `{record.method}`, trained on {record.classes.base} classes of `{record.dataset}`."
         )
@@ -88,10 +96,10 @@ class Page:
         if not (first and second):
             return _box("Waiting for two pictures")
         try:
-            a, b = (self.model.fit(decode(url)) for url in (first, second))
+            a, b = (self._image(url) for url in (first, second))
         except NotAPicture as error:
             return _box("Cannot be compared", escape(str(error)))
-        score, threshold = self.model.similarity(a, b), self.model.threshold
+        score, threshold = float(self.model.similarity(a, b)), self.threshold
         low, high = min(-0.2, score, threshold - 0.2), max(1.0, score, threshold + 0.2)
         at, mark = (100 * (value - low) / (high - low) for value in (score, threshold))
         tiles = _tile(a, "first, as the model sees it") + _tile(b, "second, as the model sees it")
@@ -141,7 +149,7 @@ class Page:
         if not url:
             return classes, url, name, self.listed(classes, "Draw or upload a picture first.")
         try:
-            image = self.model.fit(decode(url))
+            image = self._image(url)
         except NotAPicture as error:
             return classes, "", name, self.listed(classes, f"{error}.")
         classes = (*others, (name, image))
@@ -159,14 +167,13 @@ class Page:
         if len(classes) < 2 or not url:
             return None, ""
         try:
-            image = self.model.fit(decode(url))
+            image = self._image(url)
         except NotAPicture as error:
             return None, escape(f"{error}.")
-        support = np.stack([own for _, own in classes])
-        found = self.model.classify(support, image)
-        score = max(self.model.similarity(own, image) for own in support)
-        sure = "" if score >= self.model.threshold else "It is not similar enough to any of them."
-        return dict(zip((name for name, _ in classes), found, strict=True)), sure
+        support, names = torch.cat([own for _, own in classes]), [name for name, _ in classes]
+        found = self.model.answer(support, range(len(names)), image)
+        said = escape(found.note) if bool(found.known[0]) else "It is probably none of these."
+        return dict(zip(names, found.probabilities[0].tolist(), strict=True)), said
 
     # Episodes.
 
@@ -243,8 +250,8 @@ def _box(title: str, text: str = "") -> str:
     return f'<div class="answer" role="status"><strong>{title}</strong>{text}</div>'
 
 
-def _tile(image: np.ndarray, name: str) -> str:
-    url = encode(image.transpose(1, 2, 0))
+def _tile(image: Tensor, name: str) -> str:
+    url = encode(image[0].permute(1, 2, 0).numpy())
     return f'<figure><img src="{url}" alt=""><figcaption>{escape(name)}</figcaption></figure>'
 
 

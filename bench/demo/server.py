@@ -47,8 +47,8 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as folder:
         # Gradio reads these when it is imported. It keeps uploads in that folder; the page itself has none.
         os.environ |= {**QUIET, "GRADIO_TEMP_DIR": folder}
-        from bench.demo.model import chosen
         from bench.demo.page import Page
+        from bench.demo.runs import chosen
 
         blocks = Page(chosen(name, results, runs), results, runs, data_root).blocks()
         try:

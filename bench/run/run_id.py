@@ -30,7 +30,7 @@ MEASURING = (
 
 NOT_MEASURING = (
     "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
-    "bench.evaluation.invariance", "bench.run.failures", "bench.run.locks", "bench.run.models",
+    "bench.evaluation.invariance", "bench.run", "bench.run.failures", "bench.run.locks", "bench.run.models",
     "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.run_id", "bench.run.source_code",
     "methods.registry",
 )  # fmt: skip

@@ -4,6 +4,7 @@ Every docstring names the population its numbers apply to, and when they are not
 coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.
 """
 
+from bench.statistics.calibration import expected_calibration_error, fit_temperature
 from bench.statistics.classes import (
     class_difference,
     class_differences,
@@ -50,6 +51,8 @@ __all__ = [
     "compare_all",
     "crossed_seeds",
     "disjoint_episodes",
+    "expected_calibration_error",
+    "fit_temperature",
     "holm",
     "mean_recall_interval",
     "open_interval",

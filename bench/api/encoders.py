@@ -1,0 +1,231 @@
+"""`bench.evaluate`: any encoder on the bench's episodes, pairs and triplets."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.api.runs import Result
+from bench.common import clock, environment
+from bench.common.errors import UserError
+from bench.common.progress import Progress
+from bench.config.run_config import RunConfig, method_info, resolve
+from bench.data.names import RESIZED
+from bench.data.normalisation import Normaliser
+from bench.evaluation.embedding import autocast
+from bench.run import runner
+from bench.run.materials import Materials
+from bench.run.measurable import measured
+from bench.run.plan import Options, Prepared
+from bench.run.run_id import identify
+from methods import registry
+
+PROBED = 64
+"""Base training images whose features identify an encoder: a callable has no file of weights."""
+
+Encoder = Callable[[Tensor], Tensor]
+
+
+class _Backbone(nn.Module):
+    """An encoder in the place of a backbone."""
+
+    def __init__(self, encoder: Encoder, dim: int) -> None:
+        super().__init__()
+        self.encoder, self.dim = encoder, dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder(images)
+
+
+class _Transform(Normaliser):
+    """Any function from uint8 images ``[N, 3, H, W]`` to what the encoder takes."""
+
+    def __init__(self, transform: Callable[[Tensor], Tensor], usual: Normaliser) -> None:
+        self.mean, self.std, self._transform = usual.mean, usual.std, transform
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._transform(images)
+
+
+def evaluate(
+    encoder: Encoder,
+    split: str = "cifar-fs",
+    *,
+    name: str | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    method: str = "nearest_centroid",
+    dataset: str = "cifar100",
+    image_size: int | None = None,
+    measure: Sequence[str] | None = None,
+    results: str | Path = "results",
+    runs: str | Path = "runs",
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+    offline: bool = False,
+    **settings: Any,
+) -> Result:
+    """Evaluate an encoder without training: same episodes, pairs, triplets and intervals as a run.
+
+    The record can be validated, compared and shown on the leaderboard. There it is a variation without a
+    rank, marked *external data*, because nothing shows which images the encoder has seen. Its command cannot
+    be run as it stands: the encoder is code that the record does not have. The record identifies the encoder
+    by the SHA-256 of its features of 64 base training images (`weights`), and by that of the saved weights
+    (`model`) if it is a module.
+
+    Args:
+        encoder: an ``nn.Module`` (set to evaluation mode) or any function from image batches to features
+            ``[N, D]``, each of which depends only on its own image.
+        split, dataset, image_size, data_root, device, precision, overwrite, offline, results, runs: as the
+            flags of ``python -m bench run``.
+        name: of the encoder, for the record; by default that of its architecture (timm) or class.
+        transform: from uint8 ``[N, 3, H, W]`` to the encoder's input, such as
+            ``torchvision.models.ResNet18_Weights.DEFAULT.transforms()``. By default a model of timm gets
+            images of its own size and normalisation; other encoders get images normalised with the
+            statistics of the base training images.
+        method: what answers from the features: a method that needs no training of its own, such as
+            ``nearest_centroid`` or ``logistic_head``.
+        measure: as ``--measure``; by default everything.
+        settings: ``way``, ``shot``, ``query``, ``episodes`` of an additional few-shot setting, and
+            hyperparameters of the method.
+
+    Raises:
+        UserError: a value is wrong, data is missing, or features depend on other images of the batch.
+
+    Example:
+        >>> import bench, timm
+        >>> model = timm.create_model("resnet18", pretrained=True, num_classes=0)  # doctest: +SKIP
+        >>> bench.evaluate(model, "cifar-fs").table()  # doctest: +SKIP
+    """
+    before = clock.now()
+    if isinstance(encoder, nn.Module):
+        encoder.eval()
+    name = name or _name_of(encoder)
+    size = image_size or _own_size(encoder, dataset)
+    config = _configured(name, method, split, dataset, size, measure, precision, settings)
+    root = Path(data_root) if data_root else None
+    command = f"bench.evaluate({name}, {split!r}, dataset={dataset!r}, method={method!r})  # in Python"
+    options = Options(Path(results), Path(runs), command, root, device, overwrite, offline)
+
+    started = time.perf_counter()
+    materials = Materials(options)
+    data = materials.images(config)
+    parts, normalise = materials.parts(config)
+    data_s = time.perf_counter() - started
+    own = transform or _timm_transform(encoder)
+    if own:
+        normalise = _Transform(own, normalise)
+
+    chosen = environment.pick_device(device)
+    kind = environment.pick_precision(config.precision, chosen)
+    if isinstance(encoder, nn.Module):
+        encoder.to(chosen)
+    with torch.inference_mode(), autocast(chosen, kind):
+        features = encoder(normalise(data.images[parts.train[:PROBED]].to(chosen)))
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise UserError("encoder", name, f"must return features [N, D], but returned {found}")
+    weights = hashlib.sha256(features.float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+    info = method_info(method)
+    method_class = registry.load(info)
+    hp = method_class.Hyperparameters(**config.hyperparameters)
+    answering = method_class(_Backbone(encoder, features.shape[1]), hp, len(parts.base))
+    if answering.training_steps or not answering.fixed_embedding:
+        raise UserError("method", method, "trains; must answer from features as they are")
+    todo, names, left_out = measured(config, parts, data, answering)
+    prepared = Prepared(
+        config=config,
+        identity=identify(config, info, data, parts, weights),
+        data=data,
+        split=parts,
+        method=answering,
+        normalise=normalise,
+        settings=todo,
+        measured=names,
+        left_out=left_out,
+        device=chosen,
+        precision=kind,
+        data_s=data_s,
+        spent=clock.now() - before,
+        weights_sha256=weights,
+        start=None,
+        git=environment.git_state(),
+    )
+    progress = Progress()
+    try:
+        path, record = runner.run(prepared, options, progress)
+    finally:
+        progress.stop()
+    return Result(record, path, options.runs)
+
+
+def _configured(
+    name: str,
+    method: str,
+    split: str,
+    dataset: str,
+    image_size: int | None,
+    measure: Sequence[str] | None,
+    precision: str,
+    settings: dict[str, Any],
+) -> RunConfig:
+    """The run's configuration; its backbone and weights are the encoder's name."""
+    own = {key: settings.pop(key) for key in ("way", "shot", "query", "episodes") if key in settings}
+    given = own | {
+        "method": method,
+        "split": split,
+        "dataset": dataset,
+        "image_size": image_size,
+        "measure": list(measure) if measure is not None else None,
+        "precision": precision,
+        "train": False,
+        "weights": name,
+        "hyperparameters": settings,
+    }
+    config = resolve(given, {key: key for key in given}, {})
+    backbone = f"encoder:{name}"
+    return config.model_copy(
+        update={"backbone": backbone, "overrides": config.overrides | {"backbone": backbone}}
+    )
+
+
+def _name_of(encoder: Encoder) -> str:
+    known = getattr(encoder, "pretrained_cfg", None) or {}
+    if architecture := known.get("architecture"):
+        return ".".join(part for part in (architecture, known.get("tag")) if part)
+    return getattr(encoder, "__name__", type(encoder).__name__)
+
+
+def _own_size(encoder: Encoder, dataset: str) -> int | None:
+    """A timm model's image size, for data sets that are resized when loaded."""
+    known, largest = getattr(encoder, "pretrained_cfg", None), RESIZED.get(dataset.partition(":")[0])
+    return min(max(known["input_size"][1:]), largest) if known and largest else None
+
+
+def _timm_transform(encoder: Encoder) -> Callable[[Tensor], Tensor] | None:
+    """Resizing to a timm model's own size, and its normalisation; None for other encoders."""
+    if not getattr(encoder, "pretrained_cfg", None):
+        return None
+    from timm.data import resolve_model_data_config
+
+    wants = resolve_model_data_config(encoder)
+    size, mode = tuple(wants["input_size"][1:]), wants["interpolation"]
+    normalise = Normaliser.of_weights(wants["mean"], wants["std"])
+    mode = mode if mode in ("bilinear", "bicubic") else "bicubic"
+
+    def transform(images: Tensor) -> Tensor:
+        if images.shape[2:] == size:
+            return normalise(images)
+        resized = F.interpolate(images.float(), size, mode=mode, antialias=True, align_corners=False)
+        return normalise(resized.clamp(0, 255))
+
+    return transform

@@ -1,0 +1,47 @@
+"""Commands for a method of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import app, flag
+
+
+@app.command("new-method")
+def new_method(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the method: lower-case letters, digits and _.")
+    ],
+    output: Annotated[Path, flag("--output", "DIR", "Folder to write to.")] = Path(),
+) -> None:
+    """Write a method to begin with, NAME.py, and its test, test_NAME.py; both run as they are."""
+    from bench.run import new_method as made
+
+    class_name, files = made.write(name, output)
+    for path in files:
+        print(path)
+    print(f"next: python -m bench check-method {files[0]}:{class_name}")
+
+
+@app.command("check-method")
+def check_method(
+    method: Annotated[
+        str,
+        typer.Argument(metavar="METHOD", help="path/to/file.py:Class, whose code runs; or a method's name."),
+    ],
+) -> None:
+    """Try a method's contract on small generated images, and say what fails; exit with 1 if anything does."""
+    from bench.run.method_check import check
+
+    failed = False
+    for what, problems in check(method):
+        print(f"{'FAILS' if problems else 'ok   '} {what}", flush=True)
+        for problem in problems:
+            print(f"      {problem}")
+        failed |= bool(problems)
+    if failed:
+        raise typer.Exit(1)
+    print(f"next: python -m bench run --method {method} --dataset glyphs --preset smoke")

@@ -1,0 +1,61 @@
+"""`new-method`: a method to begin with, and its test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.common.errors import UserError
+from bench.common.files import write_files
+from methods import registry
+
+TEMPLATE, CLASS = Path(__file__).with_name("method_template.py"), "OwnMethod"
+
+TEST = '''\
+"""{name} keeps the contract of the bench, and answers as it should."""
+
+from pathlib import Path
+
+import torch
+from {name} import {class_name}
+from torch import nn
+
+from bench.run.method_check import check
+
+
+def test_it_keeps_the_contract():
+    method = f"{{Path(__file__).with_name('{name}.py')}}:{class_name}"
+    assert [problem for _, problems in check(method) for problem in problems] == []
+
+
+def test_a_query_takes_the_class_that_it_is_most_similar_to():
+    method = {class_name}(nn.Identity(), {class_name}.Hyperparameters(), num_classes=3)
+    support = torch.eye(3)[None, :, None]  # one episode, three classes, one image each
+    assert method.episode_logits(support, support[:, :, 0]).argmax(2).tolist() == [[0, 1, 2]]
+'''
+
+
+def write(name: str, folder: Path) -> tuple[str, list[Path]]:
+    """Write ``NAME.py`` and ``test_NAME.py``.
+
+    Returns:
+        The name of the class, and the files.
+
+    Raises:
+        UserError: the name is taken or not a Python name, or a file exists already.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError("NAME", name, "must be lower-case letters, digits and _, such as soft_prototypes")
+    if name in registry.places():
+        raise UserError("NAME", name, "is the name of a method already")
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    source = TEMPLATE.read_text("utf-8").replace(CLASS, class_name).replace("  # noqa: RUF012", "")
+    files = {
+        folder / f"{name}.py": source.encode(),
+        folder / f"test_{name}.py": TEST.format(name=name, class_name=class_name).encode(),
+    }
+    for path in files:
+        if path.exists():
+            raise UserError("NAME", name, f"{path} exists already")
+    write_files(files, "--output")
+    return class_name, list(files)

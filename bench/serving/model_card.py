@@ -1,0 +1,95 @@
+"""The model card of an export: what the model is, what it was trained on, its numbers and how to use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.config.run_config import method_info
+from bench.run.models import PRETRAINING
+
+if TYPE_CHECKING:
+    from bench.records.schema import Record
+    from bench.serving.predictor import Predictor
+
+USE = {
+    "safetensors": """\
+```python
+import bench
+
+predictor = bench.load("{folder}")
+predictor.classify(["a.png", "b.png"], ["a", "b"], ["unknown.png"])  # probabilities
+```
+""",
+    "onnx": """\
+```python
+import numpy as np, onnxruntime
+
+embedding = onnxruntime.InferenceSession("embedding.onnx")
+(made,) = embedding.run(None, {{"images": images}})  # uint8 [N, 3, {size}, {size}] -> float32 [N, D]
+```
+""",
+    "torchscript": """\
+```python
+import torch
+
+embedding = torch.jit.load("embedding.pt")
+made = embedding(images)  # uint8 [N, 3, {size}, {size}] -> float32 [N, D]
+```
+""",
+}
+CLASSES = """\
+`{name}` takes embeddings of a support set, float32 `[way, shot, D]`, and of queries, `[Q, D]`. It gives
+scores `[Q, way]`: the largest is the answer.
+"""
+
+
+def model_card(predictor: Predictor, record: Record | None, format_: str, files: list[Path]) -> str:
+    """The card as Markdown.
+
+    Args:
+        predictor: the model. record: of its run; None if it is not at hand.
+        format_: of the export. files: that were written.
+    """
+    card = predictor.card
+    paper = "" if card.method == PRETRAINING.name else method_info(card.method).paper
+    facts = {
+        "method": f"`{card.method}`{f' ({paper})' if paper else ''}",
+        "backbone": f"`{card.backbone}`, images of {card.image_size[0]}x{card.image_size[1]} pixels",
+        "trained on": f"the {len(card.base_classes)} base classes of `{card.dataset}`, split `{card.split}`",
+        "data fingerprint": f"`{card.fingerprint}`",
+        "weights": f"SHA-256 `{card.weights_sha256}`",
+        "made by": f"fewshot-bench {card.bench_version}" + (f", `{record.command}`" if record else ""),
+    }
+    parts = [
+        f"# {card.run_id}",
+        "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {text} |" for key, text in facts.items())]),
+        "## Use",
+        USE[format_].format(folder=files[0].parent.name, size=predictor.size).rstrip(),
+    ]
+    if classes := next((path.name for path in files if path.stem == "classes"), None):
+        parts.append(CLASSES.format(name=classes, size=predictor.size).rstrip())
+    elif format_ != "safetensors":
+        parts.append(
+            f"How `{card.method}` answers from embeddings is not exported: it is fitted to each support set."
+        )
+    if format_ != "safetensors":
+        parts.append(
+            "Images are RGB: the shorter side resized to that size, then the centre. All in float32."
+        )
+    parts.append("## Numbers")
+    if record is None:
+        parts.append("The run's record was not at hand at the export.")
+    else:
+        rows = [
+            f"| {key} | {100 * m.value:.2f} | {100 * m.low:.2f} to {100 * m.high:.2f} | {m.n:,} |"
+            for key, m in record.metrics.items()
+        ]
+        parts.append(
+            f"In percent, protocol version {record.protocol_version}. The 95% intervals apply to this model"
+            " and these images: other episodes, pairs or triplets."
+        )
+        parts.append("\n".join(["| metric | value | 95% interval | n |", "| --- | --- | --- | --- |", *rows]))
+    if (threshold := card.thresholds.get("similarity")) is not None:
+        parts.append(f"From a similarity of {threshold:.6g} on, two images show the same class.")
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,319 @@
+"""`bench.load`: a run's model answers for new images, of classes that it has never seen."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bench.common import environment
+from bench.common.errors import UserError, one_of
+from bench.common.files import is_file, is_folder
+from bench.data.photos import decode_photos
+from bench.evaluation.adapted import QUERIES_AT_ONCE
+from bench.evaluation.answers import checked
+from bench.evaluation.embedding import autocast, embed_images
+from bench.run import models
+from bench.run.models import CARD, Model
+from bench.serving.calibration import Calibration, calibrate
+from methods import backbones
+
+Images = Tensor | Sequence[Any]
+"""uint8 ``[N, 3, H, W]`` of the model's size, or a list of paths, PIL images and arrays of any size."""
+
+MOST_SHOTS = 1000  # up to which classes of different sizes are repeated to a common multiple
+WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to Q queries.
+
+    Attributes:
+        classes: the labels of the support set, sorted: the columns of `probabilities`.
+        probabilities: float32 ``[Q, C]``, calibrated if `calibration` is given.
+        known: bool ``[Q]``, False where the answer is "none of these"; all True without a threshold.
+        calibration: what the probabilities and the threshold come from; None if there is none.
+        note: why there is none, or how it differs from the support set; empty if it does not.
+    """
+
+    classes: list[Any]
+    probabilities: Tensor
+    known: Tensor
+    calibration: Calibration | None
+    note: str = ""
+
+
+class Predictor:
+    """A run's trained model.
+
+    Args:
+        model: as loaded.
+        folder: of the run; calibrations are cached there.
+        device: as in ``--device``.
+        data_root: folder of data sets, for calibration; else $FEWSHOT_DATA, else the user's cache folder.
+
+    Attributes:
+        card: what the model is and where it comes from.
+    """
+
+    def __init__(
+        self, model: Model, folder: Path, device: str = "auto", data_root: Path | None = None
+    ) -> None:
+        self.method = model.method.to(environment.pick_device(device))
+        self.normalise, self.card = model.normalise, model.card
+        self.folder, self.data_root = folder, data_root
+        self._calibrations: dict[tuple[int, int], Calibration] = {}
+
+    @property
+    def size(self) -> int:
+        """Height and width of the model's images, in pixels."""
+        return self.card.image_size[0]
+
+    @property
+    def threshold(self) -> float:
+        """The similarity from which two images show the same class, from validation pairs.
+
+        Raises:
+            UserError: the run measured no pairs.
+        """
+        if "similarity" not in self.card.thresholds:
+            raise UserError("--run", self.card.run_id, "measured no pairs, so it has no threshold for them")
+        return self.card.thresholds["similarity"]
+
+    def decode(self, items: Sequence[Any]) -> tuple[Tensor, dict[int, str]]:
+        """Bring images of any format and size to the model's size, as the images of its data set.
+
+        Args:
+            items: paths, PIL images, or uint8 arrays ``[H, W]`` or ``[H, W, 3 or 4]``.
+
+        Returns:
+            uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read.
+        """
+        # Pictures are encoded, so that they are read like files: transparency, 16 bits, size.
+        opened = [item if isinstance(item, (str, Path)) else _encoded(item) for item in items]
+
+        def open_file(index: int) -> Any:
+            item = opened[index]
+            if isinstance(item, bytes):
+                return io.BytesIO(item)
+            if not is_file(path := Path(item)):
+                raise FileNotFoundError("is a folder" if is_folder(path) else "no such file")
+            return path
+
+        def name_of(index: int) -> str:
+            return f"image {index}" if isinstance(opened[index], bytes) else str(opened[index])
+
+        how = backbones.interpolation(self.card.backbone, self.size)
+        try:
+            pixels, unreadable = decode_photos("", name_of, open_file, len(items), self.size, None, how)
+        except UserError as error:
+            raise UserError("images", "", error.allowed) from None
+        return torch.from_numpy(pixels), unreadable
+
+    def pixels(self, images: Images) -> Tensor:
+        """As uint8 ``[N, 3, H, W]`` of the model's size.
+
+        Raises:
+            UserError: one cannot be read. ValueError: a tensor has another type or shape.
+        """
+        if isinstance(images, Tensor):
+            if images.dtype != torch.uint8 or images.shape[1:] != (3, *self.card.image_size):
+                wanted = f"uint8 [N, 3, {self.size}, {self.size}]"
+                raise ValueError(
+                    f"images must be {wanted}, but are {images.dtype} {list(images.shape)};"
+                    " give images of other sizes as a list of paths, PIL images or arrays"
+                )
+            return images
+        found, unreadable = self.decode(images)
+        if unreadable:
+            raise UserError("images", "", f"cannot be read: {next(iter(unreadable.values()))}")
+        return found
+
+    def embed(self, images: Images) -> Tensor:
+        """Embeddings: float32 ``[N, D]``."""
+        pixels = self.pixels(images)
+        everything = torch.arange(len(pixels))
+        return embed_images(self.method, pixels, everything, self.normalise, self.card.precision)
+
+    def similarity(self, a: Images, b: Images) -> Tensor:
+        """Scores of N pairs ``[N]``; at least `threshold` means the same class."""
+        made = self.embed(torch.cat([self.pixels(a), self.pixels(b)]))
+        first, second = made.chunk(2)
+        with torch.inference_mode():
+            return checked(self.method.similarity(first, second), "similarity", (len(first),)).float().cpu()
+
+    def classify(
+        self, support_images: Images, support_labels: Sequence[Hashable] | Tensor, query_images: Images
+    ) -> Tensor:
+        """Probabilities of the classes of a support set: float32 ``[Q, C]``, columns sorted by label.
+
+        They are calibrated for this number of classes and images per class, see `answer`.
+
+        Args:
+            support_images: one or more of each class. support_labels: one per support image.
+            query_images: Q images.
+
+        Warns:
+            UserWarning: they are not calibrated, or for another number of classes or images per class.
+        """
+        found = self.answer(support_images, support_labels, query_images)
+        if found.note:
+            warnings.warn(found.note, stacklevel=2)
+        return found.probabilities
+
+    def answer(
+        self, support_images: Images, support_labels: Sequence[Any] | Tensor, query_images: Images
+    ) -> Answers:
+        """As `classify`, with "none of these" and where the probabilities come from.
+
+        Raises:
+            ValueError: there are not as many labels as support images, or fewer than two classes.
+        """
+        labels = support_labels.tolist() if isinstance(support_labels, Tensor) else list(support_labels)
+        support, query = self.pixels(support_images), self.pixels(query_images)
+        if len(labels) != len(support):
+            raise ValueError(f"{len(support)} support images need as many labels, not {len(labels)}")
+        classes = sorted(set(labels))
+        if len(classes) < 2:
+            raise ValueError(f"a support set needs at least 2 classes, not {len(classes)}")
+        content = self.features(torch.cat([support, query]))
+        position = torch.tensor([classes.index(label) for label in labels])
+        own = [content[: len(support)][(position == c).to(content.device)] for c in range(len(classes))]
+        logits = self.logits(equal_shots(own)[None], content[None, len(support) :])[0]
+        calibration, note = self._calibration_for(len(classes), round(len(labels) / len(classes)))
+        known = torch.ones(len(logits), dtype=torch.bool)
+        if calibration is None:
+            return Answers(classes, logits.softmax(1), known, None, note)
+        known = logits.amax(1) >= calibration.threshold
+        return Answers(classes, (logits / calibration.temperature).softmax(1), known, calibration, note)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What `logits` takes: embeddings, or the images themselves if the method adapts to them."""
+        return self.embed(pixels) if self.method.fixed_embedding else pixels
+
+    def logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Scores of queries, float32 ``[E, Q, way]`` on the CPU.
+
+        Args:
+            support: `features` of E support sets, ``[E, way, shot, ...]``.
+            query: ``[E, Q, ...]``.
+        """
+        method, shape = self.method, (*query.shape[:2], support.shape[1])
+        if method.fixed_embedding:
+            with torch.inference_mode():
+                return checked(method.episode_logits(support, query), "episode_logits", shape).float().cpu()
+        with autocast(method.device, self.card.precision), torch.enable_grad():
+            learned = method.adapt(self._normalised(support))
+        size = max(1, query.shape[1]) if method.transductive else QUERIES_AT_ONCE
+        parts = []
+        for part in query.split(size, dim=1):
+            with autocast(method.device, self.card.precision), torch.no_grad():
+                parts.append(learned(self._normalised(part)).float().cpu())
+        return checked(torch.cat(parts, dim=1), "the function that adapt returns", shape)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        lead = pixels.shape[:-3]
+        return self.normalise(pixels.flatten(0, -4).to(self.method.device)).unflatten(0, lead)
+
+    def calibration(self, way: int, shot: int) -> Calibration:
+        """How to turn scores into probabilities, from the validation images of the run's data set.
+
+        Computed at the first use and cached in memory and in the run's folder. With too few validation
+        classes or images it is for a lower way or shot.
+
+        Raises:
+            UserError: the data set is not at hand, or has too few validation images.
+        """
+        if (way, shot) not in self._calibrations:
+            self._calibrations[way, shot] = calibrate(self, way, shot)
+        return self._calibrations[way, shot]
+
+    def _calibration_for(self, way: int, shot: int) -> tuple[Calibration | None, str]:
+        try:
+            found = self.calibration(way, shot)
+        except UserError as error:
+            return None, f"probabilities are not calibrated, and nothing is 'none of these': {error}"
+        if (found.way, found.shot) == (way, shot):
+            return found, ""
+        return found, f"calibrated for {found.way} classes of {found.shot} images, the most of the run's data"
+
+
+def load(
+    run: str | Path,
+    *,
+    runs: str | Path = "runs",
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    run_code: bool = False,
+) -> Predictor:
+    """Load a run's model; this needs neither its data nor a network connection.
+
+    Args:
+        run: a run id, the start of exactly one, the run's folder, or its record; or what `bench.run` returns.
+        runs: folder of runs, as ``--runs``.
+        device: as ``--device``.
+        data_root: folder of data sets, for `Predictor.calibration`.
+        run_code: also load methods that are a Python file, which runs its code.
+
+    Raises:
+        UserError: there is no such run, or its model is missing or damaged.
+
+    Example:
+        >>> import bench
+        >>> predictor = bench.load("runs/protonet_glyphs_90-10_quick_s0_8bcbde9a")  # doctest: +SKIP
+        >>> predictor.classify(["a.png", "b.png"], ["a", "b"], ["unknown.png"])  # doctest: +SKIP
+    """
+    folder = find_folder(str(getattr(run, "run_id", run)), Path(runs))
+    model = models.load(folder, run_code=run_code)
+    return Predictor(model, folder, device, Path(data_root) if data_root else None)
+
+
+def find_folder(run: str, runs: Path) -> Path:
+    """The folder of a run's model. Arguments and errors as for `load`."""
+    path = Path(run)
+    if is_file(path / CARD):
+        return path
+    name = path.stem if path.suffix in (".json", ".npz") else path.name
+    if is_file(runs / name / CARD):
+        return runs / name
+    names = sorted(card.parent.name for card in runs.glob(f"*/{CARD}")) if is_folder(runs) else []
+    begun = [other for other in names if name and other.startswith(name)]
+    if len(begun) == 1:
+        return runs / begun[0]
+    if begun:
+        raise UserError("--run", run, f"must be one run; {len(begun)} start with this; {one_of(name, begun)}")
+    if is_folder(path):
+        raise UserError("--run", run, f"has no {CARD}: it is not the folder of a finished run")
+    there = one_of(name, names) if names else "there are none: `python -m bench run` makes one"
+    raise UserError("--run", run, f"no such run in {runs}; {there}")
+
+
+def equal_shots(classes: Sequence[Tensor]) -> Tensor:
+    """Classes of different numbers of images as ``[way, shot, ...]``: images are repeated.
+
+    Up to `MOST_SHOTS`, each image of a class is repeated equally often, so that its mean does not change.
+    """
+    counts = [len(own) for own in classes]
+    shots = math.lcm(*counts)
+    if shots > MOST_SHOTS:
+        shots = max(counts)
+    return torch.stack([own[torch.arange(shots, device=own.device) % len(own)] for own in classes])
+
+
+def _encoded(picture: Any) -> bytes:
+    """A PIL image or array as PNG."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image = ImageOps.exif_transpose(image)
+    file = io.BytesIO()
+    (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
+    return file.getvalue()

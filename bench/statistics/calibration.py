@@ -1,0 +1,53 @@
+"""Calibration of probabilities: temperature scaling, and how far probabilities are from frequencies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+LOWEST, HIGHEST = -12.0, 12.0  # log of the temperature: scores may be cosines or squared distances
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T that minimises the cross-entropy of ``softmax(logits / T)``.
+
+    One number for all answers, so that no answer changes. The cross-entropy is convex in 1/T, so the minimum
+    is found by bounded search.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
+
+    Args:
+        logits: ``[n, C]`` finite. labels: int ``[n]``, the right columns.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    centred = logits - logits[np.arange(len(labels)), labels][:, None]
+
+    def cross_entropy(log_temperature: float) -> float:
+        return float(logsumexp(centred / np.exp(log_temperature), axis=1).mean())
+
+    found = minimize_scalar(
+        cross_entropy, bounds=(LOWEST, HIGHEST), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Mean difference between the probability of an answer and the share of right answers.
+
+    Answers are put into bins of equal width by their probability; the differences of the bins' means are
+    averaged with the numbers of answers as weights. It is biased upwards for few answers per bin.
+
+    Source: Naeini et al. 2015; Guo et al. 2017, section 2, with 15 bins.
+
+    Args:
+        logits: ``[n, C]``, of ``softmax(logits)``. labels: int ``[n]``, the right columns.
+        bins: number of bins.
+    """
+    from scipy.special import softmax
+
+    probabilities = softmax(logits, axis=1)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    differences = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    return float(np.abs(differences).sum() / len(labels))

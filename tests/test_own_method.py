@@ -1,0 +1,147 @@
+"""new-method writes a method and a test that run; check-method says what a wrong method does wrong."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import bench, complaint
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_new_method_writes_passes_its_own_test(folder):
+    answer = bench("new-method", "soft_prototypes")
+    assert answer.code == 0, answer.err
+    assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_soft_prototypes.py", "-p", "no:cacheprovider"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py exists already")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("protonet", "NAME protonet: is the name of a method already"),
+        ("Soft-Prototypes", "NAME Soft-Prototypes: must be lower-case letters"),
+    ],
+)
+def test_names_that_are_refused(folder, name, problem):
+    assert complaint("new-method", name).startswith(problem)
+
+
+WRONG = [
+    (
+        "return Cosine().matrix(query, class_means(support))",
+        "return Cosine().matrix(query, class_means(support)).mT",
+        "before training",
+        "episode_logits must return shape",
+    ),
+    (
+        "return Cosine().matrix(query, class_means(support))",
+        "return Cosine().matrix(query - query.mean(1, keepdim=True), class_means(support))",
+        "before training",
+        "gives another answer for a query when other queries are replaced",
+    ),
+    (
+        "return Cosine().matrix(query, class_means(support))",
+        "return Cosine().matrix(query, class_means(support)).cumsum(2)",
+        "before training",
+        "another order",
+    ),
+    (
+        "return Cosine().matrix(query, class_means(support))",
+        "return (1 + torch.rand(())) * Cosine().matrix(query, class_means(support))",
+        "before training",
+        "gives other answers for an episode when it is called again",
+    ),
+    (
+        "return self.log_loss(",
+        "raise RuntimeError('oops') or self.log_loss(",
+        "trains",
+        "RuntimeError: oops",
+    ),
+    (
+        "return self.log_loss(F.cross_entropy(",
+        "import random; return self.log_loss(random.SystemRandom().random() * F.cross_entropy(",
+        "same seed",
+        "different weights",
+    ),
+    (
+        "support, query = self.embed_episodes(batch)",
+        "support, query = self.embed_episodes(batch); support = support * leaked()",
+        "new classes",
+        "change if only images of new classes change",
+    ),
+    ("steps: int = 4000", "shots: int  # x\n        steps: int = 4000", "", "shots has no default"),
+    ("self.hp.shot, self.hp.query", "self.hp.shot, 40", "batches fit", "training images per class"),
+]  # fmt: skip
+LEAK = """
+
+def leaked():
+    import gc
+
+    from bench.data.images import ImageSet
+
+    gc.collect()
+    return 1 + sum(float(o.images[-30:].float().mean()) for o in gc.get_objects() if isinstance(o, ImageSet))
+"""
+
+
+@pytest.mark.parametrize(("right", "wrong", "check", "problem"), WRONG)
+def test_check_method_says_what_fails(folder, right, wrong, check, problem):
+    bench("new-method", "mine")
+    source = Path("mine.py").read_text()
+    assert right in source
+    Path("mine.py").write_text(source.replace(right, wrong) + (LEAK if "leaked" in wrong else ""))
+    answer = bench("check-method", f"{folder}/mine.py:Mine")
+    if not check:
+        assert answer.code == 2 and problem in answer.err
+        return
+    failed = [line for line in answer.out.splitlines() if line.startswith("FAILS")]
+    assert answer.code == 1 and len(failed) == 1 and check in failed[0], answer.out + answer.err
+    assert problem in answer.out
+
+
+@pytest.mark.parametrize("method", ["nearest_centroid", "reptile", "siamese_triplet"])
+def test_methods_of_the_bench_pass(folder, method):
+    answer = bench("check-method", method)
+    assert answer.code == 0 and "FAILS" not in answer.out, answer.out + answer.err
+
+
+def test_a_method_that_is_not_there(folder):
+    assert complaint("check-method", "mine.py:Mine").startswith("METHOD mine.py:Mine: no such file")
+
+
+def test_every_command_of_the_tutorial(folder, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+    text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(commands) >= 5
+    for command in commands:
+        words = command.removeprefix("uv run ").split()
+        assert words[0] in ("python", "pytest")
+        words = (
+            [sys.executable, "-m", "pytest", *words[1:]]
+            if words[0] == "pytest"
+            else [sys.executable, *words[1:]]
+        )
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}"}, timeout=500
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert Path("leaderboard.md").exists()
