@@ -188,6 +188,14 @@ def upload(page, pad: str, name: str, content: bytes, kind: str = "image/png") -
     )
 
 
+def open_tab(page, name: str) -> None:
+    tab = page.locator(f"role=tab[name='{name}']").first
+    if not tab.is_visible():  # in a narrow window
+        page.click(".overflow-menu > button")
+        tab = page.locator(f".overflow-dropdown button:has-text('{name}')")
+    tab.click()
+
+
 def says(page, where: str, text: str) -> None:
     from playwright.sync_api import expect
 
@@ -233,7 +241,7 @@ def test_pictures_are_uploaded(visit):
 @pytest.mark.slow
 def test_classes_of_ones_own(visit):
     page = visit()
-    page.click("role=tab[name='Your own classes']")
+    open_tab(page, "Your own classes")
     for name, lines in (("ring", (RING,)), ("cross", CROSS)):
         draw(page, "#example", *lines)
         page.fill("#name textarea, #name input", name)
@@ -245,7 +253,7 @@ def test_classes_of_ones_own(visit):
         "#answer h2"
     )
     other = visit()
-    other.click("role=tab[name='Your own classes']")
+    open_tab(other, "Your own classes")
     says(other, "#support", "at least two classes")
     assert other.locator("#support img").count() == 0  # another visitor's pictures are not here
     page.click("text=Remove all")
@@ -278,11 +286,7 @@ def test_it_fits_the_window(visit, width, colours, tmp_path):
     draw(page, "#second", *CROSS)
     says(page, "#same", "Different")
     for tab in ("Same or different", "Your own classes", "Leaderboard"):
-        if width == 420 and not page.locator(f"role=tab[name='{tab}']").first.is_visible():
-            page.click("button.overflow-menu, .overflow-menu button")
-            page.locator(f"button:has-text('{tab}')").last.click()
-        else:
-            page.locator(f"role=tab[name='{tab}']").first.click()
+        open_tab(page, tab)
         page.wait_for_timeout(1500)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         if folder := os.environ.get("SCREENSHOTS"):
@@ -302,7 +306,15 @@ def test_gradio_s_own_upload_is_limited_and_stays_in_the_temporary_folder(visit,
 
 
 @pytest.mark.slow
-def test_the_leaderboard_is_shown(visit):
+def test_the_leaderboard_and_episodes_are_shown(visit):
     page = visit()
-    page.click("role=tab[name='Leaderboard']")
+    open_tab(page, "Leaderboard")
     says(page, "#board", "siamese_triplet")
+    open_tab(page, "Episodes")
+    page.click("button:has-text('Show')")
+    page.wait_for_selector("#episode .right img", timeout=300_000)  # draws the data set, if it is not cached
+    count = page.locator("#episode .wrong img").count()
+    assert count + page.locator("#episode .right img").count() == 75
+    page.check("label:has-text('Only mistakes') input")
+    page.wait_for_selector("#episode .right", state="detached")
+    assert page.locator("#episode .wrong img").count() == count

@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 import torch
-from pandas import DataFrame
 from torch import Tensor
 
 from bench.common.errors import UserError
@@ -20,10 +19,11 @@ from bench.demo.episodes import EPISODES, Browser
 from bench.demo.pictures import NotAPicture, decode, encode, fit
 from bench.demo.runs import Run, with_models
 from bench.records.store import read_all
-from bench.reporting.blocks import Grid
+from bench.reporting.blocks import Grid, table
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
+from bench.reporting.report_tables import in_order
 from bench.serving.predictor import load
 
 MOST_CLASSES = 10
@@ -207,11 +207,10 @@ class Page:
     def _board_tab(self, tab: gr.Tab) -> None:
         which = gr.Dropdown([], label="Data set and split", elem_id="which")
         note = gr.Markdown()
-        table = gr.Dataframe(
-            interactive=False, show_search="filter", pinned_columns=1, elem_id="board", visible=False
-        )
-        tab.select(self.boards, None, [which, note, table], **HIDDEN)
-        which.input(self.board, which, [note, table], **HIDDEN)
+        shown = {"interactive": False, "wrap": True, "show_search": "filter", "pinned_columns": 1}
+        grid = gr.Dataframe(**shown, elem_id="board", visible=False)
+        tab.select(self.boards, None, [which, note, grid], **HIDDEN)
+        which.input(self.board, which, [note, grid], **HIDDEN)
 
     def _sections(self) -> dict[str, Section]:
         records = read_all(self.results)[0] if self.results.is_dir() else []
@@ -226,7 +225,7 @@ class Page:
                 f"There are no records in `{self.results}`.",
                 gr.update(visible=False),
             )
-        first = next(iter(found))
+        first = max(found, key=lambda title: len(found[title].rows))
         return gr.update(choices=list(found), value=first), *self.board(first)
 
     def board(self, title: str) -> tuple[str, Any]:
@@ -234,16 +233,16 @@ class Page:
         section = self._sections().get(title)
         if section is None:
             return "", gr.update(visible=False)
-        lines = []
-        for table in section.tables:
-            cells = board(table)
-            for row in Grid(cells, 0).rows:
-                line = {heading: "".join(cell) for heading, cell in zip(cells, row, strict=True)}
-                lines.append(
-                    {"method": line.pop("method"), "track": "".join(track_name(table.track)), **line}
-                )
+        lines = [
+            {"track": track_name(one.track), **dict(zip(cells, row, strict=True))}
+            for one in section.tables
+            for cells in [board(one)]
+            for row in Grid(cells, 0).rows
+        ]
+        cells = in_order(table(lines)).cells.map("".join)
         note = "Percent ± half of the 95% interval. Ranks are within a track: a preset, backbone and budget."
-        return note, gr.update(value=DataFrame(lines), visible=True)
+        widths = ["170px", *["130px"] * (len(cells.columns) - 1)]
+        return note, gr.update(value=cells, column_widths=widths, visible=True)
 
 
 def _box(title: str, text: str = "") -> str:
@@ -264,10 +263,13 @@ def _pad(title: str, elem_id: str) -> gr.HTML:
         html_template=html,
         css_template=css,
         js_on_load=js,
+        apply_default_css=False,
         label=title,
         show_label=True,
         container=True,
         padding=True,
         elem_id=elem_id,
+        min_width=300,
+        scale=1,
         title=title,
     )

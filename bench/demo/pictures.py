@@ -61,7 +61,7 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
             square = Image.new("RGB", (side, side), tuple(ground.tolist()))
             square.paste(image.crop(box), ((side - width) // 2, (side - height) // 2))
             image = square
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def encode(pixels: np.ndarray) -> str:

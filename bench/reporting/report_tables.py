@@ -85,13 +85,13 @@ def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tup
         "runs": ("Runs", "The exact command of every record.", runs(frame(records))),
     }
     return {
-        identity: (title, html_table.table(identity, title, note, _in_order(cells), hints))
+        identity: (title, html_table.table(identity, title, note, in_order(cells), hints))
         for identity, (title, note, cells) in parts.items()
         if not cells.empty
     }
 
 
-def _in_order(cells: DataFrame) -> Grid:
+def in_order(cells: DataFrame) -> Grid:
     """The name first, then the accuracies, so that a narrow window shows both; no empty columns."""
     name = next(heading for heading in NAMES if heading in cells)
     leading = [name, *(heading for heading in LEADING if heading in cells)]
