@@ -357,7 +357,8 @@ def test_files(tmp_path):
     assert "not drawn: cifar100 90-10: " in answer.err
 
 
-def test_only_the_named_runs_are_drawn(tmp_path):
+def test_only_the_named_runs_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for method in ("protonet", "matching"):
         for base in (90, 50):
             figure_records.write(tmp_path / "results", base, 0.5, method=method)
