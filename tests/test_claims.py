@@ -119,7 +119,7 @@ def test_records_of_csv_splits_are_valid_without_the_file(tmp_path, monkeypatch)
     assert answer.code == 0, answer.err
     shutil.rmtree("splits")
     assert bench("validate").code == 0
-    (path,) = Path("results").glob("*.json")
+    (path,) = Path("results").rglob("*.json")
     record = json.loads(path.read_text())
     for false in ("splits/other.csv", "90-10", "own.csv@00000000"):
         path.write_text(json.dumps(record | {"config": record["config"] | {"split": false}}))

@@ -33,7 +33,7 @@ def test_runs_of_three_configurations_train_three_times(tmp_path, monkeypatch, r
     found, problems = store.read_all(Path("results"))
     assert problems == [] and [record.seed for record in found] == list(range(SEEDS))
     for seed, end in zip(seeds, ends, strict=True):  # each was told its record
-        assert end["said"].splitlines()[-1] == f"results/{found[seed].run_id}.json"
+        assert end["said"].splitlines()[-1] == f"results/own/{found[seed].run_id}.json"
     assert len({str(record.metrics) for record in found}) == SEEDS
     said = "".join(end["said"] for end in ends)
     assert said.count("training: 3/3 steps") == SEEDS
@@ -52,7 +52,7 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
     write_images(tmp_path / "images", 8, 40)
-    results, grid = tmp_path / "results", [*COMMAND, "--seed", "0,1"]
+    results, grid = tmp_path / "results" / "own", [*COMMAND, "--seed", "0,1"]
     first, second = [Path(line) for line in bench(*grid).out.splitlines()[-2:]]
     theirs = first.read_bytes()
     first.unlink()
@@ -75,7 +75,7 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     thread.join()
     assert answer.code == 0, answer.err
     assert seen == [False] and "postponed" in answer.err
-    assert answer.out.splitlines()[-2:] == [f"results/{second.name}", f"results/{first.name}"]
+    assert answer.out.splitlines()[-2:] == [f"results/own/{second.name}", f"results/own/{first.name}"]
     assert answer.err.count("training: 3/3 steps") == 1 + killed
     assert (first.read_bytes() == theirs) != killed
 
@@ -87,7 +87,7 @@ def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkey
     ends = carried_out({"together": commands}, tmp_path)
     assert [end["status"] for end in ends] == [0] * 4, ends
     monkeypatch.chdir(tmp_path)
-    records = sorted(map(str, Path("results").glob("*.json")))
+    records = sorted(map(str, Path("results").rglob("*.json")))
     assert [end["said"].splitlines()[-1] for end in ends] == [path for path in records for _ in range(2)]
     assert "".join(end["said"] for end in ends).count("training: 3/3 steps") == 2
     assert bench("validate").code == 0

@@ -1,14 +1,22 @@
-"""The example of CONTRIBUTING.md is a working method, and its test passes."""
+"""The example of CONTRIBUTING.md is a working method; what other documents and metadata say is complete."""
 
+import json
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 import torch
+import yaml
 
+from bench.data.names import DATASETS
 from methods import registry
 from methods.backbones import build
 from methods.batches import LabelledBatch, Shuffled
+
+ROOT = Path(__file__).parents[1]
+CROISSANT = json.loads((ROOT / "croissant.json").read_text(encoding="utf-8"))
 
 
 def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
@@ -34,3 +42,31 @@ def test_the_example_method_trains_and_passes_its_test(tmp_path, monkeypatch):
     assert tests
     for function in tests:
         function()
+
+
+def test_the_datasheet_has_every_data_set():
+    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    for name in DATASETS:
+        assert f"## {name}\n" in text or name.partition(":")[0] in ("folder", "hf")
+
+
+def test_the_citation_has_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert citation["version"] == setup["metadata"]["version"] == CROISSANT["version"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+def test_croissant_describes_the_records():
+    """Its library reads sets of files only from archives, so the fields are looked up here."""
+    croissant = pytest.importorskip("mlcroissant")
+    issues = croissant.Dataset(ROOT / "croissant.json").metadata.ctx.issues
+    assert not issues.errors and not issues.warnings
+    folder, records, answers = CROISSANT["distribution"]
+    found = sorted((ROOT / folder["contentUrl"]).glob(records["includes"]))
+    assert len(found) > 50
+    assert len(list((ROOT / folder["contentUrl"]).glob(answers["includes"]))) == len(found)
+    fields = [field["source"]["extract"]["jsonPath"] for field in CROISSANT["recordSet"][0]["field"]]
+    for path in found:
+        assert {field.removeprefix("$.") for field in fields} <= json.loads(path.read_text()).keys()

@@ -400,6 +400,22 @@ def test_files(tmp_path):
     assert "not drawn: cifar100 90-10: " in answer.err
 
 
+def test_only_the_named_runs_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for method in ("protonet", "matching"):
+        for base in (90, 50):
+            figure_records.write(tmp_path / "results", base, 0.5, method=method)
+    command = ["figures", "--results", tmp_path / "results", "--output", tmp_path / "out", "--runs", tmp_path]
+    answer = bench(*command, "--method", "matching", "--split", "90-10")
+    assert answer.code == 0, answer.err
+    captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8")
+    assert "matching" in captions and "protonet" not in captions and "50-50" not in captions
+    said = complaint(*command, "--method", "matchin")
+    assert said.startswith("error: --method matchin: has no records; did you mean matching?")
+    assert "--split 10-90: has no records; " in complaint(*command, "--split", "10-90")
+    assert "--run none: no such run in " in complaint(*command, "--run", "none")
+
+
 def test_bad_input(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--results nowhere" in complaint("figures", "--results", "nowhere")

@@ -41,7 +41,7 @@ def runs(folder: Path, kills: list[tuple[int, float]]) -> list[dict]:
 
 def numbers(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """All of the one record that does not depend on the moment, and the arrays beside it."""
-    (path,) = (folder / "results").glob("*.json")
+    (path,) = (folder / "results").rglob("*.json")
     record = store.read(path)
     content = record.model_dump(exclude=OF_THE_MOMENT)
     with np.load(path.with_suffix(".npz")) as arrays:
@@ -54,7 +54,7 @@ def uninterrupted(tmp_path_factory):
     write_images(folder / "images", 8, 40)
     (end,) = runs(folder, [])
     assert end["status"] == 0, end
-    (path,) = (folder / "results").glob("*.json")
+    (path,) = (folder / "results").rglob("*.json")
     timings = store.read(path).timings
     return folder, end["seconds"] * (1 - timings.train_s / timings.total_s)
 

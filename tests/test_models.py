@@ -75,7 +75,7 @@ def test_it_answers_as_its_run_did(ran):
     key = f"{data.fingerprint}/{split.name}/novel/0"
     threshold = model.card.thresholds["similarity"]
     verified = verification.pairs_and_triplets(model.method, made, pool, key, threshold)
-    with np.load(place / "results" / record.episode_file) as arrays:
+    with np.load(place / "results" / "own" / record.episode_file) as arrays:
         np.testing.assert_array_equal(verified.scores, arrays["novel/pair_scores"])
 
 

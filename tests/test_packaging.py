@@ -11,11 +11,15 @@ ROOT = Path(__file__).parents[1]
 def test_files_that_are_no_code_are_packaged():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    patterns = setup["options.package_data"]["bench.reporting"].split()
+    patterns = {
+        f"{package.replace('.', os.sep)}{os.sep}{pattern}"
+        for package, listed in setup["options.package_data"].items()
+        for pattern in listed.split()
+    }
     others = [
-        os.path.relpath(path, ROOT / "bench" / "reporting")
+        os.path.relpath(path, ROOT)
         for path in (ROOT / "bench").rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     ]
-    assert "report_page/page.html" in others
+    assert "bench/reporting/report_page/page.html" in others
     assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []

@@ -150,12 +150,12 @@ def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
 
 def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_from(workspace):
     first, _ = record_of("--method", "nearest_centroid")
-    for path in Path("results").glob("*_*.*"):
+    for path in Path("results").rglob("*_*.*"):
         path.unlink()
     taken, done = threading.Event(), threading.Event()
 
     def other() -> None:
-        with exclusive(first.pretraining.run_id, Path("results"), Path("runs")):
+        with exclusive(first.pretraining.run_id, Path("results", "own"), Path("runs")):
             taken.set()
             done.wait(60)
 
@@ -178,7 +178,7 @@ def test_a_pretraining_that_diverges_is_the_failure_of_the_run(workspace):
     diverging = [*COMMAND, "--method", "nearest_centroid", "--set", "learning_rate=1e30", "--overwrite"]
     for _ in range(2):  # what is kept of it is not taken for a finished one
         answer = bench(*diverging)
-        (path,) = Path("results").glob("*.json")
+        (path,) = Path("results").rglob("*.json")
         record = store.read(path)
         assert record.failure.startswith("diverged in pretraining: ") and record.pretraining is None
         assert (record.timings.steps, record.timings.train_s) == (0, 0)

@@ -13,6 +13,7 @@ from bench.common.errors import UserError
 from bench.records import store
 from bench.records.arrays import read_episodes
 from bench.records.store import Metric, Record
+from bench.records.validation import validate
 
 
 def problem_of(**changes) -> str:
@@ -345,3 +346,19 @@ def test_missing_folders_are_made_and_files_follow_the_umask(tmp_path):
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode
     assert Path(path).with_suffix(".npz").stat().st_mode == plain.stat().st_mode
+
+
+def test_own_runs_are_shown_beside_the_committed_ones(tmp_path):
+    """Readers show both; generated files and `validate` are about the committed ones if there are any."""
+    own = store.write(make_record(run_id="own-run", seed=1), tmp_path / store.OWN, make_episodes())
+    assert [record.run_id for record in store.read_all(tmp_path, own=False)[0]] == ["own-run"]
+    assert validate(tmp_path).records == 1
+    store.write(make_record(run_id="published"), tmp_path, make_episodes())
+    assert [record.run_id for record in store.read_all(tmp_path)[0]] == ["own-run", "published"]
+    assert [record.run_id for record in store.read_all(tmp_path, own=False)[0]] == ["published"]
+    assert validate(tmp_path).records == 1
+    assert store.find(tmp_path, "own-run") == own
+    assert (
+        store.find(tmp_path / store.OWN, "published") == tmp_path / "published.json"
+    )  # so it is not run again
+    assert read_episodes(store.read(own), tmp_path, ["5w1s"])["5w1s"].shape == (EPISODES,)

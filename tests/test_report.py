@@ -187,6 +187,17 @@ def test_numbers_are_sorted_as_numbers_and_blanks_are_marked(page):
     assert page.column("results", "time (threads)")[0] == ("9 min 54 s wall (2)", "594.2")
 
 
+def test_the_reader_is_guided(page, text):
+    """The guide is first, the accuracy is in sight of a narrow window, headings are explained."""
+    assert text.index('id="reading"') < text.index('id="results"')
+    headings = {name: table[0][:2] for name, table in page.tables.items()}
+    assert headings["best-table"] == ["highest", "accuracy"] and headings["runs-table"] == ["run", "5w1s"]
+    assert headings["results-table"] == ["method", "5w1s"]
+    hints = [a["title"] for tag, a in page.elements if tag == "button" and "title" in a]
+    assert any(hint.endswith("15 queries per class. Guessing gives 20.") for hint in hints)
+    assert "Guessing gives 20 at 5w1s, " in text
+
+
 def test_it_can_be_read_by_ear_and_with_the_keyboard(page):
     for tag, attributes in page.elements:
         if tag == "th":

@@ -147,7 +147,7 @@ def test_a_training_that_diverges_is_the_failure_of_both(workspace):
     diverging = ["--set", "learning_rate=1e30", "--set", "optimizer=adam"]
     for arguments in (MIRROR, ROW):
         assert bench(*COMMAND, *arguments, *diverging).code != 0
-    failed = [store.read(path) for path in Path("results").glob("*.json")]
+    failed = [store.read(path) for path in Path("results").rglob("*.json")]
     assert len(failed) == 2 and all(r.failure.startswith("diverged in training: ") for r in failed)
     assert all(record.shared_training is None for record in failed)
 

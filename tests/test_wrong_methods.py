@@ -78,7 +78,7 @@ def refused(text: str, *flags: str, trained: bool = False) -> str:
     method_info.cache_clear()
     answer = bench(*RUN, "mine.py", *flags)
     assert answer.code == 2 and answer.out == "", answer
-    assert "Traceback" not in answer.err and not list(Path().rglob("results/*.json"))
+    assert "Traceback" not in answer.err and not list(Path().rglob("results/**/*.json"))
     assert bool(list(Path("runs").rglob("*.yaml"))) == trained
     *_, said = answer.err.splitlines()
     assert said.startswith("error: --method mine.py: "), answer.err
@@ -210,5 +210,5 @@ def test_training_that_diverges_is_recorded_as_before(workspace):
     write_images(Path("more"), classes=12, each=120)
     answer = bench(*RUN, "mine.py", "--steps", "1", "--dataset", "folder:more")
     assert answer.code == 2 and "weights are not finite" in answer.err, answer.err
-    (path,) = Path("results").glob("*.json")
+    (path,) = Path("results").rglob("*.json")
     assert store.read(path).failure and not torch.tensor(len(store.read(path).metrics))

@@ -72,7 +72,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot image classification methods, compared reproducibly and with honest uncertainty.",
-    epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard`.",
+    epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard --show`.",
 )
 data_app = typer.Typer(cls=Commands, help="Show what a data set holds; check it.")
 app.add_typer(data_app, name="data")
@@ -87,7 +87,9 @@ NO_DOWNLOAD = "Never download."
 DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]
 ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
 Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
-Results = Annotated[Path, flag("--results", "DIR", "Folder of records.")]
+Results = Annotated[Path, flag("--results", "DIR", "Folder of records; own runs are in its folder own.")]
+OwnResults = Annotated[Path, flag("--results", "DIR", "Folder of records to write to.")]
+OWN_RESULTS = Path("results", "own")
 Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddings and episodes.")]
 
 

@@ -106,13 +106,17 @@ def figures_(
     output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("figures"),
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
+    run: Annotated[str | None, flag("--run", "RUN", "Only this run.")] = None,
+    method: Annotated[str | None, flag("--method", "NAME", "Only runs of this method.")] = None,
+    split: Annotated[str | None, flag("--split", "NAME", "Only runs on this split.")] = None,
 ) -> None:
     """Write the report's figures as PNG and SVG files."""
     from bench.common.progress import shown
     from bench.reporting import figures
 
     with shown() as progress:
-        drawing = figures.write(output, figures.Options(results, runs, data_root), progress)
+        options = figures.Options(results, runs, data_root, run, method, split)
+        drawing = figures.write(output, options, progress)
     for gap in drawing.gaps:
         say(f"not drawn: {gap.section}: {gap.title}: {gap.why}")
     with report_problems(drawing.problems):

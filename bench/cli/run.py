@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, app, flag, int_parser
+from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, app, flag, int_parser
 from bench.common.errors import UserError
 from bench.common.streams import say
 
@@ -85,7 +85,7 @@ def run(
         flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
     ] = None,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
-    results: Annotated[Path, flag("--results", "DIR", "Folder of records.", WHERE)] = Path("results"),
+    results: Annotated[Path, flag("--results", "DIR", "Folder of records to write to.", WHERE)] = OWN_RESULTS,
     runs: Annotated[
         Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.", WHERE)
     ] = Path("runs"),

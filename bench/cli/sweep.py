@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, Results, app, flag
+from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag
 from bench.common.errors import UserError, one_line, one_of
 from bench.common.streams import say
 
@@ -40,7 +40,7 @@ def sweep(
         bool, flag("--remake", "", "Make runs again that another version of the code has recorded.")
     ] = False,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
-    results: Results = Path("results"),
+    results: OwnResults = OWN_RESULTS,
     runs: Annotated[
         Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.")
     ] = Path("runs"),
@@ -74,7 +74,7 @@ def sweep(
     if engine == "local":
         pick_device(device)
     from bench.common.progress import Progress
-    from bench.records.store import read_all
+    from bench.records.store import read_all, whole
     from bench.run.plan import Options
     from bench.run.sweep.driving import drive
     from bench.run.sweep.engines import Engine, Local, OnRay, slots
@@ -82,7 +82,7 @@ def sweep(
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, data_root, device, offline=offline)
-    records, problems = read_all(results) if results.is_dir() else ([], [])
+    records, problems = read_all(whole(results)) if whole(results).is_dir() else ([], [])
     for problem in problems:
         say(f"warning: {problem}")
     work = plan(grid, options, records, part, remake)

@@ -14,6 +14,7 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.common.files import read_regular
 from bench.records.schema import Record
+from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
@@ -105,7 +106,7 @@ def _check_size(record: Record, sizes: dict[str, int], wanted: Callable[[str], b
 
 
 def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
-    path = directory / name
+    path = beside(directory, name)
     try:
         content = read_regular(path)
     except OSError as error:

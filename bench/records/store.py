@@ -29,7 +29,11 @@ from bench.records.schema import (
 if TYPE_CHECKING:
     import numpy as np
 
+OWN = "own"
+"""The folder of a user's own runs in a folder of records; git ignores it, and readers show both."""
+
 __all__ = [
+    "OWN",
     "RUN_ID",
     "SCHEMA_VERSION",
     "Environment",
@@ -102,19 +106,30 @@ def read(path: Path) -> Record:
     return record
 
 
-def read_all(directory: Path) -> tuple[list[Record], list[str]]:
+def read_all(directory: Path, own: bool = True) -> tuple[list[Record], list[str]]:
     """All records of a folder, sorted by run_id, and one line per file that is not a valid record.
+
+    Args:
+        directory: the folder.
+        own: also those of its folder `OWN`. Without it they are read only if there are no others.
 
     Raises:
         UserError: if the folder cannot be read.
     """
     try:
-        paths = sorted(p for p in directory.iterdir() if p.suffix == ".json" and p.name[0] != ".")
+        paths = _files(directory)
+        if (own or not paths) and (directory / OWN).is_dir():
+            there = {path.name for path in paths}
+            paths += [path for path in _files(directory / OWN) if path.name not in there]
     except OSError as error:
         raise UserError("--results", directory, f"must be a folder of records ({error.strerror})") from error
     found = [try_read(path) for path in paths]
     records = sorted((one for one in found if isinstance(one, Record)), key=lambda record: record.run_id)
     return records, [one for one in found if isinstance(one, str)]
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.iterdir() if p.suffix == ".json" and p.name[0] != ".")
 
 
 def try_read(path: Path) -> Record | str:
@@ -126,9 +141,20 @@ def try_read(path: Path) -> Record | str:
 
 
 def find(directory: Path, run_id: str) -> Path | None:
-    """The file of the run called `run_id`, or None if it is not recorded in `directory`."""
-    path = directory / f"{run_id}.json"
+    """The file of the run called `run_id`, or None if it is not recorded there (see `beside`)."""
+    path = beside(directory, f"{run_id}.json")
     return path if RUN_ID.fullmatch(run_id) and path.is_file() else None
+
+
+def beside(directory: Path, name: str) -> Path:
+    """The file `name` of a folder of records; of its folder `OWN`, or the one around, if only that has it."""
+    paths = (folder / name for folder in (directory, directory / OWN, whole(directory)))
+    return next((path for path in paths if path.is_file()), directory / name)
+
+
+def whole(directory: Path) -> Path:
+    """The folder around a folder `OWN`; any other folder itself."""
+    return directory.parent if directory.name == OWN else directory
 
 
 def _first_problem(error: ValidationError) -> str:

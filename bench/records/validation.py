@@ -13,7 +13,7 @@ from bench import PROTOCOL_VERSION
 from bench.common.errors import UserError, one_line
 from bench.records import identity
 from bench.records.claims import contradictions, same_split
-from bench.records.store import Metric, Record, read
+from bench.records.store import OWN, Metric, Record, read
 
 if TYPE_CHECKING:
     from bench.records.recomputing import Number, Recomputed
@@ -42,7 +42,7 @@ class Report:
 
 
 def validate(directory: Path) -> Report:
-    """Check every record of a folder.
+    """Check every record of a folder; if it has none, those of its folder `OWN`.
 
     Raises:
         UserError: there is no such folder.
@@ -52,6 +52,8 @@ def validate(directory: Path) -> Report:
     except OSError as error:
         raise UserError("--results", directory, f"must be a folder of records ({error.strerror})") from error
     names = {path.name for path in paths}
+    if OWN in names and not any(path.suffix == ".json" for path in paths):
+        return validate(directory / OWN)
     report, records = Report(), []
     for path in paths:
         if path.suffix == ".json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 from bench.common.errors import printable
 from bench.reporting.blocks import NOTHING, Cell, Code, Grid, Listing, Number
@@ -30,7 +31,7 @@ def _piece(piece: str) -> str:
     return escape(piece)
 
 
-def table(identity: str, title: str, note: str, grid: Grid) -> str:
+def table(identity: str, title: str, note: str, grid: Grid, hints: Mapping[str, str]) -> str:
     """A table that can be sorted, and filtered by its columns ``data set`` and ``split``.
 
     Args:
@@ -38,11 +39,12 @@ def table(identity: str, title: str, note: str, grid: Grid) -> str:
         title: its heading.
         note: HTML below the heading.
         grid: the table; its first column names the row.
+        hints: heading -> what it means, shown when the pointer or the keyboard is on it.
     """
     classes = {heading: _class(cells) for heading, cells in grid.columns.items()}
     head = "".join(
-        f'<th scope="col"{classes[heading]}><button type="button">{escape(heading)}</button></th>'
-        for heading in classes
+        f'<th scope="col"{own}><button type="button"{_hint(hints.get(name))}>{escape(name)}</button></th>'
+        for name, own in classes.items()
     )
     body = "\n".join(_row(dict(zip(classes, row, strict=True)), classes) for row in grid.rows)
     return f"""<section aria-labelledby="{identity}">
@@ -55,6 +57,10 @@ def table(identity: str, title: str, note: str, grid: Grid) -> str:
 </tbody></table>
 </div>
 </section>"""
+
+
+def _hint(text: str | None) -> str:
+    return f' title="{escape(text)}"' if text else ""
 
 
 def _class(cells: list[Cell]) -> str:

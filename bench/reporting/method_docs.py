@@ -59,7 +59,7 @@ def write(results: Path, output: Path) -> list[str]:
         UserError: `results` or a method's file cannot be read, or a page cannot be written.
     """
     check_writable(output, "--output")
-    records, problems = read_all(results)
+    records, problems = read_all(results, own=False)
     pages = render(built_in(), records)
     write_files({output / name: text.encode() for name, text in pages.items()}, "--output")
     for path in _left_over(output, pages):
@@ -76,7 +76,7 @@ def stale(results: Path, output: Path) -> tuple[list[str], list[str]]:
     Raises:
         UserError: `results`, a method's file or a page cannot be read.
     """
-    records, problems = read_all(results)
+    records, problems = read_all(results, own=False)
     pages = render(built_in(), records)
     changed = [name for name, text in pages.items() if _read(output / name) != text]
     return changed + [path.name for path in _left_over(output, pages)], problems

@@ -51,8 +51,8 @@ def render(
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
     parts = tables(found, records)
-    contents = {identity: title for identity, (title, _) in parts.items()}
-    contents |= {"pictures": "Figures", "reading": "How to read this"}
+    contents = {"reading": "How to read this"} | {identity: title for identity, (title, _) in parts.items()}
+    contents |= {"pictures": "Figures"}
     return Template(template).substitute(
         policy=_policy(script),
         variables=style_sheet(),

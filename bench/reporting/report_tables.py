@@ -10,11 +10,12 @@ from bench.reporting import html_table
 from bench.reporting.blocks import Cell, Grid, table, without_empty_columns
 from bench.reporting.figures.rows import Section
 from bench.reporting.frame import frame
-from bench.reporting.leaderboard.cells import board, network_notes, track_name
-from bench.reporting.leaderboard.generalized import joined
+from bench.reporting.leaderboard.cells import NEW_CLASSES, TIME, board, guessing, network_notes, track_name
+from bench.reporting.leaderboard.generalized import MEASURES, joined
 from bench.reporting.leaderboard.others import lines
 from bench.reporting.leaderboard.overview import best_of_each
 from bench.reporting.published import published
+from bench.reporting.ranking.rows import SETTINGS
 from bench.reporting.ranking.summary import newest
 from bench.reporting.ranking.tables import Table
 from bench.reporting.runs import runs
@@ -25,6 +26,28 @@ if TYPE_CHECKING:
 BEST = "Best: its lead over every other row of the track also holds for new classes. Tied: for new episodes."
 RESULTS = "Percent ± half of the 95% interval. Ranks are within a track; variations have none."
 GENERALIZED = "Novel classes join the base classes, from a few support images each."
+NAMES = ("run", "highest", "method")
+LEADING = ("accuracy", *SETTINGS, *MEASURES)
+HINTS = {
+    "method": "The method, its preset, and what was changed.",
+    "5w1s": "Accuracy: 5 novel classes, 1 support image per class, 15 queries per class.",
+    "5w5s": "Accuracy: 5 novel classes, 5 support images per class, 15 queries per class.",
+    "all-way 1-shot": "Accuracy: all novel classes at once, 1 support image per class.",
+    "novel pairs": "Do two images show the same novel class? Balanced accuracy.",
+    "base pairs": "Do two images show the same base class? Balanced accuracy.",
+    "novel triplets": "How often an image is more similar to one of its own novel class than to another one.",
+    "base triplets": "How often an image is more similar to one of its own base class than to another one.",
+    "rank": "Within the track, for new episodes of these classes. Overlapping ranges are ties.",
+    NEW_CLASSES: "Within the track, for other novel classes. Overlapping ranges are ties.",
+    "track": "Preset, backbone and number of training images: methods are ranked within it.",
+    "seeds": "Number of trainings; †: too few for an interval that covers retraining.",
+    "images": "Training images seen, repetitions and pretraining included.",
+    "pretraining": "Share of the images that the shared classifier of the base classes saw.",
+    "kept step": "Training step of the evaluated weights.",
+    TIME: "Processor time of training and pretraining, with the number of threads.",
+    "marks": "Why the row is not comparable with all others.",
+    "harmonic": "Harmonic mean of the accuracies on novel and base classes.",
+}
 ASIDE = "As reported by their sources, with other episodes and budgets; not ranked with ours."
 
 
@@ -32,12 +55,21 @@ def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tup
     """Identity of a table -> its title, and the table as HTML; only tables with rows."""
     boards = [one for section in found for one in section.tables]
     datasets = {section.first.dataset for section in found}
+    chances = {
+        heading: " to ".join(dict.fromkeys(f"{value:.3g}" for value in (values[0], values[-1])))
+        for heading, values in guessing(boards).items()
+    }
+    hints = HINTS | {
+        heading: f"{HINTS.get(heading, 'Accuracy over episodes.')} Guessing gives {chance}."
+        for heading, chance in chances.items()
+    }
+    chance = "".join(f" {chances[heading]} at {heading}," for heading in chances if heading in SETTINGS)
     protocols = len({one.first.protocol_version for one in boards}) > 1
     parts = {
         "best": ("The best of each track", BEST, best_of_each(newest(boards))),
         "results": (
             "Results",
-            RESULTS + "".join(_networks(boards)),
+            f"{RESULTS} Guessing gives{chance} 50 at pairs and triplets." + "".join(_networks(boards)),
             _together((board(one), _of(one, protocols)) for one in boards),
         ),
         "generalized": (
@@ -53,10 +85,18 @@ def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tup
         "runs": ("Runs", "The exact command of every record.", runs(frame(records))),
     }
     return {
-        identity: (title, html_table.table(identity, title, note, without_empty_columns(cells, leading=1)))
+        identity: (title, html_table.table(identity, title, note, in_order(cells), hints))
         for identity, (title, note, cells) in parts.items()
         if not cells.empty
     }
+
+
+def in_order(cells: DataFrame) -> Grid:
+    """The name first, then the accuracies, so that a narrow window shows both; no empty columns."""
+    name = next(heading for heading in NAMES if heading in cells)
+    leading = [name, *(heading for heading in LEADING if heading in cells)]
+    whole = cells[[*leading, *(heading for heading in cells if heading not in leading)]]
+    return without_empty_columns(whole, leading=1)
 
 
 def _where(record: Record) -> dict[str, Cell]:
@@ -69,13 +109,13 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
 
 
 def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
-    """Tables concatenated, with columns for what the rows of each share; the method is first."""
+    """Tables concatenated, with columns for what the rows of each share."""
     lines: list[dict[str, Cell]] = []
     for cells, shared in parts:
         grid = Grid(cells, 0)
         for row in grid.rows:
             line = dict(zip(grid.columns, row, strict=True))
-            lines.append({"method": line["method"], **shared, **line})
+            lines.append(shared | line)
     return table(lines)
 
 

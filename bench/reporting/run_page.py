@@ -12,7 +12,7 @@ from bench.common.errors import UserError, one_line
 from bench.common.files import is_file, is_folder
 from bench.records.arrays import read_episodes
 from bench.records.identity import as_set, labelled_novel, name_of
-from bench.records.store import Record, find
+from bench.records.store import OWN, Record, beside, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
 from bench.reporting.numbers import duration, number
@@ -25,12 +25,13 @@ REACHES = "The same numbers for other populations; no ± includes retraining"
 GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
-def find_run(results: Path, run: str) -> Path:
+def find_run(results: Path, run: str, flag: str = "show") -> Path:
     """Path of the record that `run` means.
 
     Args:
         results: the folder of records.
         run: a run id, the start of exactly one, or a path: of the record, its npz file or the run's folder.
+        flag: named in the error message.
 
     Raises:
         UserError: it does not exist, or several run ids start with `run`.
@@ -43,20 +44,20 @@ def find_run(results: Path, run: str) -> Path:
     name = path.name if is_folder(path) else run
     if exact := find(results, name):
         return exact
-    names = sorted(path.stem for path in results.glob("*.json"))
+    names = sorted({path.stem for folder in (results, results / OWN) for path in folder.glob("*.json")})
     begun = [other for other in names if name and other.startswith(name)]
     if len(begun) == 1:
-        return results / f"{begun[0]}.json"
+        return beside(results, f"{begun[0]}.json")
     if begun:
         more = ", ..." if len(begun) > MOST_NAMES else ""
         raise UserError(
-            "show",
+            flag,
             run,
             f"must be one run; {len(begun)} start with this: {', '.join(begun[:MOST_NAMES])}{more}",
         )
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}?" if near else "see `list runs`"
-    raise UserError("show", run, f"no such run in {results}; {hint}" if names else f"{results} has no runs")
+    raise UserError(flag, run, f"no such run in {results}; {hint}" if names else f"{results} has no runs")
 
 
 def page(record: Record, path: Path, runs: Path) -> str:

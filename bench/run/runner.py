@@ -103,7 +103,7 @@ def run(
 
 def _name_relatives(prepared: Prepared, results: Path) -> None:
     """Report records with the same configuration but other code or other images."""
-    for path in sorted(results.glob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
+    for path in sorted(store.whole(results).rglob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
         other = store.try_read(path)
         with suppress(ValidationError):
             if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:

@@ -240,7 +240,7 @@ def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
 
 
 def test_a_record_is_marked_and_validated(recorded):
-    (path,) = (recorded / "results").glob("*.json")
+    (path,) = (recorded / "results").rglob("*.json")
     record = json.loads(path.read_text())
     assert record["labelled_novel_images"] == 20 and record["classes"]["novel_images"] == 30
     assert record["thresholds"] == {"similarity": 0.7} and not record["episodes"]
@@ -275,7 +275,7 @@ DAMAGE = {
 def test_damage_is_refused(recorded, tmp_path, damage):
     change, expected = DAMAGE[damage]
     shutil.copytree(recorded / "results", tmp_path / "results")
-    (path,) = (tmp_path / "results").glob("*.json")
+    (path,) = (tmp_path / "results").rglob("*.json")
     record = json.loads(path.read_text())
     change(record)
     path.write_text(json.dumps(record))

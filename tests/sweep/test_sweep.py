@@ -105,16 +105,17 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
     sweep = start(engine)
     assert sweep.wait(WAIT_S) == 0, Path("sweep.log").read_text()
     checked(Path("sweep.log").read_text())
-    once = {path.name: path.read_bytes() for path in Path("results").iterdir() if path.is_file()}
+    own = Path("results", "own")
+    once = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
     again = bench("sweep", "grid.yaml", "--device", "cpu")
     assert again.code == 0 and f"{RUNS} recorded, 0 to do" in again.err
-    assert {path.name: path.read_bytes() for path in Path("results").iterdir() if path.is_file()} == once
+    assert {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()} == once
     # The same numbers as without a sweep, in this process.
     config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", str(STEPS)]
     rest = ["--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
     assert bench("run", *config, *rest, "--results", "alone", "--runs", "alone_runs").code == 0
     (alone,) = store.read_all(Path("alone"))[0]
-    assert store.read(Path("results", f"{alone.run_id}.json")).metrics == alone.metrics
+    assert store.read(Path("results", "own", f"{alone.run_id}.json")).metrics == alone.metrics
 
 
 def test_failed_runs_are_listed_and_the_others_are_made(folder):

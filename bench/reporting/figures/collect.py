@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.common.errors import one_line
+from bench.common.errors import UserError, one_line, one_of
 from bench.common.files import check_writable, write_files
 from bench.records.schema import MODEL_FILE
-from bench.records.store import read_all
+from bench.records.store import Record, read_all
 from bench.reporting.figures import cost, curves, per_class, scores, shots, splits, trade_off
 from bench.reporting.figures.picture import Gap, Palette, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import LOOK, entitle, png, svg
+from bench.reporting.run_page import find_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,11 +32,33 @@ class Options(NamedTuple):
         results: folder of records.
         runs: folder of checkpoints; it may not exist.
         data_root: ``--data-root``; None if not given.
+        run, method, split: draw only these, as the flags name them; None for all.
     """
 
     results: Path
     runs: Path
     data_root: Path | None = None
+    run: str | None = None
+    method: str | None = None
+    split: str | None = None
+
+
+def chosen(records: Sequence[Record], options: Options) -> list[Record]:
+    """The records that the options name.
+
+    Raises:
+        UserError: there is no such run, method or split.
+    """
+    own = list(records)
+    if options.run is not None:
+        run_id = find_run(options.results, options.run, "--run").stem
+        own = [record for record in own if record.run_id == run_id]
+    for flag, wanted in (("method", options.method), ("split", options.split)):
+        there = sorted({getattr(record, flag) for record in own})
+        if wanted is not None and wanted not in there:
+            raise UserError(f"--{flag}", wanted, f"has no records; {one_of(wanted, there)}")
+        own = [record for record in own if wanted in (None, getattr(record, flag))]
+    return own
 
 
 def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap]:
@@ -105,7 +128,7 @@ def write(folder: Path, options: Options, progress: Progress) -> Written:
     """
     check_writable(folder, "--output")
     records, problems = read_all(options.results)
-    found = collect(sections(records, options.results), options)
+    found = collect(sections(chosen(records, options), options.results), options)
     pictures = [item for item in found if isinstance(item, Picture)]
     written = Written([], [item for item in found if isinstance(item, Gap)], problems)
     for number, picture in enumerate(pictures):

@@ -37,13 +37,17 @@ def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
     return [*document(tables), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
 
 
-def read(directory: Path) -> tuple[list[Block], list[str]]:
+def read(directory: Path, own: bool = False) -> tuple[list[Block], list[str]]:
     """The leaderboard of all valid records of a folder, and one line per file that is not one.
+
+    Args:
+        directory: the folder.
+        own: with the user's own runs, as `read_all`.
 
     Raises:
         UserError: if the folder cannot be read.
     """
-    records, problems = read_all(directory)
+    records, problems = read_all(directory, own)
     return _blocks(records, directory), problems
 
 
@@ -63,10 +67,10 @@ def write(directory: Path, output: Path) -> list[str]:
 
 
 def show(directory: Path) -> list[str]:
-    """Print the leaderboard for a terminal of any width; otherwise as `write`."""
+    """Print the leaderboard, with own runs, for a terminal of any width; otherwise as `write`."""
     from bench.reporting import terminal
 
-    blocks, problems = read(directory)
+    blocks, problems = read(directory, own=True)
     terminal.show(blocks)
     return problems
 

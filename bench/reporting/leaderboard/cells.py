@@ -54,6 +54,20 @@ def name(row: Row) -> Cell:
     return (Code(identity.name_of(row.first)),)
 
 
+def guessing(tables: Iterable[Table]) -> dict[str, list[float]]:
+    """Heading -> percent that guessing gives, in each table's setting, from low to high."""
+    found: dict[str, set[float]] = {}
+    for one in tables:
+        for heading, (key, _) in one.columns.items():
+            setting = key.removeprefix("fewshot/")
+            ways = {row.first.episodes[setting].way for row in one.rows if setting in row.first.episodes}
+            if setting != key:
+                found.setdefault(heading, set()).update(100 / way for way in ways)
+            elif any(key in row.intervals for row in one.rows):
+                found[heading] = {50.0}  # pairs and triplets
+    return {heading: sorted(values) for heading, values in found.items() if values}
+
+
 def track_name(track: Track | None) -> Cell:
     """Name of a table, in addition to its split."""
     return (Code(track.preset), ", ", Code(track.backbone)) if track else (VARIATIONS,)

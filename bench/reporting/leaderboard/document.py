@@ -44,7 +44,8 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   few differences are significant. These intervals are not corrected for the number of rows.
 - **5w1s**, **5w5s**: accuracy over episodes of 5 novel classes with 1 or 5 support images and 15 queries per
   class. **all-way 1-shot**: all novel classes at once, one support image per class. Every other setting has
-  its own column: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class.
+  its own column: **10w5s** has 10 classes and 5 support images, **5w1s5q** has 5 queries per class. Guessing
+  scores 100 divided by the number of classes: 20 with 5 classes, 10 with 10.
 - **pairs**: balanced accuracy of deciding whether two images show the same class, at the best threshold of
   validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (lower is better) of the
   same pairs, without a threshold. **triplets**: how often an anchor is more similar to an image of its own

@@ -1,0 +1,32 @@
+"""`demo`: the web page."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Annotated
+
+from bench.cli.app import DataRoot, Results, app, flag
+
+
+@app.command()
+def demo(
+    run: Annotated[
+        str | None,
+        flag("--run", "RUN", "A recorded run whose model is used; else a small one."),
+    ] = None,
+    results: Results = Path("results"),
+    runs: Annotated[Path, flag("--runs", "DIR", "Folder of models.")] = Path("runs"),
+    data_root: DataRoot = None,
+    port: Annotated[int | None, flag("--port", "N", "By default a free one from 7860.")] = None,
+    no_browser: Annotated[bool, flag("--no-browser", "", "Only print the address.")] = False,
+) -> None:
+    """Show a web page on this machine: draw, compare and classify pictures, browse episodes and results."""
+    from bench.demo.server import check_installed, serving
+
+    check_installed(port)
+    with serving(run, results, runs, data_root, port, not no_browser) as address:
+        print(f"{address} (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()

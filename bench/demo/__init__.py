@@ -1,0 +1,1 @@
+"""The web page: draw, compare, classify, browse. Imports everything below it; only `cli` imports it."""

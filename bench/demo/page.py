@@ -1,0 +1,275 @@
+"""The page: same or different, classes of one's own, episodes of a run, the leaderboard.
+
+Pictures are not written to disk: a canvas is sent as text, and classes are kept in their visitor's session.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from bench.common.errors import UserError
+from bench.demo.episodes import EPISODES, Browser
+from bench.demo.pictures import NotAPicture, decode, encode, fit
+from bench.demo.runs import Run, with_models
+from bench.records.store import read_all
+from bench.reporting.blocks import Grid, table
+from bench.reporting.figures.rows import Section, sections
+from bench.reporting.html_table import escape
+from bench.reporting.leaderboard.cells import board, track_name
+from bench.reporting.report_tables import in_order
+from bench.serving.predictor import load
+
+MOST_CLASSES = 10
+LONGEST_NAME = 30
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+Classes = tuple[tuple[str, Tensor], ...]
+"""A visitor's classes: name and image, uint8 ``[1, 3, size, size]``."""
+
+
+class Page:
+    """The contents of the page and its answers.
+
+    Args:
+        run: whose model compares and classifies.
+        results, runs, data_root: as the flags of these names.
+
+    Raises:
+        UserError: the model cannot be used.
+    """
+
+    def __init__(self, run: Run, results: Path, runs: Path, data_root: Path | None) -> None:
+        self.record = run.record
+        self.model = load(run.record.run_id, runs=run.runs, data_root=data_root)
+        self.threshold = self.model.threshold
+        self.results, self.data_root = results, data_root
+        self.runs = {run.record.run_id: run} | with_models(results, runs)
+        self._browsers: dict[str, Browser] = {}
+        self._lock = Lock()
+
+    def blocks(self) -> gr.Blocks:
+        """The page for Gradio."""
+        with gr.Blocks(title="fewshot-bench", analytics_enabled=False) as made:
+            gr.Markdown(f"# Few-shot bench\n{self._about()}")
+            with gr.Tab("Same or different"):
+                self._pair_tab()
+            with gr.Tab("Your own classes"):
+                self._classes_tab()
+            with gr.Tab("Episodes"):
+                self._episodes_tab()
+            with gr.Tab("Leaderboard") as tab:
+                self._board_tab(tab)
+        return made
+
+    def _image(self, url: str) -> Tensor:
+        """A canvas as the model sees it: uint8 ``[1, 3, size, size]``."""
+        return torch.from_numpy(fit(decode(url), self.model.size))[None]
+
+    def _about(self) -> str:
+        record = self.record
+        text = (
+            f"The model is `{record.method}`, trained on {record.classes.base} classes of `{record.dataset}`."
+        )
+        if found := record.metrics.get("novel/pair_accuracy"):
+            text += f" Of pairs of images of classes that it has never seen, it gets {found.value:.0%} right."
+        return text
+
+    # Same or different.
+
+    def _pair_tab(self) -> None:
+        gr.Markdown("Draw a character in each square, or upload pictures. Do they show the same one?")
+        with gr.Row():
+            pads = [_pad("First", "first"), _pad("Second", "second")]
+        answer = gr.HTML(self.compare("", ""), elem_id="same")
+        for pad in pads:
+            pad.change(self.compare, pads, answer, trigger_mode="always_last", **HIDDEN)
+
+    def compare(self, first: str, second: str) -> str:
+        """Whether two canvases show the same class, as HTML."""
+        if not (first and second):
+            return _box("Waiting for two pictures")
+        try:
+            a, b = (self._image(url) for url in (first, second))
+        except NotAPicture as error:
+            return _box("Cannot be compared", escape(str(error)))
+        score, threshold = float(self.model.similarity(a, b)), self.threshold
+        low, high = min(-0.2, score, threshold - 0.2), max(1.0, score, threshold + 0.2)
+        at, mark = (100 * (value - low) / (high - low) for value in (score, threshold))
+        tiles = _tile(a, "first, as the model sees it") + _tile(b, "second, as the model sees it")
+        return _box(
+            "Same" if score >= threshold else "Different",
+            f"<span>Similarity {score:.2f}, threshold {threshold:.2f}.</span>"
+            '<div class="scale" aria-hidden="true">'
+            f'<i style="left:{mark:.1f}%"></i><b style="left:{at:.1f}%"></b></div>'
+            '<div class="ends"><span>different</span><span>same</span></div>'
+            f'<div class="tiles">{tiles}</div>',
+        )
+
+    # Classes of one's own.
+
+    def _classes_tab(self) -> None:
+        gr.Markdown(
+            "Draw or upload one picture per class and add it. Then draw another picture of one of them."
+        )
+        classes = gr.State(())
+        with gr.Row():
+            with gr.Column():
+                example = _pad("A class", "example")
+                name = gr.Textbox(label="Its name", max_length=LONGEST_NAME, elem_id="name")
+                with gr.Row():
+                    add, reset = gr.Button("Add class", variant="primary"), gr.Button("Remove all")
+                support = gr.HTML(self.listed(()), elem_id="support")
+            with gr.Column():
+                query = _pad("Which class is this?", "query")
+                answer = gr.Label(label="Answer", num_top_classes=5, elem_id="answer")
+                said = gr.HTML("", elem_id="said")
+        added = [classes, example, name, support]
+        for event in (add.click, name.submit):
+            event(self.add, [classes, example, name], added, **HIDDEN).then(
+                self.classify, [classes, query], [answer, said], **HIDDEN
+            )
+        reset.click(lambda: ((), "", "", self.listed(())), None, added, **HIDDEN).then(
+            self.classify, [classes, query], [answer, said], **HIDDEN
+        )
+        query.change(self.classify, [classes, query], [answer, said], trigger_mode="always_last", **HIDDEN)
+
+    def add(self, classes: Classes, url: str, name: str) -> tuple[Classes, str, str, str]:
+        """A class more, or a new picture of a class; the new values of classes, canvas, name and list."""
+        name = " ".join(str(name).split())[:LONGEST_NAME] or f"class {len(classes) + 1}"
+        others = tuple(one for one in classes if one[0] != name)
+        if len(others) >= MOST_CLASSES:
+            return classes, url, name, self.listed(classes, f"At most {MOST_CLASSES} classes.")
+        if not url:
+            return classes, url, name, self.listed(classes, "Draw or upload a picture first.")
+        try:
+            image = self._image(url)
+        except NotAPicture as error:
+            return classes, "", name, self.listed(classes, f"{error}.")
+        classes = (*others, (name, image))
+        return classes, "", "", self.listed(classes)
+
+    @staticmethod
+    def listed(classes: Classes, problem: str = "") -> str:
+        """The classes as HTML, after a problem."""
+        tiles = "".join(_tile(image, name) for name, image in classes)
+        text = problem or ("" if len(classes) > 1 else "Add at least two classes.")
+        return f'<p role="status">{escape(text)}</p><div class="tiles">{tiles}</div>'
+
+    def classify(self, classes: Classes, url: str) -> tuple[dict[str, float] | None, str]:
+        """The probability of each class, and a sentence."""
+        if len(classes) < 2 or not url:
+            return None, ""
+        try:
+            image = self._image(url)
+        except NotAPicture as error:
+            return None, escape(f"{error}.")
+        support, names = torch.cat([own for _, own in classes]), [name for name, _ in classes]
+        found = self.model.answer(support, range(len(names)), image)
+        said = escape(found.note) if bool(found.known[0]) else "It is probably none of these."
+        return dict(zip(names, found.probabilities[0].tolist(), strict=True)), said
+
+    # Episodes.
+
+    def _episodes_tab(self) -> None:
+        gr.Markdown("One support image per class. Queries: blue and ✓ is correct, dashed and ✗ is wrong.")
+        names = list(self.runs)
+        with gr.Row():
+            run = gr.Dropdown(names, value=names[0], label="Run", scale=3)
+            number = gr.Slider(1, EPISODES, 1, step=1, label="Episode")
+            wrong = gr.Checkbox(label="Only mistakes")
+        show = gr.Button("Show", variant="primary")
+        shown = gr.HTML("", elem_id="episode")
+        inputs = [run, number, wrong]
+        events = [show.click, number.release, wrong.change, run.change]
+        gr.on(events, self.episode, inputs, shown, show_progress="full", api_visibility="private")
+
+    def episode(self, run_id: str, number: float, only_wrong: bool) -> str:
+        """An episode of a run as HTML."""
+        if run_id not in self.runs:
+            return _box("No such run")
+        try:
+            with self._lock:  # one visitor loads, the others wait
+                if run_id not in self._browsers:
+                    self._browsers[run_id] = Browser(self.runs[run_id], self.data_root)
+        except UserError as error:
+            return _box("The episodes of this run cannot be shown", escape(str(error)))
+        return self._browsers[run_id].show(int(number), bool(only_wrong))
+
+    # Leaderboard.
+
+    def _board_tab(self, tab: gr.Tab) -> None:
+        which = gr.Dropdown([], label="Data set and split", elem_id="which")
+        note = gr.Markdown()
+        shown = {"interactive": False, "wrap": True, "show_search": "filter", "pinned_columns": 1}
+        grid = gr.Dataframe(**shown, elem_id="board", visible=False)
+        tab.select(self.boards, None, [which, note, grid], **HIDDEN)
+        which.input(self.board, which, [note, grid], **HIDDEN)
+
+    def _sections(self) -> dict[str, Section]:
+        records = read_all(self.results)[0] if self.results.is_dir() else []
+        return {one.title: one for one in sections(records, self.results)}
+
+    def boards(self) -> tuple[Any, ...]:
+        """The choice of tables, and the first of them."""
+        found = self._sections()
+        if not found:
+            return (
+                gr.update(visible=False),
+                f"There are no records in `{self.results}`.",
+                gr.update(visible=False),
+            )
+        first = max(found, key=lambda title: len(found[title].rows))
+        return gr.update(choices=list(found), value=first), *self.board(first)
+
+    def board(self, title: str) -> tuple[str, Any]:
+        """A note and the table of a data set and split."""
+        section = self._sections().get(title)
+        if section is None:
+            return "", gr.update(visible=False)
+        lines = [
+            {"track": track_name(one.track), **dict(zip(cells, row, strict=True))}
+            for one in section.tables
+            for cells in [board(one)]
+            for row in Grid(cells, 0).rows
+        ]
+        cells = in_order(table(lines)).cells.map("".join)
+        note = "Percent ± half of the 95% interval. Ranks are within a track: a preset, backbone and budget."
+        widths = ["170px", *["130px"] * (len(cells.columns) - 1)]
+        return note, gr.update(value=cells, column_widths=widths, visible=True)
+
+
+def _box(title: str, text: str = "") -> str:
+    return f'<div class="answer" role="status"><strong>{title}</strong>{text}</div>'
+
+
+def _tile(image: Tensor, name: str) -> str:
+    url = encode(image[0].permute(1, 2, 0).numpy())
+    return f'<figure><img src="{url}" alt=""><figcaption>{escape(name)}</figcaption></figure>'
+
+
+def _pad(title: str, elem_id: str) -> gr.HTML:
+    """A canvas to draw on, or to upload a picture to; its value is a data URL, empty if nothing is drawn."""
+    parts = files("bench.demo") / "pad"
+    html, css, js = ((parts / f"pad.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return gr.HTML(
+        "",
+        html_template=html,
+        css_template=css,
+        js_on_load=js,
+        apply_default_css=False,
+        label=title,
+        show_label=True,
+        container=True,
+        padding=True,
+        elem_id=elem_id,
+        min_width=300,
+        scale=1,
+        title=title,
+    )
