@@ -121,8 +121,8 @@ def test_the_plan_and_the_progress_are_on_stderr_only(grid):
     for line in ("backbone  conv4, 112,832 parameters", "training  3 steps, seed 1", "class"):
         assert line in grid.err or line in grid.out
     assert "50-50: 4 base, 4 novel classes; 136 training images" in grid.err
-    assert "measures  pairs, triplets, allw1s, 3w2s5q" in grid.err
-    assert "5w1s (way 5: at most 4, the number of novel classes)" in " ".join(grid.err.split())
+    assert "measures  pairs, triplets, 4w1s, 4w5s, allw1s, 3w2s5q" in grid.err
+    assert "5w1s (way 5: at most 4, the number of novel classes), but 4w1s" in " ".join(grid.err.split())
     assert "training: 3/3 steps" in grid.err and "loss" in grid.err
     assert "training" not in grid.out and "steps  " not in grid.out
 
@@ -158,7 +158,7 @@ def test_a_record_says_everything_about_its_run(grid):
 
 def test_the_accuracies_of_the_episodes_lie_beside_the_record(grid, workspace):
     record = store.read(paths_of(grid)[0])
-    assert record.episodes.keys() == {"3w2s5q", "allw1s"}
+    assert record.episodes.keys() == {"3w2s5q", "4w1s", "4w5s", "allw1s"}
     episodes = read_episodes(record, workspace / "results", ["3w2s5q", "allw1s"])
     assert episodes["3w2s5q"].shape == (50,)
     assert episodes["3w2s5q"].mean() == pytest.approx(record.metrics["fewshot/3w2s5q"].value)
@@ -310,7 +310,7 @@ def bad_files(workspace):
         ("--weights resnet20.safetensors", "--weights resnet20.safetensors: "),
         ("--weights other.safetensors", "--weights other.safetensors: "),
         ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
-        ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 together, the images"),
+        ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 together, which 4 novel"),
         ("--image-size 4", "--image-size 4: must be at least 8"),
         ("--dataset folder:gone", "--dataset folder:gone: no such folder; must be a folder with PATH"),
         ("--dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder"),
