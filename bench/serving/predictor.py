@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import warnings
@@ -30,6 +31,7 @@ from methods import backbones
 Images = Tensor | Sequence[Any]
 """uint8 ``[N, 3, H, W]`` of the model's size, or a list of paths, PIL images and arrays of any size."""
 
+MOST_REMEMBERED = 16  # support sets whose embeddings are kept
 MOST_SHOTS = 1000  # up to which classes of different sizes are repeated to a common multiple
 WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps
 
@@ -73,6 +75,7 @@ class Predictor:
         self.normalise, self.card = model.normalise, model.card
         self.folder, self.data_root = folder, data_root
         self._calibrations: dict[tuple[int, int], Calibration] = {}
+        self._supports: dict[bytes, Tensor] = {}
 
     @property
     def size(self) -> int:
@@ -180,22 +183,32 @@ class Predictor:
             ValueError: there are not as many labels as support images, or fewer than two classes.
         """
         labels = support_labels.tolist() if isinstance(support_labels, Tensor) else list(support_labels)
-        support, query = self.pixels(support_images), self.pixels(query_images)
+        support, query = self.pixels(support_images).cpu(), self.pixels(query_images)
         if len(labels) != len(support):
             raise ValueError(f"{len(support)} support images need as many labels, not {len(labels)}")
         classes = sorted(set(labels))
         if len(classes) < 2:
             raise ValueError(f"a support set needs at least 2 classes, not {len(classes)}")
-        content = self.features(torch.cat([support, query]))
-        position = torch.tensor([classes.index(label) for label in labels])
-        own = [content[: len(support)][(position == c).to(content.device)] for c in range(len(classes))]
-        logits = self.logits(equal_shots(own)[None], content[None, len(support) :])[0]
+        content = self._remembered(support)
+        position = torch.tensor([classes.index(label) for label in labels], device=content.device)
+        own = [content[position == c] for c in range(len(classes))]
+        logits = self.logits(equal_shots(own)[None], self.features(query)[None])[0]
         calibration, note = self._calibration_for(len(classes), round(len(labels) / len(classes)))
         known = torch.ones(len(logits), dtype=torch.bool)
         if calibration is None:
             return Answers(classes, logits.softmax(1), known, None, note)
         known = logits.amax(1) >= calibration.threshold
         return Answers(classes, (logits / calibration.temperature).softmax(1), known, calibration, note)
+
+    def _remembered(self, support: Tensor) -> Tensor:
+        """`features` of a support set, which is often asked again with the next query."""
+        key = hashlib.sha256(support.contiguous().numpy().data).digest()
+        found = self._supports.get(key)
+        if found is None:
+            if len(self._supports) >= MOST_REMEMBERED:
+                self._supports.clear()
+            found = self._supports[key] = self.features(support)
+        return found
 
     def features(self, pixels: Tensor) -> Tensor:
         """What `logits` takes: embeddings, or the images themselves if the method adapts to them."""

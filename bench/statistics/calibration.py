@@ -11,9 +11,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T that minimises the cross-entropy of ``softmax(logits / T)``.
 
     One number for all answers, so that no answer changes. The cross-entropy is convex in 1/T, so the minimum
-    is found by bounded search.
+    is found by bounded search. As many answers as there are classes are added, one of each class: otherwise
+    n answers that are all right would give probabilities of 1.
 
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2; the added answers: Platt
+    1999, Probabilistic Outputs for Support Vector Machines, section 2.2.
 
     Args:
         logits: ``[n, C]`` finite. labels: int ``[n]``, the right columns.
@@ -23,8 +25,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     centred = logits - logits[np.arange(len(labels)), labels][:, None]
 
+    n, classes = centred.shape
+    added = classes / (n + classes)
+
     def cross_entropy(log_temperature: float) -> float:
-        return float(logsumexp(centred / np.exp(log_temperature), axis=1).mean())
+        scaled = centred / np.exp(log_temperature)
+        return float(logsumexp(scaled, axis=1).mean() - added * scaled.mean())
 
     found = minimize_scalar(
         cross_entropy, bounds=(LOWEST, HIGHEST), method="bounded", options={"xatol": 1e-6}
