@@ -411,7 +411,7 @@ def test_only_the_named_runs_are_drawn(tmp_path, monkeypatch):
     captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8")
     assert "matching" in captions and "protonet" not in captions and "50-50" not in captions
     said = complaint(*command, "--method", "matchin")
-    assert said.startswith("error: --method matchin: has no records; did you mean matching?")
+    assert said.startswith("--method matchin: has no records; did you mean matching?")
     assert "--split 10-90: has no records; " in complaint(*command, "--split", "10-90")
     assert "--run none: no such run in " in complaint(*command, "--run", "none")
 

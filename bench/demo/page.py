@@ -207,7 +207,12 @@ class Page:
     def _board_tab(self, tab: gr.Tab) -> None:
         which = gr.Dropdown([], label="Data set and split", elem_id="which")
         note = gr.Markdown()
-        shown = {"interactive": False, "wrap": True, "show_search": "filter", "pinned_columns": 1}
+        shown: dict[str, Any] = {
+            "interactive": False,
+            "wrap": True,
+            "show_search": "filter",
+            "pinned_columns": 1,
+        }
         grid = gr.Dataframe(**shown, elem_id="board", visible=False)
         tab.select(self.boards, None, [which, note, grid], **HIDDEN)
         which.input(self.board, which, [note, grid], **HIDDEN)
@@ -234,7 +239,7 @@ class Page:
         if section is None:
             return "", gr.update(visible=False)
         lines = [
-            {"track": track_name(one.track), **dict(zip(cells, row, strict=True))}
+            {"track": track_name(one.track), **dict(zip(map(str, cells), row, strict=True))}
             for one in section.tables
             for cells in [board(one)]
             for row in Grid(cells, 0).rows
