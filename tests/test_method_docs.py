@@ -183,7 +183,7 @@ def test_line_ends_of_another_system_are_no_change(folder):
 def test_bad_input(folder, monkeypatch):
     assert complaint("docs", "--results", "nowhere").startswith("--results nowhere: ")
     Path("file").write_text("")
-    assert complaint("docs", "--output", "file").startswith("--output file/")
+    assert complaint("docs", "--output", "file").startswith("--output file: must be a writable folder")
     (folder / "results" / "broken.json").write_text("{")
     answer = bench("docs")
     assert answer.code == 1 and answer.err.startswith("warning: --results results/broken.json: ")

@@ -28,6 +28,8 @@ LIST EMPTY_LIST APPEND APPENDS DICT EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLO
 """
 """Names of the instructions of pickles that are followed; the others make or change objects."""
 
+PYTHONS_OWN: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
 SCALARS = (type(None), bool, int, float, str, bytes)
 
 
@@ -82,7 +84,8 @@ def _fill(array: np.ndarray, state: Any) -> None:
     if isinstance(data, str):  # of Python 2
         data = data.encode("latin1")
     _check_fits(shape, dtype, data)
-    array.__setstate__((1, shape, dtype.value, bool(fortran), bytes(data)))
+    state = (1, shape, dtype.value, np.bool_(fortran), bytes(data))
+    array.__setstate__(state)
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
@@ -110,7 +113,7 @@ ALLOWED = {
 }
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Unpickler(PYTHONS_OWN):  # type: ignore[misc]
     """Python's own unpickler in Python: the one in C reserves memory for any index of its memo."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -134,7 +137,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
     def add(self, kind: type, items: list[Any]) -> None:
         """Add to the container on the stack: its own methods would be those of any object."""
-        target = self.stack[-1]
+        target: Any = self.stack[-1]
         if type(target) is not kind or (kind is dict and not all(type(key) in SCALARS for key in items[::2])):
             raise _refuse(f"it adds to a {type(target).__name__}")
         if kind is list:
@@ -187,7 +190,7 @@ class _Dispatch(dict[int, Callable[[_Unpickler], None]]):
 
 
 def _method(opcode: int) -> Callable[[_Unpickler], None]:
-    name = pickle._Unpickler.dispatch[opcode].__name__  # type: ignore[attr-defined]
+    name = PYTHONS_OWN.dispatch[opcode].__name__
     method: Callable[[_Unpickler], None] = getattr(_Unpickler, name)
     return method
 
