@@ -26,7 +26,7 @@ def main() -> NoReturn:
         from bench.common.streams import Tolerant
 
         out = Tolerant(sys.stdout)
-        sys.stdout, sys.stderr = out, Tolerant(sys.stderr)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = out, Tolerant(sys.stderr)
         code = _run()
         out.flush()
     except KeyboardInterrupt:

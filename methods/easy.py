@@ -17,7 +17,7 @@ from methods.class_means import ClassMeans
 from methods.classification import classifier
 from methods.distances import Cosine
 from methods.distillation import Distillation
-from methods.optimizers import configure
+from methods.optimizers import Schedule, configure
 from methods.pretraining import Pretraining
 
 CYCLES, CYCLE_DECAY = 5, 0.9  # of schedule=cycles, as in the paper's code
@@ -158,7 +158,7 @@ class Easy(ClassMeans, Distillation):
     def configure_optimizers(self) -> Any:
         """SGD with Nesterov momentum 0.9."""
         hp, steps = self.hp, self.training_steps
-        schedule = "constant" if hp.schedule == "cycles" else hp.schedule
+        schedule: Schedule = "constant" if hp.schedule == "cycles" else hp.schedule
         made = configure(self.parameters(), steps, "sgd", schedule, hp.learning_rate, hp.weight_decay)
         if hp.schedule != "cycles":
             return made

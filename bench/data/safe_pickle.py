@@ -28,7 +28,7 @@ LIST EMPTY_LIST APPEND APPENDS DICT EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLO
 """
 """Names of the instructions of pickles that are followed; the others make or change objects."""
 
-PYTHONS_OWN: Any = pickle._Unpickler  # type: ignore[attr-defined]
+PYTHONS_OWN: Any = pickle._Unpickler
 
 SCALARS = (type(None), bool, int, float, str, bytes)
 
@@ -113,7 +113,7 @@ ALLOWED = {
 }
 
 
-class _Unpickler(PYTHONS_OWN):  # type: ignore[misc]
+class _Unpickler(PYTHONS_OWN):
     """Python's own unpickler in Python: the one in C reserves memory for any index of its memo."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.common.files import is_file, is_folder
-from bench.data.folder import SUFFIXES
+from bench.data.pixels import formats
 from bench.serving.calibration import Calibration
 from bench.serving.predictor import load
 
@@ -105,10 +105,10 @@ def query_files(paths: Sequence[Path]) -> list[Path]:
         elif images := _images_in(path, deep=True):
             found += images
         else:
-            raise UserError("--query", path, f"has no images ({', '.join(sorted(SUFFIXES))})")
+            raise UserError("--query", path, "has no images")
     return found
 
 
 def _images_in(folder: Path, deep: bool = False) -> list[Path]:
     paths = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    return sorted(path for path in paths if path.suffix.lower() in formats() and path.name[0] != ".")

@@ -42,7 +42,7 @@ def shared_forward(backbone: nn.Module) -> Iterator[None]:
     """Within this, the processes of a distributed training share the backbone's forward passes."""
     norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
     changed: list[Any] = [backbone, *norms]
-    backbone.forward = partial(_share, backbone.forward)  # type: ignore[method-assign]
+    backbone.forward = partial(_share, backbone.forward)
     for norm in norms:
         norm.forward = partial(_norm, norm, norm.forward)  # type: ignore[method-assign]
     try:
@@ -96,7 +96,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total
@@ -115,5 +115,5 @@ class _Gather(torch.autograd.Function):
         return gathered
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient[dist.get_rank()] * dist.get_world_size()
