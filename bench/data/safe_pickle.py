@@ -84,8 +84,7 @@ def _fill(array: np.ndarray, state: Any) -> None:
     if isinstance(data, str):  # of Python 2
         data = data.encode("latin1")
     _check_fits(shape, dtype, data)
-    state = (1, shape, dtype.value, np.bool_(fortran), bytes(data))
-    array.__setstate__(state)
+    array.__setstate__((1, shape, dtype.value, bool(fortran), bytes(data)))  # type: ignore[arg-type]
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
@@ -138,7 +137,8 @@ class _Unpickler(PYTHONS_OWN):
     def add(self, kind: type, items: list[Any]) -> None:
         """Add to the container on the stack: its own methods would be those of any object."""
         target: Any = self.stack[-1]
-        if type(target) is not kind or (kind is dict and not all(type(key) in SCALARS for key in items[::2])):
+        fits = type(target) is kind
+        if not fits or (kind is dict and not all(type(key) in SCALARS for key in items[::2])):
             raise _refuse(f"it adds to a {type(target).__name__}")
         if kind is list:
             target.extend(items)
