@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 INTERRUPTED = (
     "interrupted; an unfinished run is not recorded: the same command resumes from its last checkpoint"
@@ -54,7 +55,7 @@ def _run() -> int:
     from bench.common.errors import UserError
 
     # Print the table even if the terminal cannot show ±.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[attr-defined]
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="replace")
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False) or 0
     except UserError as error:
