@@ -154,12 +154,12 @@ def test_what_happens_in_a_process_is_told_in_one_line(images):
         assert said in answer.err.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):
     root = Path(store.__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
-    flags = [*RUN, "--method", "protonet", "--devices", "2", "--steps", "3000"]
+    flags = [*RUN, "--method", "protonet", "--devices", "2", "--steps", "1000"]
     run = subprocess.Popen([sys.executable, "-m", "bench", *flags], stderr=subprocess.PIPE)
     try:
         end = time.monotonic() + 300
