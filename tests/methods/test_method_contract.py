@@ -111,6 +111,9 @@ def test_every_preset_constructs(name, preset):
         if value is None:
             assert field.type.endswith(" | None"), field
             continue
+        if field.type.startswith("Literal["):
+            assert value in ast.literal_eval(field.type.removeprefix("Literal")), field
+            continue
         types = {"int": int, "float": (int, float), "bool": bool}
         assert isinstance(value, types.get(field.type.removesuffix(" | None"), str)), field
     build(method.presets[preset]["backbone"])
