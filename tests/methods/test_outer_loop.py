@@ -20,11 +20,3 @@ def test_the_closure_is_called_as_by_every_optimizer():
     called = []
     step(closure=lambda: called.append(True))
     assert called == [True]
-
-
-def test_processes_move_to_the_mean_of_all_their_tasks(monkeypatch):
-    """As if the other of two processes had learned 1 more everywhere."""
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda mean: mean.add_(mean + 1))
-    assert step().tolist() == [1.0 + 0.25 * (3.5 - 1.0), 5.0 + 0.25 * (6.5 - 5.0)]
