@@ -65,7 +65,7 @@ def evaluate(
     dataset: str = "cifar100",
     image_size: int | None = None,
     measure: Sequence[str] | None = None,
-    results: str | Path = "results",
+    results: str | Path = "results/own",
     runs: str | Path = "runs",
     data_root: str | Path | None = None,
     device: str = "auto",

@@ -69,7 +69,7 @@ def run(
     method: str,
     split: str = "90-10",
     *,
-    results: str | Path = "results",
+    results: str | Path = "results/own",
     runs: str | Path = "runs",
     data_root: str | Path | None = None,
     device: str = "auto",

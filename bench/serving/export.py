@@ -78,7 +78,7 @@ def write(
     """
     predictor = load(run, runs=runs, device="cpu", run_code=run_code)
     output = output or Path("export") / f"{predictor.card.run_id}-{format_}"
-    record = store.try_read(results / f"{predictor.card.run_id}.json")
+    record = store.try_read(store.beside(results, f"{predictor.card.run_id}.json"))
     if format_ == "safetensors":
         names = (MODEL_FILE, CARD, CALIBRATION)
         there = [name for name in names if (predictor.folder / name).exists()]

@@ -167,7 +167,7 @@ def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(pla
     card = (tmp_path / "copy" / "README.md").read_text()
     from bench.records import store
 
-    record = store.read(next(Path("results").glob("nearest*.json")))
+    record = store.read(next(Path("results", "own").glob("nearest*.json")))
     assert record.fingerprint in card and record.command in card and "SimpleShot" in card
     for key, metric in record.metrics.items():
         interval = f"{100 * metric.low:.2f} to {100 * metric.high:.2f}"
