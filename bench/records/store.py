@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench.common.errors import UserError
-from bench.common.files import read_regular, write_files
+from bench.common.files import is_file, read_regular, write_files
 from bench.records.schema import (
     RUN_ID,
     SCHEMA_VERSION,
@@ -143,13 +143,13 @@ def try_read(path: Path) -> Record | str:
 def find(directory: Path, run_id: str) -> Path | None:
     """The file of the run called `run_id`, or None if it is not recorded there (see `beside`)."""
     path = beside(directory, f"{run_id}.json")
-    return path if RUN_ID.fullmatch(run_id) and path.is_file() else None
+    return path if RUN_ID.fullmatch(run_id) and is_file(path) else None
 
 
 def beside(directory: Path, name: str) -> Path:
     """The file `name` of a folder of records; of its folder `OWN`, or the one around, if only that has it."""
     paths = (folder / name for folder in (directory, directory / OWN, whole(directory)))
-    return next((path for path in paths if path.is_file()), directory / name)
+    return next((path for path in paths if is_file(path)), directory / name)
 
 
 def whole(directory: Path) -> Path:
