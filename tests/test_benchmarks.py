@@ -150,6 +150,7 @@ def test_threads_are_as_they_were_afterwards(material):
 @pytest.mark.slow
 def test_every_line_of_the_table_is_measured(material, monkeypatch):
     monkeypatch.setattr(ours, "compile_training", lambda *_, **__: False)  # which takes minutes
+    monkeypatch.setattr(eager, "GOALS", {"conv4": 1.3})  # a step of resnet12 takes a second
     rows = speed.timings(material, repeats=1, counts=TINY, say=lambda _: None)
     assert all(float(row.ratio.rstrip("x").replace(",", "")) > 0 for row in rows)
     assert [row.goal.partition(":")[0] for row in rows if row.goal] == [
