@@ -86,8 +86,8 @@ def test_a_mistyped_command():
         "leaderboard, docs, report, figures, compare, validate, predict, similarity, export, demo, "
         "new-method, check-method, data"
     )
-    assert complaint("data", "inf") == "inf: no such command; did you mean info? allowed: info, verify"
-    assert complaint("data") == "data: needs a command; allowed: info, verify"
+    assert complaint("data", "inf") == "inf: no such command; did you mean info? allowed: info, verify, cache"
+    assert complaint("data") == "data: needs a command; allowed: info, verify, cache"
 
 
 def test_a_mistyped_flag():
