@@ -41,7 +41,7 @@ def run(images: Path, folder: Path, seed: int = 0) -> tuple[Record, dict[str, np
         patch.chdir(folder)
         answer = bench(*COMMAND, "--seed", seed)
     assert answer.code == 0, answer.err
-    (path,) = (folder / "results").glob("*.json")
+    (path,) = (folder / "results" / "own").glob("*.json")
     with np.load(path.with_suffix(".npz")) as arrays:
         return store.read(path), dict(arrays)
 
