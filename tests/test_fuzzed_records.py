@@ -104,7 +104,7 @@ def workspace(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture
 def victim(workspace) -> Iterator[Path]:
-    path = sorted(Path("results").glob("*.json"))[0]
+    path = sorted(Path("results").rglob("*.json"))[0]
     content = path.read_bytes()
     yield path
     path.write_bytes(content)

@@ -266,7 +266,7 @@ def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
 def test_the_main_study_is_every_method_from_both_starts():
     """Nothing but the start differs from the preset, so that all rows of a split are one track."""
     grid = build(MAIN, {}, {})
-    assert len(grid) == len(set(map(repr, grid))) == (5 + 2 * 9) * 3 * 3
+    assert len(grid) == len(set(map(repr, grid))) == (6 + 2 * 9) * 3 * 3
     assert {one.method for one in grid} == {
         name for name, info in available().items() if info.source == f"methods.{name}"
     }

@@ -156,7 +156,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def accuracies() -> dict[str, float]:
-    found = (store.read(path) for path in Path("results").glob("*.json"))
+    found = (store.read(path) for path in Path("results").rglob("*.json"))
     return {record.run_id: record.metrics["fewshot/5w1s"].value for record in found}
 
 
@@ -207,7 +207,7 @@ def test_which_images_are_held_out_counts(workspace):
             one.rename(Path("parts", "train", place.name, one.name))
             other.rename(Path("parts", "test", place.name, other.name))
     assert bench(*arguments).code == 0
-    paths = sorted(Path("results").glob("*.json"))
+    paths = sorted(Path("results").rglob("*.json"))
     first, second = (store.read(path) for path in paths)
     assert first.fingerprint == second.fingerprint and first.sources.split != second.sources.split
     assert bench("validate").code == 0
