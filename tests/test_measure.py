@@ -126,7 +126,9 @@ def test_a_setting_of_the_user_s_own_is_measured_in_any_case():
 def test_config_files_name_parts_as_a_list_or_as_text(tmp_path):
     record = made("--preset", "smoke", "--measure", "triplets,pairs")
     again = bench("run", "--config", f"runs/{record.run_id}/config.yaml", "--device", "cpu")
-    assert again.out.splitlines()[-1] == f"results/own/{record.run_id}.json" and "recorded already" in again.err
+    assert (
+        again.out.splitlines()[-1] == f"results/own/{record.run_id}.json" and "recorded already" in again.err
+    )
     path = tmp_path / "run.yaml"
     path.write_text("measure: pairs, triplets\n")
     answer = bench(*RUN, "--preset", "smoke", "--config", path)

@@ -94,7 +94,7 @@ def test_weights(harmful, workspace, ending):
 
 @pytest.mark.slow
 def test_the_last_checkpoint_of_a_run(harmful, workspace):
-    (record,) = (workspace / "results").glob("*.json")
+    (record,) = (workspace / "results").rglob("*.json")
     before = json.loads(record.read_text())["metrics"]
     last = workspace / "runs" / record.stem / "checkpoints" / "last.ckpt"
     last.parent.mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def test_the_last_checkpoint_of_a_run(harmful, workspace):
 def test_the_model_of_a_run(harmful, workspace, tmp_path):
     from bench.reporting.figures.trained import Trained
 
-    (path,) = (workspace / "results").glob("*.json")
+    (path,) = (workspace / "results").rglob("*.json")
     record = store.read(path)
     folder = tmp_path / record.run_id
     shutil.copytree(workspace / "runs" / record.run_id, folder)

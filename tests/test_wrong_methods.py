@@ -98,7 +98,7 @@ def test_queries_are_centred_by_methods_that_say_so_alone(workspace):
     assert "`transductive = True`" in said
     Path("mine.py").write_text(START + CENTRED + "\n    transductive = True\n")
     method_info.cache_clear()
-    answer = bench(*RUN, "mine.py", "--measure", "5w1s", "--episodes", "100")
+    answer = bench(*RUN, "mine.py", "--measure", "5w1s")
     assert answer.code == 0, answer.err
     assert store.read(Path(answer.out.splitlines()[-1])).transductive
 

@@ -57,9 +57,14 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
 
 
 def _rehearse(grid: Sequence[Prepared], options: Options) -> None:
-    """Rehearse the runs that are not recorded; those that differ only in the seed once."""
+    """Rehearse the runs that are not recorded; those that differ only in the seed once.
+
+    A smoke run as its preset has it is as short as a rehearsal.
+    """
     rehearsed = set()
     for one in grid:
+        if one.config.brief and not one.config.overrides:
+            continue
         steps = str(one.config.model_dump(exclude={"seed"}))
         if steps not in rehearsed and (options.overwrite or not store.find(options.results, one.run_id)):
             rehearse(one)

@@ -40,7 +40,7 @@ class Resumable(Checkpoint):
         self.saved = self.started.seconds
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        """Restore the random generators of the checkpoint, which setting up the trainer has advanced."""
+        """Restore the random generators of the start or the checkpoint; setting up has advanced them."""
         if self.random is not None:
             torch.set_rng_state(self.random["cpu"])
             if self.random["cuda"] is not None:
@@ -66,10 +66,7 @@ class Resumable(Checkpoint):
         """Time spent, and the states of the random generators."""
         return {
             "spent": tuple(self.spent()),
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-            },
+            "random": random_states(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -79,6 +76,12 @@ class Resumable(Checkpoint):
     def spent(self) -> Spent:
         """Time spent on training, including before an interruption."""
         return self.earlier + (now() - self.started)
+
+
+def random_states() -> dict[str, Any]:
+    """States of the random generators of the CPU and of this process's GPU."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def saved_step(path: Path, stamp: str) -> int:

@@ -26,7 +26,7 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
-from bench.training.checkpoints import CheckedFiles, Resumable, saved_step
+from bench.training.checkpoints import CheckedFiles, Resumable, random_states, saved_step
 from bench.training.devices import shared_forward
 from methods.abilities import ChoosesClasses
 from methods.batches import Shuffled
@@ -106,6 +106,7 @@ def train(
         data, split, normalise, precision, every, curves, method.fixed_embedding, method.starts_trained
     )
     resumable = Resumable(last, stamp)
+    resumable.random = random_states()  # so setting up one device or several makes no difference
     version = f"logs/from-{start}" if start else "logs"
     loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
     if tensorboard:
