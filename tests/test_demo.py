@@ -121,7 +121,8 @@ def test_what_is_not_a_canvas_is_refused(sent):
         pictures.decode(sent)
 
 
-def test_bad_flags_are_refused(tmp_path):
+def test_bad_flags_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # nothing else writes there
     assert "--port 80: must be 1024 to 65535" in complaint("demo", "--port", 80)
     assert "no such folder" in complaint("demo", "--run", "x", "--results", tmp_path / "none")
 
