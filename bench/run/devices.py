@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,17 +47,9 @@ def check_devices(prepared: Prepared, device: str, devices: int) -> None:
         raise UserError("--devices", devices, f"must be 1 to {there}, as many as this machine has of {kind}")
     if devices > 1 and ":" in device:
         raise UserError("--devices", devices, f"must be 1 with --device {device}, which names one")
-    for stage in _trainings(prepared) if devices > 1 else ():
+    for stage in prepared.trainings() if devices > 1 else ():
         if problem := obstacle(stage.method):
             raise UserError("--devices", devices, f"must be 1: {problem} ({stage.config.method})")
-
-
-def _trainings(prepared: Prepared) -> Iterator[Prepared]:
-    stage: Prepared | None = prepared
-    while stage:
-        if stage.config.train and stage.method.training_steps:
-            yield stage
-        stage = stage.start
 
 
 def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: object) -> Trained:

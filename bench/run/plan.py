@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.run.run_id import Identity
 from bench.sampling.episodes import Setting
+from methods.base_classifier import BaseClassifier
 from methods.method import Method
 
 
@@ -70,3 +72,11 @@ class Prepared:
     def run_id(self) -> str:
         """The run's name."""
         return self.identity.run_id
+
+    def trainings(self) -> Iterator[Prepared]:
+        """The run and the shared trainings that it starts from, as far as they have steps of their own."""
+        uses_weights_of_another = self.start is not None and not isinstance(self.start.method, BaseClassifier)
+        if self.config.train and self.method.training_steps and not uses_weights_of_another:
+            yield self
+        if self.start is not None:
+            yield from self.start.trainings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader
@@ -15,7 +14,6 @@ from bench.run.plan import Prepared
 from bench.training.batches import TrainingBatches
 from bench.training.loop import interruptible, make_trainer, quiet
 from methods.abilities import ChoosesClasses
-from methods.base_classifier import BaseClassifier
 
 
 def rehearse(prepared: Prepared) -> None:
@@ -24,7 +22,7 @@ def rehearse(prepared: Prepared) -> None:
     Raises:
         UserError: a step fails.
     """
-    for one in _trainings(prepared):
+    for one in prepared.trainings():
         config = one.config
         try:
             with failures.explained(prepared.config, environment.device_name(one.device)):
@@ -33,16 +31,6 @@ def rehearse(prepared: Prepared) -> None:
             size = "x".join(map(str, one.data.images.shape[2:]))
             what = f"cannot take a training step with {prepared.config.method} on images of {size}"
             raise UserError("--backbone", config.backbone, f"{what}: {error}") from None
-
-
-def _trainings(prepared: Prepared) -> Iterator[Prepared]:
-    """The run and the shared trainings that it starts from, as far as they have steps of their own."""
-    start = prepared.start
-    uses_weights_of_another = start is not None and not isinstance(start.method, BaseClassifier)
-    if prepared.config.train and prepared.method.training_steps and not uses_weights_of_another:
-        yield prepared
-    if start is not None:
-        yield from _trainings(start)
 
 
 def _step(one: Prepared) -> None:

@@ -118,7 +118,7 @@ def train(
             device,
             precision,
             steps,
-            plugins=[CheckedFiles(), LightningEnvironment()],  # in a Slurm job too, each run is its own
+            plugins=[CheckedFiles()],
             **options,
             logger=loggers,
             callbacks=[
@@ -153,13 +153,16 @@ def train(
     )
 
 
-def make_trainer(device: torch.device, precision: str, steps: int, **options: Any) -> pl.Trainer:
+def make_trainer(
+    device: torch.device, precision: str, steps: int, plugins: Sequence[Any] = (), **options: Any
+) -> pl.Trainer:
     """Lightning's trainer on a device, without its own output; `options` are further arguments."""
     given = {"devices": [device.index or 0] if device.type == "cuda" else 1, **options}
     return pl.Trainer(
         max_steps=steps,
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
         precision=precision,  # type: ignore[arg-type]
+        plugins=[*plugins, LightningEnvironment()],  # in a Slurm job too, each run is its own
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
