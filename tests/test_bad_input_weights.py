@@ -136,7 +136,8 @@ def test_files_that_stop_half_way(save, share):
 
 def test_a_name_that_no_file_has():
     Path("run.yaml").write_text('method: siamese_triplet\ndataset: folder:images\nweights: "a\\0b"\n')
-    assert complaint("run", "--config", "run.yaml") == "--weights a\\x00b: cannot be read: embedded null byte"
+    said = complaint("run", "--config", "run.yaml")  # Python's versions word the reason differently.
+    assert said.startswith("--weights a\\x00b: cannot be read: ") and "embedded null" in said
 
 
 def test_half_precision_is_as_good_as_any():
