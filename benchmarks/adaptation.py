@@ -92,7 +92,7 @@ def sides(material: Material, counts: Counts, precision: str) -> dict[str, Side]
 
 def lines(precision: str) -> list[Comparison]:
     """Every line of the table before it is measured."""
-    from benchmarks.sides import a_second
+    from benchmarks.measure import a_second
 
     found = []
     for order in ("second", "first"):

@@ -1,22 +1,22 @@
 """Training steps per second against bare eager loops that train the textbook's backbone.
 
-    python -m benchmarks.eager
+    python -m benchmarks.eager [--device cuda]
 
-The same rows are part of `benchmarks.speed`.
+The same rows, on the CPU, are part of `benchmarks.speed`.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import command, ours
-from benchmarks.measure import Comparison, Row, Side, compare, interleave, table
+from benchmarks.measure import QUICK, Comparison, Counts, Row, Side, a_second, compare, interleave, table
 from benchmarks.ours import CPU, Material
-from benchmarks.sides import QUICK, Counts, a_second
 
 GOALS = {"conv4": 1.3, "resnet12-32": 1.2}
 """Least ratio of steps per second to a loop in PyTorch's layout, at all cores and at one thread."""
@@ -27,64 +27,80 @@ LAYOUTS = {"PyTorch's layout": torch.contiguous_format, "channels-last layout": 
 
 def main() -> int:
     """Measure these rows alone and print them."""
-    return command.run("benchmarks.eager", __doc__ or "", report)
+    return command.run("benchmarks.eager", __doc__ or "", report, devices=True)
 
 
-def report(data_root: Path | None, repeats: int, quick: bool) -> str:
+def report(data_root: Path | None, repeats: int, quick: bool, device_name: str) -> str:
     """These rows as Markdown.
 
     Raises:
-        UserError: CIFAR-100 cannot be had.
+        UserError: CIFAR-100 cannot be had, or the machine has no such device.
     """
     import os
 
     load = os.getloadavg()[0]
-    from bench.common.environment import keep_freed_memory, pick_precision
+    from bench.common.environment import keep_freed_memory, pick_device, pick_precision
     from bench.data import sources
     from benchmarks.speed import conditions
 
+    device = pick_device(device_name)
     material = Material.of(sources.load("cifar100", data_root))
     keep_freed_memory()
-    precision, counts = pick_precision("auto", CPU), QUICK if quick else Counts()
-    measured = interleave(sides(material, precision, counts), repeats, command.say)
-    rows: list[Row] = [compare(line, measured) for line in comparisons(precision, counts)]
-    return f"{table(rows)}\n\n{conditions(repeats, load)}"
+    precision, counts = pick_precision("auto", device), QUICK if quick else Counts()
+    if device.type == "cuda":  # whose steps are too short for a few of them to be timed
+        counts = replace(counts, eager_steps=dict.fromkeys(GOALS, 300))
+    measured = interleave(sides(material, precision, counts, device), repeats, command.say)
+    rows: list[Row] = [compare(line, measured) for line in comparisons(precision, counts, device)]
+    return f"{table(rows)}\n\n{conditions(repeats, load, device)}"
 
 
-def thread_counts() -> list[int]:
-    """All cores, and one."""
+def thread_counts(device: torch.device) -> list[int]:
+    """All cores, and one; one beside a GPU."""
     from bench.common.environment import available_cores
 
+    if device.type == "cuda":
+        return [1]
     return sorted({available_cores(), 1}, reverse=True)
 
 
-def sides(material: Material, precision: str, counts: Counts) -> dict[str, Side]:
+def sides(material: Material, precision: str, counts: Counts, device: torch.device = CPU) -> dict[str, Side]:
     """Seconds per step of `siamese_triplet` quick on each backbone, ours and in the bare loop."""
     found: dict[str, Side] = {}
     for backbone in GOALS:
         steps = counts.eager_steps[backbone]
-        drawn = ours.ready_batches(material, ours.siamese_quick(steps, backbone), counts.ready)
-        for threads in thread_counts():
+        drawn = ours.ready_batches(material, ours.siamese_quick(steps, backbone), counts.ready, device)
+        for threads in thread_counts(device):
             found[f"{backbone}, {threads} threads"] = partial(
-                _own, material, steps, backbone, precision, threads
+                _own, material, steps, backbone, precision, threads, device
             )
             for name in LAYOUTS:
                 found[f"eager {backbone}, {name}, {threads} threads"] = partial(
-                    _bare, drawn, steps, backbone, precision, threads, name
+                    _bare, drawn, steps, backbone, precision, threads, name, device
                 )
     return found
 
 
-def _own(material: Material, steps: int, backbone: str, precision: str, threads: int) -> float:
-    return ours.long_train_seconds(material, ours.siamese_quick(steps, backbone), precision, threads)
+def _own(
+    material: Material, steps: int, backbone: str, precision: str, threads: int, device: torch.device
+) -> float:
+    method = ours.siamese_quick(steps, backbone)
+    return ours.long_train_seconds(material, method, precision, threads, device)
 
 
-def _bare(drawn: list, steps: int, backbone: str, precision: str, threads: int, layout: str) -> float:
-    method = ours.siamese_textbook(steps, backbone, LAYOUTS[layout])
+def _bare(
+    drawn: list,
+    steps: int,
+    backbone: str,
+    precision: str,
+    threads: int,
+    layout: str,
+    device: torch.device,
+) -> float:
+    method = ours.siamese_textbook(steps, backbone, LAYOUTS[layout]).to(device)
     return ours.bare_loop_seconds(method, ours.in_layout(drawn, LAYOUTS[layout]), precision, threads)
 
 
-def comparisons(precision: str, counts: Counts) -> list[Comparison]:
+def comparisons(precision: str, counts: Counts, device: torch.device = CPU) -> list[Comparison]:
     """One line for each backbone, number of threads and layout of the peer; the goals are for PyTorch's."""
     return [
         Comparison(
@@ -100,7 +116,7 @@ def comparisons(precision: str, counts: Counts) -> list[Comparison]:
             goal if layout == "PyTorch's layout" else None,
         )
         for backbone, goal in GOALS.items()
-        for threads in thread_counts()
+        for threads in thread_counts(device)
         for layout in LAYOUTS
     ]
 

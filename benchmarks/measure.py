@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Side = Callable[[], float]
 
@@ -113,3 +113,44 @@ def table(rows: Sequence[Row]) -> str:
     lines = [("what", "peer", "ours", "the peer's", "ratio", "goal", "how measured"), ("---",) * 7]
     lines += [(row.what, row.against, row.ours, row.peer, row.ratio, row.goal, row.how) for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much of each kind of work one timing does.
+
+    Attributes:
+        ours: episodes that we draw and answer.
+        gathered: episodes whose images we gather.
+        peer: tasks that learn2learn, and easyfsl from images, sample and answer.
+        indices: tasks that the peers sample as indices, and easyfsl answers from features.
+        steps, peer_steps: training steps.
+        eager_steps: training steps against a bare eager loop, by backbone.
+        ready: batches made before the bare loop starts.
+    """
+
+    ours: int = 10_000
+    gathered: int = 2_000
+    peer: int = 200
+    indices: int = 1_000
+    steps: int = 205
+    peer_steps: int = 105
+    eager_steps: dict[str, int] = field(default_factory=lambda: {"conv4": 65, "resnet12-32": 25})
+    ready: int = 32
+
+
+QUICK = Counts(
+    ours=512,
+    gathered=64,
+    peer=8,
+    indices=32,
+    steps=15,
+    peer_steps=10,
+    eager_steps={"conv4": 15, "resnet12-32": 10},
+    ready=4,
+)
+
+
+def a_second(value: float) -> float:
+    """Seconds a unit -> units a second."""
+    return 1 / value

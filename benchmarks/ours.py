@@ -126,13 +126,16 @@ def evaluate(material: Material, method: Method, precision: str, count: int) -> 
 class StepClock(Progress):
     """Stands in for the progress bar, and notes when the first and the last step that count end."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__(io.StringIO())
+        self.steps = steps
         self.started_at = self.ended_at = 0.0
 
     def advance(self, units: int, **notes: str) -> None:
         """Called by the trainer after each step."""
         self.done += units
+        if self.done in (WARM_UP, self.steps):
+            wait_for_gpu()
         self.ended_at = time.perf_counter()
         if self.done == WARM_UP:
             self.started_at = self.ended_at
@@ -142,12 +145,14 @@ class StepClock(Progress):
         return (self.ended_at - self.started_at) / (self.done - WARM_UP)
 
 
-def long_train_seconds(material: Material, method: Method, precision: str, threads: int) -> float:
+def long_train_seconds(
+    material: Material, method: Method, precision: str, threads: int, device: torch.device = CPU
+) -> float:
     """As `train_seconds`, as a run long enough to be compiled trains; compiling is not timed."""
     size = material.data.images.shape[-1]
     with using_threads(threads):
-        compiled = compile_training(method, size, precision, CPU, however_short=True)
-        return train_seconds(material, method, precision, compiled)
+        compiled = compile_training(method, size, precision, device, however_short=True)
+        return train_seconds(material, method, precision, compiled, device)
 
 
 @contextmanager
@@ -161,13 +166,19 @@ def using_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def train_seconds(material: Material, method: Method, precision: str, compiled: bool = False) -> float:
+def train_seconds(
+    material: Material,
+    method: Method,
+    precision: str,
+    compiled: bool = False,
+    device: torch.device = CPU,
+) -> float:
     """Train `method` through `bench.training.loop.train`: seconds per step after the warm-up.
 
     Without validation, as the other side has none; drawing, augmenting and logging are in.
     """
     split = replace(material.split, validation_images=material.split.validation_images[:0])
-    clock = StepClock()
+    clock = StepClock(method.training_steps)
     with tempfile.TemporaryDirectory() as folder:
         train(
             method,
@@ -176,7 +187,7 @@ def train_seconds(material: Material, method: Method, precision: str, compiled: 
             material.normalise,
             seed=0,
             precision=precision,
-            device=CPU,
+            device=device,
             run_dir=Path(folder),
             progress=clock,
             compiled=compiled,
@@ -184,9 +195,15 @@ def train_seconds(material: Material, method: Method, precision: str, compiled: 
     return clock.seconds_per_step()
 
 
-def ready_batches(material: Material, method: Method, count: int) -> list:
+def wait_for_gpu() -> None:
+    """Until all that was asked of it is done, if one is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def ready_batches(material: Material, method: Method, count: int, device: torch.device = CPU) -> list:
     """The first batches that training would make."""
-    batches = TrainingBatches(material.data, material.split, method.batches(), material.normalise, 0, CPU)
+    batches = TrainingBatches(material.data, material.split, method.batches(), material.normalise, 0, device)
     return list(itertools.islice(batches, count))
 
 
@@ -211,11 +228,13 @@ def bare_loop_seconds(
     started = 0.0
     for step in range(method.hp.steps):
         if step == WARM_UP:
+            wait_for_gpu()
             started = time.perf_counter()
         optimizer.zero_grad()
-        with autocast(CPU, precision):
+        with autocast(method.device, precision):
             loss = method.training_step(batches[step % len(batches)], step)
         loss.backward()
         optimizer.step()
         schedule.step()
+    wait_for_gpu()
     return (time.perf_counter() - started) / (method.hp.steps - WARM_UP)

@@ -3,50 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import ours, peers
-from benchmarks.measure import Comparison, Side, seconds
+from benchmarks.measure import Comparison, Counts, Side, a_second, seconds
 from benchmarks.ours import Material
 
 FP32 = "32-true"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How much of each kind of work one timing does.
-
-    Attributes:
-        ours: episodes that we draw and answer.
-        gathered: episodes whose images we gather.
-        peer: tasks that learn2learn, and easyfsl from images, sample and answer.
-        indices: tasks that the peers sample as indices, and easyfsl answers from features.
-        steps, peer_steps: training steps.
-        eager_steps: training steps against a bare eager loop, by backbone.
-        ready: batches made before the bare loop starts.
-    """
-
-    ours: int = 10_000
-    gathered: int = 2_000
-    peer: int = 200
-    indices: int = 1_000
-    steps: int = 205
-    peer_steps: int = 105
-    eager_steps: dict[str, int] = field(default_factory=lambda: {"conv4": 65, "resnet12-32": 25})
-    ready: int = 32
-
-
-QUICK = Counts(
-    ours=512,
-    gathered=64,
-    peer=8,
-    indices=32,
-    steps=15,
-    peer_steps=10,
-    eager_steps={"conv4": 15, "resnet12-32": 10},
-    ready=4,
-)
 
 
 def sampling(material: Material, folder: Path, counts: Counts) -> dict[str, Side]:
@@ -137,11 +100,6 @@ def per(count: int, work: Callable[[int], object]) -> Side:
 def times(count: int, side: Side) -> Side:
     """Extrapolate to `count` units."""
     return lambda: side() * count
-
-
-def a_second(value: float) -> float:
-    """Seconds a unit -> units a second."""
-    return 1 / value
 
 
 def itself(value: float) -> float:

@@ -13,15 +13,17 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import command
-from benchmarks.measure import Row, compare, interleave, table
+from benchmarks.measure import QUICK, Counts, Row, compare, interleave, table
 
 if TYPE_CHECKING:
+    import torch
+
     from benchmarks.ours import Material
-    from benchmarks.sides import Counts
 
 MEMORY_GOAL_GIB = 2.0
 
@@ -42,7 +44,6 @@ def report(data_root: Path | None, repeats: int, quick: bool) -> str:
 
     data = sources.load("cifar100", data_root)
     from benchmarks.ours import Material
-    from benchmarks.sides import QUICK, Counts
 
     rows = timings(Material.of(data), repeats, QUICK if quick else Counts(), command.say)
     rows.append(memory(data_root, command.say))
@@ -97,7 +98,7 @@ def memory(data_root: Path | None, say: Callable[[str], None]) -> Row:
     )
 
 
-def conditions(repeats: int, load: float) -> str:
+def conditions(repeats: int, load: float, device: torch.device | None = None) -> str:
     """Machine, threads and versions, as Markdown."""
     import platform
 
@@ -107,8 +108,9 @@ def conditions(repeats: int, load: float) -> str:
 
     versions, has = _versions(), {True: "yes", False: "no"}
     commit, dirty = environment.git_state()
+    gpu = f"{environment.device_name(device)}; " if device and device.type == "cuda" else ""
     lines = [
-        f"{environment.cpu_name()}; AMX: {has[torch.cpu._is_amx_tile_supported()]}, "
+        f"{gpu}{environment.cpu_name()}; AMX: {has[torch.cpu._is_amx_tile_supported()]}, "
         f"AVX-512 BF16: {has[torch.cpu._is_avx512_bf16_supported()]}; "
         f"{torch.get_num_threads()} threads; {platform.system()}; "
         f"load {load:.2f} at the start",
@@ -121,13 +123,16 @@ def conditions(repeats: int, load: float) -> str:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from bench.common.environment import package_versions
 
     wanted: Sequence[str] = ("python", "torch", "torchvision", "numpy", "pytorch-lightning")
     found = package_versions()
-    peers = {name: version(name) for name in ("learn2learn", "easyfsl")}
+    peers = {}
+    for name in ("learn2learn", "easyfsl"):
+        with suppress(PackageNotFoundError):
+            peers[name] = version(name)
     return {name: found[name] for name in wanted} | peers
 
 

@@ -9,11 +9,13 @@ import torch
 
 from bench.common.errors import UserError
 from bench.data.images import ImageSet
-from benchmarks import eager, measure, memory, ours, peers, sides, speed
+from benchmarks import eager, measure, memory, ours, peers, speed
 
 EACH = 20
 STEPS = {"conv4": 7, "resnet12-32": 7}
-TINY = sides.Counts(ours=32, gathered=3, peer=2, indices=2, steps=7, peer_steps=7, eager_steps=STEPS, ready=2)
+TINY = measure.Counts(
+    ours=32, gathered=3, peer=2, indices=2, steps=7, peer_steps=7, eager_steps=STEPS, ready=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,7 @@ def test_sides_take_turns():
 def test_ratios_are_taken_within_a_repeat():
     # A machine three times slower in the second repeat changes no ratio.
     measured = {"own": [0.1, 0.3, 0.1], "theirs": [0.25, 0.75, 0.25]}
-    line = measure.Comparison("work", "peer", "own", "theirs", sides.a_second, "how", goal=2)
+    line = measure.Comparison("work", "peer", "own", "theirs", measure.a_second, "how", goal=2)
     row = measure.compare(line, measured)
     assert (row.ours, row.peer) == ("10 (3.33 to 10)", "4 (1.33 to 4)")
     assert row.ratio == "2.5x (2.5 to 2.5)"

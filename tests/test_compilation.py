@@ -1,19 +1,16 @@
 """Training on compiled operations: when it is done, what it gives, and what happens without a compiler."""
 
-import io
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from fitting import fit
 
-from bench.common.progress import Progress
-from bench.data.normalisation import Normaliser
 from bench.training import callbacks, checkpoints, compilation
 from bench.training.checkpoints import Resumable
 from bench.training.compilation import compile_training, gains, long_enough
-from bench.training.loop import train
 from methods import fused, registry
 from methods.backbones import Conv4, build
 from methods.base_classifier import BaseClassifier
@@ -62,21 +59,10 @@ def protonet(steps: int) -> ProtoNet:
     return method.to(memory_format=torch.channels_last)
 
 
-def fit(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[str, torch.Tensor]:
+def result(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[str, torch.Tensor]:
     """Train; the weights and running statistics at the end."""
     method = protonet(steps)
-    train(
-        method,
-        data,
-        split,
-        Normaliser(data.images, split.train),
-        seed=0,
-        precision="32-true",
-        device=CPU,
-        run_dir=folder,
-        progress=Progress(io.StringIO()),
-        compiled=runs_compiled,
-    )
+    fit(method, data, split, folder, compiled=runs_compiled)
     return method.state_dict()
 
 
@@ -102,9 +88,9 @@ def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split,
     called = []
     norm_pool = fused.norm_pool
     monkeypatch.setattr(fused, "norm_pool", lambda *a, **k: called.append(a) or norm_pool(*a, **k))
-    whole = fit(tiny, tiny_split, tmp_path / "whole", runs_compiled=True)
+    whole = result(tiny, tiny_split, tmp_path / "whole", runs_compiled=True)
     assert len(called) == 4 * 12  # validation embeds uncompiled
-    eager = fit(tiny, tiny_split, tmp_path / "eager", runs_compiled=False)
+    eager = result(tiny, tiny_split, tmp_path / "eager", runs_compiled=False)
     assert len(called) == 4 * 12
     for name, value in eager.items():
         torch.testing.assert_close(whole[name], value, rtol=1e-2, atol=1e-3, msg=name)
@@ -119,9 +105,9 @@ def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split,
     with monkeypatch.context() as patch:
         patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
         with pytest.raises(InterruptedError):
-            fit(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
+            result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
     torch._dynamo.reset()  # the resuming process starts from what is in the cache
-    resumed = fit(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
+    resumed = result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
     assert (tmp_path / "killed" / "logs" / "from-5").is_dir()
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name

@@ -1,6 +1,5 @@
 """One training on several devices: the same losses and weights as on one, shown with processes on the CPU."""
 
-import io
 import os
 import subprocess
 import sys
@@ -10,14 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import bench, complaint, descendants, write_images
+from fitting import fit
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
-from bench.common.progress import Progress
-from bench.data.normalisation import Normaliser
 from bench.records import store
 from bench.training import devices
 from bench.training.checkpoints import CheckedFiles
-from bench.training.loop import train
 from methods.anil import ANIL
 from methods.backbones import Conv4
 from methods.base_classifier import BaseClassifier
@@ -47,23 +44,11 @@ def made(name: str):
     return method_class(Conv4(filters=8, image_size=16), hp, 8).to(memory_format=torch.channels_last)
 
 
-def fit(name, data, split, folder, rank: int = 0, count: int = 1):
+def result(name, data, split, folder, rank: int = 0, count: int = 1):
     """Train; the loss curve, and the weights and running statistics."""
     method = made(name)
     torch.manual_seed(1)
-    trained = train(
-        method,
-        data,
-        split,
-        Normaliser(data.images, split.train),
-        seed=0,
-        precision="32-true",
-        device=torch.device("cpu"),
-        run_dir=folder,
-        progress=Progress(io.StringIO()),
-        rank=rank,
-        devices=count,
-    )
+    trained = fit(method, data, split, folder, rank=rank, devices=count)
     return trained.curves["loss"], method.state_dict()
 
 
@@ -72,7 +57,7 @@ def process(rank: int, port: int, data, split, folder) -> None:
     os.environ.update({key: str(value) for key, value in where.items()})
     torch.set_num_threads(1)
     for name in METHODS:
-        torch.save(fit(name, data, split, folder / name, rank, 2), folder / f"{name}{rank}.pt")
+        torch.save(result(name, data, split, folder / name, rank, 2), folder / f"{name}{rank}.pt")
 
 
 @pytest.mark.slow
@@ -80,7 +65,7 @@ def test_two_processes_train_as_one(tiny, tiny_split, tmp_path):
     given = (find_free_network_port(), tiny, tiny_split, tmp_path)
     torch.multiprocessing.spawn(process, given, nprocs=2)
     for name in METHODS:
-        curve, weights = fit(name, tiny, tiny_split, tmp_path / "one" / name)
+        curve, weights = result(name, tiny, tiny_split, tmp_path / "one" / name)
         for rank in range(2):
             own_curve, own_weights = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=False)
             torch.testing.assert_close(own_curve, curve, rtol=1e-3, atol=1e-4, msg=name)

@@ -1,17 +1,15 @@
 """What the tests of maml, anil and reptile share: small episodes, and a whole training."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
+import fitting
 import torch
 from torch import nn
 
-from bench.common.progress import Progress
 from bench.data.images import ImageSet
-from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.training import callbacks, loop
+from bench.training import callbacks
 from methods.backbones import Conv4
 from methods.batches import EpisodeBatch
 from methods.method import Method
@@ -77,15 +75,4 @@ def fit(method_class: type[Method], data: ImageSet, split: Split, run_dir: Path,
     )
     # Without validation images the last weights stay, not the best.
     split = replace(split, validation_images=split.validation_images[:0])
-    trained = loop.train(
-        method,
-        data,
-        split,
-        Normaliser(data.images, split.train),
-        seed=0,
-        precision="32-true",
-        device=torch.device("cpu"),
-        run_dir=run_dir,
-        progress=Progress(io.StringIO()),
-    )
-    return method, trained
+    return method, fitting.fit(method, data, split, run_dir)

@@ -1,16 +1,14 @@
 """Meta-transfer learning against learn2learn, slow loops, and what each stage may and may not change."""
 
 import copy
-import io
 
 import learn2learn
 import pytest
 import torch
+from fitting import fit
 from torch import nn
 from torch.nn import functional as F
 
-from bench.common.progress import Progress
-from bench.data.normalisation import Normaliser
 from bench.training import callbacks, checkpoints, loop
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
@@ -322,20 +320,6 @@ def test_without_hard_task_batch_all_tasks_are_random():
 
 
 # --- through the harness ---------------------------------------------------------------------------
-
-
-def fit(method: MTL, tiny, split, run_dir) -> loop.Trained:
-    return loop.train(
-        method,
-        tiny,
-        split,
-        Normaliser(tiny.images, split.train),
-        seed=0,
-        precision="32-true",
-        device=torch.device("cpu"),
-        run_dir=run_dir,
-        progress=Progress(io.StringIO()),
-    )
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Reptile on triplets: the update by hand in float64, what a task holds, and a short training."""
 
 import copy
-import io
 from collections import Counter
 from itertools import islice, product
 from math import exp, log, log1p
@@ -9,13 +8,13 @@ from math import exp, log, log1p
 import numpy as np
 import pytest
 import torch
+from fitting import fit
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.sampling.episodes import ClassPool
-from bench.training import callbacks, loop
+from bench.training import callbacks
 from bench.training.batches import TrainingBatches, check_fit
 from methods.backbones import build
 from methods.batches import AnchorTasks, ClassTasks, LabelledBatch, TaskBatch, TripletBatch
@@ -140,25 +139,10 @@ def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, t
                 there = sum(state[name] for state in learned) / 2
                 value += 0.8 * (1 - step / 4) * (there - value)
         reference.load_state_dict(before)
-    train(method, tiny, tiny_split, tmp_path)
+    fit(method, tiny, tiny_split, tmp_path)
     for name, value in method.backbone.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, reference.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
-def train(method: SiameseReptile, data, split, run_dir) -> loop.Trained:
-    normalise = Normaliser(data.images, split.train)
-    return loop.train(
-        method,
-        data,
-        split,
-        normalise,
-        seed=0,
-        precision="32-true",
-        device=CPU,
-        run_dir=run_dir,
-        progress=Progress(io.StringIO()),
-    )
 
 
 @pytest.mark.slow
@@ -169,7 +153,7 @@ def test_it_learns(tiny, tiny_split, tmp_path, monkeypatch):
     normalise = Normaliser(tiny.images, tiny_split.train)
     scored = callbacks.Validation(tiny, tiny_split, normalise, "32-true", 1, callbacks.Curves(1))
     untrained = np.mean(list(scored.scores(method).values()))
-    result = train(method, tiny, tiny_split, tmp_path)
+    result = fit(method, tiny, tiny_split, tmp_path)
     loss = [value for _, value in result.curves["loss"]]
     assert np.mean(loss[-3:]) < 0.7 * np.mean(loss[:3])
     assert result.best_validation is not None and result.best_validation > untrained
