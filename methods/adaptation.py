@@ -16,10 +16,9 @@ from methods.batches import Episodes
 from methods.distances import Cosine, full_precision
 from methods.method import Method
 from methods.optimizers import configure_as_set
-from methods.support_norm import BatchNorm, Statistics, query_norm, support_statistics
+from methods.support_norm import BatchNorm, Statistics, one_by_one, query_norm, support_statistics
 
 Weights = dict[str, Tensor]  # by name in a `Network`
-ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after another
 
 
 class MetaLearner(Method):
@@ -170,9 +169,9 @@ def adapted(
         with query_norm(kind, layers):
             return network.under(weights, query)
 
-    if support.device.type in ONE_BY_ONE:
-        one_by_one = [learned(images) for images in support]
-        return lambda query: torch.stack([answer(*own) for own in zip(one_by_one, query, strict=True)])
+    if one_by_one(support.device):
+        each = [learned(images) for images in support]
+        return lambda query: torch.stack([answer(*own) for own in zip(each, query, strict=True)])
     with full_precision(support):
         together = vmap(learned)(support)
 

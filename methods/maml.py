@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn import functional as F
 
-from methods.adaptation import ONE_BY_ONE, MetaLearner, Weights, adapted, class_of_each
+from methods.adaptation import MetaLearner, Weights, adapted, class_of_each
 from methods.batches import EpisodeBatch
 from methods.outer_loop import OuterLoop
-from methods.support_norm import support_norm
+from methods.support_norm import one_by_one, support_norm
 
 
 class MAML(OuterLoop, MetaLearner):
@@ -78,7 +78,7 @@ class MAML(OuterLoop, MetaLearner):
 
     def meta_gradient(self, batch: EpisodeBatch) -> Tensor:
         """Add the gradient of the mean query loss to the weights' own; returns that loss."""
-        at_once = 1 if batch.support.device.type in ONE_BY_ONE else len(batch.support)
+        at_once = 1 if one_by_one(batch.support.device) else len(batch.support)
         parts = list(zip(*(tensor.split(at_once) for tensor in batch[:3]), strict=True))
         losses = []
         for support, query, labels in parts:
@@ -92,7 +92,7 @@ class MAML(OuterLoop, MetaLearner):
         """Adapt to each support set ``[E, way, shot, 3, H, W]``: answers queries ``[E, Q, 3, H, W]``."""
         network = self.network(support.shape[1])
         kind, rate = self.hp.batch_norm, self.hp.inner_learning_rate
-        norm = support_norm(kind, batched=support.device.type not in ONE_BY_ONE)
+        norm = support_norm(kind)
 
         def inner_loop(support: Tensor) -> Weights:
             images, labels = support.flatten(0, 1), class_of_each(support)

@@ -104,7 +104,7 @@ class ProtoNetHallucination(ProtoNet):
         noise: Any = self.noise
         if self.training:
             shape = (*support.shape[:2], self.hp.generated, support.shape[3])
-            noise = torch.randn(shape, device=support.device)
+            noise = torch.randn(shape).to(support.device)  # the same on every device
         with full_precision(support):
             return self.generator(support.float(), noise)
 
@@ -148,10 +148,12 @@ class Generator(nn.Module):
         Returns:
             ``[E, way, M, D]``.
         """
-        turns = torch.arange(noise.shape[-2], device=support.device) % support.shape[2]
-        seeds = support.mean(dim=3).argsort(dim=2, stable=True)[:, :, turns, None]
+        made, shots = noise.shape[-2], support.shape[2]
+        order = support.mean(dim=3).argsort(dim=2, stable=True)[..., None]
         first = self.of_features(support)
-        first = first.gather(2, seeds.expand(-1, -1, -1, first.shape[3])) + self.of_noise(noise)
+        first = first.gather(2, order.expand_as(first))
+        # Not by index: its gradient would add in any order on a GPU.
+        first = first.repeat(1, 1, -(-made // shots), 1)[:, :, :made] + self.of_noise(noise)
         return F.relu(self.last(self._activated(self.middle(self._activated(first)))))
 
     def _activated(self, hidden: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -20,18 +20,21 @@ from torch.overrides import TorchFunctionMode
 
 BatchNorm = Literal["support", "running", "transductive"]
 Statistics = list[tuple[Tensor, Tensor]]  # mean and variance ``[channels]`` of each layer, in order
+ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after another
 
 
-def support_norm(kind: BatchNorm, *, batched: bool = False) -> AbstractContextManager:
-    """What support images go through the network in: their own statistics, or the running ones.
+def one_by_one(device: torch.device) -> bool:
+    """Whether tasks are learned one after another there, instead of all at once by `torch.func.vmap`.
 
-    Args:
-        kind: `running`, or any other.
-        batched: the forward runs under `torch.func.vmap` and is differentiated twice.
+    Under `vmap`, batch norm is written in elementary steps: torch's own fails for channels-last images on a
+    GPU, and its second derivative is off by some ten-thousandths.
     """
-    if kind == "running":
-        return nullcontext()
-    return ElementaryStatistics() if batched else OwnStatistics()
+    return device.type in ONE_BY_ONE
+
+
+def support_norm(kind: BatchNorm) -> AbstractContextManager:
+    """What support images go through the network in: their own statistics, or the running ones."""
+    return RunningStatistics() if kind == "running" else OwnStatistics()
 
 
 def support_statistics(kind: BatchNorm, forward: Callable[[], object]) -> Statistics:
@@ -79,22 +82,32 @@ class _EveryBatchNorm(TorchFunctionMode):
         raise NotImplementedError
 
 
+class RunningStatistics(_EveryBatchNorm):
+    """As without a context, but under `torch.func.vmap` too."""
+
+    def _batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if one_by_one(input.device) or running_mean is None or running_var is None:
+            return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        return normalised(input, running_mean, running_var, weight, bias, eps)
+
+
 class OwnStatistics(_EveryBatchNorm):
     """Each batch is normalised by its own statistics; running ones are neither used nor moved."""
 
     def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """As torch does in training."""
-        return F.batch_norm(images, None, None, weight, bias, training=True, eps=eps)
-
-
-class ElementaryStatistics(_EveryBatchNorm):
-    """`OwnStatistics` in more elementary steps.
-
-    Under `torch.func.vmap` the second derivative of torch's own is off by some ten-thousandths.
-    """
-
-    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        """First the statistics, then (x - mean) / sqrt(variance + eps) * weight + bias."""
+        if one_by_one(images.device):
+            return F.batch_norm(images, None, None, weight, bias, training=True, eps=eps)
         return normalised(images, *statistics(images), weight, bias, eps)
 
 
@@ -141,5 +154,9 @@ def normalised(
     # torch gives no gradient for given statistics, but for weight and bias: they go in there.
     scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
     shift = -mean * scale if bias is None else bias - mean * scale
-    zero, one = torch.zeros_like(mean), torch.ones_like(mean)
-    return F.batch_norm(images, zero, one, scale, shift, training=False, eps=0.0)
+    if one_by_one(images.device):
+        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+        # Not `F.batch_norm`, which in some versions refuses an epsilon of 0.
+        return torch.batch_norm(images, scale, shift, zero, one, False, 0.0, 0.0, False)
+    shape = [-1, *[1] * (images.ndim - 2)]
+    return (images * scale.reshape(shape) + shift.reshape(shape)).to(images.dtype)

@@ -29,7 +29,7 @@ def made(name: str, preset: str, **changes):
 
 
 def saves_time(method, size: int, device: torch.device, precision: str = "32-true") -> bool:
-    return gains(method, precision, device) and long_enough(method, size, device)
+    return gains(method, precision, device) and long_enough(method, size)
 
 
 def test_it_pays_in_a_long_training_only(monkeypatch):
@@ -41,8 +41,9 @@ def test_it_pays_in_a_long_training_only(monkeypatch):
     assert not saves_time(made("protonet", "quick", steps=200), 32, CPU)
     assert saves_time(BaseClassifier(build("conv4"), Pretraining(2400), 60), 32, CPU)
     assert not saves_time(made("nearest_centroid", "quick"), 32, CPU)  # has no training of its own
-    assert not saves_time(made("protonet", "quick"), 32, torch.device("cuda"))
-    assert saves_time(made("protonet", "quick", steps=40_000), 32, torch.device("cuda"))
+    assert not saves_time(
+        made("protonet", "quick", steps=40_000), 32, torch.device("cuda")
+    )  # measured slower
     assert not saves_time(made("maml", "quick"), 32, CPU)  # takes gradients of gradients
     assert not saves_time(made("protonet", "quick", backbone="resnet20"), 32, CPU)  # has no fused blocks
     resnet12 = made("protonet", "quick", backbone="resnet12-32")
@@ -70,7 +71,7 @@ def result(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[st
 def available():
     """Skips without a compiler; leaves the random numbers and the method as they were."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(compilation.PAYS_FROM, "cpu", 0)
+        patch.setattr(compilation, "PAYS_FROM", 0)
         method = protonet(12)
         before = {name: value.clone() for name, value in method.state_dict().items()}
         drawn = torch.get_rng_state()
@@ -140,7 +141,7 @@ def test_compiled_gradients_are_eager_ones(dtype):
 
 @pytest.mark.usefixtures("available")
 def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
-    monkeypatch.setitem(compilation.PAYS_FROM, "cpu", 0)
+    monkeypatch.setattr(compilation, "PAYS_FROM", 0)
     right = fused.norm_pool
     monkeypatch.setattr(fused, "norm_pool", lambda norm, x, slope: 1.1 * right(norm, x, slope))
     assert not compile_training(protonet(12), 16, "32-true", CPU)
@@ -151,7 +152,7 @@ def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
 def test_without_a_compiler_one_line_says_so(tmp_path):
     code = (
         "import torch; from bench.training import compilation; from methods.backbones import build;"
-        "from methods.protonet import ProtoNet; compilation.PAYS_FROM['cpu'] = 0;"
+        "from methods.protonet import ProtoNet; compilation.PAYS_FROM = 0;"
         "method = ProtoNet(build('conv4', 16), ProtoNet.Hyperparameters(steps=1, train_way=5), 8);"
         "print(compilation.compile_training(method, 16, '32-true', torch.device('cpu')))"
     )

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.config.run_config import resolve
-from methods import adaptation
+from methods import support_norm
 from methods.batches import EpisodeBatch, Episodes
 from methods.pretraining import Pretraining
 from methods.reptile import Learner, Reptile, adam, minibatches
@@ -122,7 +122,7 @@ def test_episodes_at_once_are_answered_as_one_by_one(batch_norm, shot, monkeypat
     assert one_by_one.shape == (3, 12, 3)
     alone = answers(method, EpisodeBatch(*(part[1:2] for part in given)))
     torch.testing.assert_close(alone, one_by_one[1:2])
-    monkeypatch.setattr(adaptation, "ONE_BY_ONE", set())
+    monkeypatch.setattr(support_norm, "ONE_BY_ONE", set())
     torch.testing.assert_close(answers(method, given), one_by_one)
 
 
