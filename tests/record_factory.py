@@ -101,6 +101,9 @@ def record_fields(**changes: Any) -> dict[str, Any]:
     return fields | changes
 
 
+ON_GPU = record_fields()["environment"] | {"device": "NVIDIA H200"}
+
+
 def make_record(**changes: Any) -> Record:
     return Record.model_validate(record_fields(**changes))
 

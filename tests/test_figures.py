@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command_line import bench, complaint, write_images
 from PIL import Image
-from record_factory import make_record
+from record_factory import ON_GPU, make_record
 from sklearn import metrics as sklearn_metrics
 
 from bench.records import store
@@ -249,6 +249,15 @@ def test_labels_are_one_line_and_not_too_long():
     assert style.plain("") == "–"
     assert style.plain("x" * 99, 10) == "x" * 9 + "…"
     assert style.plain("_x").strip() == "_x" and not style.plain("_x").startswith("_")
+
+
+def test_times_of_a_gpu_and_of_the_processor_are_two_pictures(tmp_path):
+    figure_records.write(tmp_path, accuracy=0.6)
+    figure_records.write(tmp_path, accuracy=0.7, method="reptile", environment=ON_GPU)
+    pictures = {item.name: item for item in everything(tmp_path) if isinstance(item, Picture)}
+    on_cpu, on_gpu = (pictures["cifar100-90-10-training-time" + name] for name in ("", "-gpu"))
+    assert "protonet" in on_cpu.alt and "reptile" not in on_cpu.alt
+    assert "reptile" in on_gpu.alt and "protonet" not in on_gpu.alt
 
 
 def test_records_from_before_lack_pictures_and_break_none(tmp_path):

@@ -33,7 +33,7 @@ class Cost(NamedTuple):
     Attributes:
         seconds: processor time of the whole run, or if it is not recorded, wall-clock time of training.
         on_processor: whether `seconds` is processor time.
-        threads: of the runs, such as ``1``, or ``1/2`` if they differ.
+        threads: of the runs, such as ``1``, ``1/2`` if they differ, or ``1 + GPU``.
     """
 
     seconds: float
@@ -171,7 +171,14 @@ def cost(records: Iterable[Record]) -> Cost | None:
     on_processor = len(processor) == len(trained)
     total = sum(processor) if on_processor else sum(training_seconds(record) or 0.0 for record in trained)
     threads = sorted({record.environment.threads for record in trained})
-    return Cost(total / len(trained), on_processor, "/".join(map(str, threads)))
+    gpu = {on_gpu(record) for record in trained}
+    beside = (" + GPU" if all(gpu) else ", some + GPU") if any(gpu) else ""
+    return Cost(total / len(trained), on_processor, "/".join(map(str, threads)) + beside)
+
+
+def on_gpu(record: Record) -> bool:
+    """Whether another device than the processor trained and evaluated it."""
+    return record.environment.device != "cpu"
 
 
 def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:

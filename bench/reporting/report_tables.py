@@ -44,7 +44,7 @@ HINTS = {
     "images": "Training images seen, repetitions and pretraining included.",
     "pretraining": "Share of the images that the shared classifier of the base classes saw.",
     "kept step": "Training step of the evaluated weights.",
-    TIME: "Processor time of training and pretraining, with the number of threads.",
+    TIME: "Processor time of training and pretraining, with the number of threads; + GPU: beside a GPU.",
     "marks": "Why the row is not comparable with all others.",
     "harmonic": "Harmonic mean of the accuracies on novel and base classes.",
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from board_reader import boards, column, with_columns
 from markdown_reader import plain
-from record_factory import make_record, metric, record_fields
+from record_factory import ON_GPU, make_record, metric, record_fields
 
 from bench.records import store
 from bench.reporting.leaderboard import render
@@ -95,6 +95,11 @@ def test_both_starts_of_a_method_are_rows_of_the_track():
     [
         (make_record(), "2,900 of 3,000", "9 min 54 s wall (2)"),
         (make_record(timings=timings(processor_s=61)), "2,900 of 3,000", "1 min 01 s (2)"),
+        (
+            make_record(environment=ON_GPU, timings=timings(processor_s=61)),
+            "2,900 of 3,000",
+            "1 min 01 s (2 + GPU)",
+        ),
         (started("m", NETWORK, 400), "400 of 500", "11 min 34 s wall (2)"),
         (started("m", NETWORK, 0), "the pretrained network", "11 min 34 s wall (2)"),
         (

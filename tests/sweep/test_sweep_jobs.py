@@ -123,10 +123,10 @@ def test_bad_flags(grid, flags, told):
 def test_costs_are_those_of_the_records_that_are_most_alike():
     here = {"cpu": environment.cpu_name()}
 
-    def record(seconds, cpu="another processor, 64 cores", **changes):
+    def record(seconds, cpu="another processor, 64 cores", device="cpu", **changes):
         made = make_record(**changes)
         timings = made.timings.model_copy(update={"processor_s": seconds})
-        where = made.environment.model_copy(update={"cpu": cpu})
+        where = made.environment.model_copy(update={"cpu": cpu, "device": device})
         return made.model_copy(update={"timings": timings, "environment": where})
 
     def cost(records, **given):
@@ -141,6 +141,9 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
     assert cost([(500.0, {"split": "10-90"})]) == 500.0
     assert cost([(500.0, {"method": "matching"})]) == 500.0
     assert cost([(500.0, {"method": "matching", "preset": "standard"})]) is None
+    assert cost([(10.0, {"device": "NVIDIA H200"})]) is None, (
+        "a GPU's records say nothing about the processor"
+    )
     shared = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 7.0, "run_id": "a"}
     shared |= {"model": "0" * 64}
     timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}

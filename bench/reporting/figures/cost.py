@@ -23,14 +23,20 @@ Point = tuple[str, float, Interval]
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
-    """5w1s against the mean training time of the seeds."""
+    """5w1s against the mean training time of the seeds: one picture for the processor, one for GPUs."""
+    both = [picture for gpu in (False, True) for picture in _of_device(section, palette, gpu)]
+    return both or [Gap(section.title, TITLE, "needs a trained record with 5-way 1-shot accuracy")]
+
+
+def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | Gap]:
     points: list[Point] = [
         (row.label, row.training_seconds, row.intervals[KEY])
         for row in section.best(KEY)
-        if row.training_seconds and KEY in row.intervals
+        if row.on_gpu is gpu and row.training_seconds and KEY in row.intervals
     ]
     if not points:
-        return [Gap(section.title, TITLE, "needs a trained record with 5-way 1-shot accuracy")]
+        return []
+    title = TITLE + " on a GPU" * gpu
     # The fastest of the good ones, then the best.
     leading = dict.fromkeys(label for label, *_ in [*pays(points)[-LEADING:], *points])
     named = list(leading)[:LEADING]
@@ -41,9 +47,9 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     )
     return [
         Picture(
-            name="training-time",
+            name="training-time" + "-gpu" * gpu,
             section=section.title,
-            title=TITLE,
+            title=title,
             caption="5-way 1-shot accuracy with 95% intervals against the mean training time of the "
             "seeds; machines may differ. The line connects methods for which no faster one is better."
             + others_in_grey(len(points)),
@@ -72,7 +78,7 @@ def _draw(points: list[Point], named: list[str], palette: Palette) -> Figure:
         [seconds / 60 for _, seconds, _ in front], [100 * own.value for *_, own in front],
         where="post", color=GREY.light, lw=1.2, ls=(0, (4, 2)),
     )  # fmt: skip
-    names = []
+    names: list[Named] = []
     for label, seconds, own in reversed(points):  # the best on top
         colour = (SERIES[numbers[label]] if label in numbers else GREY).light
         add_point(place, seconds / 60, own, colour, label in numbers)

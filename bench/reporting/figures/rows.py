@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bench.records.identity import name_of, split_digest
 from bench.records.store import Record
-from bench.records.tracks import training_seconds
+from bench.records.tracks import on_gpu, training_seconds
 from bench.reporting.figures.style import row_name
 from bench.reporting.ranking.rows import Row as BoardRow
 from bench.reporting.ranking.tables import Table, tables_of
@@ -61,6 +61,12 @@ class Row:
         """Mean wall-clock time of training, pretraining included; None if nothing was trained."""
         times = [own for record in self.records if (own := training_seconds(record)) is not None]
         return sum(times) / len(times) if times else None
+
+    @property
+    def on_gpu(self) -> bool | None:
+        """Whether its seeds trained on a GPU; None if only some did."""
+        kinds = {on_gpu(record) for record in self.records}
+        return kinds.pop() if len(kinds) == 1 else None
 
 
 class Section:

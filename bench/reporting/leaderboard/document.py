@@ -55,13 +55,14 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   Each query is classified independently, except in rows marked transductive.
 - **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer
   than three seeds (†) it applies only to other episodes or pairs, for these trained models, and so does the
-  rank. It never applies to other classes or other images.
+  rank; a comparison with such a row does not change the rank of a row with three seeds. It never applies to
+  other classes or other images.
 - **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
   that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
   training step with the best validation accuracy, whose weights are evaluated; *the pretrained network*: no
   step of the method's own training was better. **time**: processor time of the run and its pretraining, the
-  mean over seeds, with the number of threads; *wall*: wall-clock time of training, if a record has no
-  processor time. **date**: of the newest record.
+  mean over seeds, with the number of threads; *+ GPU*: beside a GPU, whose own time is not counted; *wall*:
+  wall-clock time of training, if a record has no processor time. **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
   queries of an episode are classified together; *500 labelled images of each novel class*: before a class was
   tested, the method trained on this number of its images; *untrained*: the weights are random. Such rows are

@@ -15,6 +15,7 @@ from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
+    ENOUGH_SEEDS,
     Row,
     columns,
     fill_in_intervals,
@@ -181,6 +182,8 @@ def _rank(table: Table, setting: str) -> None:
 
     These are the rows with the same episodes as most others; a single row has rank 1.
     """
+    import numpy as np
+
     from bench.statistics import compare_all, rank_ranges, significantly_better
 
     ranked = table.ranked
@@ -193,9 +196,13 @@ def _rank(table: Table, setting: str) -> None:
         compared = []
     answers = {str(i): own for i in compared if (own := ranked[i].answers.get(setting)) is not None}
     better = significantly_better([str(i) for i in compared], compare_all(answers))
-    table.better[setting] = _of_all(better, compared, len(ranked))
-    for i, ends in zip(compared, rank_ranges(better), strict=True):
-        ranked[i].ranks[setting] = ends
+    # A comparison with a row of few seeds does not cover retraining: it counts for that row's own rank alone,
+    # which is marked.
+    few = np.array([len(ranked[i].records) < ENOUGH_SEEDS for i in compared], dtype=bool)
+    covering = better & (few[:, None] == few)
+    table.better[setting] = _of_all(covering, compared, len(ranked))
+    for i, own, marked, ends in zip(compared, few, rank_ranges(better), rank_ranges(covering), strict=True):
+        ranked[i].ranks[setting] = marked if own else ends
     separable = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
     if separable is not None:
         table.better_for_new_classes[setting] = _of_all(separable, compared, len(ranked))

@@ -10,6 +10,7 @@ from typing import Any
 from bench.common import environment
 from bench.config.run_config import RunConfig
 from bench.records.schema import Record
+from bench.records.tracks import on_gpu
 from bench.run.models import PRETRAINING
 
 Traits = tuple[Hashable, ...]
@@ -24,13 +25,16 @@ class Costs:
 
     Args:
         records: of earlier runs; those that failed do not count.
+        gpu: whether runs are to be made on a GPU: only records of the same kind of device count.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], gpu: bool = False) -> None:
         here = environment.cpu_name().partition(",")[0]
         self._runs: dict[Traits, list[float]] = defaultdict(list)
         self._shared: dict[Traits, list[float]] = defaultdict(list)
         for record in records:
+            if on_gpu(record) is not gpu:
+                continue
             own = record.environment.cpu.partition(",")[0] == here
             # Older records lack processor time; it is at most this.
             timings, threads = record.timings, record.environment.threads

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from bench.common.environment import pick_device
 from bench.common.errors import UserError
 from bench.config.run_config import METHOD_FILE, RunConfig
 from bench.records.identity import split_digest
@@ -90,8 +91,9 @@ def plan(
         shard: part I of N, from 1; runs that share a training are in the same part.
         remake: make runs again whose record was made by another version of the code.
     """
+    device = pick_device("auto").type if options.device == "auto" else options.device
+    materials, costs = Materials(options), Costs(records, gpu=device != "cpu")
     # A device that is not on this machine may be on those that do the jobs.
-    materials, costs = Materials(options), Costs(records)
     options = replace(options, device="cpu")
     cells = []
     for config in grid:
