@@ -239,7 +239,7 @@ def test_a_presets_time_is_that_of_its_records(preset):
 
 
 def test_the_pictures_of_the_readme_are_of_these_records():
-    """Their alternative texts have the numbers that are drawn; CONTRIBUTING.md says how to draw them again."""
+    """Their alternative texts have the drawn numbers; CONTRIBUTING.md says how to draw them again."""
     records = [record for record in read_all(ROOT / "results")[0] if record.split == "90-10"]
     (section,) = sections([one for one in records if one.dataset == "cifar100"], ROOT / "results")
     pictures = {made.name: made for own in (cost, shots) for made in own.pictures(section, Palette([]))}
