@@ -151,7 +151,7 @@ def adapted(
     """Learn tasks; a function from their queries ``[E, Q, 3, H, W]`` to logits ``[E, Q, way]``.
 
     A CPU learns one task after another, other devices all at once, by `vmap` of the same functions. Then it
-    is in float32: torch's batch norm does not take bfloat16 images with float32 weights there.
+    is in float32.
 
     Args:
         network: whose forward it is.

@@ -26,8 +26,8 @@ ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after an
 def one_by_one(device: torch.device) -> bool:
     """Whether tasks are learned one after another there, instead of all at once by `torch.func.vmap`.
 
-    Under `vmap`, batch norm is written in elementary steps: torch's own fails for channels-last images on a
-    GPU, and its second derivative is off by some ten-thousandths.
+    Where not, batch norm is written in elementary steps: under `vmap`, torch's own fails for channels-last
+    images on a GPU, and its second derivative is off by some ten-thousandths.
     """
     return device.type in ONE_BY_ONE
 
@@ -83,7 +83,7 @@ class _EveryBatchNorm(TorchFunctionMode):
 
 
 class RunningStatistics(_EveryBatchNorm):
-    """As without a context, but under `torch.func.vmap` too."""
+    """As without a context in evaluation mode, but under `torch.func.vmap` too."""
 
     def _batch_norm(
         self,
@@ -120,8 +120,10 @@ class TakenStatistics(OwnStatistics):
 
     def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """Take the layer's statistics too."""
-        self.layers.append(statistics(images))
-        return super().normalise(images, weight, bias, eps)
+        self.layers.append(found := statistics(images))
+        if one_by_one(images.device):
+            return super().normalise(images, weight, bias, eps)
+        return normalised(images, *found, weight, bias, eps)
 
 
 class GivenStatistics(_EveryBatchNorm):

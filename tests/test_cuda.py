@@ -1,6 +1,7 @@
 """What runs on a GPU gives what it gives on the CPU; skipped where there is no GPU."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from command_line import bench, complaint
 from fitting import SMOKE_RUNS, fit, smoke_method
 
 import bench as package
+from bench.common.environment import pick_device
 from bench.data.normalisation import Normaliser
 from bench.evaluation import adapted, fewshot
 from bench.evaluation.embedding import autocast, embed_images
@@ -35,10 +37,10 @@ SHORT = ["run", "--dataset", "glyphs", "--split", "90-10", "--preset", "smoke", 
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch, tmp_path):
-    """Convolutions in full fp32 whose result does not depend on the order of the threads; few episodes."""
+    """Convolutions in full fp32, as a run makes them; few episodes."""
+    pick_device("cuda")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
     monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 4)
 
@@ -65,7 +67,7 @@ def test_the_first_step_is_that_of_the_cpu(name, given, tiny, tiny_split):
     for device in (CPU, GPU):
         method = smoke_method(name, len(tiny_split.base), **given).to(device)
         if not method.automatic_optimization:
-            pytest.skip("takes its own steps")
+            pytest.skip("takes its own steps: see the next test")
         torch.manual_seed(0)
         spec = method.batches()
         batches = TrainingBatches(tiny, tiny_split, spec, normalise, 0, CPU)
@@ -80,6 +82,21 @@ def test_the_first_step_is_that_of_the_cpu(name, given, tiny, tiny_split):
     (loss, gradient), (on_gpu, gradient_on_gpu) = found[CPU], found[GPU]
     assert on_gpu == pytest.approx(loss, rel=1e-3)
     assert (gradient_on_gpu - gradient).norm() < 0.01 * gradient.norm()
+
+
+@pytest.mark.parametrize("name", ["maml", "reptile", "siamese_reptile"])
+def test_steps_of_their_own_are_those_of_the_cpu(name, tiny, tiny_split, tmp_path):
+    """Two steps of methods that take their own, on GPU tasks all at once, move the weights as on the CPU."""
+    moved = []
+    split = replace(tiny_split, validation_images=tiny_split.validation_images[:0])  # the last weights stay
+    for device in (CPU, GPU):
+        method = smoke_method(name, len(split.base), steps=2)
+        before = torch.cat([weights.detach().flatten().clone() for weights in method.parameters()])
+        fit(method, tiny, split, tmp_path / device.type, device=device)
+        after = torch.cat([weights.detach().flatten().cpu() for weights in method.parameters()])
+        moved.append(after - before)
+    assert moved[0].norm() > 0
+    assert (moved[0] - moved[1]).norm() < 0.05 * moved[0].norm()
 
 
 @pytest.mark.parametrize("name, given", SMOKE_RUNS, ids=str)
@@ -132,6 +149,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
             )
     resumed = smoke_method(name, len(tiny_split.base), **given)
     fit(resumed, tiny, tiny_split, tmp_path / "k", device=GPU)
+    assert (tmp_path / "k" / "logs" / "from-7").is_dir()
     for parameter, value in method.state_dict().items():
         assert torch.equal(resumed.state_dict()[parameter].cpu(), value.cpu()), parameter
 

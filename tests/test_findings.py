@@ -190,10 +190,13 @@ def test_pretrained_rows_that_are_said_to_share_a_network_share_it():
     names = ("siamese_triplet (quick, pretrained, mining=soft)", "protonet (quick, pretrained)")
     for split in ("cifar-fs", "fc100"):
         triplet, proto = ({one.seed: one for one in seeded(split, name).records} for name in names)
+        assert {one.kept_step for one in (*triplet.values(), *proto.values())} == {0}
+        assert len(triplet.keys() & proto.keys()) >= 2
         for seed in triplet.keys() & proto.keys():
-            assert triplet[seed].kept_step == proto[seed].kept_step == 0
             assert triplet[seed].model == proto[seed].model
             assert triplet[seed].metrics["fewshot/5w1s"] == proto[seed].metrics["fewshot/5w1s"]
+    for name in names:
+        assert all(one.kept_step == one.timings.steps for one in seeded("90-10", name).records)
     for name in ("anil (quick, pretrained, test_steps=10)", "mtl (quick, pretrained)"):
         assert seeded("90-10", name).first.kept_step == 0
 
@@ -212,6 +215,18 @@ def test_no_row_but_easy_on_fc100_is_better_than_class_means(split):
             one.second for one, new in both if one.first == means and max(one.difference.high, new.high) < 0
         }
         assert better == ({"easy (quick)"} if split == "fc100" else set())
+
+
+@pytest.mark.parametrize("split", ["90-10", "cifar-fs", "fc100"])
+def test_other_answers_of_the_networks_of_class_means(split):
+    means = {one.seed: one for one in seeded(split, "nearest_centroid (quick)").records}
+    for name in ("logistic_head (quick)", "finetune (quick)"):
+        for one in seeded(split, name).records:
+            assert one.pretraining.model == means[one.seed].pretraining.model
+            for key in ("fewshot/5w1s", "fewshot/5w5s"):
+                difference = one.metrics[key].value - means[one.seed].metrics[key].value
+                assert abs(difference) < 0.01
+                assert difference > 0 or (split, key) != ("fc100", "fewshot/5w1s")
 
 
 def test_no_record_reaches_the_constant_answer():

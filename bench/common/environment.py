@@ -45,11 +45,14 @@ def check_device(name: str) -> None:
 def pick_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` as a torch.device.
 
+    From then on, convolutions on a GPU give the same result every time, which resuming needs.
+
     Raises:
         UserError: this machine does not have the device.
     """
     import torch
 
+    torch.backends.cudnn.deterministic = True
     check_device(name)
     there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     if torch.cuda.is_available():

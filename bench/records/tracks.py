@@ -177,8 +177,9 @@ def cost(records: Iterable[Record]) -> Cost | None:
 
 
 def on_gpu(record: Record) -> bool:
-    """Whether another device than the processor trained and evaluated it."""
-    return record.environment.device != "cpu"
+    """Whether a device other than the CPU trained or evaluated it."""
+    shared = (training.where.partition(",")[0] for training in _shared(record))
+    return any(device not in ("", "cpu") for device in (record.environment.device, *shared))
 
 
 def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import PROTOCOL_VERSION
+from bench.common.environment import available_cores
 from bench.common.errors import UserError, one_line
+from bench.common.progress import shown
 from bench.records import identity
 from bench.records.claims import contradictions, same_split
 from bench.records.store import OWN, Metric, Record, read
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from bench.records.recomputing import Number, Recomputed
 
 ROUNDING = 1e-9
+SEVERAL = 20  # records, from which starting a process per core pays
 CLOCKS_DIFFER = timedelta(days=1)
 NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
 """Metrics whose individual answers older per-episode files do not have."""
@@ -69,6 +76,7 @@ def validate(directory: Path) -> Report:
         if record.pools and not any(_wrong_sizes(record)):
             pools.setdefault(_images(record), (record.run_id, record.pools))
     report.problems += _duplicates(records)
+    checks: list[tuple[Record, list[str], Pools | None]] = []
     for record in records:
         owner, known = pools.get(_images(record), (record.run_id, {}))
         wrong_sizes = list(_wrong_sizes(record))
@@ -81,16 +89,31 @@ def validate(directory: Path) -> Report:
             found.append(
                 f"protocol version {record.protocol_version}; this bench measures {PROTOCOL_VERSION}"
             )
-        elif known or not wrong_sizes:
-            own = known if wrong_sizes else record.pools or known
-            problems, left_out = _against_file(record, directory, own)
-            found += problems
-            if left_out:
-                report.notes.append(f"{record.run_id}: not recomputed: {left_out}")
-        report.problems += [f"{record.run_id}: {problem}" for problem in found]
+        comparable = record.protocol_version == PROTOCOL_VERSION and (known or not wrong_sizes)
+        sizes = known if wrong_sizes else record.pools or known
+        checks.append((record, found, sizes if comparable else None))
+    against_files = _against_files([(record, directory, own) for record, _, own in checks if own is not None])
+    for record, found, own in checks:
+        problems, left_out = next(against_files) if own is not None else ([], "")
+        report.problems += [f"{record.run_id}: {problem}" for problem in [*found, *problems]]
+        if left_out:
+            report.notes.append(f"{record.run_id}: not recomputed: {left_out}")
     # Names of files and classes may contain control characters.
     report.problems, report.notes = (list(map(one_line, lines)) for lines in (report.problems, report.notes))
     return report
+
+
+def _against_files(checks: Sequence[tuple[Record, Path, Pools]]) -> Iterator[tuple[list[str], str]]:
+    """`_against_file` of each, in order; on all cores if there are many."""
+    with shown() as show, ExitStack() as stack:
+        results: Iterable[tuple[list[str], str]] = itertools.starmap(_against_file, checks)
+        if available_cores() > 1 and len(checks) >= SEVERAL:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(available_cores(), context))
+            results = pool.map(_against_file, *zip(*checks, strict=True))
+        for done, result in enumerate(results, 1):
+            show("validating", done, len(checks))
+            yield result
 
 
 def _duplicates(records: list[Record]) -> Iterator[str]:

@@ -111,10 +111,6 @@ def train(
     loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
     if tensorboard:
         loggers.append(TensorBoardLogger(run_dir, name="", version=version))
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = (
-            True  # so that an interrupted training ends as an uninterrupted one
-        )
     several = devices > 1
     options: dict[str, Any] = {"devices": devices, "strategy": DDPStrategy()} if several else {}
     with quiet():

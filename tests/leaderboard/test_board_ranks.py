@@ -43,16 +43,12 @@ def ranks(found, folder) -> dict[str, str]:
 
 
 def expected(answers: dict[str, list[np.ndarray]]) -> dict[str, RankRange]:
-    """By all comparisons; a row with three seeds only by those with rows that have as many."""
+    """Rows of three seeds are ranked among themselves, the others among all."""
     tables = {name: np.stack(own) / QUERIES for name, own in answers.items()}
-    better = significantly_better(list(tables), compare_all(tables))
-    few = {name: len(own) < 3 for name, own in answers.items()}
-    covering = better.copy()
-    for i, first in enumerate(answers):
-        for j, second in enumerate(answers):
-            covering[i, j] &= few[first] == few[second]
-    by_all, by_alike = rank_ranges(better), rank_ranges(covering)
-    return {name: by_all[i] if few[name] else by_alike[i] for i, name in enumerate(answers)}
+    found: dict[str, RankRange] = {}
+    for among in (tables, {name: own for name, own in tables.items() if len(own) >= 3}):
+        found |= zip(among, rank_ranges(significantly_better(list(among), compare_all(among))), strict=True)
+    return found
 
 
 def test_ranks_are_those_of_paired_tests_with_holms_correction(tmp_path):
@@ -74,7 +70,7 @@ def test_a_row_of_one_seed_does_not_change_the_rank_of_rows_of_three(tmp_path):
     found = [record for name, own in answers.items() for record in written(tmp_path, name, own)]
     assert ranks(found, tmp_path) == {"a": "1–2", "b": "1–2"}
     found += written(tmp_path, "lucky", [some_answers(EPISODES, 0.64, rng)])
-    assert ranks(found, tmp_path) == {"a": "1–3", "b": "1–3", "lucky": "1"}
+    assert ranks(found, tmp_path) == {"a": "1–2", "b": "1–2", "lucky": "1"}
 
 
 def test_a_method_that_ran_the_first_episodes_only_is_compared_on_those(tmp_path):

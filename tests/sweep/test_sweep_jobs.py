@@ -129,10 +129,10 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
         where = made.environment.model_copy(update={"cpu": cpu, "device": device})
         return made.model_copy(update={"timings": timings, "environment": where})
 
-    def cost(records, **given):
+    def cost(records, gpu=False, **given):
         config = resolve({"method": "protonet", "preset": "quick"} | given, {}, {})
         alike = {"hyperparameters": config.hyperparameters, "backbone": config.backbone}
-        return Costs([record(*one[:1], **(alike | one[1])) for one in records]).of(config)
+        return Costs([record(*one[:1], **(alike | one[1])) for one in records], gpu).of(config)
 
     assert cost([]) is None
     assert cost([(10.0, {}), (30.0, {}), (20.0, {})]) == 20.0
@@ -141,9 +141,9 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
     assert cost([(500.0, {"split": "10-90"})]) == 500.0
     assert cost([(500.0, {"method": "matching"})]) == 500.0
     assert cost([(500.0, {"method": "matching", "preset": "standard"})]) is None
-    assert cost([(10.0, {"device": "NVIDIA H200"})]) is None, (
-        "a GPU's records say nothing about the processor"
-    )
+    on_gpu = {"device": "NVIDIA H200"}
+    assert cost([(10.0, on_gpu)]) is None, "a GPU says nothing about the processor"
+    assert cost([(10.0, on_gpu), (500.0, {})], gpu=True) == 10.0
     shared = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 7.0, "run_id": "a"}
     shared |= {"model": "0" * 64}
     timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}

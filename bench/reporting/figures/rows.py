@@ -63,10 +63,9 @@ class Row:
         return sum(times) / len(times) if times else None
 
     @property
-    def on_gpu(self) -> bool | None:
-        """Whether its seeds trained on a GPU; None if only some did."""
-        kinds = {on_gpu(record) for record in self.records}
-        return kinds.pop() if len(kinds) == 1 else None
+    def on_gpu(self) -> bool:
+        """Whether any of its seeds trained on a GPU."""
+        return any(map(on_gpu, self.records))
 
 
 class Section:

@@ -55,8 +55,8 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   Each query is classified independently, except in rows marked transductive.
 - **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer
   than three seeds (†) it applies only to other episodes or pairs, for these trained models, and so does the
-  rank; a comparison with such a row does not change the rank of a row with three seeds. It never applies to
-  other classes or other images.
+  rank. Rows of three seeds are ranked among themselves, rows of fewer among all. ± never applies to other
+  classes or other images.
 - **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
   that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
   training step with the best validation accuracy, whose weights are evaluated; *the pretrained network*: no

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.identity import name_of
-from bench.reporting.ranking.rows import SETTINGS, Row
+from bench.reporting.ranking.rows import ENOUGH_SEEDS, SETTINGS, Row
 from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
@@ -165,9 +165,15 @@ def _aggregate(tables: Sequence[Table], preset: str, backbone: str) -> Aggregate
 
 
 def _entries(table: Table) -> dict[str, int]:
-    """Configurations with a rank in every aggregated setting: key -> position among the ranked rows."""
+    """Configurations with a rank in every aggregated setting: key -> position among the ranked rows.
+
+    Beside rows of enough seeds, those of fewer do not count: they are not ranked among each other.
+    """
     found: dict[str, int] = {}
+    enough = any(len(row.records) >= ENOUGH_SEEDS for row in table.ranked)
     for i, row in enumerate(table.ranked):
+        if enough and len(row.records) < ENOUGH_SEEDS:
+            continue
         if all(setting in row.ranks for setting in AGGREGATED):
             key = name_of(row.first)  # hyperparameters may depend on the images
             other = found.get(key)

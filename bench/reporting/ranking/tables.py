@@ -196,13 +196,18 @@ def _rank(table: Table, setting: str) -> None:
         compared = []
     answers = {str(i): own for i in compared if (own := ranked[i].answers.get(setting)) is not None}
     better = significantly_better([str(i) for i in compared], compare_all(answers))
-    # A comparison with a row of few seeds does not cover retraining: it counts for that row's own rank alone,
-    # which is marked.
-    few = np.array([len(ranked[i].records) < ENOUGH_SEEDS for i in compared], dtype=bool)
-    covering = better & (few[:, None] == few)
-    table.better[setting] = _of_all(covering, compared, len(ranked))
-    for i, own, marked, ends in zip(compared, few, rank_ranges(better), rank_ranges(covering), strict=True):
-        ranked[i].ranks[setting] = marked if own else ends
+    ranks = dict(zip(compared, rank_ranges(better), strict=True))
+    # A comparison with a row of few seeds does not cover retraining: rows of enough are ranked by themselves.
+    enough = [i for i in compared if len(ranked[i].records) >= ENOUGH_SEEDS]
+    if enough and len(enough) < len(compared):
+        alone = {str(i): own for i in enough if (own := answers.get(str(i))) is not None}
+        among = significantly_better([str(i) for i in enough], compare_all(alone))
+        ranks |= zip(enough, rank_ranges(among), strict=True)
+        places = [compared.index(i) for i in enough]
+        better[np.ix_(places, places)] = among
+    table.better[setting] = _of_all(better, compared, len(ranked))
+    for i, ends in ranks.items():
+        ranked[i].ranks[setting] = ends
     separable = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
     if separable is not None:
         table.better_for_new_classes[setting] = _of_all(separable, compared, len(ranked))
