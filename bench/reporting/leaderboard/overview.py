@@ -40,12 +40,11 @@ TIED, NOT_SEPARABLE = "tied, new episodes", "not separable, new classes"
 
 BEST = """\
 *highest*: the highest accuracy on these classes. *tied, new episodes*: no row is significantly better than
-these for other episodes of these classes, and no row of fewer than three seeds counts against one of
-three. *not separable, new classes*: for other classes the difference to
-the highest row may be 0, because its 95% interval over classes contains 0. *best*: the highest row, if it is
-separable from every other row of its track; not known if every episode contains every class. Variations and
-rows with external data, transductive and untrained rows are not included. *rows*: the number of rows
-compared on the same episodes."""
+these for other episodes of these classes, and no row of fewer than three seeds counts against one of three.
+*not separable, new classes*: for other classes the difference to the highest row may be 0, because its 95%
+interval over classes contains 0. *best*: the highest row, if no other is tied with it and it is separable
+from all; not known if every episode contains every class. Variations and rows with external data,
+transductive and untrained rows are not included. *rows*: the number of rows compared on the same episodes."""
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets the range
 that the tests over episodes allow; *new classes*: the range that the intervals over classes allow, in both
@@ -72,10 +71,10 @@ def overview(tables: Sequence[Table]) -> list[Block]:
 
 
 def _best_name(one: Best) -> Cell:
-    """The row whose lead also holds for new classes, or that there is none."""
-    if one.not_separable is None:
-        return ("not known",)
-    return ("none",) if one.not_separable else name(one.row)
+    """The row whose lead holds for new episodes and for new classes, or that there is none."""
+    if one.tied or one.not_separable:
+        return ("none",)
+    return ("not known",) if one.not_separable is None else name(one.row)
 
 
 def best_of_each(tables: Sequence[Table]) -> DataFrame:
