@@ -119,7 +119,8 @@ def _of_setting(runs: Runs, setting: str, results: Path) -> tuple[str, str]:
 
 def _by(pair: Pair, best: str) -> str:
     d = pair.difference
-    return f"{points(pair.led_by(best), d)} ± {points(d.half_width, d)} points (p {p_text(pair.p)})"
+    lead = f"{points(pair.led_by(best), d)} ± {points(d.half_width, d)} points"
+    return f"{lead} over {d.episodes:,} episodes (p {p_text(pair.p)})"
 
 
 def _for_new_classes(pairs: Any, best: str) -> str:
