@@ -13,6 +13,21 @@ BACKBONES = {
     "timm:<name>": "any model of timm by its name, e.g. timm:resnet18, from random weights",
 }
 
+ALIASES = {
+    "resnet18": "timm:resnet18",
+    "resnet50": "timm:resnet50",
+    "dinov2-s": "timm:vit_small_patch14_dinov2",
+    "dinov2-b": "timm:vit_base_patch14_dinov2",
+    "clip-b16": "timm:vit_base_patch16_clip_quickgelu_224.openai",
+    "clip-b32": "timm:vit_base_patch32_clip_quickgelu_224.openai",
+    "vit-s16": "timm:vit_small_patch16_224",
+    "vit-b16": "timm:vit_base_patch16_224",
+    "convnext-t": "timm:convnext_tiny",
+    "efficientnet-b0": "timm:efficientnet_b0",
+    "mobilenet-v3": "timm:mobilenetv3_large_100",
+}
+"""Short names of models of timm; names of `BACKBONES` are none of them."""
+
 
 def parameter_count(name: str) -> int | None:
     """Parameters of a backbone, without torch; None where the name does not tell, as for timm's.

@@ -82,7 +82,7 @@ def test_help_names_every_command_and_flag():
 
 def test_a_mistyped_command():
     assert complaint("leaderbord") == (
-        "leaderbord: no such command; did you mean leaderboard? allowed: run, sweep, list, show, "
+        "leaderbord: no such command; did you mean leaderboard? allowed: run, rank, sweep, list, show, "
         "leaderboard, docs, report, figures, compare, validate, predict, similarity, export, demo, "
         "new-method, check-method, data"
     )

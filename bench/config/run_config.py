@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
+from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
 from bench.data.augmentation import AUGMENTATIONS, usual
 from bench.data.names import ARROW, DEFAULT_SPLIT, canonical, check_dataset, check_split
 from methods import registry
-from methods.backbone_names import BACKBONES
 from methods.registry import MethodInfo
 
 PRESETS = {
@@ -27,7 +27,6 @@ PRESETS = {
     "original": "those of the method's student project, where they differ from the paper's; for a GPU",
 }
 BRIEF = "smoke"
-BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 EXTERNAL = "external data"  # mark of rows whose weights have seen other images
@@ -160,8 +159,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
 
     given = {"backbone": backbone, "split": _default_split(given)} | given
     values = given | {"preset": preset, "hyperparameters": hyperparameters}
-    if not (isinstance(values["backbone"], str) and BACKBONE.fullmatch(values["backbone"])):
-        raise UserError(flag("backbone"), values["backbone"], one_of(values["backbone"], BACKBONES))
+    values["backbone"] = full_backbone(values["backbone"], flag("backbone"))
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = _measure(flag("measure"), values["measure"])

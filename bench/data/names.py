@@ -32,6 +32,7 @@ DEFAULT_SPLIT = "90-10"
 GIVEN = "own"  # the split that the parts of folder:, hf: and published data sets give
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
 NO_NOVEL = "100-0"
+NO_BASE = "all-novel"  # all classes are novel: for embeddings that `rank` does not train
 RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)
 PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
@@ -120,7 +121,7 @@ def check_split(split: str, flag: str = "--split") -> None:
     if split.endswith(".csv"):
         if not is_file(Path(split)):
             raise UserError(flag, split, "no such file; must be a CSV file with the columns class,part")
-    elif split not in (*PUBLISHED, GIVEN):
+    elif split not in (*PUBLISHED, GIVEN, NO_BASE):
         parse_ratio(split, flag)
 
 

@@ -13,7 +13,7 @@ import torch
 from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
 from bench.data.joined import first_only
-from bench.data.names import FOREIGN, GIVEN, OWN, PUBLISHED, class_key, parse_ratio, quoted
+from bench.data.names import FOREIGN, GIVEN, NO_BASE, OWN, PUBLISHED, class_key, parse_ratio, quoted
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -85,6 +85,8 @@ def _classes(data: ImageSet, spec: str, flag: str) -> tuple[str, dict[str, tuple
                 problem = f"{data.name} has {len(parts[part])} {part} classes: its train and test parts need"
                 raise UserError(flag, spec, f"{problem} at least 2 classes each, different ones")
         return spec, parts, data.chosen and parts["validation"] != ()
+    if spec == NO_BASE:
+        return spec, {"base": (), "validation": (), "novel": tuple(range(len(data.class_names)))}, False
     if spec in PUBLISHED:
         return spec, _published(data, spec, flag), True
     return spec, _by_ratio(data, spec, flag), False

@@ -32,7 +32,9 @@ def _named(what: str) -> Mapping[str, str]:
     elif what == "datasets":
         from bench.data.names import DATASETS as NAMED
     elif what == "backbones":
-        from methods.backbone_names import BACKBONES as NAMED
+        from methods.backbone_names import ALIASES, BACKBONES
+
+        NAMED = BACKBONES | {name: f"short for {full}" for name, full in ALIASES.items()}
     else:
         from bench.config.run_config import PRESETS as NAMED
     return NAMED

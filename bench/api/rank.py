@@ -1,0 +1,230 @@
+"""`rank`: which runs tell what suits the classes of a folder, and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.common import environment
+from bench.common.errors import UserError, one_line
+from bench.common.files import write_files
+from bench.common.progress import Progress, shown
+from bench.common.streams import say
+from bench.config.run_config import RunConfig, resolve
+from bench.data import inspect, sources
+from bench.data.images import ImageSet
+from bench.data.names import GIVEN, NO_BASE
+from bench.data.normalisation import Normaliser
+from bench.data.splits import Split, subsampled
+from bench.data.splits import resolve as split_as
+from bench.records import store
+from bench.records.schema import MODEL_FILE, Record
+from bench.run import models, runner
+from bench.run.locks import make_all
+from bench.run.materials import BRIEF_IMAGES, Materials
+from bench.run.plan import Options, Prepared
+from bench.run.preparation import prepare
+from bench.run.rehearsal import rehearse
+from methods.timm_backbone import TimmBackbone, hub
+
+QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
+"""Methods that are trained unless others are named: the safe choices of docs/findings.md."""
+
+FROZEN = "nearest_centroid"  # what answers with a frozen embedding
+SHIPPED = "glyph embedding (frozen)"
+FEWEST_CLASSES = 5  # base classes to train on, and novel classes to test on
+FEWEST_IMAGES = 10  # per class, on average, to train on
+WEIGHTS = "weights"  # folder of timm's weights among the runs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a ranking, checked; nothing is trained yet.
+
+    Attributes:
+        about: a paragraph about the folder.
+        runs: name of a candidate -> its run.
+        left_out: candidates that cannot run, and why, one line each.
+    """
+
+    about: str
+    runs: dict[str, Prepared]
+    left_out: list[str]
+
+
+def plan(
+    folder: str,
+    methods: Sequence[str],
+    backbones: Sequence[str],
+    shipped: Path,
+    options: Options,
+    preset: str = "quick",
+    seed: int = 0,
+) -> Plan:
+    """Look at the folder, and prepare a run of each candidate.
+
+    Args:
+        folder: of images, as in ``--dataset folder:PATH``.
+        methods: to train; empty for `QUICK`.
+        backbones: of timm, with weights: their names, ``timm:NAME``.
+        shipped: folder of the model that the package ships.
+        options: of the runs.
+        preset, seed: as in ``run``.
+
+    Raises:
+        UserError: a value is wrong, or the folder has too few images for any candidate.
+    """
+    data = _images(folder, options)
+    split = _split_for(data)
+    if methods and split == NO_BASE:
+        raise UserError("--method", ",".join(methods), f"cannot be trained: {_needed(data)}")
+    common: dict[str, Any] = {"dataset": f"folder:{folder}", "preset": preset, "seed": seed, "split": split}
+    names = () if split == NO_BASE else methods or QUICK
+    trained = {name: resolve(common | {"method": name}, {}, {}) for name in names}
+    for name in backbones:
+        _check_timm(name)
+    materials = Materials(options, _only_novel) if split == NO_BASE else Materials(options)
+    runs: dict[str, Prepared] = {}
+    problems: dict[str, UserError] = {}
+
+    def add(name: str, config: RunConfig) -> None:
+        try:
+            runs[name] = prepare(config, options, materials)
+        except UserError as error:
+            if name in methods or error.flag in ("--results", "--runs", "--device"):
+                raise
+            problems[name] = error
+
+    frozen = common | {"method": FROZEN, "train": False}
+    add(SHIPPED, _frozen(frozen, "conv4", shipped / MODEL_FILE))
+    if split == NO_BASE and SHIPPED in runs:  # no images of base classes to normalise with
+        card = models.load(shipped).card
+        own = Normaliser.of_pixels(card.pixel_mean, card.pixel_std)
+        runs[SHIPPED] = replace(runs[SHIPPED], normalise=own)
+    for name, config in trained.items():
+        add(name, config)
+    for name in backbones:
+        try:
+            path = _weights(name, options)
+        except UserError as error:
+            problems[name] = error
+        else:
+            add(f"{name} (frozen)", _frozen(frozen, name, path))
+    if not runs:
+        raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
+    left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
+    return Plan(_about(folder, data, next(iter(runs.values()))), runs, left_out)
+
+
+def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]]:
+    """Make the runs that are not recorded: name, record and its path of each, as they finish."""
+    environment.keep_freed_memory()
+    for one in made.runs.values():
+        if not one.config.brief and (options.overwrite or not store.find(options.results, one.run_id)):
+            rehearse(one)
+    names = {one.run_id: name for name, one in made.runs.items()}
+    progress = Progress()
+    try:
+        where = (options.results, options.runs)
+        for path, record in make_all(
+            made.runs.values(), lambda one: runner.run(one, options, progress), where, say
+        ):
+            yield names[record.run_id], store.read(path), path  # as written: it names its file of answers
+    finally:
+        progress.stop()
+
+
+def _images(folder: str, options: Options) -> ImageSet:
+    try:
+        with shown() as progress:
+            data = sources.load(f"folder:{folder}", offline=options.offline, progress=progress)
+    except UserError as error:
+        flag = "FOLDER" if error.flag == "--dataset" else error.flag
+        raise UserError(flag, folder, error.allowed) from None
+    counts = _distinct(data)
+    if (enough := int((counts > 1).sum())) < 2:
+        problem = f"has {enough} classes with two different images, at least 2 needed:"
+        raise UserError("FOLDER", folder, f"{problem} one is learned from, the other is classified")
+    return data
+
+
+def _distinct(data: ImageSet) -> torch.Tensor:
+    """Different images of each class."""
+    pairs = torch.cat([data.labels[:, None], data.digests.long()], dim=1)
+    return torch.bincount(torch.unique(pairs, dim=0)[:, 0], minlength=len(data.class_names))
+
+
+def _split_for(data: ImageSet) -> str:
+    """The folder's parts, or the most base classes that leave enough novel ones; `NO_BASE` if too few."""
+    if any(data.part):
+        return GIVEN
+    total = len(data.class_names)
+    if len(data) < FEWEST_IMAGES * total:
+        return NO_BASE
+    for percent in range(90, 0, -10):
+        base = round(total * percent / 100)
+        if min(base, total - base) >= FEWEST_CLASSES:
+            return f"{percent}-{100 - percent}"
+    return NO_BASE
+
+
+def _needed(data: ImageSet) -> str:
+    takes = f"{2 * FEWEST_CLASSES} classes of {FEWEST_IMAGES} images on average"
+    return f"training takes {takes}; there are {len(data.class_names)} of {len(data):,} images together"
+
+
+def _only_novel(config: RunConfig, data: ImageSet) -> Split:
+    split = split_as(data, NO_BASE)
+    return subsampled(data, split, BRIEF_IMAGES) if config.brief else split
+
+
+def _frozen(common: dict[str, Any], backbone: str, weights: Path) -> RunConfig:
+    return resolve(common | {"backbone": backbone, "weights": str(weights)}, {}, {})
+
+
+def _check_timm(name: str) -> None:
+    try:
+        TimmBackbone(name.removeprefix("timm:"))
+    except ValueError as error:
+        raise UserError("--backbone", name, str(error)) from None
+
+
+def _weights(name: str, options: Options) -> Path:
+    """The file of timm's weights, written at the first use."""
+    import safetensors.torch
+
+    path = options.runs / WEIGHTS / f"{name.removeprefix('timm:')}.safetensors"
+    if not path.is_file():
+        backbone = TimmBackbone(name.removeprefix("timm:"))
+        try:
+            with hub(offline=True) if options.offline else nullcontext():
+                backbone.load_pretrained()
+        except ValueError as error:
+            raise UserError("--backbone", name, str(error)) from None
+        state = {key: value.contiguous().clone() for key, value in backbone.state_dict().items()}
+        write_files({path: safetensors.torch.save(state, {"format": "pt"})}, "--runs", exclusive=True)
+    return path
+
+
+def _about(folder: str, data: ImageSet, run: Prepared) -> str:
+    """What the folder has, how it is used, and which ways and shots are possible."""
+    counts = torch.bincount(data.labels, minlength=len(data.class_names))
+    smallest = one_line(data.class_names[int(counts.argmin())])
+    copies = inspect.duplicates(data)
+    twice = copies["within_class"]["images"] - copies["within_class"]["groups"]
+    split = run.split
+    used = f"Split {split.name}: {len(split.base)} classes are trained on, {len(split.novel)} tested."
+    if not split.base:
+        used = f"No class is trained on ({_needed(data)}): frozen embeddings only, tested on all classes."
+    not_possible = f" Not possible: {'; '.join(run.left_out)}." if run.left_out else ""
+    return (
+        f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
+        f" {smallest}, has {int(counts.min())}. {data.left_out} unreadable, {data.one_colour} of one colour,"
+        f" {twice} copies within a class, {copies['across_classes']['groups']} images in several classes.\n"
+        f"{used} Measured: {', '.join(run.measured)}.{not_possible}"
+    )

@@ -1,0 +1,81 @@
+"""`rank`: which method for the classes of a folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag, path_parser
+from bench.common.errors import UserError, one_of
+from bench.common.streams import say
+
+PRESETS = ("smoke", "quick", "standard")
+
+
+@app.command()
+def rank(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Your images.", parser=path_parser("FOLDER"))
+    ],
+    method: Annotated[
+        list[str] | None,
+        flag("--method", "NAME,...", "Train these (nearest_centroid, siamese_triplet, protonet)."),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        flag("--backbone", "NAME,...", "Also try timm:NAME, or an alias, with its pretrained weights."),
+    ] = None,
+    preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(PRESETS)}.")] = "quick",
+    seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
+    results: OwnResults = OWN_RESULTS,
+    runs: Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")] = Path("runs"),
+    data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
+    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    overwrite: Annotated[bool, flag("--overwrite", "", "Run again even if recorded.")] = False,
+    offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
+) -> None:
+    """Say which method suits the classes of a folder, and how sure that is.
+
+    Compares quick-trained methods and frozen embeddings on the same classes. Records each run, as `run` does.
+    """
+    from bench.common.environment import check_device
+    from bench.config.backbone import full_backbone
+    from bench.config.grid import separated
+
+    check_device(device)
+    if preset not in PRESETS:
+        raise UserError("--preset", preset, one_of(preset, PRESETS))
+    backbones = [full_backbone(name) for name in separated("--backbone", backbone)]
+    if own := [name for name in backbones if not name.startswith("timm:")]:
+        raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
+    methods = separated("--method", method)
+
+    from bench.api import rank as ranking
+    from bench.demo.runs import shipped
+    from bench.reporting import recommend
+    from bench.run.plan import Options
+
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    options = Options(results, runs, command, data_root, device, overwrite, offline)
+    model = shipped()
+    shipped_folder = model.runs / model.record.run_id
+    plan = ranking.plan(str(folder), methods, backbones, shipped_folder, options, preset, seed or 0)
+    print("\n".join([plan.about, *plan.left_out]), flush=True)
+    made = {}
+    for name, record, path in ranking.carry_out(plan, options):
+        if record.failure is None:
+            made[name] = record, path.parent
+        else:
+            say(f"warning: {name} failed: {record.failure} (recorded in {path})")
+    if not made:
+        raise UserError("FOLDER", folder, "all runs failed")
+    said, take = recommend.text(made, results)
+    support = folder if (folder / plan.runs[take].data.class_names[0]).is_dir() else "SUPPORT"
+    following = ["python", "-m", "bench", "predict", "--run", made[take][0].run_id]
+    following += ["--runs", str(runs)] if runs != Path("runs") else []
+    following += ["--support", str(support), "--query"]
+    print(f"\n{said}\nnext: {shlex.join(following)} YOUR_IMAGES")
