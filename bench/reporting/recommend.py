@@ -160,15 +160,15 @@ def _pairs(runs: Runs, setting: str, results: Path) -> list[Pair]:
 
 def _apart(sides: Sequence[tuple[Record, Path]], setting: str) -> Difference:
     """Difference of two means over separately drawn episodes of the same classes: Welch (1947)."""
+    from scipy.stats import ttest_ind
+
     from bench.statistics import Difference
-    from bench.statistics.student import half_width, p_value
 
     first, second = (read_episodes(record, folder, [setting])[setting] for record, folder in sides)
-    value = float(first.mean() - second.mean())
-    of_each = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
-    weighed = sum(v**2 / (len(side) - 1) for v, side in zip(of_each, (first, second), strict=True))
-    df = sum(of_each) ** 2 / weighed if weighed else float(len(first) - 1)
-    parts = (sum(of_each), df, 0.0, float("inf"))
-    half = half_width(*parts, 0.95)
-    shown = (max(-1.0, value - half), min(1.0, value + half), p_value(value, *parts))
-    return Difference(value, *shown, min(len(first), len(second)), (1, 1), False)
+    value, episodes = float(first.mean() - second.mean()), min(len(first), len(second))
+    if not value and not first.std() and not second.std():
+        return Difference(value, value, value, 1.0, episodes, (1, 1), False)
+    test = ttest_ind(first, second, equal_var=False)
+    low, high = (float(end) for end in test.confidence_interval())
+    shown = (max(-1.0, low), min(1.0, high), float(test.pvalue))
+    return Difference(value, *shown, episodes, (1, 1), False)
