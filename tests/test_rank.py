@@ -4,13 +4,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 from command_line import bench, complaint, files_in, write_images
+from record_factory import make_record, metric, record_fields
 
 from bench.config.backbone import full_backbone
 from bench.config.run_config import resolve
 from bench.records import store
+from bench.reporting import recommend
 from methods.backbone_names import ALIASES, BACKBONES
 from methods.timm_backbone import TimmBackbone
 
@@ -35,8 +38,8 @@ def test_it_trains_once_and_recommends():
     answer = bench(*command)
     assert answer.code == 0, answer.err
     assert answer.out.startswith("images: 12 classes, 360 images; the smallest class, class0, has 30.")
-    assert "Split 60-40: 7 classes are trained on, 5 tested." in answer.out
-    for start in ("glyph embedding (frozen) ", "nearest_centroid ", "5w1s: ", "5w5s: "):
+    assert "Split 50-50: 6 classes are trained on, 6 tested." in answer.out
+    for start in ("glyph embedding (frozen) ", "nearest_centroid ", "5w1s: ", "5w5s: ", "Recommendation: "):
         assert re.search(f"^{re.escape(start)}", answer.out, re.M), answer.out
     assert len(store.read_all(Path("results"))[0]) == 2
     assert store.find(Path("results"), recommended(answer.out))
@@ -56,8 +59,9 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     write_images(Path("few"), classes=3, each=2)
     answer = bench("rank", "few", "--backbone", "timm:test_resnet", *SMOKE)
     assert answer.code == 0, answer.err
-    assert "No class is trained on (training takes 10 classes of 10 images on average;" in answer.out
-    assert "Measured: 3w1s1q, allw1s. Not possible: 5w1s (way 5: at most 3" in answer.out
+    assert "No class is trained on (training needs at least 11 classes with 10 images each" in answer.out
+    assert "To be measured: 3w1s1q, allw1s. Not possible: 5w1s (way 5: at most 3" in answer.out
+    assert "too few images to say whether it would lead on others" in answer.out
     assert "timm:test_resnet (frozen) " in answer.out and "other episodes of the same classes" in answer.out
     records = store.read_all(Path("results"))[0]
     assert {record.backbone for record in records} == {"conv4", "timm:test_resnet"}
@@ -88,13 +92,13 @@ def test_bad_input_is_refused_in_one_line():
     write_images(Path("images"), classes=3, each=2)
     assert bench("data", "info", "--dataset", "folder:images").code == 0  # which decodes them
     assert complaint("rank", "images", "--method", "protonet").startswith(
-        "--method protonet: cannot be trained: training takes 10 classes of 10 images on average"
+        "--method protonet: cannot be trained: training needs at least 11 classes with 10 images"
     )
     for name in ("class0", "class1"):
         shutil.copy(f"images/{name}/00.png", f"images/{name}/01.png")
     assert bench("data", "info", "--dataset", "folder:images").code == 0
     assert complaint("rank", "images").startswith(
-        "FOLDER images: has 1 classes with two different images, at least 2 needed"
+        "FOLDER images: classes with two different images: 1, at least 2 needed"
     )
 
 
@@ -105,3 +109,56 @@ def test_an_alias_is_a_model_of_timm(alias):
     assert alias not in BACKBONES and full_backbone("resnet12") == "resnet12"
     config = resolve({"method": "protonet", "backbone": alias}, {}, {})
     assert config.backbone == config.overrides["backbone"] == f"timm:{name}"
+
+
+EPISODES = {key: info for key, info in record_fields()["episodes"].items() if key in ("5w1s", "5w5s")}
+ALL = np.arange(400).reshape(40, 10)
+"""The ten images of each of 40 episodes."""
+
+
+def recommendation(monkeypatch, images=ALL, **accuracies):
+    """What is said of candidates with these mean accuracies in 5w1s and 5w5s, on 40 episodes each."""
+    rng = np.random.default_rng(0)
+    hard, answers, runs = rng.normal(0, 0.1, 40), {}, {}
+    for name, values in accuracies.items():
+        metrics = {
+            f"fewshot/{key}": metric(value) for key, value in zip(("5w1s", "5w5s"), values, strict=True)
+        }
+        record = make_record(method=name, metrics=metrics, episodes=EPISODES)
+        for key, value in zip(("5w1s", "5w5s"), values, strict=True):
+            answers[name, key] = value + hard + rng.normal(0, 0.02, 40)
+        runs[name] = record, Path()
+    monkeypatch.setattr(recommend, "reaches", lambda *_: [])
+    monkeypatch.setattr(recommend, "episodes_apart", lambda *_: np.arange(len(images)))
+    monkeypatch.setattr(
+        recommend,
+        "read_episodes",
+        lambda record, _, names: {key: answers[record.method, key] for key in names},
+    )
+    return recommend.text(runs)
+
+
+def test_the_highest_of_those_that_are_not_shown_to_be_worse_is_taken(monkeypatch):
+    said, take = recommendation(monkeypatch, a=(0.5, 0.7), b=(0.501, 0.65), c=(0.4, 0.6))
+    assert take == "a" and "Recommendation: a." in said
+    assert re.search(
+        r"^5w1s: b is highest\. Better .*: than c by 10\.1 points\. No difference .*: to a by", said, re.M
+    )
+    assert re.search(
+        r"^5w5s: a is highest\. Better .*: than b by 5\.0 points, c by 10\.0 points\.$", said, re.M
+    )
+
+
+def test_settings_may_disagree(monkeypatch):
+    said, take = recommendation(monkeypatch, a=(0.6, 0.7), b=(0.5, 0.85))
+    assert take == "b" and "5w1s: a is highest. Better" in said and "5w5s: b is highest. Better" in said
+
+
+def test_few_images_show_nothing_of_others(monkeypatch):
+    said, take = recommendation(monkeypatch, images=ALL[:4], a=(0.9, 0.9), b=(0.1, 0.1))
+    assert take == "a" and "Better" not in said and said.count("There are too few images") == 2
+
+
+def test_guessing_is_called_so(monkeypatch):
+    said, _ = recommendation(monkeypatch, a=(0.2, 0.2))
+    assert "a is not shown to be better than guessing (20%)." in said

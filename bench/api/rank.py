@@ -94,7 +94,15 @@ def plan(
 
     def add(name: str, config: RunConfig) -> None:
         try:
-            runs[name] = prepare(config, options, materials)
+            made = prepare(config, options, materials)
+            if not made.settings:
+                raise UserError(
+                    "--method", name, f"has no few-shot episodes here: {'; '.join(made.left_out)}"
+                )
+            recorded = store.find(options.results, made.run_id) and not options.overwrite
+            if config.train and not config.brief and not recorded:
+                rehearse(made)
+            runs[name] = made
         except UserError as error:
             if name in methods or error.flag in ("--results", "--runs", "--device"):
                 raise
@@ -124,9 +132,6 @@ def plan(
 def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]]:
     """Make the runs that are not recorded: name, record and its path of each, as they finish."""
     environment.keep_freed_memory()
-    for one in made.runs.values():
-        if not one.config.brief and (options.overwrite or not store.find(options.results, one.run_id)):
-            rehearse(one)
     names = {one.run_id: name for name, one in made.runs.items()}
     progress = Progress()
     try:
@@ -148,7 +153,7 @@ def _images(folder: str, options: Options) -> ImageSet:
         raise UserError(flag, folder, error.allowed) from None
     counts = _distinct(data)
     if (enough := int((counts > 1).sum())) < 2:
-        problem = f"has {enough} classes with two different images, at least 2 needed:"
+        problem = f"classes with two different images: {enough}, at least 2 needed:"
         raise UserError("FOLDER", folder, f"{problem} one is learned from, the other is classified")
     return data
 
@@ -168,14 +173,15 @@ def _split_for(data: ImageSet) -> str:
         return NO_BASE
     for percent in range(90, 0, -10):
         base = round(total * percent / 100)
-        if min(base, total - base) >= FEWEST_CLASSES:
+        # More novel classes than an episode has ways, so that episodes of other classes can be compared.
+        if base >= FEWEST_CLASSES and total - base > FEWEST_CLASSES:
             return f"{percent}-{100 - percent}"
     return NO_BASE
 
 
 def _needed(data: ImageSet) -> str:
-    takes = f"{2 * FEWEST_CLASSES} classes of {FEWEST_IMAGES} images on average"
-    return f"training takes {takes}; there are {len(data.class_names)} of {len(data):,} images together"
+    takes = f"at least {2 * FEWEST_CLASSES + 1} classes with {FEWEST_IMAGES} images each on average"
+    return f"training needs {takes}; there are {len(data.class_names)} classes and {len(data):,} images"
 
 
 def _only_novel(config: RunConfig, data: ImageSet) -> Split:
@@ -215,8 +221,8 @@ def _about(folder: str, data: ImageSet, run: Prepared) -> str:
     """What the folder has, how it is used, and which ways and shots are possible."""
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
     smallest = one_line(data.class_names[int(counts.argmin())])
-    copies = inspect.duplicates(data)
-    twice = copies["within_class"]["images"] - copies["within_class"]["groups"]
+    found = [f"{data.left_out:,} unreadable"] if data.left_out else []
+    found += [remarks] if (remarks := inspect.remarks(data)) else []
     split = run.split
     used = f"Split {split.name}: {len(split.base)} classes are trained on, {len(split.novel)} tested."
     if not split.base:
@@ -224,7 +230,7 @@ def _about(folder: str, data: ImageSet, run: Prepared) -> str:
     not_possible = f" Not possible: {'; '.join(run.left_out)}." if run.left_out else ""
     return (
         f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
-        f" {smallest}, has {int(counts.min())}. {data.left_out} unreadable, {data.one_colour} of one colour,"
-        f" {twice} copies within a class, {copies['across_classes']['groups']} images in several classes.\n"
-        f"{used} Measured: {', '.join(run.measured)}.{not_possible}"
+        f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.\n"
+        f"{used} To be measured: {', '.join(run.measured)}.{not_possible}\n"
+        f"Images are resized to {data.images.shape[-1]} pixels; models of timm take their own size."
     )

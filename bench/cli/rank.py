@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag, path_parser
+from bench.cli.app import NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag, path_parser
 from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
@@ -33,7 +33,6 @@ def rank(
     seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
     results: OwnResults = OWN_RESULTS,
     runs: Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")] = Path("runs"),
-    data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
     device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     overwrite: Annotated[bool, flag("--overwrite", "", "Run again even if recorded.")] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
@@ -45,6 +44,7 @@ def rank(
     from bench.common.environment import check_device
     from bench.config.backbone import full_backbone
     from bench.config.grid import separated
+    from bench.config.run_config import METHOD_FILE
 
     check_device(device)
     if preset not in PRESETS:
@@ -60,7 +60,7 @@ def rank(
     from bench.run.plan import Options
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
-    options = Options(results, runs, command, data_root, device, overwrite, offline)
+    options = Options(results, runs, command, None, device, overwrite, offline)
     model = shipped()
     shipped_folder = model.runs / model.record.run_id
     plan = ranking.plan(str(folder), methods, backbones, shipped_folder, options, preset, seed or 0)
@@ -73,9 +73,10 @@ def rank(
             say(f"warning: {name} failed: {record.failure} (recorded in {path})")
     if not made:
         raise UserError("FOLDER", folder, "all runs failed")
-    said, take = recommend.text(made, results)
-    support = folder if (folder / plan.runs[take].data.class_names[0]).is_dir() else "SUPPORT"
+    said, take = recommend.text(made)
+    support = folder if (folder / plan.runs[take].data.class_names[0]).is_dir() else "YOUR_LABELLED_IMAGES"
     following = ["python", "-m", "bench", "predict", "--run", made[take][0].run_id]
     following += ["--runs", str(runs)] if runs != Path("runs") else []
     following += ["--support", str(support), "--query"]
+    following += ["--run-code"] if METHOD_FILE.fullmatch(plan.runs[take].config.method) else []
     print(f"\n{said}\nnext: {shlex.join(following)} YOUR_IMAGES")

@@ -10,6 +10,9 @@ from bench.records.arrays import read_episodes
 from bench.records.store import Record
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from bench.sampling.episodes import EpisodeList
     from bench.statistics import Interval
 
 FEWEST_EPISODES = 5
@@ -45,20 +48,17 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 
 
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
-    import numpy as np
-
     from bench.records.arrays import redraw_episodes
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
     for name, accuracies in read_episodes(record, directory, record.episodes).items():
         info = record.episodes[name]
-        if info.query == 0 or info.way >= len(record.pools.get("novel", {})):  # it holds all classes
+        if info.query == 0:  # every image is in every episode
             continue
         drawn = redraw_episodes(record, name)
         if drawn is None:
             continue
-        parts = (part.reshape(info.count, -1) for part in (drawn.support, drawn.query))
-        images = np.concatenate(list(parts), axis=1)
+        images = _images(drawn)
         apart = disjoint_episodes(images)
         fresh = open_interval(accuracies[apart], images[apart]) if len(apart) >= FEWEST_EPISODES else None
         try:
@@ -66,6 +66,23 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
         except ValueError:
             new = None
         yield Reach(f"fewshot/{name}", fresh, new)
+
+
+def episodes_apart(record: Record, name: str) -> np.ndarray | None:
+    """Positions of episodes of a setting that have no image in common; None if they cannot be drawn again."""
+    from bench.records.arrays import redraw_episodes
+    from bench.statistics import disjoint_episodes
+
+    drawn = redraw_episodes(record, name) if record.episodes[name].query else None
+    return None if drawn is None else disjoint_episodes(_images(drawn))
+
+
+def _images(drawn: EpisodeList) -> np.ndarray:
+    """The images of each episode."""
+    import numpy as np
+
+    parts = (part.reshape(len(drawn.classes), -1) for part in (drawn.support, drawn.query))
+    return np.concatenate(list(parts), axis=1)
 
 
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:

@@ -1,97 +1,47 @@
-"""Output of `rank`: a table of the candidates, which of them to take, and how sure that is."""
+"""Output of `rank`: a table of the candidates, which of them to take, and how sure that is.
+
+Differences are tested for fresh images of the same classes: on episodes that have no image in common.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.records.arrays import read_episodes
-from bench.records.identity import Table
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 from bench.reporting import terminal
 from bench.reporting.blocks import NOTHING
-from bench.reporting.compare import compare
 from bench.reporting.frame import by_size
 from bench.reporting.numbers import duration, number
-from bench.reporting.reach import reaches
-from bench.reporting.verdicts import SIGNIFICANT, p_text, points
+from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, reaches
+from bench.reporting.verdicts import SIGNIFICANT
 
 if TYPE_CHECKING:
-    from bench.statistics import Difference, Interval
+    import numpy as np
 
 Runs = Mapping[str, tuple[Record, Path]]
 """Name of a candidate -> its record, and the record's folder."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two candidates, by name: the first minus the second; p after Holm's correction over all pairs."""
-
-    first: str
-    second: str
-    difference: Difference
-    new_classes: Interval | None
-    p: float = 1.0
-
-    def led_by(self, name: str) -> float:
-        """The lead of one of them."""
-        return self.difference.value if name == self.first else -self.difference.value
-
-
-def text(runs: Runs, results: Path) -> tuple[str, str]:
+def text(runs: Runs) -> tuple[str, str]:
     """A table of the candidates and a recommendation; and the name of the candidate to take.
 
     Args:
-        runs: one or more.
-        results: the folder of their records.
+        runs: one or more, with a few-shot setting that all have.
     """
-    rows = _rows(runs)
-    lines, take = [], ""
-    for setting in _settings(runs):
-        said, take = _of_setting(runs, setting, results)
-        lines.append(f"{setting}: {said}")
-    record, _ = runs[take]
-    metric, way = record.metrics[f"fewshot/{setting}"], record.episodes[setting].way
-    if metric.low <= 1 / way:
-        lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
-    if f"{setting}, fresh images" not in rows[0]:
-        lines.append("± is for these images; there are too few to say what fresh images would change.")
-    if len({one.fingerprint for one, _ in runs.values()}) > 1:
-        lines.append(
-            "Embeddings that take images of another size answered other episodes of the same classes."
-        )
-    if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
-        lines.append("One training each: another --seed may change the order.")
-    return "\n".join([terminal.text(rows), "", *lines]), take
-
-
-def _rows(runs: Runs) -> list[dict[str, Any]]:
-    """One row each, the best first: intervals for other episodes and for fresh images, and the time."""
     settings = _settings(runs)
-    rows = []
-    for name in _ordered(runs, settings[-1]):
-        record, folder = runs[name]
-        fresh = {reach.metric: reach.fresh_images for reach in reaches(record, folder)}
-        row: dict[str, Any] = {"method": name}
-        for setting in settings:
-            row[setting] = "".join(number(record.metrics[f"fewshot/{setting}"]))
-            row[f"{setting}, fresh images"] = "".join(number(fresh.get(f"fewshot/{setting}")))
-        rows.append(row | {"time": duration(cost(record))})
-    kept = [key for key in rows[0] if any(row[key] != "".join(NOTHING) for row in rows)]
-    return [{key: row[key] for key in kept} for row in rows]
-
-
-def _ordered(runs: Runs, setting: str) -> list[str]:
-    return sorted(runs, key=lambda name: -runs[name][0].metrics[f"fewshot/{setting}"].value)
-
-
-def cost(record: Record) -> float:
-    """Seconds of training and evaluation."""
-    return (training_seconds(record) or 0.0) + record.timings.evaluate_s
+    # One that is not shown to be worse than the highest in any setting, and of these the highest on average.
+    worse = {setting: _shown_to_be_worse(runs, setting) for setting in settings}
+    left = [name for name in runs if not any(name in found for found in worse.values() if found)]
+    take = max(left or runs, key=lambda name: fmean(_value(runs, name, setting) for setting in settings))
+    lines = [_of_setting(runs, setting, worse[setting]) for setting in settings] if len(runs) > 1 else []
+    lines += _warnings(runs, settings, take)
+    return "\n".join([terminal.text(_rows(runs, settings)), "", *lines, f"Recommendation: {take}."]), take
 
 
 def _settings(runs: Runs) -> list[str]:
@@ -101,74 +51,90 @@ def _settings(runs: Runs) -> list[str]:
     return named or sorted(shared)
 
 
-def _of_setting(runs: Runs, setting: str, results: Path) -> tuple[str, str]:
-    best, *others = _ordered(runs, setting)
-    if not others:
-        return f"only {best} could be tried; there is nothing to compare it with.", best
-    pairs = _pairs(runs, setting, results)
-    leads = {p.second if p.first == best else p.first: p for p in pairs if best in (p.first, p.second)}
-    tied = [name for name in others if leads[name].p > SIGNIFICANT]
-    if not tied:
-        following = others[0]
-        said = f"{best} is best. Its lead over {following} is {_by(leads[following], best)}."
-        return f"{said} {_for_new_classes(leads.values(), best)}", best
-    cheapest = min([best, *tied], key=lambda name: cost(runs[name][0]))
-    gaps = ", ".join(f"{name} by {_by(leads[name], best)}" for name in tied)
-    return f"no difference is shown: {best} leads {gaps}. Take {cheapest}, the cheapest of them.", cheapest
+def _value(runs: Runs, name: str, setting: str) -> float:
+    return runs[name][0].metrics[f"fewshot/{setting}"].value
 
 
-def _by(pair: Pair, best: str) -> str:
-    d = pair.difference
-    lead = f"{points(pair.led_by(best), d)} ± {points(d.half_width, d)} points"
-    return f"{lead} over {d.episodes:,} episodes (p {p_text(pair.p)})"
+def _ordered(runs: Runs, setting: str) -> list[str]:
+    return sorted(runs, key=lambda name: -_value(runs, name, setting))
 
 
-def _for_new_classes(pairs: Any, best: str) -> str:
-    intervals = [(pair.new_classes, 1 if pair.first == best else -1) for pair in pairs]
-    if any(interval is None for interval, _ in intervals):
-        return "That is for these classes; for others it is not known."
-    if all(min(sign * i.low, sign * i.high) > 0 for i, sign in intervals):
-        return "It leads the others for new classes of this kind too."
-    return "That is for these classes; for others it is not certain."
+def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
+    """One row each, the best first: intervals for fresh images and for other episodes, and the time."""
+    rows = []
+    for name in _ordered(runs, settings[-1]):
+        record, folder = runs[name]
+        fresh = {reach.metric: reach.fresh_images for reach in reaches(record, folder)}
+        row: dict[str, Any] = {"method": name}
+        for setting in settings:
+            row[f"{setting}, fresh images"] = "".join(number(fresh.get(f"fewshot/{setting}")))
+            row[f"{setting}, these images"] = "".join(number(record.metrics[f"fewshot/{setting}"]))
+        seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s
+        rows.append(row | {"time": duration(seconds)})
+    kept = [key for key in rows[0] if any(row[key] != "".join(NOTHING) for row in rows)]
+    return [{key: row[key] for key in kept} for row in rows]
 
 
-def _pairs(runs: Runs, setting: str, results: Path) -> list[Pair]:
-    """All pairs: on identical episodes, or on separately drawn ones if the images have another size."""
+def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
+    """Candidates that are significantly worse than the highest on fresh images, with their p after Holm.
+
+    The p-values are corrected over all pairs, because the highest was not known before. None if there are too
+    few images for a test.
+    """
+    from scipy.stats import ttest_ind, ttest_rel
+
     from bench.statistics import holm
 
-    found: list[Pair] = []
-    ids = {record.run_id: name for name, (record, _) in runs.items()}
-    groups: dict[str, list[str]] = {}
-    for record, _ in runs.values():
-        groups.setdefault(record.fingerprint, []).append(record.run_id)
-    for group in groups.values():
-        if len(group) > 1:
-            compared = compare(group, Table(results), setting)
-            for (one, other), comparison, new in zip(
-                itertools.combinations(group, 2), compared.comparisons, compared.new_classes, strict=True
-            ):
-                found.append(Pair(ids[one], ids[other], comparison.difference, new))
-    for first, second in itertools.combinations(runs, 2):
-        if runs[first][0].fingerprint != runs[second][0].fingerprint:
-            found.append(Pair(first, second, _apart([runs[first], runs[second]], setting), None))
-    corrected = holm([pair.difference.p for pair in found])
-    return [
-        Pair(one.first, one.second, one.difference, one.new_classes, p)
-        for one, p in zip(found, corrected, strict=True)
-    ]
+    apart: dict[str, np.ndarray] = {}
+    for name, (record, folder) in runs.items():
+        chosen = episodes_apart(record, setting)
+        if chosen is None or len(chosen) < FEWEST_EPISODES:
+            return None
+        apart[name] = read_episodes(record, folder, [setting])[setting][chosen]
+    pairs = list(itertools.combinations(runs, 2))
+    found = []
+    for first, second in pairs:
+        a, b = apart[first], apart[second]
+        same = runs[first][0].episodes[setting].sha256 == runs[second][0].episodes[setting].sha256
+        if same and (a == b).all():
+            found.append(1.0)
+        else:
+            found.append(float((ttest_rel(a, b) if same else ttest_ind(a, b, equal_var=False)).pvalue))
+    corrected = {frozenset(pair): p for pair, p in zip(pairs, holm(found), strict=True)}
+    best, *others = _ordered(runs, setting)
+    ps = {name: corrected[frozenset((best, name))] for name in others}
+    return {name: p for name, p in ps.items() if p <= SIGNIFICANT}
 
 
-def _apart(sides: Sequence[tuple[Record, Path]], setting: str) -> Difference:
-    """Difference of two means over separately drawn episodes of the same classes: Welch (1947)."""
-    from scipy.stats import ttest_ind
+def _of_setting(runs: Runs, setting: str, worse: dict[str, float] | None) -> str:
+    best, *others = _ordered(runs, setting)
+    leads = {name: 100 * (_value(runs, best, setting) - _value(runs, name, setting)) for name in others}
 
-    from bench.statistics import Difference
+    def said(names: list[str]) -> str:
+        return ", ".join(f"{name} by {leads[name]:.1f} points" for name in names)
 
-    first, second = (read_episodes(record, folder, [setting])[setting] for record, folder in sides)
-    value, episodes = float(first.mean() - second.mean()), min(len(first), len(second))
-    if not value and not first.std() and not second.std():
-        return Difference(value, value, value, 1.0, episodes, (1, 1), False)
-    test = ttest_ind(first, second, equal_var=False)
-    low, high = (float(end) for end in test.confidence_interval())
-    shown = (max(-1.0, low), min(1.0, high), float(test.pvalue))
-    return Difference(value, *shown, episodes, (1, 1), False)
+    if worse is None:
+        unknown = "There are too few images to say whether it would lead on others."
+        return f"{setting}: {best} leads on these images ({said(others)}). {unknown}"
+    shown, not_shown = ([name for name in others if (name in worse) is which] for which in (True, False))
+    parts = [f"{setting}: {best} is highest."]
+    if shown:
+        parts.append(f"Better on fresh images of these classes (p < {SIGNIFICANT}): than {said(shown)}.")
+    if not_shown:
+        parts.append(f"No difference is shown: to {said(not_shown)}.")
+    return " ".join(parts)
+
+
+def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
+    lines = []
+    record, folder = runs[take]
+    setting = settings[-1]
+    key, way = f"fewshot/{setting}", record.episodes[setting].way
+    fresh = next((r.fresh_images for r in reaches(record, folder) if r.metric == key), None)
+    if (fresh or record.metrics[key]).low <= 1 / way:
+        lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
+    if len({one.fingerprint for one, _ in runs.values()}) > 1:
+        lines.append("Embeddings that take images of another size had other episodes of the same classes.")
+    if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
+        lines.append("One training each: another --seed may change the order. Other classes may, too.")
+    return lines

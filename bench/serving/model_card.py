@@ -56,7 +56,9 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
     facts = {
         "method": f"`{card.method}`{f' ({paper})' if paper else ''}",
         "backbone": f"`{card.backbone}`, images of {card.image_size[0]}x{card.image_size[1]} pixels",
-        "trained on": f"the {len(card.base_classes)} base classes of `{card.dataset}`, split `{card.split}`",
+        "trained on": f"the {len(card.base_classes)} base classes of `{card.dataset}`, split `{card.split}`"
+        if card.base_classes
+        else f"other data; tested on `{card.dataset}`",
         "data fingerprint": f"`{card.fingerprint}`",
         "weights": f"SHA-256 `{card.weights_sha256}`",
         "made by": f"fewshot-bench {card.bench_version}" + (f", `{record.command}`" if record else ""),
