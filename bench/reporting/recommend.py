@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings
 
 from bench.records.arrays import read_episodes
 from bench.records.store import Record
@@ -96,10 +98,9 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     for first, second in pairs:
         a, b = apart[first], apart[second]
         same = runs[first][0].episodes[setting].sha256 == runs[second][0].episodes[setting].sha256
-        if same and (a == b).all():
-            found.append(1.0)
-        else:
-            found.append(float((ttest_rel(a, b) if same else ttest_ind(a, b, equal_var=False)).pvalue))
+        with catch_warnings(action="ignore"):  # of the same answers in every episode, for which p is NaN
+            p = float((ttest_rel(a, b) if same else ttest_ind(a, b, equal_var=False)).pvalue)
+        found.append(1.0 if isnan(p) else p)
     corrected = {frozenset(pair): p for pair, p in zip(pairs, holm(found), strict=True)}
     best, *others = _ordered(runs, setting)
     ps = {name: corrected[frozenset((best, name))] for name in others}
