@@ -54,7 +54,7 @@ def report(data_root: Path | None, repeats: int, quick: bool, device_name: str) 
     return f"{table(rows)}\n\n{conditions(repeats, load, device)}"
 
 
-def thread_counts(device: torch.device) -> list[int]:
+def thread_counts(device: torch.device = CPU) -> list[int]:
     """All cores, and one; one beside a GPU."""
     from bench.common.environment import available_cores
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,13 +103,13 @@ def validate(directory: Path) -> Report:
 
 
 def _against_files(checks: Sequence[tuple[Record, Path, Pools]]) -> Iterator[tuple[list[str], str]]:
-    """`_against_file` of each, in order; on all cores if there are many."""
-    with shown() as show, ExitStack() as stack:
-        results: Iterable[tuple[list[str], str]] = itertools.starmap(_against_file, checks)
-        if available_cores() > 1 and len(checks) >= SEVERAL:
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(available_cores(), context))
-            results = pool.map(_against_file, *zip(*checks, strict=True))
+    """`_against_file` of each, in order; if there are many, on all cores and with a progress bar."""
+    if len(checks) < SEVERAL:
+        yield from itertools.starmap(_against_file, checks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with shown() as show, ProcessPoolExecutor(available_cores(), context) as pool:
+        results = pool.map(_against_file, *zip(*checks, strict=True))
         for done, result in enumerate(results, 1):
             show("validating", done, len(checks))
             yield result
