@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 BatchNorm = Literal["support", "running", "transductive"]
 Statistics = list[tuple[Tensor, Tensor]]  # mean and variance ``[channels]`` of each layer, in order
+Running = tuple[Tensor | None, Tensor | None]  # a layer's running mean and variance
 ONE_BY_ONE = {"cpu"}  # devices on which it is faster to learn one task after another
 
 
@@ -75,9 +76,11 @@ class _EveryBatchNorm(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        return self.normalise(input, weight, bias, eps)
+        return self.normalise(input, (running_mean, running_var), weight, bias, eps)
 
-    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    def normalise(
+        self, images: Tensor, running: Running, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
         """Batch norm of one layer's ``[N, channels, ...]``; the subclass knows whose statistics."""
         raise NotImplementedError
 
@@ -85,26 +88,22 @@ class _EveryBatchNorm(TorchFunctionMode):
 class RunningStatistics(_EveryBatchNorm):
     """As without a context in evaluation mode, but under `torch.func.vmap` too."""
 
-    def _batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
+    def normalise(
+        self, images: Tensor, running: Running, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
-        if one_by_one(input.device) or running_mean is None or running_var is None:
-            return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-        return normalised(input, running_mean, running_var, weight, bias, eps)
+        """By the layer's running statistics, if it has any."""
+        mean, variance = running
+        if one_by_one(images.device) or mean is None or variance is None:
+            return F.batch_norm(images, mean, variance, weight, bias, training=mean is None, eps=eps)
+        return normalised(images, mean, variance, weight, bias, eps)
 
 
 class OwnStatistics(_EveryBatchNorm):
     """Each batch is normalised by its own statistics; running ones are neither used nor moved."""
 
-    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    def normalise(
+        self, images: Tensor, running: Running, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
         """As torch does in training."""
         if one_by_one(images.device):
             return F.batch_norm(images, None, None, weight, bias, training=True, eps=eps)
@@ -118,11 +117,13 @@ class TakenStatistics(OwnStatistics):
         super().__init__()
         self.layers: Statistics = []
 
-    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    def normalise(
+        self, images: Tensor, running: Running, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
         """Take the layer's statistics too."""
         self.layers.append(found := statistics(images))
         if one_by_one(images.device):
-            return super().normalise(images, weight, bias, eps)
+            return super().normalise(images, running, weight, bias, eps)
         return normalised(images, *found, weight, bias, eps)
 
 
@@ -137,7 +138,9 @@ class GivenStatistics(_EveryBatchNorm):
         super().__init__()
         self.layers = iter(layers)
 
-    def normalise(self, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    def normalise(
+        self, images: Tensor, running: Running, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
         """Use the next layer's statistics."""
         return normalised(images, *next(self.layers), weight, bias, eps)
 

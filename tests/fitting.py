@@ -1,15 +1,19 @@
 """Training through the harness, as the tests of several files need it."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.training.checkpoints import Resumable
 from bench.training.loop import Trained, train
 from methods import registry
 from methods.backbones import Conv4
@@ -50,3 +54,23 @@ def fit(method: Method, data: ImageSet, split: Split, folder: Path, **options: A
     given = {"seed": 0, "precision": "32-true", "device": torch.device("cpu")} | options
     normalise = Normaliser(data.images, split.train)
     return train(method, data, split, normalise, run_dir=folder, progress=Progress(io.StringIO()), **given)
+
+
+class Killed(Exception):
+    """What happens to the process, as far as the training can tell."""
+
+
+@contextmanager
+def killed_after(step: int) -> Iterator[None]:
+    """The training within this ends right after this step and its checkpoint."""
+    save = Resumable.on_train_batch_end
+
+    def saved_and_killed(self, trainer, *batch):
+        save(self, trainer, *batch)
+        if trainer.global_step == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
+        with pytest.raises(Killed):
+            yield

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 import torch
-from fitting import fit
+from fitting import fit, killed_after
 
 from bench.training import callbacks, checkpoints, compilation
-from bench.training.checkpoints import Resumable
 from bench.training.compilation import compile_training, gains, long_enough
 from methods import fused, registry
 from methods.backbones import Conv4, build
@@ -96,17 +95,8 @@ def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split,
     for name, value in eager.items():
         torch.testing.assert_close(whole[name], value, rtol=1e-2, atol=1e-3, msg=name)
 
-    save = Resumable.on_train_batch_end
-
-    def saved_and_killed(self, trainer, *batch):
-        save(self, trainer, *batch)
-        if trainer.global_step == 5:
-            raise InterruptedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
-        with pytest.raises(InterruptedError):
-            result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
+    with killed_after(5):
+        result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
     torch._dynamo.reset()  # the resuming process starts from what is in the cache
     resumed = result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
     assert (tmp_path / "killed" / "logs" / "from-5").is_dir()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import bench, complaint
-from fitting import SMOKE_RUNS, fit, smoke_method
+from fitting import SMOKE_RUNS, fit, killed_after, smoke_method
 
 import bench as package
 from bench.common.environment import pick_device
@@ -19,7 +19,6 @@ from bench.records import store
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.training import callbacks, checkpoints
 from bench.training.batches import TrainingBatches
-from bench.training.checkpoints import Resumable
 from methods import registry
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -119,10 +118,6 @@ def test_a_trained_method_answers_as_on_the_cpu(name, given, tiny, tiny_split, t
     assert np.abs(answers[0] - answers[1]).mean() < 0.01
 
 
-class Killed(Exception):
-    """What happens to the process, as far as the training can tell."""
-
-
 @pytest.mark.parametrize("name, given", SMOKE_RUNS, ids=str)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     name, given, tiny, tiny_split, tmp_path, monkeypatch
@@ -130,23 +125,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     method = smoke_method(name, len(tiny_split.base), **given)
     fit(method, tiny, tiny_split, tmp_path / "whole", device=GPU)
-    save = Resumable.on_train_batch_end
-
-    def saved_and_killed(self, trainer, *batch):
-        save(self, trainer, *batch)
-        if trainer.global_step == 7:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
-        with pytest.raises(Killed):
-            fit(
-                smoke_method(name, len(tiny_split.base), **given),
-                tiny,
-                tiny_split,
-                tmp_path / "k",
-                device=GPU,
-            )
+    with killed_after(7):
+        killed = smoke_method(name, len(tiny_split.base), **given)
+        fit(killed, tiny, tiny_split, tmp_path / "k", device=GPU)
     resumed = smoke_method(name, len(tiny_split.base), **given)
     fit(resumed, tiny, tiny_split, tmp_path / "k", device=GPU)
     assert (tmp_path / "k" / "logs" / "from-7").is_dir()

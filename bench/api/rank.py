@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import torch
 from bench.common import environment
 from bench.common.errors import UserError, one_line
 from bench.common.files import write_files
-from bench.common.progress import Progress, shown
-from bench.common.streams import say
+from bench.common.progress import shown
 from bench.config.run_config import RunConfig, resolve
 from bench.data import inspect, sources
 from bench.data.images import ImageSet
@@ -25,7 +25,6 @@ from bench.data.splits import resolve as split_as
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
 from bench.run import models, runner
-from bench.run.locks import make_all
 from bench.run.materials import BRIEF_IMAGES, Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
@@ -133,15 +132,8 @@ def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]
     """Make the runs that are not recorded: name, record and its path of each, as they finish."""
     environment.keep_freed_memory()
     names = {one.run_id: name for name, one in made.runs.items()}
-    progress = Progress()
-    try:
-        where = (options.results, options.runs)
-        for path, record in make_all(
-            made.runs.values(), lambda one: runner.run(one, options, progress), where, say
-        ):
-            yield names[record.run_id], store.read(path), path  # as written: it names its file of answers
-    finally:
-        progress.stop()
+    for path, record in runner.run_prepared(made.runs.values(), options, datetime.now(UTC)):
+        yield names[record.run_id], store.read(path), path  # as written: it names its file of answers
 
 
 def _images(folder: str, options: Options) -> ImageSet:

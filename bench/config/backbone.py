@@ -15,7 +15,7 @@ def full_backbone(name: Any, flag: str = "--backbone") -> str:
     """The backbone that a name or an alias means: ``dinov2-s`` is ``timm:vit_small_patch14_dinov2``.
 
     Raises:
-        UserError: it is no name of a backbone.
+        UserError: the name is unknown.
     """
     full = ALIASES.get(name, name) if isinstance(name, str) else name
     if not (isinstance(full, str) and BACKBONE.fullmatch(full)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,11 +46,19 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
         UserError: one of them cannot run here.
     """
     environment.keep_freed_memory()
-    progress, materials = Progress(), Materials(options)
+    begun, materials = datetime.now(UTC), Materials(options)
+    prepared = [prepare(config, options, materials) for config in grid]
+    _rehearse(prepared, options)
+    yield from run_prepared(prepared, options, begun)
+
+
+def run_prepared(
+    prepared: Iterable[Prepared], options: Options, begun: datetime
+) -> Iterator[tuple[Path, Record]]:
+    """`run` each, as they become free; `begun` is when the command did."""
+    progress = Progress()
     try:
-        begun, where = datetime.now(UTC), (options.results, options.runs)
-        prepared = [prepare(config, options, materials) for config in grid]
-        _rehearse(prepared, options)
+        where = (options.results, options.runs)
         yield from make_all(prepared, lambda one: run(one, options, progress, begun), where, say)
     finally:
         progress.stop()

@@ -3,20 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from fitting import SMOKE_RUNS, fit, smoke_method
+from fitting import SMOKE_RUNS, fit, killed_after, smoke_method
 
 from bench.training import callbacks, checkpoints
-from bench.training.checkpoints import Resumable
 from bench.training.loop import Trained
 from methods.method import Method
 
 pytestmark = pytest.mark.slow
 KILLS = (3, 9)
 """Steps of 12."""
-
-
-class Killed(Exception):
-    """What happens to the process, as far as the training can tell."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,18 +32,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     name, given, tiny, tiny_split, tmp_path, monkeypatch
 ):
     expected, whole = result(name, given, tiny, tiny_split, tmp_path / "whole")
-    save = Resumable.on_train_batch_end
     for kill in KILLS:
-
-        def saved_and_killed(self, trainer, *batch, kill=kill):
-            save(self, trainer, *batch)
-            if trainer.global_step == kill:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Resumable, "on_train_batch_end", saved_and_killed)
-            with pytest.raises(Killed):
-                result(name, given, tiny, tiny_split, tmp_path / "killed")
+        with killed_after(kill):
+            result(name, given, tiny, tiny_split, tmp_path / "killed")
     method, trained = result(name, given, tiny, tiny_split, tmp_path / "killed")
     assert (tmp_path / "killed" / "logs" / f"from-{KILLS[-1]}").is_dir()
     for parameter, value in expected.state_dict().items():
