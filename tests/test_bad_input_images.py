@@ -173,6 +173,7 @@ def test_one_image_among_many_is_left_out_and_named(workspace, name):
     )
 
 
+@pytest.mark.slow
 def test_every_run_says_how_many_and_the_record_holds_it(workspace):
     write_images(Path("photos"), 8, 20)
     Path("photos", "class1", "bad.png").write_bytes(b"spoilt")
@@ -190,6 +191,7 @@ def test_every_run_says_how_many_and_the_record_holds_it(workspace):
         assert record.pools["novel"]["class7"] == 20
 
 
+@pytest.mark.slow
 def test_small_classes_cost_no_one_else_a_measurement(workspace):
     """A novel class of 8 images and base classes of 14: episodes and pairs of the classes that are enough."""
     write_images(Path("photos"), 10, 40)

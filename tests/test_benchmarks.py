@@ -61,6 +61,7 @@ def test_learn2learn_reads_the_images_and_labels_of_our_split(material, fc100):
         assert theirs.labels == material.data.labels[index].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_learn2learn_answers_tasks_that_pixels_decide(fc100, in_memory):
     from learn2learn.algorithms.lightning import LightningPrototypicalNetworks
@@ -78,6 +79,7 @@ def test_learn2learn_indices_are_a_whole_task_without_images(material, fc100):
     assert labels.unique(return_counts=True)[1].tolist() == [16] * 5
 
 
+@pytest.mark.slow
 def test_learn2learn_training_changes_its_backbone(fc100):
     net = peers.learn2learn_protonet()
     before = weights(net.features)
@@ -114,6 +116,7 @@ def test_evaluation_answers_all_episodes_from_images(material):
     assert interval.value > 0.9
 
 
+@pytest.mark.slow
 def test_bare_loop_trains_as_lightning_does(material):
     through_lightning, bare = ours.siamese_quick(TINY.steps), ours.siamese_quick(TINY.steps)
     batches = ours.ready_batches(material, bare, TINY.steps)
@@ -142,6 +145,7 @@ def test_the_bare_loop_trains_in_the_layout_of_its_row(material, layout):
     assert method.backbone[1][0].weight.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.slow
 def test_threads_are_as_they_were_afterwards(material):
     before = torch.get_num_threads()
     batches = ours.ready_batches(material, ours.siamese_quick(1), 1)

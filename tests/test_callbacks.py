@@ -97,6 +97,7 @@ def uninterrupted(tiny, tiny_split, tmp_path_factory):
         return {kind: fit(kind, tiny, tiny_split, tmp_path_factory.mktemp("whole")) for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("kills", [[1], [19], [3, 6, 12]], ids=str)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
@@ -138,6 +139,7 @@ class Spoiled(Siamese):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.slow
 def test_what_a_training_starts_from_may_be_kept(uninterrupted, tiny, tiny_split, tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, Spoiled, KINDS[Siamese] | {"learning_rate": 0.0})
     start = uninterrupted[Siamese][0]
@@ -155,6 +157,7 @@ def test_what_a_training_starts_from_may_be_kept(uninterrupted, tiny, tiny_split
         assert torch.equal(method.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(Siamese, tiny, tiny_split, tmp_path, 5)
@@ -163,6 +166,7 @@ def test_time_before_the_interruption_counts(tiny, tiny_split, tmp_path, monkeyp
     assert 1000 < result.spent.seconds < 2000 and result.earlier == (1000, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["stamp", "cut", "empty", "text", "a flipped bit"])
 def test_a_checkpoint_that_does_not_fit_is_ignored(damage, uninterrupted, tiny, tiny_split, tmp_path):
     with pytest.raises(Killed):
@@ -230,6 +234,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_training_resumes_in_another_folder(uninterrupted, tiny, tiny_split, tmp_path):
     """The best weights so far move with the checkpoint: nothing in it names a place."""
     with pytest.raises(Killed):

@@ -213,6 +213,7 @@ def write_drawn(name: str, setting: Setting, correct: np.ndarray, sha256: str = 
     return correct / QUERIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "short"), [(Setting(5, 1, 15, 10_000), 1_000), (Setting(0, 1, 0, 200), 20)]
 )

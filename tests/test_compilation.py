@@ -105,7 +105,7 @@ def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split,
 
 
 @pytest.mark.usefixtures("available")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.soak)])
 def test_compiled_gradients_are_eager_ones(dtype):
     """In bfloat16 too, where PyTorch's own operations round in between and equal pixels are common."""
     eager = protonet(1).backbone

@@ -55,6 +55,7 @@ def test_the_shipped_model_is_small_and_its_record_is_committed():
     assert record.metrics["novel/pair_accuracy"].low > 0.6
 
 
+@pytest.mark.slow
 def test_it_distinguishes_drawings(page):
     ring, other, cross = map(pictures.encode, (drawing(RING), drawing(RING, at=(20, -30)), drawing(*CROSS)))
     assert "<strong>Same</strong>" in page.compare(ring, other)

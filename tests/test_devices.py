@@ -166,6 +166,7 @@ def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):
     assert list(last[0].parents[1].glob("logs/from-*")), step
 
 
+@pytest.mark.slow
 def test_what_cannot_train_on_two_devices_is_refused(images):
     bench("data", "info", *RUN[1:3])  # decodes the images
     assert "--devices 1000" in complaint(*RUN, "--method", "protonet", "--devices", "1000")

@@ -58,6 +58,7 @@ def test_the_citation_has_the_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
+@pytest.mark.slow
 def test_croissant_describes_the_records():
     """Its library reads sets of files only from archives, so the fields are looked up here."""
     croissant = pytest.importorskip("mlcroissant")

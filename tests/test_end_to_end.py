@@ -104,6 +104,7 @@ def paths_of(answer: Answer) -> list[Path]:
     return [Path(line) for line in answer.out.splitlines() if line.endswith(".json")]
 
 
+@pytest.mark.slow
 def test_one_record_for_each_method_and_seed_and_their_paths_come_last(grid):
     paths = paths_of(grid)
     assert grid.out.splitlines()[-4:] == [str(path) for path in paths]
@@ -223,6 +224,7 @@ def test_other_images_under_the_same_name_are_another_run(grid, workspace):
     assert found[0].config == found[1].config
 
 
+@pytest.mark.slow
 def test_without_training_weights_are_evaluated_as_they_are(workspace):
     torch.manual_seed(7)
     save_file(backbones.build("conv4").state_dict(), workspace / "weights.safetensors")

@@ -48,6 +48,7 @@ def test_smoke_runs_that_failed_are_not_named():
     assert "Failed" not in leaderboard.render([make_record(**FAILED, preset="smoke")])
 
 
+@pytest.mark.slow
 def test_commands_say_that_it_failed(results):
     assert "failed" in bench("list", "runs", "--results", results).out
     shown = bench("show", "unlucky", "--results", results)

@@ -104,6 +104,7 @@ def test_a_dangling_link_is_no_folder(tmp_path, monkeypatch):
         assert str(error.value).endswith("gone is a dangling link)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("name", ["bad.json", "cifar100-protonet-quick-0.npz"])
 def test_a_record_or_its_answers(folder, kind, name):

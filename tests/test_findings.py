@@ -167,6 +167,7 @@ def from_source(method: str, key: str, written: str) -> str:
     return " ± ".join(filter(None, *values)) if values else "–"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row["what"])
 def test_each_number_is_the_record_s(row):
     said = {heading: text for heading, text in row.items() if heading not in NAMES}
@@ -201,6 +202,7 @@ def test_pretrained_rows_that_are_said_to_share_a_network_share_it():
         assert seeded("90-10", name).first.kept_step == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["90-10", "cifar-fs", "fc100"])
 def test_no_row_but_easy_on_fc100_is_better_than_class_means(split):
     """In both intervals, among the rows with three seeds."""
@@ -253,6 +255,7 @@ def test_a_presets_time_is_that_of_its_records(preset):
     assert sum(inside) >= 0.8 * len(inside)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_readme_are_of_these_records():
     """Their alternative texts have the drawn numbers; CONTRIBUTING.md says how to draw them again."""
     records = [record for record in read_all(ROOT / "results")[0] if record.split == "90-10"]

@@ -228,6 +228,7 @@ def test_marks():
     assert "time (threads)" not in row and "rank" not in row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_of_a_record_becomes_markup(text):
     def document(text: str) -> str:
@@ -319,6 +320,7 @@ def test_parameter_count(number, text):
     assert numbers.parameter_count(number) == text
 
 
+@pytest.mark.slow
 def test_the_order_of_records_does_not_matter(tmp_path):
     found = seeds(tmp_path, 3) + [make_record(method=f"m{i}", split=f"{i}0-{10 - i}0") for i in range(1, 9)]
     text = render(found, tmp_path)

@@ -56,6 +56,7 @@ FIELDS = {
 RUNS = some(FIELDS).map(lambda own: own if own.get("train", True) else own | {"weights": "trained.pt"})
 
 
+@pytest.mark.slow
 @few
 @given(st.sampled_from(list(METHOD.presets)), some(NUMBERS), some(NUMBERS))
 def test_each_hyperparameter_comes_from_the_last_place_that_names_it(preset, in_file, in_flags):

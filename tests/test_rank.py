@@ -32,6 +32,7 @@ def recommended(out: str) -> str:
     return re.search(r"^next: python -m bench predict --run (\S+) .*--query YOUR_IMAGES\n\Z", out, re.M)[1]
 
 
+@pytest.mark.slow
 def test_it_trains_once_and_recommends():
     write_images(Path("images"), classes=12, each=30, tint=40)
     command = ("rank", "images", "--method", "nearest_centroid", *SMOKE)
@@ -51,6 +52,7 @@ def test_it_trains_once_and_recommends():
     assert models == {name: time for name, time in files_in(Path("runs")).items() if name in models}
 
 
+@pytest.mark.slow
 def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     def pretend(backbone):
         backbone.loaded = backbone.external = True

@@ -262,6 +262,7 @@ def test_an_episode_file_without_its_settings_is_refused(tmp_path):
         read_episodes(record, tmp_path, ["5w1s"])
 
 
+@pytest.mark.slow
 def test_answers_that_unpack_to_more_than_the_record_counts_are_not_unpacked(tmp_path, monkeypatch):
     """100 kB for 100 MB here; 1.5 MB can be 14 GB."""
     bomb = np.zeros(100_000_000, np.uint8)

@@ -79,6 +79,7 @@ def test_stdout_that_is_closed(folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_stdout_on_a_full_disk(folder):
     done = shell(">/dev/full", "list", "splits")
     assert done.returncode == 2
@@ -90,6 +91,7 @@ def test_stdout_whose_reader_leaves(folder):
     assert (process.returncode, process.said) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
 def test_stderr_that_is_closed_or_full(folder, stderr):
     store.write(make_record(), folder / "results", make_episodes())
@@ -135,6 +137,7 @@ def test_the_second_ctrl_c_prints_nothing_more(folder):
     assert (first + rest, process.returncode) == (f"error: {INTERRUPTED}\n", 130)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["methods", "yaml", "typer"])
 def test_modules_of_the_working_directory_are_not_imported(folder, name):
     (folder / name).mkdir()

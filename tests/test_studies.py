@@ -92,6 +92,7 @@ def test_the_arms_of_mtl_cost_the_same():
             assert images(method) == pytest.approx(QUICK, rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetune.yaml", "minings.yaml", "siamese_reptile.yaml"])
 def test_every_run_sees_as_many_images(name):
     runs = grid(name)

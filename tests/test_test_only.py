@@ -16,7 +16,7 @@ from bench.records.validation import validate
 from bench.run import models, runner
 from bench.training import checkpoints
 from methods import registry
-from methods.maml import MAML
+from methods.anil import ANIL
 from methods.protonet import ProtoNet
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def steps(monkeypatch):
     """Steps that were trained: one entry each."""
     taken: list[int] = []
     monkeypatch.setattr(runner, "rehearse", lambda one: None)  # it takes steps too
-    for method in (ProtoNet, MAML):
+    for method in (ProtoNet, ANIL):
 
         def counted(self, batch, batch_idx, own=method.training_step):
             taken.append(self.trainer.global_step)
@@ -94,7 +94,7 @@ def test_what_is_recorded_does_not_depend_on_the_order(workspace, steps):
 
 
 def test_a_training_on_top_of_a_pretraining(workspace, steps):
-    start = ("--method", "maml", "--set", "init=pretrained", "--measure", "5w1s")
+    start = ("--method", "anil", "--set", "init=pretrained", "--measure", "5w1s")
     few, more = (record_of(*start, "--set", f"test_steps={number}") for number in (1, 4))
     base = record_of(*start)
     assert len(steps) == base.timings.steps == 3

@@ -73,6 +73,7 @@ def trained(tiny, tiny_split, tmp_path_factory):
         return method, fit(method, tiny, tiny_split, run_dir), run_dir
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down(trained):
     loss = list(curve(trained[2], "train/loss").values())
     assert len(loss) == 10
@@ -127,6 +128,7 @@ class Ruined(ProtoNet):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.slow
 def test_the_best_weights_by_validation_are_kept(tiny, tiny_split, tmp_path, monkeypatch):
     accuracies = []
     usual = Validation.scores
@@ -146,6 +148,7 @@ def test_the_best_weights_by_validation_are_kept(tiny, tiny_split, tmp_path, mon
     assert result.kept_step == (10 if accuracies[0] >= accuracies[1] else 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["protonet", "siamese"])
 def test_the_same_seed_trains_the_same_weights(kind, tiny, tiny_split, tmp_path):
     def weights(folder: str, seed: int) -> dict[str, torch.Tensor]:
@@ -275,6 +278,7 @@ def is_raw(thing: torch.Tensor | np.ndarray) -> bool:
     return thing.dtype in (torch.uint8, np.uint8) and 0 not in thing.shape
 
 
+@pytest.mark.slow
 def test_a_method_cannot_reach_novel_images(marked, tiny_split, tmp_path):
     method = protonet(Spy)
     method.handed, method.found = [], []

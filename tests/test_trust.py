@@ -84,6 +84,7 @@ def harmful(request, workspace, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 def test_weights(harmful, workspace, ending):
     path = workspace / f"weights.{ending}"

@@ -59,6 +59,7 @@ def test_a_file_is_run_only_where_it_is_named(workspace):
     assert Path("made").exists()
 
 
+@pytest.mark.slow
 def test_a_run_says_that_it_runs_the_file(workspace):
     save_file(backbones.build("conv4").state_dict(), "weights.safetensors")
     images = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu"]

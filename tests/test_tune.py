@@ -96,7 +96,7 @@ def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
     monkeypatch.setattr(
         Imprinted, "training_step", lambda self, *batch: (taken.append(1), step(self, *batch))[1]
     )
-    strengths = [{}, {"finetune": "true", "finetune_rate": "0.01", "finetune_steps": "30"}]
+    strengths = [{}, {"finetune": "true", "finetune_rate": "0.01", "finetune_steps": "3"}]
     rows = [trial(resolve(GIVEN, {}, sets), None, folder / "runs", "harmonic") for sets in strengths]
     assert len(taken) == 12
     plain, finetuned = (float(row["validation_accuracy"]) for row in rows)

@@ -84,6 +84,7 @@ def test_values_are_those_of_yaml_1_2(tmp_path, text, value):
     assert found == value and type(found) is type(value)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text("ab", min_size=1), st.text("0189.:_-+eExobyYnNsfTt~<=", max_size=6)))
 def test_text_that_is_written_is_read_again_as_text(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"

@@ -103,6 +103,7 @@ def _download(barrier, archives: list[Archive], root: Path, said: Path) -> None:
     (said / str(os.getpid())).write_text(download.download(archives, root, offline=False))
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_download_once(host, tmp_path, capfd):
     said = tmp_path / "said"
     said.mkdir()

@@ -42,6 +42,7 @@ def test_twenty_superclasses_of_five_different_characters() -> None:
     assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) for name in [*NAMES, *CHARACTERS])
 
 
+@pytest.mark.slow
 def test_at_least_four_typefaces_hold_each_character(masks: Masks) -> None:
     import matplotlib
     from matplotlib.ft2font import FT2Font
@@ -86,6 +87,7 @@ def test_scan_conversion_follows_curves_and_keeps_the_top_on_top() -> None:
     assert mask[: SIZE // 2].sum() > mask[SIZE // 2 :].sum()
 
 
+@pytest.mark.slow
 def test_a_class_is_the_same_every_time_and_with_any_number_of_threads(masks: Masks, zhe: np.ndarray) -> None:
     with ThreadPoolExecutor(3) as pool:
         drawn = list(pool.map(lambda char: glyphs.draw_class(char, masks), "5ж5ж"))
@@ -119,6 +121,7 @@ def test_characters_stand_out_from_what_surrounds_them(masks: Masks, char: str) 
     assert np.mean(correlation > 0.25) > 0.85
 
 
+@pytest.mark.slow
 def test_generate_builds_a_set_of_cifar_100s_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 6)
     monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 1)

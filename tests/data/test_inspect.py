@@ -288,6 +288,7 @@ def test_image_size_is_refused_as_in_load(tmp_path):
         inspect.verify("cifar100", write_parquet(tmp_path, Content()), image_size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("FEWSHOT_DATA"), reason="needs CIFAR-100 under $FEWSHOT_DATA")
 def test_real_cifar100_is_sound_and_holds_known_duplicates():
     files = cifar100.find(Path(os.environ["FEWSHOT_DATA"]))

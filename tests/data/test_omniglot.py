@@ -62,6 +62,7 @@ def test_torchvision_reads_the_same_drawings_from_the_same_folder(tmp_path, monk
     assert described(data) == sorted(theirs)
 
 
+@pytest.mark.slow
 def test_ink_is_white_on_black(tmp_path):
     assert load(write_omniglot(tmp_path), image_size=105).images.unique().tolist() == [0, 255]
     assert load(tmp_path).images.float().mean() < 64
@@ -176,6 +177,7 @@ def test_damaged_drawings_are_named(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_missing_drawings_and_characters_are_said(tmp_path, monkeypatch, capsys):
     published = {"base": (5, DRAWINGS), "validation": (2, DRAWINGS), "novel": (5, DRAWINGS)}
     monkeypatch.setattr(omniglot, "OMNIGLOT", published)
@@ -222,6 +224,7 @@ def published(tmp_path, serve, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_download_into_the_root(tmp_path, published, capsys):
     root = tmp_path / "new" / "root"
     assert described(load(root)) == described(load(tmp_path / "made"))

@@ -223,6 +223,7 @@ def answers():
     return {name: (said, memory) for name, said, memory in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the memory of a process")
 @pytest.mark.parametrize("form", HARMFUL)
 def test_data_that_would_end_the_interpreter_or_fill_its_memory_are_refused(form, answers):

@@ -80,6 +80,7 @@ def slow(data, split, shot: int, together: bool) -> tuple[np.ndarray, np.ndarray
     return (of_novel, of_base[:, 0]) if together else (of_novel.T, of_base.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shot", [1, 20])
 def test_one_class_at_a_time_equals_a_slow_loop(tiny, split, found, shot):
     novel, base = slow(tiny, split, shot, together=False)

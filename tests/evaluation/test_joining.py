@@ -70,6 +70,7 @@ def trained(tiny, split, monkeypatch):
     return method, join(tiny, split, method)
 
 
+@pytest.mark.slow
 def test_a_network_that_looks_at_other_queries_is_refused(tiny, split):
     class Peeks(Trains):
         def join(self, support, base):
@@ -105,6 +106,7 @@ def test_networks_are_handed_base_training_images_and_the_support(tiny, split, t
     )
 
 
+@pytest.mark.slow
 def test_what_trains_a_network_for_each_join_is_asked_of_fewer(tiny, split, trained):
     _, found = trained
     one, together = f"generalized/{B}+1", f"generalized/{B}+{N}"
@@ -144,6 +146,7 @@ def imprinted(**changes) -> Imprinted:
     return Imprinted(build("conv4", 16), Imprinted.Hyperparameters(embedding=16, **changes), B).eval()
 
 
+@pytest.mark.slow
 def test_imprinted_models_are_saved(tiny, split):
     method = imprinted()
     found = join(tiny, split, method)
@@ -169,6 +172,7 @@ def test_imprinted_models_are_saved(tiny, split):
     assert found.arrays[f"generalized/{B}+1/5s/base"][3, 0] == pytest.approx(right.float().mean().item())
 
 
+@pytest.mark.slow
 def test_finetuned_models_are_saved_whole_and_no_more_than_fit(tiny, split, monkeypatch):
     monkeypatch.setattr(generalized, "TRAINED_CLASSES", 3)
     monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
@@ -190,6 +194,7 @@ def test_finetuned_models_are_saved_whole_and_no_more_than_fit(tiny, split, monk
         assert list(few) == [f"5s_of-class-{c}.safetensors" for c in range(files)]
 
 
+@pytest.mark.slow
 def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
@@ -198,7 +203,7 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     write_images(Path("images"), classes=4, each=24)
     command = ["run", "--method", "imprinted", "--dataset", "folder:images", "--split", "50-50"]
     command += ["--preset", "smoke", "--steps", "1", "--set", "finetune=true", "--device", "cpu"]
-    command += ["--measure", "allw1s,generalized", "--verbose"]
+    command += ["--set", "finetune_steps=2", "--measure", "allw1s,generalized", "--verbose"]
     answer = bench(*command)
     assert answer.code == 0, answer.err
     assert "allw1s, generalized" in answer.err

@@ -224,6 +224,7 @@ def recorded(tmp_path_factory):
         yield place
 
 
+@pytest.mark.slow
 def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
     given = {"method": "siamese_reptile", "preset": "smoke", "dataset": "folder:images", "split": "50-50"}
     options = Options(Path("results"), Path("runs"), "", device="cpu")

@@ -117,6 +117,7 @@ def test_each_part_s_images_are_embedded_once(tiny, ratio):
     assert found.images == len(index)
 
 
+@pytest.mark.slow
 def test_numbers_come_from_the_right_images(tiny, ratio):
     """Each part's numbers again, from pixels in double precision."""
     found = evaluate(tiny, ratio)
@@ -144,6 +145,7 @@ def test_numbers_come_from_the_right_images(tiny, ratio):
     assert not hashes & set(found.hashes.values())
 
 
+@pytest.mark.slow
 def test_episodes_are_the_same_for_every_method_and_differ_between_seeds_and_splits(tiny, ratio, tiny_split):
     class Other(OnePixel):
         def embed(self, images):
@@ -157,6 +159,7 @@ def test_episodes_are_the_same_for_every_method_and_differ_between_seeds_and_spl
         assert all(changed.hashes[name] != ours.hashes[name] for name in ours.hashes)
 
 
+@pytest.mark.slow
 def test_novel_images_do_not_move_the_threshold(tiny, ratio):
     images = tiny.images.clone()
     images[ratio.novel_images] = 255 - images[ratio.novel_images].flip(0)

@@ -64,6 +64,7 @@ def test_runs_that_differ_in_their_own_setting_are_one_row(tmp_path):
     assert "Not in the tables: 2 older runs of a configuration and seed that ran again." in text
 
 
+@pytest.mark.slow
 def test_seeds_are_averaged_over_the_same_episodes_only(tmp_path):
     for seed, correct in enumerate((30, 45)):
         written(tmp_path, "10w5s", seed=seed, correct=correct)

@@ -167,6 +167,7 @@ def test_what_it_trains_on():
     assert pretrained.pretraining == Pretraining(960 * 320 // 128)
 
 
+@pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 40, "episodes": 4}
     loss = fit(ANIL, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]

@@ -65,6 +65,7 @@ def test_conv4_equals_learn2learn_s(size):
     assert parameter_count(ours) == parameter_count(theirs) - 4 * 64
 
 
+@pytest.mark.slow
 def test_resnet12_equals_learn2learn_s():
     """Their narrower one, with dropout off, on the 84 pixels that its average pool is made for."""
     theirs = lived_in(ResNet12Backbone(wider=False, dropblock_dropout=0.0))
@@ -366,6 +367,7 @@ def resnet18():
     return lived_in(timm.create_model("resnet18", pretrained=False, num_classes=10)).eval()
 
 
+@pytest.mark.slow
 def test_timm_s_models_without_their_classifier(resnet18, tmp_path):
     backbone = build("timm:resnet18").eval()
     assert backbone.dim == 512
@@ -507,6 +509,7 @@ def test_the_small_stem_keeps_the_middle_of_the_filters():
     assert again == [id(parameter) for parameter in backbone.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["timm:test_resnet", "timm:resnet18"])
 def test_files_of_a_small_stem(name, tmp_path):
     """Ours say so themselves; from elsewhere a 3x3 filter in the place of a wider one tells."""

@@ -133,6 +133,7 @@ def test_more_images_than_dimensions(features):
 ALL = {"adapt_layers": "all", "adapt_epochs": 4, "adapt_learning_rate": 0.1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 @pytest.mark.parametrize("adapt_images", [None, 5])
 @pytest.mark.parametrize("together", [True, False])
@@ -153,6 +154,7 @@ def test_all_layers_trained(images, head, adapt_images, together):
         assert (logits[e] - before).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_all_layers_trained_inside_autocast(images):
     """Weights are rounded anew after every step: autocast keeps no old ones."""
     support, query = images
@@ -167,6 +169,7 @@ def test_all_layers_trained_inside_autocast(images):
         assert error < 0.2 * (exact - untrained)[part].abs().mean(), error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 def test_the_method_is_left_as_it_was(images, head):
     support, query = images

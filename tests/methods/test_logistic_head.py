@@ -45,6 +45,7 @@ def scikit_learn(support: torch.Tensor, query: torch.Tensor, c: float) -> np.nda
     return found - found.mean(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way, shot", SETTINGS)
 @pytest.mark.parametrize("c", [0.01, 1.0, 30.0])
 def test_the_answers_are_scikit_learn_s(way, shot, c):

@@ -123,6 +123,7 @@ def test_equals_learn2learn_s_own_loop(first_order):
         torch.testing.assert_close(own, parameter.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
 def test_all_tasks_at_once_have_the_gradient_of_task_by_task(batch_norm, first_order, monkeypatch):

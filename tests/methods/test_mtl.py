@@ -328,6 +328,7 @@ def few_validation_episodes(monkeypatch):
     monkeypatch.setattr(loop, "VALIDATE_EVERY", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"hard_task_batch": False}, {"scale_shift": False}, SCRATCH], ids=str
 )

@@ -139,6 +139,7 @@ def test_training_episodes_are_cut_to_the_base_classes():
     assert asked.batches() == Episodes(20, 5, 15, 2)
 
 
+@pytest.mark.slow
 def test_the_paper_s_learning_rate_halves_every_2000_steps():
     method = protonet(
         build("conv4"), **{k: v for k, v in ProtoNet.presets["paper"].items() if k != "backbone"}

@@ -112,6 +112,7 @@ def test_the_inner_optimizer_s_state_goes_on_and_is_restored_after_evaluation():
     assert torch.equal(answers(loaded, given), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
 @pytest.mark.parametrize("shot", [1, 4])
 def test_episodes_at_once_are_answered_as_one_by_one(batch_norm, shot, monkeypatch):

@@ -96,6 +96,7 @@ def slow_loss(method: SiameseReptile, a: Tensor, p: Tensor, n: Tensor) -> Tensor
     return torch.stack(terms).mean()
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("mining", ["soft", "random"])
 @pytest.mark.parametrize("count, steps, meta_step", [(1, 1, 1.0), (1, 3, 0.01), (3, 2, 0.5)])
@@ -119,6 +120,7 @@ def test_the_update_is_reptile_s_formula(distance, mining, count, steps, meta_st
         assert (moved - wanted).norm() < 1e-3 * wanted.norm() + 1e-6, name
 
 
+@pytest.mark.slow
 def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, tiny_split, tmp_path):
     """Against clones trained one by one, each with the state that the last meta-step left."""
     hp = {"steps": 4, "tasks": 2, "inner_steps": 2, "triplets": 3, "meta_step": 0.8}
@@ -159,6 +161,7 @@ def test_it_learns(tiny, tiny_split, tmp_path, monkeypatch):
     assert result.best_validation is not None and result.best_validation > untrained
 
 
+@pytest.mark.slow
 def test_inner_steps_see_the_last_step_s_weights_inside_autocast():
     """Autocast keeps the weights it has cast; a step of the inner optimizer makes them stale."""
     torch.manual_seed(0)
@@ -181,6 +184,7 @@ def test_inner_steps_see_the_last_step_s_weights_inside_autocast():
     assert all(torch.equal(*pair) for pair in zip(inside.parameters(), alone.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("mining", ["soft", "random"])
 def test_a_class_is_learned_by_adam_on_fixed_statistics(distance, mining):

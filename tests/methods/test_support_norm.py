@@ -94,6 +94,7 @@ def test_running_statistics_are_the_network_s_own():
         assert torch.equal(made(query), made(query))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv4", "resnet12-8", "resnet20", "timm:efficientnet_b0"])
 def test_every_batch_norm_of_a_backbone_is_reached(name):
     """Those of timm that hold their activation too."""

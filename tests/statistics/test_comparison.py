@@ -119,6 +119,7 @@ def test_holm_rejects_what_its_steps_reject():
         assert {i for i, adjusted in enumerate(holm(p.tolist())) if adjusted <= 0.05} == rejected
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_family_wise_error():
     """Three equal methods and two better ones: hardly ever are two equal ones told apart."""
     rng = np.random.default_rng(0)

@@ -5,15 +5,15 @@ import pytest
 
 from benchmarks import coverage, simulations
 
-REPETITIONS = 10_000
+REPETITIONS = 5_000
 OF_SLOW_ONES = {
-    simulations.pairs: 2000,
-    simulations.pairs_of_new_classes: 2000,
-    simulations.triplets_of_new_classes: 2000,
-    simulations.new_classes: 4000,
-    simulations.difference_on_new_classes: 4000,
-    simulations.fresh_images: 4000,
-    simulations.paired: 4000,
+    simulations.pairs: 1000,
+    simulations.pairs_of_new_classes: 1000,
+    simulations.triplets_of_new_classes: 1000,
+    simulations.new_classes: 2000,
+    simulations.difference_on_new_classes: 2000,
+    simulations.fresh_images: 2000,
+    simulations.paired: 2000,
 }
 
 

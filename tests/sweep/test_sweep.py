@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes under /proc"),
 ]
-STEPS = 200  # long enough to be killed while it trains
+STEPS = 60  # long enough to be killed while it trains
 GRID = {
     "dataset": "folder:images",
     "split": "50-50",

@@ -48,6 +48,7 @@ def grid(folder, monkeypatch):
     return build(Path("grid.yaml"), {}, {})
 
 
+@pytest.mark.slow
 def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
     found = plan(grid, OPTIONS, [])
     assert not found.recorded and not found.refused
@@ -65,6 +66,7 @@ def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
     assert len({job.needs for job in runs if job.config.method != "protonet"}) == 2
 
 
+@pytest.mark.slow
 def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     """The record says the same configuration, images and split, and another run id."""
     run = prepare(grid[0], OPTIONS)
@@ -82,6 +84,7 @@ def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     assert (own.jobs, own.recorded, own.by_other_code) == ([], 1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [1, 2, 3, 12])
 def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, of):
     parts = [plan(grid, OPTIONS, [], (number, of)).jobs for number in range(1, of + 1)]
@@ -93,6 +96,7 @@ def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, of):
     assert of > 4 or max(map(len, runs)) - min(map(len, runs)) <= 2
 
 
+@pytest.mark.slow
 def test_the_dry_run_writes_nothing_and_says_what_cannot_run(folder, grid):
     content = GRID | {"runs": [*GRID["runs"], {"method": "protonet", "hyperparameters": {"train_way": 500}}]}
     content["runs"][-1]["hyperparameters"]["train_shot"] = 5000
