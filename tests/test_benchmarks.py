@@ -154,6 +154,7 @@ def test_threads_are_as_they_were_afterwards(material):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_every_line_of_the_table_is_measured(material, monkeypatch):
     monkeypatch.setattr(ours, "compile_training", lambda *_, **__: False)  # which takes minutes
     monkeypatch.setattr(eager, "GOALS", {"conv4": 1.3})  # a step of resnet12 takes a second

@@ -25,7 +25,7 @@ class Mine(SiameseTriplet):
     """Nearest mean of pixels; the one weight that it learns multiplies all of them."""
 
     trains_on = "shuffled"
-    presets = {"smoke": {"steps": 2}}
+    presets = {"smoke": {"steps": 2}, "standard": {"steps": 2}}
 
     @dataclass(frozen=True)
     class Hyperparameters(SiameseTriplet.Hyperparameters):
@@ -59,18 +59,7 @@ RAISES = {
     "choosing an optimizer": "configure_optimizers(self):",
     "being made": "__init__(self, backbone, hp, num_classes):",
 }
-RUN = [
-    "run",
-    "--dataset",
-    "folder:images",
-    "--split",
-    "50-50",
-    "--preset",
-    "smoke",
-    "--device",
-    "cpu",
-    "--method",
-]
+RUN = ["run", "--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--method"]
 
 
 @pytest.fixture
@@ -109,7 +98,7 @@ def test_queries_are_centred_by_methods_that_say_so_alone(workspace):
     assert "`transductive = True`" in said
     Path("mine.py").write_text(START + CENTRED + "\n    transductive = True\n")
     method_info.cache_clear()
-    answer = bench(*RUN, "mine.py", "--measure", "5w1s")
+    answer = bench(*RUN, "mine.py", "--preset", "smoke", "--measure", "5w1s")
     assert answer.code == 0, answer.err
     assert store.read(Path(answer.out.splitlines()[-1])).transductive
 
@@ -164,7 +153,7 @@ def test_a_mistake_of_this_repository_keeps_its_traceback(workspace, monkeypatch
 
     monkeypatch.setattr("methods.siamese_triplet.SiameseTriplet.similarity", similarity)
     with pytest.raises(RuntimeError, match="not today"):
-        bench(*RUN, "siamese_triplet")
+        bench(*RUN, "siamese_triplet", "--preset", "smoke")
 
 
 AFTER_TRAINING = {
@@ -196,7 +185,9 @@ AFTER_TRAINING = {
 @pytest.mark.parametrize("finding", AFTER_TRAINING)
 def test_what_shows_in_the_evaluation_alone_stops_the_run(finding, workspace):
     """All 96 novel images at once: the questions before the evaluation are smaller."""
-    assert refused(AFTER_TRAINING[finding], "--measure", "allw1s", trained=True).startswith(finding)
+    assert refused(
+        AFTER_TRAINING[finding], "--preset", "smoke", "--measure", "allw1s", trained=True
+    ).startswith(finding)
 
 
 def test_a_method_that_breaks_in_training_is_found_on_novel_images(workspace):

@@ -275,7 +275,6 @@ def found(method, data, split, precision="32-true"):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", WRONG, ids=lambda kind: kind.__name__)
 def test_what_is_wrong_is_found(kind, precision, tiny, tiny_split):

@@ -13,7 +13,7 @@ OF_SLOW_ONES = {
     simulations.new_classes: 2000,
     simulations.difference_on_new_classes: 2000,
     simulations.fresh_images: 2000,
-    simulations.paired: 2000,
+    simulations.paired: 4000,
 }
 
 
