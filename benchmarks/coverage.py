@@ -61,6 +61,11 @@ def _paired(seeds: int, first_sd: float, second_sd: float) -> Row:
     return Row(METHODS, f"paired, {seeds} seeds each, {apart}", run)
 
 
+def _same_networks(seeds: int, own_sd: float) -> Row:
+    run = partial(simulations.paired_seeds, seeds=seeds, network_sd=0.02, own_sd=own_sd)
+    return Row(METHODS, f"paired, {seeds} same networks, {100 * own_sd:g} points apart", run)
+
+
 ROWS = (
     Row(IMAGES, "all queries pooled (naive)", simulations.pooled_queries, valid=False),
     Row(IMAGES, "closed interval", simulations.closed),
@@ -104,6 +109,9 @@ ROWS = (
     _paired(3, 0.02, 0.01),
     _paired(5, 0.02, 0.02),
     _paired(5, 0.02, 0.01),
+    _same_networks(3, 0.0),
+    _same_networks(3, 0.005),
+    _same_networks(5, 0.005),
 )
 
 

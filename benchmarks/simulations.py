@@ -197,6 +197,18 @@ def paired(
     return np.array([paired_difference(a, b).p > 0.05 for a, b in zip(ours, theirs, strict=True)])
 
 
+def paired_seeds(
+    rng: np.random.Generator, repetitions: int, seeds: int, network_sd: float, own_sd: float
+) -> Covered:
+    """Two equally good answers of the same networks: whether the test finds no difference."""
+    common = 0.07 * rng.normal(size=(repetitions, 1, 100))
+    network = network_sd * rng.normal(size=(repetitions, seeds, 1))
+    ours, theirs = (common + network + tables(rng, repetitions, seeds, own_sd) for _ in range(2))
+    return np.array(
+        [paired_difference(a, b, paired_seeds=True).p > 0.05 for a, b in zip(ours, theirs, strict=True)]
+    )
+
+
 # Pairs and triplets. Same-class scores are normal around 1, others around 0, so every metric has a formula.
 
 METRICS = ("pair_accuracy", "pair_auc", "pair_eer", "pair_tar@0.1")

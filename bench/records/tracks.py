@@ -191,12 +191,12 @@ def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
     users: dict[str, set[int]] = {}
     for position, records in enumerate(rows):
         for record in records:
-            if network := _network(record):
-                users.setdefault(network, set()).add(position)
+            if sha256 := network(record):
+                users.setdefault(sha256, set()).add(position)
     return sorted({tuple(sorted(own)) for own in users.values() if len(own) > 1})
 
 
-def _network(record: Record) -> str | None:
+def network(record: Record) -> str | None:
     """SHA-256 of the evaluated weights, or of the pretrained network if it was kept unchanged."""
     if record.pretraining and keeps_pretrained(record):
         return record.pretraining.model

@@ -12,6 +12,7 @@ from bench.common.errors import UserError, one_line, one_of
 from bench.records.arrays import common_classes, read_episodes
 from bench.records.identity import Table, name_of, named
 from bench.records.store import Record
+from bench.records.tracks import network
 from bench.reporting.comparable import why_incomparable
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
     for given, (one, other) in pairs:
         if reason := why_incomparable(one.records[0], other.records[0], setting):
             raise UserError("compare", " ".join(given), reason)
-    comparisons = compare_all({side.name: side.accuracies for side in sides})
+    networks = {side.name: [network(record) for record in side.records] for side in sides}
+    comparisons = compare_all({side.name: side.accuracies for side in sides}, networks=networks)
     classes = common_classes([record for side in sides for record in side.records], setting)
     new_classes = [_new_classes(one, other, classes) for one, other in itertools.combinations(sides, 2)]
     return Compared(setting, sides, comparisons, new_classes)

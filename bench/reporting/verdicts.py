@@ -46,6 +46,8 @@ def basis(difference: Difference) -> str:
     seeds = f"{first} training seed{'s' if first > 1 else ''} each"
     if first != second:
         seeds = f"{first} and {second} training seeds"
+    elif difference.paired_seeds:
+        seeds = f"the same {first} trained network{'s' if first > 1 else ''}"
     return (
         f"New episodes of these classes: based on {difference.episodes:,} identical episodes and {seeds}; "
         f"applies to {applies}."
@@ -91,7 +93,7 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
         compared.side(name).accuracies[:, : difference.episodes]
         for name in (comparison.first, comparison.second)
     )
-    needed = seeds_needed(first, second, POINT)
+    needed = seeds_needed(first, second, POINT, paired_seeds=difference.paired_seeds)
     return None if needed is None else max(0, needed - fewest)
 
 

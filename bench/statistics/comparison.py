@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.statistics.seeds import ENOUGH_SEEDS, Variances, residual_variance
+from bench.statistics.seeds import ENOUGH_SEEDS, Variances, residual_variance, variances
 from bench.statistics.student import half_width, p_value, t_quantile
 
 MOST_SEEDS = 1000
@@ -25,6 +25,7 @@ class Difference(NamedTuple):
         episodes: number of identical episodes.
         seeds: numbers of training seeds of the first and of the second.
         over_training: whether it applies to retraining, or only to these trained models.
+        paired_seeds: whether the seeds of both are answers of the same trained networks.
     """
 
     value: float
@@ -34,6 +35,7 @@ class Difference(NamedTuple):
     episodes: int
     seeds: tuple[int, int]
     over_training: bool
+    paired_seeds: bool = False
 
     @property
     def half_width(self) -> float:
@@ -41,7 +43,9 @@ class Difference(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Difference:
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, level: float = 0.95, paired_seeds: bool = False
+) -> Difference:
     """Difference of two methods' mean accuracies on identical episodes.
 
     Population, with at least three seeds of each: retraining *both methods* with any seeds, and any episode
@@ -55,8 +59,10 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
     Over training, with the model of `crossed_seeds` for each method and independent seeds:
     ``Var(difference) = A1/R1 + A2/R2 + B/T + ...``, where B is the variance of the difference
     between episodes, estimated as the variance of the T differences of episode means minus the part of the
-    residual mean squares, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative. Seeds
-    are not paired: that would halve their degrees of freedom without any gain. The two seed parts v1 and v2
+    residual mean squares, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative. Seeds of
+    independent trainings are not paired: that would halve their degrees of freedom without any gain. With
+    `paired_seeds` the differences ``[R, T]`` are one table of `crossed_seeds`, which the variation that both
+    methods share does not widen. Otherwise the two seed parts v1 and v2
     have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom, at most R1 + R2 - 2. This is half-way
     between Satterthwaite (1946), with R-1 for each R and nothing subtracted, whose test is too conservative
     with three seeds each (a size of 3.5%), and Welch (1947), with R+1 and 2 subtracted. `student.half_width`
@@ -71,9 +77,11 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
         first: ``[T]`` fractions of one trained model, or ``[R1, T]`` of several seeds.
         second: ``[T]`` or ``[R2, T]``, on the same episodes.
         level: the share of intervals that should hold the truth.
+        paired_seeds: whether row r of both tables is from the same trained network.
 
     Raises:
-        ValueError: if the numbers of episodes differ, or there are fewer than two.
+        ValueError: if the numbers of episodes differ, or there are fewer than two; if paired tables differ
+            in their numbers of seeds.
     """
     tables = [np.atleast_2d(np.asarray(table, dtype=np.float64)) for table in (first, second)]
     episodes = tables[0].shape[1]
@@ -84,8 +92,15 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
     differences = tables[0].mean(axis=0) - tables[1].mean(axis=0)
     value = float(differences.mean())
     seeds = len(tables[0]), len(tables[1])
+    if paired_seeds and seeds[0] != seeds[1]:
+        raise ValueError(f"{seeds[0]} and {seeds[1]} seeds cannot be paired")
     over_training = min(seeds) >= ENOUGH_SEEDS
-    parts = _over_training(tables, differences) if over_training else _of_these_models(differences)
+    if not over_training:
+        parts = Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
+    elif paired_seeds:
+        parts = variances(tables[0] - tables[1])
+    else:
+        parts = _over_training(tables, differences)
     half = half_width(*parts, level)
     return Difference(
         value,
@@ -95,12 +110,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
         episodes,
         seeds,
         over_training,
+        paired_seeds,
     )
-
-
-def _of_these_models(differences: np.ndarray) -> Variances:
-    episodes = len(differences)
-    return Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
 
 
 def _over_training(tables: Sequence[np.ndarray], differences: np.ndarray) -> Variances:
@@ -141,7 +152,11 @@ class Comparison(NamedTuple):
     p: float
 
 
-def compare_all(accuracies: Mapping[str, np.ndarray], level: float = 0.95) -> list[Comparison]:
+def compare_all(
+    accuracies: Mapping[str, np.ndarray],
+    level: float = 0.95,
+    networks: Mapping[str, Sequence[str | None]] | None = None,
+) -> list[Comparison]:
     """`paired_difference` of all pairs of several methods, with Holm's correction over all pairs.
 
     Population and validity: as `paired_difference`; the intervals are not corrected.
@@ -150,15 +165,19 @@ def compare_all(accuracies: Mapping[str, np.ndarray], level: float = 0.95) -> li
         accuracies: method -> ``[T]`` or ``[R, T]``. If two differ in T, the shorter's episodes must be the
             first of the longer's, and the two are compared on those.
         level: of the intervals.
+        networks: method -> the trained network of each of its seeds, by any name; seeds of two methods that
+            use the same networks in the same order are paired.
     """
     pairs = list(itertools.combinations(accuracies, 2))
+    of_seeds = networks or {}
     tables = {name: np.asarray(table) for name, table in accuracies.items()}
     differences = []
     for first, second in pairs:
         shared = min(tables[first].shape[-1], tables[second].shape[-1])
-        differences.append(
-            paired_difference(tables[first][..., :shared], tables[second][..., :shared], level)
-        )
+        own, other = of_seeds.get(first), of_seeds.get(second)
+        paired = own is not None and None not in own and own == other
+        ends = tables[first][..., :shared], tables[second][..., :shared]
+        differences.append(paired_difference(*ends, level, paired))
     adjusted = holm([difference.p for difference in differences])
     return [Comparison(*pair, d, p) for pair, d, p in zip(pairs, differences, adjusted, strict=True)]
 
@@ -217,6 +236,7 @@ def seeds_needed(
     effect: float = 0.01,
     level: float = 0.95,
     power: float = 0.8,
+    paired_seeds: bool = False,
 ) -> int | None:
     """Number of training seeds per method needed to detect a true difference of `effect`.
 
@@ -234,6 +254,7 @@ def seeds_needed(
         effect: true difference, a fraction (0.01 is one point).
         level: of the interval.
         power: probability of detecting it.
+        paired_seeds: whether row r of both tables is from the same trained network.
 
     Returns:
         Total seeds per method, at least three; None if no number of seeds suffices because there are too few
@@ -245,12 +266,16 @@ def seeds_needed(
     tables = [np.asarray(table, dtype=np.float64) for table in (first, second)]
     if min(len(table) for table in tables) < ENOUGH_SEEDS or any(table.ndim != 2 for table in tables):
         raise ValueError(f"the spread over seeds needs {ENOUGH_SEEDS} seeds of each method")
-    *_, of_episodes, episodes_df = _over_training(tables, tables[0].mean(axis=0) - tables[1].mean(axis=0))
+    if paired_seeds:
+        tables = [tables[0] - tables[1]]
+        *_, of_episodes, episodes_df = variances(tables[0])
+    else:
+        *_, of_episodes, episodes_df = _over_training(tables, tables[0].mean(axis=0) - tables[1].mean(axis=0))
     of_seed = [float(table.mean(axis=1).var(ddof=1)) for table in tables]
     reserve = t_quantile(math.inf, 2 * power - 1)
     for seeds in range(ENOUGH_SEEDS, MOST_SEEDS + 1):
         of_seeds = [variance / seeds for variance in of_seed]
-        df = _seeds_df(of_seeds, [seeds, seeds])
+        df = seeds - 1 if paired_seeds else _seeds_df(of_seeds, [seeds, seeds])
         error = math.sqrt(sum(of_seeds) + of_episodes)
         if half_width(sum(of_seeds), df, of_episodes, episodes_df, level) + reserve * error <= effect:
             return seeds

@@ -102,7 +102,6 @@ def test_presets(name):
     assert presets[3:] in (["paper"], ["original"], ["paper", "original"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name, preset", PRESETS)
 def test_every_preset_constructs(name, preset):
     method = make(name, preset)
@@ -211,7 +210,6 @@ def embeddings(method: Method, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, width, generator=torch.Generator().manual_seed(len(shape)))
 
 
-@pytest.mark.slow
 @fixed_embedding
 def test_a_query_s_answer_depends_on_no_other_query(name):
     method = make(name).eval()
@@ -225,7 +223,6 @@ def test_a_query_s_answer_depends_on_no_other_query(name):
     torch.testing.assert_close(logits[1:], other_episode_gone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 @fixed_embedding
 def test_the_order_of_classes_and_shots_does_not_matter(name):
     method = make(name).eval()

@@ -33,7 +33,7 @@ def test_one_seed_each_is_the_paired_t_test():
     expected = stats.ttest_rel(a, b)
     low, high = expected.confidence_interval(0.9)
     assert found[:4] == pytest.approx((a.mean() - b.mean(), low, high, expected.pvalue))
-    assert found[4:] == (40, (1, 1), False)
+    assert found[4:] == (40, (1, 1), False, False)
     assert found.half_width == pytest.approx((high - low) / 2)
 
 
@@ -66,6 +66,32 @@ def test_of_a_method_without_seeds_or_episodes_against_itself_nothing_is_left():
     found = paired_difference(a, a)
     # The episodes' part is 0 here; the seeds of the two are taken for independent.
     assert found.value == 0 and found.p == pytest.approx(1)
+
+
+def test_answers_of_the_same_networks_are_compared_network_by_network():
+    """What the networks share cancels: the interval is that of one table of differences."""
+    rng = np.random.default_rng(2)
+    shared = 0.05 * rng.normal(size=(3, 1))
+    ours, theirs = (table + shared for table in simulations.tables(rng, 2, 3, 0.002))
+    found, alone = paired_difference(ours, theirs, paired_seeds=True), crossed_seeds(ours - theirs + 0.5)
+    assert found[:3] == pytest.approx((alone.value - 0.5, alone.low - 0.5, alone.high - 0.5))
+    assert found.half_width < paired_difference(ours, theirs).half_width
+    needed = [seeds_needed(ours, theirs, 0.04, paired_seeds=paired) for paired in (True, False)]
+    assert needed[0] < needed[1]
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference(ours, theirs[:2], paired_seeds=True)
+
+
+def test_seeds_are_paired_where_the_networks_are_the_same():
+    rng = np.random.default_rng(3)
+    tables = dict(zip("abc", simulations.tables(rng, 3, 3, 0.02), strict=True))
+    networks = {"a": ["x", "y", "z"], "b": ["x", "y", "z"], "c": ["z", "x", "y"]}
+    for one in compare_all(tables, networks=networks):
+        paired = {one.first, one.second} == {"a", "b"}
+        expected = paired_difference(tables[one.first], tables[one.second], paired_seeds=paired)
+        assert one.difference == expected and expected.paired_seeds == paired
+    unknown = {name: [None] * 3 for name in tables}
+    assert not any(one.difference.paired_seeds for one in compare_all(tables, networks=unknown))
 
 
 def test_seeds_and_episodes_add_up():

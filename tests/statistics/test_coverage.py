@@ -14,6 +14,7 @@ OF_SLOW_ONES = {
     simulations.difference_on_new_classes: 2000,
     simulations.fresh_images: 2000,
     simulations.paired: 4000,
+    simulations.paired_seeds: 2000,
 }
 
 

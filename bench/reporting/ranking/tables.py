@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.records.identity import split_digest
 from bench.records.store import Record
-from bench.records.tracks import Track, partition_by_track, shared_networks
+from bench.records.tracks import Track, network, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
     ENOUGH_SEEDS,
     Row,
@@ -195,13 +195,14 @@ def _rank(table: Table, setting: str) -> None:
     elif len(compared) == 1:
         compared = []
     answers = {str(i): own for i in compared if (own := ranked[i].answers.get(setting)) is not None}
-    better = significantly_better([str(i) for i in compared], compare_all(answers))
+    networks = {i: [network(record) for record in ranked[int(i)].records] for i in answers}
+    better = significantly_better([str(i) for i in compared], compare_all(answers, networks=networks))
     ranks = dict(zip(compared, rank_ranges(better), strict=True))
     # A comparison with a row of few seeds does not cover retraining: rows of enough are ranked by themselves.
     enough = [i for i in compared if len(ranked[i].records) >= ENOUGH_SEEDS]
     if enough and len(enough) < len(compared):
         alone = {str(i): own for i in enough if (own := answers.get(str(i))) is not None}
-        among = significantly_better([str(i) for i in enough], compare_all(alone))
+        among = significantly_better([str(i) for i in enough], compare_all(alone, networks=networks))
         ranks |= zip(enough, rank_ranges(among), strict=True)
         places = [compared.index(i) for i in enough]
         better[np.ix_(places, places)] = among
