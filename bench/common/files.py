@@ -47,6 +47,20 @@ def read_regular(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_text(path: Path, flag: str) -> str | None:
+    """The text of a generated file, None if there is none; git may have changed its line ends.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return read_regular(path).decode(errors="replace").replace("\r\n", "\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(flag, path, error.strerror or "cannot be read") from error
+
+
 def expand_user(text: str) -> Path:
     """The path with ``~`` expanded; unchanged if the user does not exist."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for such a user

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.common.errors import UserError
-from bench.common.files import check_writable, read_regular, write_files
+from bench.common.files import check_writable, read_text, write_files
 from bench.config.run_config import method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
@@ -78,7 +77,7 @@ def stale(results: Path, output: Path) -> tuple[list[str], list[str]]:
     """
     records, problems = read_all(results, own=False)
     pages = render(built_in(), records)
-    changed = [name for name, text in pages.items() if _read(output / name) != text]
+    changed = [name for name, text in pages.items() if read_text(output / name, "--output") != text]
     return changed + [path.name for path in _left_over(output, pages)], problems
 
 
@@ -92,17 +91,7 @@ def render(methods: Iterable[MethodInfo], records: Sequence[Record]) -> dict[str
 def _left_over(output: Path, pages: Iterable[str]) -> list[Path]:
     """Pages of removed methods. Other files in that folder are ignored."""
     others = (path for path in sorted(output.glob("*.md")) if path.name not in pages)
-    return [path for path in others if GENERATED in (_read(path) or "")]
-
-
-def _read(path: Path) -> str | None:
-    try:
-        # As text: git may change the line ends.
-        return read_regular(path).decode(errors="replace").replace("\r\n", "\n")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError("--output", path, error.strerror or "cannot be read") from error
+    return [path for path in others if GENERATED in (read_text(path, "--output") or "")]
 
 
 def _index(methods: Sequence[MethodInfo]) -> str:

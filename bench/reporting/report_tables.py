@@ -9,16 +9,13 @@ from bench.records.store import Record
 from bench.reporting import html_table
 from bench.reporting.blocks import Cell, Grid, table, without_empty_columns
 from bench.reporting.figures.rows import Section
-from bench.reporting.frame import frame
+from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import NEW_CLASSES, TIME, board, guessing, network_notes, track_name
 from bench.reporting.leaderboard.generalized import MEASURES, joined
-from bench.reporting.leaderboard.others import lines
 from bench.reporting.leaderboard.overview import best_of_each
-from bench.reporting.published import published
+from bench.reporting.published import lines, published
 from bench.reporting.ranking.rows import SETTINGS
-from bench.reporting.ranking.summary import newest
-from bench.reporting.ranking.tables import Table
-from bench.reporting.runs import runs
+from bench.reporting.ranking.tables import Table, newest
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
 from bench.reporting import terminal
+from bench.reporting.blocks import number
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
-from bench.reporting.numbers import number
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval

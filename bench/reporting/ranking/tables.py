@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from bench.records.tracks import Track, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
     ENOUGH_SEEDS,
     Row,
+    by_size,
     columns,
     fill_in_intervals,
     grouped,
@@ -107,6 +107,14 @@ def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
     return found
 
 
+def newest(tables: Sequence[Table]) -> list[Table]:
+    """For each set of images, the tables of the newest protocol; `tables` are in order."""
+    first: dict[str, int] = {}
+    for table in tables:
+        first.setdefault(table.section, table.first.protocol_version)
+    return [table for table in tables if table.first.protocol_version == first[table.section]]
+
+
 def is_shown(record: Record) -> bool:
     """Whether a record may have a row."""
     return record.preset != HIDDEN_PRESET and record.failure is None
@@ -140,9 +148,7 @@ def _images(record: Record) -> str:
 
 
 def _order(record: Record) -> tuple:
-    # 100-0 after 90-10: numbers in names count as numbers.
-    split = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", record.split)]
-    return record.dataset, split, record.fingerprint
+    return record.dataset, by_size(record.split), record.fingerprint  # 100-0 after 90-10
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
