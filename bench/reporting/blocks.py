@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.records.store import Metric
+from bench.records.schema import Metric
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -107,13 +107,11 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
 
 def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
     """Tables concatenated, with columns for what the rows of each share."""
-    lines: list[dict[str, Cell]] = []
-    for cells, shared in parts:
-        grid = Grid(cells, 0)
-        for row in grid.rows:
-            line = dict(zip(grid.columns, row, strict=True))
-            lines.append(shared | line)
-    return table(lines)
+    return table(
+        shared | dict(zip(map(str, cells), row, strict=True))
+        for cells, shared in parts
+        for row in cells.itertuples(index=False, name=None)
+    )
 
 
 def _networks(boards: Sequence[Table]) -> Iterable[str]:

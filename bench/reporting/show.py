@@ -8,7 +8,8 @@ from typing import Any
 
 from bench.common.errors import one_line
 from bench.records.identity import name_of
-from bench.records.store import Metric, Record, read_all
+from bench.records.schema import Metric
+from bench.records.store import Record, read_all
 from bench.reporting import terminal
 from bench.reporting.blocks import number
 from bench.reporting.frame import frame, runs

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.common.errors import UserError
-from bench.records.store import Metric, Record
+from bench.records.schema import Metric
+from bench.records.store import Record
 from bench.reporting.figures.novel import draw_images
 from bench.reporting.figures.picture import Gap, Picture, bars
 from bench.reporting.figures.rows import Section
