@@ -127,7 +127,8 @@ def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False)
             target = targets[path]
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(target, exclusive)
-            temporary = _temporary_path(target)
+            # In the same folder, so that renaming does not copy.
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             staged.append((temporary, target))
             with temporary.open("xb") as stream:
                 if target not in new:
@@ -149,11 +150,6 @@ def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False)
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-
-
-def _temporary_path(path: Path) -> Path:
-    """A new name in the same folder, so that renaming does not copy."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _remove_leftovers(path: Path, exclusive: bool) -> None:

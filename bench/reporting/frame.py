@@ -67,8 +67,7 @@ def results(folder: str | Path = "results") -> DataFrame:
 
     Returns:
         Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (of
-            its
-        ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
+        its ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
         ``protocol``, ``seed``, ``backbone``, ``parameters``, ``start``, ``images`` (that training saw,
         pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (wall-clock time),
         ``processor_seconds``, ``threads``, ``device``, ``created``, ``marks``, ``failure``, ``command``.

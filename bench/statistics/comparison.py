@@ -85,7 +85,10 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
     value = float(differences.mean())
     seeds = len(tables[0]), len(tables[1])
     over_training = min(seeds) >= ENOUGH_SEEDS
-    parts = _over_training(tables, differences) if over_training else _of_these_models(differences)
+    if over_training:
+        parts = _over_training(tables, differences)
+    else:
+        parts = Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
     half = half_width(*parts, level)
     return Difference(
         value,
@@ -96,11 +99,6 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
         seeds,
         over_training,
     )
-
-
-def _of_these_models(differences: np.ndarray) -> Variances:
-    episodes = len(differences)
-    return Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
 
 
 def _over_training(tables: Sequence[np.ndarray], differences: np.ndarray) -> Variances:

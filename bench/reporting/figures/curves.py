@@ -56,7 +56,8 @@ def _of_rows(
 def _validation(section: Section, palette: Palette) -> list[Picture | Gap]:
     def read(row: Row) -> list[np.ndarray]:
         seeds = [read_arrays(record, section.directory, KEY.__eq__) for record in row.records]
-        return [seed[KEY] for seed in seeds if KEY in seed and _is_curve(seed[KEY])]
+        own = [seed[KEY] for seed in seeds if KEY in seed]
+        return [one for one in own if one.shape[1:] == (2,) and len(one) and np.isfinite(one).all()]
 
     missing = "no record has kept the curve (older records lack it)"
     curves, gaps = _of_rows(section.best(), read, VALIDATION, missing)
@@ -76,10 +77,6 @@ def _validation(section: Section, palette: Palette) -> list[Picture | Gap]:
         draw=partial(_draw_validation, curves, palette.numbers(leading)),
     )
     return [*gaps, picture]
-
-
-def _is_curve(own: np.ndarray) -> bool:
-    return own.ndim == 2 and own.shape[1] == 2 and len(own) > 0 and bool(np.isfinite(own).all())
 
 
 def _draw_validation(curves: Curves, numbers: dict[str, int]) -> Figure:

@@ -39,8 +39,7 @@ def pictures(sections: Sequence[Section]) -> list[Picture | Gap]:
     """One for each data set: the method that is recorded on most ratio splits."""
     found: list[Picture | Gap] = []
     ratios = [section for section in sections if RATIO.fullmatch(section.first.split)]
-    for own in grouped(ratios, _images).values():
-        dataset = own[0].first.dataset
+    for (dataset, *_), own in grouped(ratios, _images).items():
         rows = _most_splits(own)
         if len(rows) < 2:
             why = f"needs records of one method at two or more splits of {dataset}, such as 50-50 and 90-10"
@@ -50,8 +49,8 @@ def pictures(sections: Sequence[Section]) -> list[Picture | Gap]:
     return found
 
 
-def _images(section: Section) -> str:
-    return json.dumps([section.first.dataset, section.first.fingerprint, section.first.protocol_version])
+def _images(section: Section) -> tuple[str, str, int]:
+    return section.first.dataset, section.first.fingerprint, section.first.protocol_version
 
 
 def _method(row: Row) -> str:
@@ -80,7 +79,7 @@ def _most_splits(sections: Sequence[Section]) -> Splits:
 def beside(dataset: str, rows: Splits) -> dict[str, Published]:
     """Published results at most of these splits of the same images, by split: of the source with most."""
     alike = [one for one in published() if one.dataset == dataset and one.split in rows]
-    sources = grouped(alike, lambda one: json.dumps([one.method, one.backbone, one.setting, one.source]))
+    sources = grouped(alike, lambda one: (one.method, one.backbone, one.setting, one.source))
     best = max(sources.values(), key=len, default=[])
     return {one.split: one for one in best} if len(best) > 1 else {}
 

@@ -215,11 +215,10 @@ def _blocks(aggregate: Aggregate, tables: Sequence[Table]) -> list[Block]:
         line: dict[str, Cell] = {"method": name(row)}
         complete = one in ranks.index
         if complete:
-            own = ranks.loc[one]
-            line["rank"] = _rank(own)
-            line |= {f"in {setting}": _rank(own.loc[[setting]]) for setting in AGGREGATED}
+            line["rank"] = _rank(ranks.loc[[one]])
+            line |= {f"in {setting}": _rank(ranks.loc[[(one, setting)]]) for setting in AGGREGATED}
             if not ranks.isna().any(axis=None):
-                line["new classes"] = (_range(own, "new_"),)
+                line["new classes"] = (_range(ranks.loc[[one]], "new_"),)
         line["tables"] = (f"{aggregate.among[one]} of {count}" + ("" if complete else ", incomplete"),)
         lines.append(line)
     headings = ["rank", "method", *(f"in {setting}" for setting in AGGREGATED), "new classes", "tables"]

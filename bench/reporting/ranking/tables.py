@@ -135,7 +135,10 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
         return f"{images} {split_digest(record) or ''}" if len(digests[images]) > 1 else images
 
     def order(own: list[Record]) -> tuple:
-        return *_order(own[0]), section(own[0]), -own[0].protocol_version
+        first = own[0]
+        # by_size: 100-0 after 90-10.
+        images = first.dataset, by_size(first.split), first.fingerprint
+        return *images, section(first), -first.protocol_version
 
     groups = grouped(records, lambda record: f"{section(record)} {record.protocol_version}")
     return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
@@ -145,10 +148,6 @@ def _images(record: Record) -> str:
     """Key that is equal for records of the same images and parts, as far as recorded."""
     kind = record.dataset.partition(":")[0]
     return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
-
-
-def _order(record: Record) -> tuple:
-    return record.dataset, by_size(record.split), record.fingerprint  # 100-0 after 90-10
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
