@@ -48,10 +48,6 @@ class Compared:
     comparisons: list[Comparison]
     new_classes: list[Interval | None]
 
-    def side(self, name: str) -> Side:
-        """The side of that name."""
-        return next(side for side in self.sides if side.name == name)
-
 
 def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
     """Compare all pairs of operands.

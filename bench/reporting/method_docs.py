@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.common.files import check_writable, read_text, write_files
 from bench.config.run_config import method_info
@@ -23,19 +23,11 @@ USE, COST = "Use it when ", "It costs "
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
 
-class Description(NamedTuple):
-    """Parts of a docstring: what the method is, when to use it and its cost; empty if missing."""
-
-    what: list[str]
-    use: str
-    cost: str
-
-
-def split_docstring(docstring: str) -> Description:
-    """Split a docstring: the paragraphs ``Use it when ...`` and ``It costs ...`` are separate parts."""
+def split_docstring(docstring: str) -> tuple[list[str], str, str]:
+    """What the method is, by paragraph, and the paragraphs ``Use it when ...`` and ``It costs ...``."""
     paragraphs = [text.strip() for text in re.split(r"\n\s*\n", docstring) if text.strip()]
     use, cost = (next((p for p in paragraphs if p.startswith(words)), "") for words in (USE, COST))
-    return Description([p for p in paragraphs if not p.startswith((USE, COST))], use, cost)
+    return [p for p in paragraphs if not p.startswith((USE, COST))], use, cost
 
 
 def built_in() -> list[MethodInfo]:
@@ -98,7 +90,7 @@ def _index(methods: Sequence[MethodInfo]) -> str:
     rows = [
         {
             "method": f"[{code(info.name)}]({info.name}.md)",
-            "what it is": _prose(next(iter(split_docstring(info.description).what), "")),
+            "what it is": _prose(next(iter(split_docstring(info.description)[0]), "")),
             "family": _prose(info.family),
             "trains on": _prose(info.trains_on),
             "starts from": _prose(starts_from(info)),

@@ -87,11 +87,8 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
     fewest = min(difference.seeds)
     if not difference.over_training:
         return ENOUGH_SEEDS - fewest
-    first, second = (
-        compared.side(name).accuracies[:, : difference.episodes]
-        for name in (comparison.first, comparison.second)
-    )
-    needed = seeds_needed(first, second, POINT)
+    accuracies = {side.name: side.accuracies[:, : difference.episodes] for side in compared.sides}
+    needed = seeds_needed(accuracies[comparison.first], accuracies[comparison.second], POINT)
     return None if needed is None else max(0, needed - fewest)
 
 

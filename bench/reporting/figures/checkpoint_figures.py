@@ -86,10 +86,12 @@ def _made(
     return found
 
 
-def _drawn(trained: Trained, setting: Setting) -> EpisodeList:
+def _drawn(trained: Trained, way: int, count: int) -> tuple[Setting, EpisodeList]:
+    """1-shot episodes of the novel classes, of all of them if `way` is 0."""
+    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), count)
     if problem := does_not_fit(setting, trained.pool):
         raise _DoesNotFit(problem)
-    return trained.episodes(setting)
+    return setting, trained.episodes(setting)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -123,10 +125,9 @@ def _embeddings(section: Section, trained: Trained) -> Picture:
 def _confusions(trained: Trained) -> Picture:
     from sklearn.metrics import confusion_matrix
 
-    method, query = trained.predictor.method, min(QUERIES, trained.pool.smallest - 1)
-    way = 5 if method.transductive else 0  # 0: all; queries classified together must fit in a batch
-    setting = Setting(way, 1, query, DRAWS if method.fixed_embedding else ADAPTED_DRAWS)
-    episodes = _drawn(trained, setting)
+    method = trained.predictor.method
+    way = 5 if method.transductive else 0  # queries classified together must fit in a batch
+    setting, episodes = _drawn(trained, way, DRAWS if method.fixed_embedding else ADAPTED_DRAWS)
     truth, answers = (
         np.take_along_axis(episodes.classes, own, axis=1).ravel()
         for own in (episodes.labels, trained.answers(episodes))
@@ -150,10 +151,8 @@ def _confusions(trained: Trained) -> Picture:
 
 
 def _episode(trained: Trained) -> Picture:
-    way = min(5, len(trained.names))
-    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), LOOKED_AT)
-    episodes = _drawn(trained, setting)
-    given = trained.answers(episodes)
+    setting, episodes = _drawn(trained, min(5, len(trained.names)), LOOKED_AT)
+    way, given = setting.way, trained.answers(episodes)
     accuracies = (given == episodes.labels).mean(axis=1)
     known = trained.record.metrics.get(f"fewshot/{setting.name}")
     mean = known.value if known else float(accuracies.mean())
@@ -179,8 +178,7 @@ def _episode(trained: Trained) -> Picture:
 
 
 def _of_generator(trained: Trained) -> Picture:
-    setting = Setting(min(5, len(trained.names)), 1, min(QUERIES, trained.pool.smallest - 1), 1)
-    episodes = _drawn(trained, setting)
+    _, episodes = _drawn(trained, min(5, len(trained.names)), 1)
     support, query = trained.embeddings(episodes.support), trained.embeddings(episodes.query)
     with torch.inference_mode():
         generated = trained.predictor.method.hallucinate(support)  # type: ignore[operator]

@@ -106,7 +106,7 @@ def _roc(section: Section, palette: Palette) -> list[Picture | Gap]:
         found = pairs(row.first, section.directory)
         return (found, row.first.thresholds.get("similarity")) if found else None
 
-    missing = "no record has kept the scores of its pairs (those of before do not)"
+    missing = "no record has kept the scores of its pairs (older records lack them)"
     scored, gaps = _of_rows(section.best("novel/pair_auc"), read, ROC, missing)
     if not scored:
         return gaps

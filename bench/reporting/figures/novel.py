@@ -145,7 +145,7 @@ def draw_episode(support: np.ndarray, query: np.ndarray, given: np.ndarray, name
     """A row for each class: its support image, then queries, each with the answer.
 
     Args:
-        support: uint8 ``[way, H, W, 3]``, one image a class.
+        support: uint8 ``[way, H, W, 3]``, one image per class.
         query: uint8 ``[way, n, H, W, 3]``, queries of each class.
         given: int ``[way, n]``, the answers.
         names: of the classes.
