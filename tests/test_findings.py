@@ -13,11 +13,11 @@ from bench.config.run_config import PRESETS
 from bench.records.arrays import common_classes
 from bench.records.identity import Table, name_of
 from bench.records.store import read_all
+from bench.reporting.blocks import number
 from bench.reporting.compare import compare
-from bench.reporting.figures import cost, shots
+from bench.reporting.figures import scatter, shots
 from bench.reporting.figures.picture import Palette
 from bench.reporting.figures.rows import sections
-from bench.reporting.numbers import number
 from bench.reporting.published import published
 from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row, fill_in_intervals, load_answers, rows_of
 from bench.statistics import class_jackknife
@@ -262,7 +262,7 @@ def test_the_pictures_of_the_readme_are_of_these_records():
     """Their alternative texts have the drawn numbers; CONTRIBUTING.md says how to draw them again."""
     records = [record for record in read_all(ROOT / "results")[0] if record.split == "90-10"]
     (section,) = sections([one for one in records if one.dataset == "cifar100"], ROOT / "results")
-    pictures = {made.name: made for own in (cost, shots) for made in own.pictures(section, Palette([]))}
+    pictures = {made.name: made for own in (scatter, shots) for made in own.pictures(section, Palette([]))}
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, file in (("training-time", "90-10.png"), ("shots", "90-10-shots.png")):
         assert f"![{pictures[name].alt}](docs/pictures/{file})" in page

@@ -12,7 +12,7 @@ from record_factory import make_episodes, make_record, metric, record_fields
 
 from bench.common.errors import UserError
 from bench.records import store
-from bench.reporting import leaderboard, numbers
+from bench.reporting import blocks, leaderboard
 from bench.reporting.leaderboard import render
 from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
@@ -301,7 +301,7 @@ def test_the_commands_can_be_copied(tmp_path):
     ],
 )
 def test_duration(seconds, text):
-    assert numbers.duration(seconds) == text
+    assert blocks.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_duration(seconds, text):
     ],
 )
 def test_parameter_count(number, text):
-    assert numbers.parameter_count(number) == text
+    assert blocks.parameter_count(number) == text
 
 
 @pytest.mark.slow

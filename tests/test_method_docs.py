@@ -69,7 +69,7 @@ def test_every_built_in_method_says_when_to_use_it_and_what_it_costs(name):
 def test_a_page_has_all_that_the_source_says(own):
     made = method_docs.render([own], [])[f"{own.name}.md"]
     shown = " ".join(plain(as_html(made)).split())
-    for text in [*method_docs.split_docstring(own.description).what, own.paper, own.family, own.trains_on]:
+    for text in [*method_docs.split_docstring(own.description)[0], own.paper, own.family, own.trains_on]:
         assert " ".join(text.replace("`", "").split()) in shown
     presets, hyperparameters = tables(made)
     assert [row[0] for row in presets[1:]] == list(settings_of(own))

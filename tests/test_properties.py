@@ -18,6 +18,7 @@ from bench.data.names import TENS, check_split, parse_ratio
 from bench.data.splits import resolve as resolve_split
 from bench.records import store
 from bench.records.arrays import read_episodes
+from bench.records.schema import RUN_ID
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, stream
 from methods.registry import available
 
@@ -248,7 +249,7 @@ def interval(draw_one) -> dict:
 
 @few
 @given(
-    st.from_regex(store.RUN_ID, fullmatch=True),
+    st.from_regex(RUN_ID, fullmatch=True),
     some({"method": TEXT, "paper": TEXT, "command": TEXT, "dataset": TEXT, "preset": TEXT}),
     st.dictionaries(TEXT, SCALAR | st.lists(SCALAR, max_size=3), max_size=3),
     st.dictionaries(TEXT, st.fixed_dictionaries({"novel/pair_auc": interval()}), max_size=3),

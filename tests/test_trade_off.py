@@ -8,7 +8,7 @@ import pytest
 from record_factory import metric
 
 from bench.records import store
-from bench.reporting.figures import Options, collect, trade_off
+from bench.reporting.figures import Options, collect, scatter
 from bench.reporting.figures.collect import drawn
 from bench.reporting.figures.picture import Picture
 from bench.reporting.figures.rows import sections
@@ -81,7 +81,7 @@ def test_seeds_are_one_point(folder):
         for name, (novel, base) in STRENGTHS.items():
             write(folder, name, novel, base + 0.03 * seed, seed)
     (section,) = sections(store.read_all(folder)[0], folder)
-    points = trade_off.points_of(section, 50)
+    points = scatter.joined_rows(section, 50)
     assert len(points) == 4 and {point.network for point in points} == {0, None}
     plain = next(point for point in points if point.label == "imprinted (quick)")
     assert plain.base.value == pytest.approx(0.67) and plain.base.low < 0.67 < plain.base.high

@@ -13,7 +13,7 @@ from bench.config.run_config import KEYS, resolve
 from bench.records import store
 from bench.records.identity import value_as_set
 from bench.records.schema import Metric, Record
-from bench.reporting.frame import by_size
+from bench.reporting.ranking.rows import by_size
 from bench.reporting.show import headline
 from bench.run.plan import Options
 from bench.run.runner import run_all

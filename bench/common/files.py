@@ -47,6 +47,20 @@ def read_regular(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_text(path: Path, flag: str) -> str | None:
+    """The text of a generated file, None if there is none; git may have changed its line ends.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return read_regular(path).decode(errors="replace").replace("\r\n", "\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(flag, path, error.strerror or "cannot be read") from error
+
+
 def expand_user(text: str) -> Path:
     """The path with ``~`` expanded; unchanged if the user does not exist."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for such a user
@@ -113,7 +127,8 @@ def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False)
             target = targets[path]
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(target, exclusive)
-            temporary = _temporary_path(target)
+            # In the same folder, so that renaming does not copy.
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             staged.append((temporary, target))
             with temporary.open("xb") as stream:
                 if target not in new:
@@ -135,11 +150,6 @@ def write_files(files: Mapping[Path, bytes], flag: str, exclusive: bool = False)
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-
-
-def _temporary_path(path: Path) -> Path:
-    """A new name in the same folder, so that renaming does not copy."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _remove_leftovers(path: Path, exclusive: bool) -> None:

@@ -14,41 +14,13 @@ from pydantic import ValidationError
 
 from bench.common.errors import UserError
 from bench.common.files import is_file, read_regular, write_files
-from bench.records.schema import (
-    RUN_ID,
-    SCHEMA_VERSION,
-    Environment,
-    EpisodeInfo,
-    Metric,
-    Record,
-    Sources,
-    SplitCounts,
-    Timings,
-)
+from bench.records.schema import RUN_ID, Record
 
 if TYPE_CHECKING:
     import numpy as np
 
 OWN = "own"
 """The folder of a user's own runs in a folder of records; git ignores it, and readers show both."""
-
-__all__ = [
-    "OWN",
-    "RUN_ID",
-    "SCHEMA_VERSION",
-    "Environment",
-    "EpisodeInfo",
-    "Metric",
-    "Record",
-    "Sources",
-    "SplitCounts",
-    "Timings",
-    "find",
-    "read",
-    "read_all",
-    "try_read",
-    "write",
-]
 
 
 def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:

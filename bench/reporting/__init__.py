@@ -1,4 +1,5 @@
 """Turns records into output for people: leaderboard.md, report, figures, `compare`, `show`, method pages.
 
-Imports `run` (to draw episodes of a trained model) and everything below it; only `cli` imports it.
+Imports `serving` and `run` (for the answers of a trained model) and everything below; `api`, `demo` and `cli`
+import it.
 """

@@ -1,20 +1,35 @@
-"""Records as a pandas DataFrame, for tables of runs and `bench.results`."""
+"""Records as a pandas DataFrame: `bench.results`, and tables of runs."""
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import identity
 from bench.records.store import Record, read_all
 from bench.records.tracks import images_seen, processor_seconds, training_seconds, uncommitted
-from bench.reporting.ranking.tables import tracks_of
+from bench.reporting.blocks import (
+    NOTHING,
+    Block,
+    Cell,
+    Code,
+    Grid,
+    Heading,
+    Listing,
+    Number,
+    Prose,
+    percent,
+    table,
+)
+from bench.reporting.ranking.rows import by_size
+from bench.reporting.ranking.tables import HIDDEN_PRESET, tracks_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+FAILED = Prose("They have no numbers and no rank. A row with other seeds uses only these.")
 
 FACTS: dict[str, Callable[[Record], Any]] = {
     "run_id": lambda r: r.run_id,
@@ -52,8 +67,7 @@ def results(folder: str | Path = "results") -> DataFrame:
 
     Returns:
         Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (of
-            its
-        ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
+        its ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
         ``protocol``, ``seed``, ``backbone``, ``parameters``, ``start``, ``images`` (that training saw,
         pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (wall-clock time),
         ``processor_seconds``, ``threads``, ``device``, ``created``, ``marks``, ``failure``, ``command``.
@@ -106,6 +120,50 @@ def marks(record: Record) -> Iterable[str]:
     return [word for word, on in words.items() if on]
 
 
-def by_size(key: str) -> list[tuple[int, str]]:
-    """Sort key: names alphabetically, numbers in them by size, 5s before 10s."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", key)]
+def runs(frame: DataFrame) -> DataFrame:
+    """One line per run.
+
+    Args:
+        frame: of records, from `bench.reporting.frame`.
+    """
+    return table(
+        {
+            "run": (row["run_id"],),
+            "method": (row["name"],),
+            "data set": (row["dataset"],),
+            "split": (row["split"],),
+            "seed": Number(str(row["seed"]), row["seed"]),
+            "5w1s": ("failed",) if row["failure"] else _accuracy(row, "fewshot/5w1s"),
+            "5w5s": _accuracy(row, "fewshot/5w5s"),
+            "created": (f"{row['created']:%Y-%m-%d %H:%M}",),
+            "device": (row["device"],),
+            "command": (Listing(row["command"]),),
+        }
+        for row in frame.to_dict("records")
+    )
+
+
+def failures(frame: DataFrame) -> list[Block]:
+    """A table of the failed runs; empty if there are none."""
+    failed = frame[frame["failure"].notna() & (frame["preset"] != HIDDEN_PRESET)]
+    if failed.empty:
+        return []
+    shown = table(
+        {
+            "method": (Code(row["name"]),),
+            "backbone": (Code(row["backbone"]),),
+            "data set, split": (Code(row["dataset"]), " ", Code(row["split"])),
+            "seed": Number(str(row["seed"]), row["seed"]),
+            "what happened": (row["failure"],),
+            "date": (f"{row['created']:%Y-%m-%d}",),
+        }
+        for row in failed.sort_values("run_id").to_dict("records")
+    )
+    return [Heading(2, ("Failed runs",)), FAILED, Grid(shown, leading=1)]
+
+
+def _accuracy(row: Mapping[Any, Any], key: str) -> Cell:
+    value = row.get(key)
+    if value is None or value != value:  # NaN: not measured
+        return NOTHING
+    return percent(value, row[f"{key}.low"], row[f"{key}.high"])

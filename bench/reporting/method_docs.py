@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.common.errors import UserError
-from bench.common.files import check_writable, read_regular, write_files
+from bench.common.files import check_writable, read_text, write_files
 from bench.config.run_config import method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
@@ -24,19 +23,11 @@ USE, COST = "Use it when ", "It costs "
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
 
-class Description(NamedTuple):
-    """Parts of a docstring: what the method is, when to use it and its cost; empty if missing."""
-
-    what: list[str]
-    use: str
-    cost: str
-
-
-def split_docstring(docstring: str) -> Description:
-    """Split a docstring: the paragraphs ``Use it when ...`` and ``It costs ...`` are separate parts."""
+def split_docstring(docstring: str) -> tuple[list[str], str, str]:
+    """What the method is, by paragraph, and the paragraphs ``Use it when ...`` and ``It costs ...``."""
     paragraphs = [text.strip() for text in re.split(r"\n\s*\n", docstring) if text.strip()]
     use, cost = (next((p for p in paragraphs if p.startswith(words)), "") for words in (USE, COST))
-    return Description([p for p in paragraphs if not p.startswith((USE, COST))], use, cost)
+    return [p for p in paragraphs if not p.startswith((USE, COST))], use, cost
 
 
 def built_in() -> list[MethodInfo]:
@@ -78,7 +69,7 @@ def stale(results: Path, output: Path) -> tuple[list[str], list[str]]:
     """
     records, problems = read_all(results, own=False)
     pages = render(built_in(), records)
-    changed = [name for name, text in pages.items() if _read(output / name) != text]
+    changed = [name for name, text in pages.items() if read_text(output / name, "--output") != text]
     return changed + [path.name for path in _left_over(output, pages)], problems
 
 
@@ -92,24 +83,14 @@ def render(methods: Iterable[MethodInfo], records: Sequence[Record]) -> dict[str
 def _left_over(output: Path, pages: Iterable[str]) -> list[Path]:
     """Pages of removed methods. Other files in that folder are ignored."""
     others = (path for path in sorted(output.glob("*.md")) if path.name not in pages)
-    return [path for path in others if GENERATED in (_read(path) or "")]
-
-
-def _read(path: Path) -> str | None:
-    try:
-        # As text: git may change the line ends.
-        return read_regular(path).decode(errors="replace").replace("\r\n", "\n")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError("--output", path, error.strerror or "cannot be read") from error
+    return [path for path in others if GENERATED in (read_text(path, "--output") or "")]
 
 
 def _index(methods: Sequence[MethodInfo]) -> str:
     rows = [
         {
             "method": f"[{code(info.name)}]({info.name}.md)",
-            "what it is": _prose(next(iter(split_docstring(info.description).what), "")),
+            "what it is": _prose(next(iter(split_docstring(info.description)[0]), "")),
             "family": _prose(info.family),
             "trains on": _prose(info.trains_on),
             "starts from": _prose(starts_from(info)),

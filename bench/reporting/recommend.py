@@ -17,9 +17,8 @@ from bench.records.arrays import read_episodes
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 from bench.reporting import terminal
-from bench.reporting.blocks import NOTHING
-from bench.reporting.frame import by_size
-from bench.reporting.numbers import duration, number
+from bench.reporting.blocks import NOTHING, duration, number
+from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, reaches
 from bench.reporting.verdicts import SIGNIFICANT
 

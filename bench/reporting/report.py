@@ -13,10 +13,11 @@ from bench.common.files import check_output, write_files
 from bench.records.store import Record, read_all
 from bench.reporting.figures.collect import Options, Progress, collect, drawn
 from bench.reporting.figures.picture import Gap, Picture
-from bench.reporting.figures.rows import Section, grouped, sections
+from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import inline_svg, style_sheet
 from bench.reporting.html_table import escape
-from bench.reporting.leaderboard.hidden import hidden
+from bench.reporting.leaderboard import hidden
+from bench.reporting.ranking.rows import grouped
 from bench.reporting.report_tables import tables
 
 

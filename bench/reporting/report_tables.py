@@ -9,16 +9,13 @@ from bench.records.store import Record
 from bench.reporting import html_table
 from bench.reporting.blocks import Cell, Grid, table, without_empty_columns
 from bench.reporting.figures.rows import Section
-from bench.reporting.frame import frame
+from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import NEW_CLASSES, TIME, board, guessing, network_notes, track_name
 from bench.reporting.leaderboard.generalized import MEASURES, joined
-from bench.reporting.leaderboard.others import lines
 from bench.reporting.leaderboard.overview import best_of_each
-from bench.reporting.published import published
+from bench.reporting.published import lines, published
 from bench.reporting.ranking.rows import SETTINGS
-from bench.reporting.ranking.summary import newest
-from bench.reporting.ranking.tables import Table
-from bench.reporting.runs import runs
+from bench.reporting.ranking.tables import Table, newest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -110,13 +107,11 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
 
 def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
     """Tables concatenated, with columns for what the rows of each share."""
-    lines: list[dict[str, Cell]] = []
-    for cells, shared in parts:
-        grid = Grid(cells, 0)
-        for row in grid.rows:
-            line = dict(zip(grid.columns, row, strict=True))
-            lines.append(shared | line)
-    return table(lines)
+    return table(
+        shared | dict(zip(map(str, cells), row, strict=True))
+        for cells, shared in parts
+        for row in cells.itertuples(index=False, name=None)
+    )
 
 
 def _networks(boards: Sequence[Table]) -> Iterable[str]:

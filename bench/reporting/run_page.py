@@ -15,7 +15,8 @@ from bench.records.identity import as_set, labelled_novel, name_of
 from bench.records.store import OWN, Record, beside, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
-from bench.reporting.numbers import duration, number
+from bench.reporting.blocks import duration, number
+from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import reaches
 from bench.reporting.show import Row, class_rows, metric_rows, percent
 
@@ -185,7 +186,7 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
 def _generalized(record: Record) -> list[Row]:
     joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
     rows = []
-    for join in sorted(joins, key=lambda join: [int(part) for part in re.findall(r"[0-9]+", join)]):
+    for join in sorted(joins, key=by_size):
         _, classes, shots = join.split("/")
         numbers = {
             name: percent(record.metrics.get(f"{join}/{name}"))

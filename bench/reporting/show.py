@@ -8,11 +8,12 @@ from typing import Any
 
 from bench.common.errors import one_line
 from bench.records.identity import name_of
-from bench.records.store import Metric, Record, read_all
+from bench.records.schema import Metric
+from bench.records.store import Record, read_all
 from bench.reporting import terminal
-from bench.reporting.frame import by_size, frame
-from bench.reporting.numbers import number
-from bench.reporting.runs import runs
+from bench.reporting.blocks import number
+from bench.reporting.frame import frame, runs
+from bench.reporting.ranking.rows import by_size
 from methods.pretraining import PRETRAINED_SHARE
 from methods.registry import MethodInfo, Parameter
 

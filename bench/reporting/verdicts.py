@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
 from bench.reporting import terminal
+from bench.reporting.blocks import number
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
-from bench.reporting.numbers import number
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
@@ -89,11 +89,9 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
     fewest = min(difference.seeds)
     if not difference.over_training:
         return ENOUGH_SEEDS - fewest
-    first, second = (
-        compared.side(name).accuracies[:, : difference.episodes]
-        for name in (comparison.first, comparison.second)
-    )
-    needed = seeds_needed(first, second, POINT, paired_seeds=difference.paired_seeds)
+    accuracies = {side.name: side.accuracies[:, : difference.episodes] for side in compared.sides}
+    ends = accuracies[comparison.first], accuracies[comparison.second]
+    needed = seeds_needed(*ends, POINT, paired_seeds=difference.paired_seeds)
     return None if needed is None else max(0, needed - fewest)
 
 
@@ -169,19 +167,23 @@ def _ends(interval: Difference | Interval) -> str:
 
 def _new_class_ranks(compared: Compared) -> dict[str, str]:
     """Side -> possible ranks by the intervals over classes; empty if one is not known."""
-    import numpy as np
-
-    from bench.statistics import rank_ranges
+    from bench.statistics import Comparison, rank_ranges, significantly_better
 
     if None in compared.new_classes:
         return {}
     names = [side.name for side in compared.sides]
-    better = np.zeros((len(names), len(names)), dtype=bool)
-    for comparison, interval in _both(compared):
-        pair = names.index(comparison.first), names.index(comparison.second)
-        if interval and not interval.low <= 0 <= interval.high:
-            better[pair if interval.value > 0 else pair[::-1]] = True
-    return {name: str(own) for name, own in zip(names, rank_ranges(better), strict=True)}
+    comparisons = [
+        Comparison(
+            one.first,
+            one.second,
+            one.difference._replace(value=interval.value),
+            float(interval.low <= 0 <= interval.high),
+        )
+        for one, interval in _both(compared)
+        if interval
+    ]
+    ranges = rank_ranges(significantly_better(names, comparisons))
+    return {name: str(own) for name, own in zip(names, ranges, strict=True)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from bench.common.clock import NOTHING, Spent
 from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
-from bench.records.schema import MODEL_FILE, SharedTraining, Training
+from bench.records.parts import SharedTraining, Training
+from bench.records.schema import MODEL_FILE
 from bench.run import failures, models
 from bench.run.devices import in_processes
 from bench.run.locks import exclusive

@@ -18,7 +18,8 @@ from bench.common.errors import UserError
 from bench.common.files import read_regular, write_files
 from bench.config.run_config import METHOD_FILE, method_info
 from bench.data.normalisation import Normaliser
-from bench.records.schema import MODEL_FILE, SharedTraining, Training
+from bench.records.parts import SharedTraining, Training
+from bench.records.schema import MODEL_FILE
 from bench.run.plan import Prepared
 from methods import backbones, registry
 from methods.method import Method

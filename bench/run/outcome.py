@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.common.clock import NOTHING, Spent
-from bench.records.schema import SharedTraining, Training
+from bench.records.parts import SharedTraining, Training
 
 
 class Learned(NamedTuple):

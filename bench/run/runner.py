@@ -21,6 +21,7 @@ from bench.config.run_config import RunConfig
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
+from bench.records.schema import Timings
 from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.learning import learn
@@ -135,7 +136,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         spent = clock.now() - started + failure.earlier
         if failure.learned:
             spent -= failure.learned.not_own
-        timings = store.Timings(
+        timings = Timings(
             data_s=prepared.data_s,
             train_s=failure.spent.seconds,
             evaluate_s=0.0,
@@ -163,7 +164,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     evaluate_s = time.perf_counter() - evaluation_started
     training = learned.training
     spent = clock.now() - started - learned.not_own + learned.earlier
-    timings = store.Timings(
+    timings = Timings(
         data_s=prepared.data_s,
         train_s=training.seconds,
         evaluate_s=evaluate_s,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import warnings
 from collections.abc import Hashable, Sequence
@@ -11,21 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from bench.common import environment
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_file, is_folder
-from bench.data.photos import decode_photos
 from bench.evaluation.adapted import QUERIES_AT_ONCE
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast, embed_images
 from bench.run import models
 from bench.run.models import CARD, Model
 from bench.serving.calibration import Calibration, calibrate
+from bench.serving.pictures import decode
 from methods import backbones
 
 Images = Tensor | Sequence[Any]
@@ -33,7 +30,6 @@ Images = Tensor | Sequence[Any]
 
 MOST_REMEMBERED = 16  # support sets whose embeddings are kept
 MOST_SHOTS = 1000  # up to which classes of different sizes are repeated to a common multiple
-WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps
 
 
 @dataclass(frozen=True)
@@ -102,26 +98,8 @@ class Predictor:
         Returns:
             uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read.
         """
-        # Pictures are encoded, so that they are read like files: transparency, 16 bits, size.
-        opened = [item if isinstance(item, (str, Path)) else _encoded(item) for item in items]
-
-        def open_file(index: int) -> Any:
-            item = opened[index]
-            if isinstance(item, bytes):
-                return io.BytesIO(item)
-            if not is_file(path := Path(item)):
-                raise FileNotFoundError("is a folder" if is_folder(path) else "no such file")
-            return path
-
-        def name_of(index: int) -> str:
-            return f"image {index}" if isinstance(opened[index], bytes) else str(opened[index])
-
         how = backbones.interpolation(self.card.backbone, self.size)
-        try:
-            pixels, unreadable = decode_photos("", name_of, open_file, len(items), self.size, None, how)
-        except UserError as error:
-            raise UserError("images", "", error.allowed) from None
-        return torch.from_numpy(pixels), unreadable
+        return decode(items, self.size, how)
 
     def pixels(self, images: Images) -> Tensor:
         """As uint8 ``[N, 3, H, W]`` of the model's size.
@@ -321,12 +299,3 @@ def equal_shots(classes: Sequence[Tensor]) -> Tensor:
     if shots > MOST_SHOTS:
         shots = max(counts)
     return torch.stack([own[torch.arange(shots, device=own.device) % len(own)] for own in classes])
-
-
-def _encoded(picture: Any) -> bytes:
-    """A PIL image or array as PNG."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
-    image = ImageOps.exif_transpose(image)
-    file = io.BytesIO()
-    (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
-    return file.getvalue()

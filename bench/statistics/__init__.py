@@ -34,35 +34,3 @@ from bench.statistics.intervals import (
 )
 from bench.statistics.pairs import PAIR_METRICS, best_threshold, pair_metrics
 from bench.statistics.seeds import ENOUGH_SEEDS, crossed_seeds, over_seeds
-
-__all__ = [
-    "ENOUGH_SEEDS",
-    "PAIR_METRICS",
-    "Comparison",
-    "Difference",
-    "Interval",
-    "RankRange",
-    "balanced_interval",
-    "best_threshold",
-    "class_difference",
-    "class_differences",
-    "class_jackknife",
-    "closed_interval",
-    "compare_all",
-    "crossed_seeds",
-    "disjoint_episodes",
-    "expected_calibration_error",
-    "fit_temperature",
-    "holm",
-    "mean_recall_interval",
-    "open_interval",
-    "over_seeds",
-    "pair_metrics",
-    "paired_difference",
-    "pairs_over_classes",
-    "proportion_interval",
-    "rank_ranges",
-    "seeds_needed",
-    "significantly_better",
-    "triplets_over_classes",
-]

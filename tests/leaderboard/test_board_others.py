@@ -9,8 +9,7 @@ from record_factory import make_record, metric
 
 from bench.reporting.blocks import NOTHING, table, without_empty_columns
 from bench.reporting.leaderboard import render
-from bench.reporting.leaderboard.others import HEADINGS
-from bench.reporting.published import published
+from bench.reporting.published import HEADINGS, published
 
 
 def joined(base: int, new: int, values: dict[int, float]) -> dict:

@@ -8,8 +8,8 @@ from record_factory import EPISODES, make_record, metric
 from bench.records import store
 from bench.records.tracks import Track
 from bench.reporting.leaderboard import render
+from bench.reporting.leaderboard.overview import aggregates, best_of_each
 from bench.reporting.ranking.rows import Row
-from bench.reporting.ranking.summary import aggregates, best
 from bench.reporting.ranking.tables import Table, tables_of
 from bench.statistics import RankRange
 
@@ -135,7 +135,7 @@ def test_rows_without_every_aggregated_setting_do_not_count(tmp_path):
     ]
     tables = tables_of(found, tmp_path)
     assert aggregates(tables) == []
-    assert [one.heading for one in best(tables)] == ["5w1s", "all-way 1-shot"] * 2
+    assert list(best_of_each(tables)["setting"]) == [("5w1s",), ("all-way 1-shot",)] * 2
 
 
 def test_of_two_rows_of_one_configuration_the_newer_counts():
@@ -156,5 +156,5 @@ def test_of_two_rows_of_one_configuration_the_newer_counts():
     track = Track("quick", "conv4", 384_000)
     tables = [Table([row(0.9, 1, 1), row(0.1, 2, 2), other], track, better=better) for _ in range(2)]
     [aggregate] = aggregates(tables)
-    assert [place.row.first.method for place in aggregate.places] == ["other", "protonet"]
-    assert [place.ranks["5w1s"].value for place in aggregate.places] == [1, 2]
+    assert [row.first.method for row in aggregate.rows.values()] == ["other", "protonet"]
+    assert [aggregate.ranks["rank"][name, "5w1s"] for name in aggregate.rows] == [1, 2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +11,9 @@ import torch
 
 from bench.common.errors import UserError
 from bench.evaluation.protocol import does_not_fit
-from bench.records.schema import MODEL_FILE, Record
+from bench.records.schema import MODEL_FILE
 from bench.reporting.figures.novel import (
     Points,
-    confusions,
     draw_confusions,
     draw_episode,
     draw_generated,
@@ -25,10 +24,11 @@ from bench.reporting.figures.novel import (
 )
 from bench.reporting.figures.per_class import ends, ranked
 from bench.reporting.figures.picture import Gap, Picture
-from bench.reporting.figures.rows import Row, Section, of_model
-from bench.reporting.figures.style import plain
+from bench.reporting.figures.rows import Section
+from bench.reporting.figures.style import of_model, plain
 from bench.reporting.figures.trained import Trained
-from bench.sampling.episodes import Setting
+from bench.reporting.ranking.rows import Row
+from bench.sampling.episodes import EpisodeList, Setting
 
 TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
 GENERATED = "Real and generated features"
@@ -38,37 +38,69 @@ DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
 LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is chosen; its shown queries
 
 
+class _DoesNotFit(Exception):
+    """The novel classes are too few or too small for a setting."""
+
+
 def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
     """Figures of the best row with a model, and generated features if a row has them."""
-    found: list[Picture | Gap] = []
-    record = _with_model(section.best(), runs)
-    if record is None:
-        why = "needs the model of one of these runs (RUN/model.safetensors) in the folder --runs"
-        return [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
-    try:
-        trained = Trained(record, runs, data_root)
-        found += [_embeddings(trained, section), *_confusions(trained, section), *_episode(trained, section)]
-    except UserError as error:
-        why = f"{error.flag} {error.value}: {error.allowed}"
-        found += [Gap(section.title, title, why) for title in (TSNE, CONFUSIONS, EPISODE)]
+    best = section.best()
+    why = "needs the model of one of these runs (RUN/model.safetensors) in the folder --runs"
+    makers: dict[str, Callable[[Trained], Picture]] = {
+        TSNE: partial(_embeddings, section), CONFUSIONS: _confusions, EPISODE: _episode,
+    }  # fmt: skip
+    found = _made(makers, best, why, runs, data_root)
     generating = [
         row
-        for row in section.best()
+        for row in best
         if row.first.method == HALLUCINATES and row.first.hyperparameters.get("test_generated") != 0
     ]
     if generating:
-        found.append(_of_generator(section, generating, runs, data_root))
+        why = f"needs a model of {HALLUCINATES} in the folder --runs"
+        found += _made({GENERATED: _of_generator}, generating, why, runs, data_root)
     return found
 
 
-def _with_model(rows: Iterable[Row], runs: Path) -> Record | None:
+def _made(
+    makers: dict[str, Callable[[Trained], Picture]],
+    rows: Iterable[Row],
+    why: str,
+    runs: Path,
+    data_root: Path | None,
+) -> list[Picture | Gap]:
+    """What `makers` (title -> function) make of the first run with a model; a gap for what they cannot."""
     records = (record for row in rows for record in row.records)
-    return next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
+    record = next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
+    if record is None:
+        return [Gap(title, why) for title in makers]
+    try:
+        trained = Trained(record, runs, data_root)
+    except UserError as error:
+        return [Gap(title, f"{error.flag} {error.value}: {error.allowed}") for title in makers]
+    found: list[Picture | Gap] = []
+    for title, make in makers.items():
+        try:
+            found.append(make(trained))
+        except _DoesNotFit as error:
+            found.append(Gap(title, str(error)))
+    return found
 
 
-def _embeddings(trained: Trained, section: Section) -> Picture:
+def _drawn(trained: Trained, way: int, count: int) -> tuple[Setting, EpisodeList]:
+    """1-shot episodes of the novel classes, of all of them if `way` is 0."""
+    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), count)
+    if problem := does_not_fit(setting, trained.pool):
+        raise _DoesNotFit(problem)
+    return setting, trained.episodes(setting)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(plain(name).strip() for name in names)
+
+
+def _embeddings(section: Section, trained: Trained) -> Picture:
     order = ranked(section)
-    names = [name for name, _ in order.classes if name in trained.names] if order else trained.names
+    names = [name for name in order.names if name in trained.names] if order else []
     names = ends(names or trained.names, TSNE_CLASSES)
     chosen, classes = [], []
     for number, name in enumerate(names):
@@ -77,64 +109,50 @@ def _embeddings(trained: Trained, section: Section) -> Picture:
         chosen.append(trained.pool.starts[position] + np.arange(count))
         classes.append(np.full(count, number))
     made = trained.embeddings(np.concatenate(chosen)).flatten(1).numpy()
-    points = Points(t_sne(made), np.concatenate(classes), names, np.zeros(len(made), dtype=int))
-    some = (
-        f"The {len(names)} hardest and easiest classes"
-        if len(names) < len(trained.names)
-        else "All novel classes"
-    )
+    points = Points(t_sne(made), np.concatenate(classes), names)
+    every = len(names) == len(trained.names)
+    some = "All novel classes" if every else f"The {len(names)} hardest and easiest classes"
     return Picture(
         name="embeddings",
-        section=section.title,
         title=of_model(TSNE, trained.record),
         caption=f"{some}, up to {TSNE_IMAGES} images of each; nearby images have similar "
         "embeddings (t-SNE). Distances between distant clusters mean little.",
-        alt=f"Clusters of points, one for each of {', '.join(plain(name).strip() for name in names)}.",
+        alt=f"Clusters of points, one for each of {_listed(names)}.",
         draw=partial(draw_points, points),
     )
 
 
-def _confusions(trained: Trained, section: Section) -> list[Picture | Gap]:
-    way = (
-        5 if trained.method.transductive else 0
-    )  # otherwise all; queries classified together must fit in a batch
-    query = min(QUERIES, trained.pool.smallest - 1)
-    setting = Setting(way, 1, query, DRAWS if trained.method.fixed_embedding else ADAPTED_DRAWS)
-    if problem := does_not_fit(setting, trained.pool):
-        return [Gap(section.title, CONFUSIONS, problem)]
-    episodes = trained.episodes(setting)
-    given = trained.answers(episodes)
+def _confusions(trained: Trained) -> Picture:
+    from sklearn.metrics import confusion_matrix
+
+    method = trained.predictor.method
+    way = 5 if method.transductive else 0  # queries classified together must fit in a batch
+    setting, episodes = _drawn(trained, way, DRAWS if method.fixed_embedding else ADAPTED_DRAWS)
     truth, answers = (
-        np.take_along_axis(episodes.classes, own, axis=1).ravel() for own in (episodes.labels, given)
+        np.take_along_axis(episodes.classes, own, axis=1).ravel()
+        for own in (episodes.labels, trained.answers(episodes))
     )
-    shares = confusions(truth, answers, len(trained.names))
+    every = np.arange(len(trained.names))
+    shares = confusion_matrix(truth, answers, labels=every, normalize="true")
     shown = most_confused(shares)
-    names = [trained.names[c] for c in shown]
     off = shares - np.diag(np.diag(shares))
     true, answer = np.unravel_index(off.argmax(), off.shape)
-    ways = f"{way} novel classes" if way else f"All {len(trained.names)} novel classes"
-    left_out = f" The {len(shown)} hardest classes are shown." if len(shown) < len(trained.names) else ""
-    return [
-        Picture(
-            name="confusions",
-            section=section.title,
-            title=of_model(CONFUSIONS, trained.record),
-            caption=f"{ways} at once, one support image per class, {setting.count} draws. A row "
-            f"is a class and sums to 100%.{left_out}",
-            alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is classified as "
-            f"{plain(trained.names[answer]).strip()}, {100 * off.max():.0f}% of its images.",
-            draw=partial(draw_confusions, shares[np.ix_(shown, shown)], names),
-        )
-    ]
+    ways = f"{way} novel classes" if way else f"All {len(every)} novel classes"
+    left_out = f" The {len(shown)} hardest classes are shown." if len(shown) < len(every) else ""
+    return Picture(
+        name="confusions",
+        title=of_model(CONFUSIONS, trained.record),
+        caption=f"{ways} at once, one support image per class, {setting.count} draws. A row "
+        f"is a class and sums to 100%.{left_out}",
+        alt=f"Confusion matrix; most often {plain(trained.names[true]).strip()} is classified as "
+        f"{plain(trained.names[answer]).strip()}, {100 * off.max():.0f}% of its images.",
+        draw=partial(draw_confusions, shares[np.ix_(shown, shown)], [trained.names[c] for c in shown]),
+    )
 
 
-def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
-    way = min(5, len(trained.names))
-    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), LOOKED_AT)
-    if problem := does_not_fit(setting, trained.pool):
-        return [Gap(section.title, EPISODE, problem)]
-    episodes = trained.episodes(setting)
-    given = trained.answers(episodes)
+def _episode(trained: Trained) -> Picture:
+    setting, episodes = _drawn(trained, min(5, len(trained.names)), LOOKED_AT)
+    way, given = setting.way, trained.answers(episodes)
     accuracies = (given == episodes.labels).mean(axis=1)
     known = trained.record.metrics.get(f"fewshot/{setting.name}")
     mean = known.value if known else float(accuracies.mean())
@@ -144,43 +162,26 @@ def _episode(trained: Trained, section: Section) -> list[Picture | Gap]:
     names = [trained.names[c] for c in episodes.classes[chosen]]
     answers = given[chosen][own]
     right = int((answers == np.arange(way)[:, None]).sum())
-    return [
-        Picture(
-            name="episode",
-            section=section.title,
-            title=of_model(EPISODE, trained.record),
-            caption=f"{way} classes, one support image per class; {queries} of {setting.query} queries per "
-            f"class are shown. Accuracy {100 * accuracies[chosen]:.0f}%, the nearest to the mean of "
-            f"{100 * mean:.1f}% among the first {LOOKED_AT} episodes. Blue and ✓: correct; orange and "
-            "dashed: wrong, with the answer.",
-            alt=f"Support and query images of {', '.join(plain(name).strip() for name in names)}; {right} of "
-            f"{answers.size} shown queries are correct.",
-            draw=partial(
-                draw_episode,
-                trained.pixels(episodes.support[chosen][:, 0]),
-                trained.pixels(episodes.query[chosen][own]),
-                answers,
-                names,
-            ),
-        )
-    ]
+    support = trained.pixels(episodes.support[chosen][:, 0])
+    query = trained.pixels(episodes.query[chosen][own])
+    return Picture(
+        name="episode",
+        title=of_model(EPISODE, trained.record),
+        caption=f"{way} classes, one support image per class; {queries} of {setting.query} queries per "
+        f"class are shown. Accuracy {100 * accuracies[chosen]:.0f}%, the nearest to the mean of "
+        f"{100 * mean:.1f}% among the first {LOOKED_AT} episodes. Blue and ✓: correct; orange and "
+        "dashed: wrong, with the answer.",
+        alt=f"Support and query images of {_listed(names)}; {right} of {answers.size} shown queries are "
+        "correct.",
+        draw=partial(draw_episode, support, query, answers, names),
+    )
 
 
-def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: Path | None) -> Picture | Gap:
-    record = _with_model(rows, runs)
-    if record is None:
-        return Gap(section.title, GENERATED, f"needs a model of {HALLUCINATES} in the folder --runs")
-    try:
-        trained = Trained(record, runs, data_root)
-    except UserError as error:
-        return Gap(section.title, GENERATED, f"{error.flag} {error.value}: {error.allowed}")
-    setting = Setting(min(5, len(trained.names)), 1, min(QUERIES, trained.pool.smallest - 1), 1)
-    if problem := does_not_fit(setting, trained.pool):
-        return Gap(section.title, GENERATED, problem)
-    episodes = trained.episodes(setting)
+def _of_generator(trained: Trained) -> Picture:
+    _, episodes = _drawn(trained, min(5, len(trained.names)), 1)
     support, query = trained.embeddings(episodes.support), trained.embeddings(episodes.query)
     with torch.inference_mode():
-        generated = trained.method.hallucinate(support)  # type: ignore[operator]
+        generated = trained.predictor.method.hallucinate(support)  # type: ignore[operator]
     way, made = generated.shape[1:3]
     features = torch.cat([query[0], support.flatten(0, 2), generated.flatten(0, 2)]).numpy()
     classes = np.concatenate([episodes.labels[0], np.arange(way), np.repeat(np.arange(way), made)])
@@ -188,10 +189,9 @@ def _of_generator(section: Section, rows: Iterable[Row], runs: Path, data_root: 
     names = [trained.names[c] for c in episodes.classes[0]]
     return Picture(
         name="generated",
-        section=section.title,
         title=of_model(GENERATED, trained.record),
         caption=f"One episode of {way} classes with one support image each, and the "
         f"{made} features generated from each (t-SNE). Good ones are among the real features of their class.",
-        alt=f"Points of real, crosses of generated features: {', '.join(plain(n).strip() for n in names)}.",
-        draw=partial(draw_generated, Points(t_sne(features), classes, names, kinds)),
+        alt=f"Points of real, crosses of generated features: {_listed(names)}.",
+        draw=partial(draw_generated, Points(t_sne(features), classes, names), kinds),
     )

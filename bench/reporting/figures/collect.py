@@ -13,7 +13,7 @@ from bench.common.errors import UserError, one_line, one_of
 from bench.common.files import check_writable, write_files
 from bench.records.schema import MODEL_FILE
 from bench.records.store import Record, read_all
-from bench.reporting.figures import cost, curves, per_class, scores, shots, splits, trade_off
+from bench.reporting.figures import curves, per_class, scatter, shots, splits
 from bench.reporting.figures.picture import Gap, Palette, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import LOOK, entitle, png, svg
@@ -66,13 +66,9 @@ def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap
     palette = Palette(row.label for section in sections for row in section.rows)
     found = splits.pictures(sections)
     for section in sections:
-        found += shots.pictures(section, palette)
-        found += trade_off.pictures(section, palette)
-        found += cost.pictures(section, palette)
-        found += curves.pictures(section, palette)
-        found += scores.pictures(section, palette)
-        found += per_class.pictures(section)
-        found += _with_images(section, options)
+        of_rows = [item for one in (shots, scatter, curves) for item in one.pictures(section, palette)]
+        items = [*of_rows, *per_class.pictures(section), *_with_images(section, options)]
+        found += [item._replace(section=section.title) for item in items]
     taken: set[str] = set()
     return [_named(item, taken) if isinstance(item, Picture) else item for item in found]
 
@@ -83,11 +79,11 @@ def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
     if options.data_root is None and not any(path.is_file() for path in kept):
         why = "needs the model of a run, in the folder --runs, and its data set"
         title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
-        return [Gap(section.title, title, why)]
-    from bench.reporting.figures import checkpoint_figures, samples
+        return [Gap(title, why)]
+    from bench.reporting.figures import checkpoint_figures
 
     return [
-        *samples.pictures(section, options.data_root),
+        *per_class.images(section, options.data_root),
         *checkpoint_figures.pictures(section, options.runs, options.data_root),
     ]
 

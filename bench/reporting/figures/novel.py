@@ -25,13 +25,11 @@ class Points(NamedTuple):
         places: float ``[n, 2]``.
         classes: int ``[n]``, positions in `names`.
         names: of the classes.
-        kinds: int ``[n]``, 0 a query or any image, 1 a support image, 2 generated.
     """
 
     places: np.ndarray
     classes: np.ndarray
     names: list[str]
-    kinds: np.ndarray
 
 
 def t_sne(features: np.ndarray) -> np.ndarray:
@@ -61,25 +59,30 @@ def draw_points(points: Points) -> Figure:
     return figure
 
 
-def draw_generated(points: Points) -> Figure:
-    """Real and generated features of the classes of an episode."""
+def draw_generated(points: Points, kinds: np.ndarray) -> Figure:
+    """Real and generated features of the classes of an episode.
+
+    Args:
+        points: of all.
+        kinds: int ``[n]``, 0 a query, 1 a support image, 2 generated.
+    """
     from matplotlib.lines import Line2D
 
     figure, (place,) = axes(HEIGHT + 0.8)
     for number in range(len(points.names)):
         colour = SERIES[number % 6].light
         query, support, made = (
-            points.places[(points.classes == number) & (points.kinds == kind)].T for kind in range(3)
+            points.places[(points.classes == number) & (kinds == kind)].T for kind in range(3)
         )
         place.scatter(query[0], query[1], s=22, color=colour, alpha=0.85, lw=0.4, edgecolors=PAPER.light)
         place.scatter(made[0], made[1], s=28, marker="x", color=colour, linewidths=1.3)
         place.scatter(support[0], support[1], s=170, marker="*", color=colour, lw=0.6, edgecolors=PAPER.light)
     _coordinates(place)
     forms = [("o", 4, "real: query"), ("*", 12, "real: support"), ("x", 6, "generated")]
-    kinds = [Line2D([], [], ls="", color=INK.light, marker=form, ms=size) for form, size, _ in forms]
-    names = points.names
-    classes = [Line2D([], [], ls="", marker="s", color=SERIES[i % 6].light) for i in range(len(names))]
-    legend(figure, kinds + classes, [*(word for *_, word in forms), *names])
+    handles = [Line2D([], [], ls="", color=INK.light, marker=form, ms=size) for form, size, _ in forms]
+    for number in range(len(points.names)):
+        handles.append(Line2D([], [], ls="", marker="s", color=SERIES[number % 6].light))
+    legend(figure, handles, [*(word for *_, word in forms), *points.names])
     return figure
 
 
@@ -88,17 +91,6 @@ def _coordinates(place: Axes) -> None:
     place.set_yticks([])
     place.set_xlabel("t-SNE, first coordinate (no unit)")
     place.set_ylabel("t-SNE, second coordinate (no unit)")
-
-
-def confusions(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
-    """Row: true class, column: answer; shares of each row's answers, float ``[classes, classes]``.
-
-    Args:
-        truth, given: int ``[n]``, positions of classes.
-        classes: how many.
-    """
-    counts = np.bincount(truth * classes + given, minlength=classes**2).reshape(classes, classes)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def draw_confusions(shares: np.ndarray, names: Sequence[str]) -> Figure:
@@ -153,7 +145,7 @@ def draw_episode(support: np.ndarray, query: np.ndarray, given: np.ndarray, name
     """A row for each class: its support image, then queries, each with the answer.
 
     Args:
-        support: uint8 ``[way, H, W, 3]``, one image a class.
+        support: uint8 ``[way, H, W, 3]``, one image per class.
         query: uint8 ``[way, n, H, W, 3]``, queries of each class.
         given: int ``[way, n]``, the answers.
         names: of the classes.

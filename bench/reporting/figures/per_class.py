@@ -1,26 +1,36 @@
-"""The hardest and the easiest novel classes."""
+"""The hardest and the easiest novel classes: their accuracies, and their images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.records.store import Metric
-from bench.reporting.figures.picture import Gap, Picture
-from bench.reporting.figures.rows import Row, Section, of_model
-from bench.reporting.figures.style import GREY, INK, SERIES, SMALL, axes, plain
+import numpy as np
+
+from bench.common.errors import UserError
+from bench.records.schema import Metric
+from bench.records.store import Record
+from bench.reporting.figures.novel import draw_images
+from bench.reporting.figures.picture import Gap, Picture, bars
+from bench.reporting.figures.rows import Section
+from bench.reporting.figures.style import GREY, INK, SERIES, SMALL, axes, of_model, plain
+from bench.reporting.ranking.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE = "Hardest and easiest classes"
+    from bench.data.images import ImageSet
+
+BARS, IMAGES = "Hardest and easiest classes", "Images of the hardest and easiest classes"
 KEYS = {
     "fewshot/5w1s": "5-way 1-shot accuracy (%)",
     "novel/pair_accuracy": "pair accuracy (%)",
     "novel/triplet_accuracy": "triplet accuracy (%)",
 }
-MOST = 20
+MOST = 20  # bars
+CLASSES, EACH = 10, 8  # of images
 
 
 class Ranked(NamedTuple):
@@ -38,6 +48,17 @@ class Ranked(NamedTuple):
     classes: list[tuple[str, Metric]]
     others: list[list[float]]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the classes."""
+        return [name for name, _ in self.classes]
+
+
+def ends(classes: Sequence[str], most: int) -> list[str]:
+    """Of ranked classes the first and the last, `most` together."""
+    half = most // 2
+    return list(classes) if len(classes) <= most else [*classes[:half], *classes[-half:]]
+
 
 def ranked(section: Section) -> Ranked | None:
     """The classes of the section's best row that has any."""
@@ -54,52 +75,37 @@ def ranked(section: Section) -> Ranked | None:
     return None
 
 
-def ends(classes: Sequence[str], most: int) -> list[str]:
-    """Of ranked classes the first and the last, `most` together."""
-    half = most // 2
-    return list(classes) if len(classes) <= most else [*classes[:half], *classes[-half:]]
-
-
 def pictures(section: Section) -> list[Picture | Gap]:
     """Bars of the best row's classes, and points of the other rows'."""
     found = ranked(section)
     if found is None:
-        return [Gap(section.title, TITLE, "needs numbers per class")]
-    names = [name for name, _ in found.classes]
+        return [Gap(BARS, "needs numbers per class")]
     hardest, easiest = (
-        (plain(n).strip(), f"{100 * m.value:.1f}%") for n, m in (found.classes[0], found.classes[-1])
+        f"{plain(name).strip()} {100 * own.value:.1f}%" for name, own in (found.classes[0], found.classes[-1])
     )
-    left_out = len(names) - len(ends(names, MOST))
+    left_out = len(found.classes) - len(ends(found.names, MOST))
     return [
         Picture(
             name="per-class",
-            section=section.title,
-            title=of_model(TITLE, found.row.first),
+            title=of_model(BARS, found.row.first),
             caption="Bars: the model of the best row of this split, with 95% intervals; points: "
             "other rows." + (f" {left_out} classes in between are left out." if left_out else ""),
-            alt=f"Accuracy of each novel class; hardest {' '.join(hardest)}, easiest {' '.join(easiest)}.",
+            alt=f"Accuracy of each novel class; hardest {hardest}, easiest {easiest}.",
             draw=partial(_draw, found),
         )
     ]
 
 
 def _draw(found: Ranked) -> Figure:
-    chosen = set(ends([name for name, _ in found.classes], MOST))
-    shown = [
-        (name, metric, others)
-        for (name, metric), others in zip(found.classes, found.others, strict=True)
-        if name in chosen
-    ]
+    chosen = set(ends(found.names, MOST))
+    every = zip(found.classes, found.others, strict=True)
+    shown = [(name, metric, others) for (name, metric), others in every if name in chosen]
     gap = 1 if len(chosen) < len(found.classes) else 0
     places = [i + (gap if i >= len(shown) / 2 else 0) for i in range(len(shown))]
     figure, (place,) = axes(0.9 + 0.24 * (len(shown) + gap))
-    values = [100 * metric.value for _, metric, _ in shown]
-    error = [
-        [100 * max(0.0, m.value - m.low) for _, m, _ in shown],
-        [100 * max(0.0, m.high - m.value) for _, m, _ in shown],
-    ]
     place.barh(
-        places, values, 0.72, xerr=error, color=SERIES[5].light, alpha=0.6,
+        places, [100 * metric.value for _, metric, _ in shown], 0.72,
+        xerr=bars(metric for _, metric, _ in shown), color=SERIES[5].light, alpha=0.6,
         error_kw={"ecolor": INK.light, "elinewidth": 1.0, "capsize": 2},
     )  # fmt: skip
     for where, (_, _, others) in zip(places, shown, strict=True):
@@ -115,3 +121,51 @@ def _draw(found: Ranked) -> Figure:
     place.set_xlabel(KEYS[found.key])
     place.set_ylabel("novel class (name)")
     return figure
+
+
+def images(section: Section, data_root: Path | None) -> list[Picture | Gap]:
+    """The first images of each of those classes, if the data set is available."""
+    found = ranked(section)
+    if found is None:
+        return []
+    try:
+        data = load_images(found.row.first, data_root)
+    except UserError as error:
+        return [Gap(IMAGES, f"{error.flag} {error.value}: {error.allowed}")]
+    names = ends(found.names, CLASSES)
+    pixels = np.stack([_images_of(data, name) for name in names])
+    return [
+        Picture(
+            name="class-images",
+            title=of_model(IMAGES, found.row.first),
+            caption="Above the gap: the hardest classes, hardest first; below: the easiest, easiest last. "
+            "Ranked by the accuracies of this model.",
+            alt=f"{EACH} images of each of {', '.join(plain(name).strip() for name in names)}.",
+            draw=partial(draw_images, pixels, names, len(names) // 2 if len(names) == CLASSES else None),
+        )
+    ]
+
+
+def load_images(record: Record, data_root: Path | None) -> ImageSet:
+    """The images of a record. Imports torch, which image sets are made of.
+
+    Raises:
+        UserError: they are not available, or differ.
+    """
+    from bench.data import sources
+    from methods.backbones import interpolation
+
+    size = record.config.get("image_size")
+    size = size if isinstance(size, int) else None
+    how = interpolation(record.backbone, size)
+    data = sources.load(record.dataset, data_root, image_size=size, interpolation=how, offline=True)
+    if data.fingerprint != record.fingerprint:
+        raise UserError("--data-root", record.dataset, "must have the images of the record")
+    return data
+
+
+def _images_of(data: ImageSet, name: str) -> np.ndarray:
+    """Images of a class, evenly spaced: uint8 ``[EACH, H, W, 3]``; repeats the last one if too few."""
+    own = np.flatnonzero(data.labels.numpy() == data.class_names.index(name))
+    chosen = own[np.linspace(0, len(own) - 1, EACH).round().astype(int)]
+    return data.images[chosen].permute(0, 2, 3, 1).numpy()

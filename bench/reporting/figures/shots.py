@@ -1,80 +1,160 @@
-"""Accuracy against the number of support images."""
+"""Accuracy against the number of support images, with intervals: the leading rows in colour."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.reporting.figures.lines import Horizontal, Line, one_panel, panels, told
-from bench.reporting.figures.picture import Gap, Palette, Picture
-from bench.reporting.figures.points import LEADING, others_in_grey
-from bench.reporting.figures.rows import Row, Section
+from bench.reporting.figures.picture import (
+    LEADING,
+    Gap,
+    Named,
+    Palette,
+    Picture,
+    bars,
+    name_beside,
+    others_in_grey,
+)
+from bench.reporting.figures.rows import Section
+from bench.reporting.figures.style import DASHES, GREY, MARKERS, SERIES, axes, legend, row_name
+from bench.reporting.leaderboard.generalized import joins_of
+from bench.reporting.ranking.rows import Row
+from bench.statistics import Interval
 
-FEWSHOT = re.compile(r"fewshot/5w(\d+)s")
-GENERALIZED = re.compile(r"generalized/(\d+)\+(\d+)/(\d+)s/novel")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 TITLE = "Accuracy against shots"
-HORIZONTAL = "support images per class (shots, number)"
 PARTS = {"novel": "new classes", "base": "base classes", "harmonic": "harmonic mean of both"}
+
+
+class Line(NamedTuple):
+    """A row's values: fractions with their intervals, by number of shots."""
+
+    label: str
+    x: list[float]
+    y: list[Interval]
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     """5-way K-shot, and one or all novel classes joining the base classes."""
-    found: list[Picture | Gap] = []
-    lines = [line for row in section.best() if len((line := _line(row, FEWSHOT.fullmatch)).x) > 1]
+    lines = [line for row in section.best() if len((line := _line(row, r"fewshot/5w(\d+)s")).x) > 1]
+    first: Picture | Gap = Gap(TITLE, "needs 5-way accuracies with two numbers of shots")
     if lines:
-        found.append(
-            Picture(
-                name="shots",
-                section=section.title,
-                title=TITLE,
-                caption="5-way accuracy on novel classes with 95% intervals." + others_in_grey(len(lines)),
-                alt=told(lines, "shots"),
-                draw=partial(one_panel, lines, _horizontal([lines]), "5-way accuracy (%)", palette),
-            )
+        first = Picture(
+            name="shots",
+            title=TITLE,
+            caption="5-way accuracy on novel classes with 95% intervals." + others_in_grey(len(lines)),
+            alt=_told(lines),
+            draw=partial(_one_panel, lines, palette),
         )
-    else:
-        found.append(Gap(section.title, TITLE, "needs 5-way accuracies with two numbers of shots"))
-    keys = {
-        m.group(1, 2) for row in section.rows for key in row.intervals if (m := GENERALIZED.fullmatch(key))
-    }
-    for base, new in sorted(keys, key=lambda key: (int(key[1]), key)):
-        found.append(_joined(section, base, new, palette))
-    return found
+    joins = {join[:2] for row in section.rows for join in joins_of(row)}
+    by_new = sorted(joins, key=lambda join: (join[1], str(join[0])))
+    return [first, *(_joined(section, base, new, palette) for base, new in by_new)]
 
 
-def _line(row: Row, match) -> Line:
-    points = sorted((int(m.groups()[-1]), own) for key, own in row.intervals.items() if (m := match(key)))
+def _line(row: Row, pattern: str) -> Line:
+    points = sorted(
+        (int(match[1]), own) for key, own in row.intervals.items() if (match := re.fullmatch(pattern, key))
+    )
     return Line(row.label, [float(x) for x, _ in points], [own for _, own in points])
 
 
-def _horizontal(groups: Sequence[Sequence[Line]]) -> Horizontal:
-    ticks = sorted({x for lines in groups for line in lines for x in line.x})
-    return Horizontal(
-        HORIZONTAL, ticks, 0.06 * min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
-    )
-
-
-def _joined(section: Section, base: str, new: str, palette: Palette) -> Picture:
+def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
     prefix = f"generalized/{base}+{new}/"
     having = [
-        r for r in section.best(f"{prefix}5s/harmonic") if any(k.startswith(prefix) for k in r.intervals)
+        row
+        for row in section.best(f"{prefix}5s/harmonic")
+        if any(key.startswith(prefix) for key in row.intervals)
     ]
-    rows = having[:LEADING]
     by_title = {
-        title: [_line(row, re.compile(rf"{re.escape(prefix)}(\d+)s/{part}").fullmatch) for row in rows]
+        title: [_line(row, rf"{re.escape(prefix)}(\d+)s/{part}") for row in having[:LEADING]]
         for part, title in PARTS.items()
     }
     left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
-    joined = "one novel class joins" if new == "1" else f"all {new} novel classes join"
-    harmonic = by_title[PARTS["harmonic"]]
+    joined = "one novel class joins" if new == 1 else f"all {new} novel classes join"
+    told = _told(by_title[PARTS["harmonic"]])
     return Picture(
         name=f"generalized-{base}+{new}",
-        section=section.title,
         title=f"Accuracy against shots when {joined} the {base} base classes",
         caption=f"All {base} base classes and the new ones are distinguished at once; 95% intervals. 0 "
         f"shots: the base classes before any joined.{left_out}",
-        alt=f"Three panels, new classes, base classes and harmonic mean. {told(harmonic, 'shots')}",
-        draw=partial(panels, by_title, _horizontal(list(by_title.values())), "accuracy (%)", palette),
+        alt=f"Three panels, new classes, base classes and harmonic mean. {told}",
+        draw=partial(_panels, by_title, palette),
     )
+
+
+def _told(lines: Sequence[Line]) -> str:
+    """The leading lines in words: each row's first and last value."""
+    parts = []
+    for line in lines[:LEADING]:
+        ends = sorted({0, len(line.y) - 1})
+        values = " and ".join(f"{100 * line.y[i].value:.1f}% at {line.x[i]:g}" for i in ends)
+        parts.append(f"{row_name(line.label)} {values}")
+    return f"Lines with 95% intervals against shots: {'; '.join(parts)}."
+
+
+def _one_panel(lines: Sequence[Line], palette: Palette) -> Figure:
+    """The leading rows, the first of `lines`, have their names at the ends of their lines."""
+    numbers = palette.numbers(line.label for line in lines[:LEADING])
+    figure, (place,) = axes(3.4)
+    for line in lines[LEADING:]:
+        place.plot(line.x, [100 * y.value for y in line.y], color=GREY.light, lw=0.8, alpha=0.6)
+    ends = []
+    handles = _draw(place, lines[:LEADING], numbers, _ticks(lines), "5-way accuracy (%)")
+    for line in lines[:LEADING]:
+        x, y = handles[line.label][0].get_xydata()[-1]
+        ends.append(Named(x, y, row_name(line.label), SERIES[numbers[line.label]].light))
+    place.set_xlabel("support images per class (shots, number)")
+    name_beside(place, ends)
+    return figure
+
+
+def _panels(by_title: Mapping[str, Sequence[Line]], palette: Palette) -> Figure:
+    """Panels one below the other, each with the same rows, of which there are at most `LEADING`."""
+    every = list(itertools.chain.from_iterable(by_title.values()))
+    labels = list(dict.fromkeys(line.label for line in every))
+    numbers, ticks = palette.numbers(labels), _ticks(every)
+    height = 2.1 * len(by_title) + 0.2 * math.ceil(len(labels) / 2) + 0.2
+    figure, places = axes(height, len(by_title), sharex=True)
+    handles: dict[str, Any] = {}
+    for place, (title, lines) in zip(places, by_title.items(), strict=True):
+        place.set_title(title)
+        handles |= _draw(place, lines, numbers, ticks, "accuracy (%)")
+    places[-1].set_xlabel("support images per class (shots, number)")
+    legend(figure, list(handles.values()), list(handles))
+    return figure
+
+
+def _ticks(lines: Iterable[Line]) -> list[float]:
+    return sorted({x for line in lines for x in line.x})
+
+
+def _draw(
+    place: Axes, lines: Sequence[Line], numbers: dict[str, int], ticks: list[float], label: str
+) -> dict[str, Any]:
+    """Lines with intervals, which are shifted so that they do not hide each other; label -> handle."""
+    apart = 0.06 * min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
+    handles = {}
+    for line in lines:
+        number = numbers[line.label]
+        move = (sorted(numbers.values()).index(number) - (len(numbers) - 1) / 2) * apart
+        handles[line.label] = place.errorbar(
+            [x + move for x in line.x],
+            [100 * y.value for y in line.y],
+            bars(line.y),
+            color=SERIES[number].light,
+            marker=MARKERS[number],
+            linestyle=DASHES[number],
+            capsize=2.5,
+            elinewidth=1.1,
+        )
+    place.set_xticks(ticks)
+    place.set_ylabel(label)
+    place.yaxis.set_major_formatter("{x:g}")
+    return handles

@@ -9,19 +9,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.records.identity import overrides
-from bench.reporting.figures.picture import Gap, Picture
-from bench.reporting.figures.rows import Row, Section, grouped
+from bench.reporting.figures.picture import Gap, Picture, bars
+from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import INK, SERIES, axes, legend, row_name
 from bench.reporting.published import Published, published
-from bench.statistics import Interval
+from bench.reporting.ranking.rows import Row, grouped
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = {"triplets": "triplet_accuracy", "pairs, area under the ROC curve": "pair_auc"}
-FEWSHOT = "fewshot/5w1s"
-PARTS = {"base": SERIES[1], "novel": SERIES[0]}
+PANELS = {
+    "triplets": {"base": "base/triplet_accuracy", "novel": "novel/triplet_accuracy"},
+    "pairs, area under the ROC curve": {"base": "base/pair_auc", "novel": "novel/pair_auc"},
+    "5-way 1-shot": {"novel": "fewshot/5w1s"},
+}
+"""Title -> part -> metric key."""
+
+MEASURED = sorted(key for keys in PANELS.values() for key in keys.values())
+COLOURS = {"base": SERIES[1].light, "novel": SERIES[0].light}
 TITLE = "Base and novel classes from split to split"
 RATIO = re.compile(r"(\d+)-\d+")
 BAR = 0.38  # of the distance between two splits
@@ -34,19 +39,18 @@ def pictures(sections: Sequence[Section]) -> list[Picture | Gap]:
     """One for each data set: the method that is recorded on most ratio splits."""
     found: list[Picture | Gap] = []
     ratios = [section for section in sections if RATIO.fullmatch(section.first.split)]
-    for own in grouped(ratios, _images).values():
-        dataset = own[0].first.dataset
+    for (dataset, *_), own in grouped(ratios, _images).items():
         rows = _most_splits(own)
         if len(rows) < 2:
             why = f"needs records of one method at two or more splits of {dataset}, such as 50-50 and 90-10"
-            found.append(Gap(dataset, TITLE, why))
+            found.append(Gap(TITLE, why, dataset))
         else:
             found.append(_picture(dataset, rows))
     return found
 
 
-def _images(section: Section) -> str:
-    return json.dumps([section.first.dataset, section.first.fingerprint, section.first.protocol_version])
+def _images(section: Section) -> tuple[str, str, int]:
+    return section.first.dataset, section.first.fingerprint, section.first.protocol_version
 
 
 def _method(row: Row) -> str:
@@ -56,31 +60,26 @@ def _method(row: Row) -> str:
     return json.dumps(same, sort_keys=True)
 
 
+def _values(row: Row) -> dict[str, float]:
+    return {key: row.intervals[key].value for key in MEASURED if key in row.intervals}
+
+
 def _most_splits(sections: Sequence[Section]) -> Splits:
     """The rows of one method, of those with most splits the best at the last one."""
     rows = [row for section in sections for row in section.best() if _values(row)]
-    methods = []
+    methods: list[list[Row]] = []
     for own in grouped(rows, _method).values():
-        by_split: Splits = {}
-        for row in own:  # the best of several rows of one split
-            by_split.setdefault(row.first.split, row)
-        methods.append(dict(sorted(by_split.items(), key=lambda item: item[1].first.classes.base)))
-    return max(methods, key=lambda own: (len(own), _quality(list(own.values())[-1])), default={})
-
-
-def _values(row: Row) -> dict[str, Interval]:
-    wanted = {FEWSHOT, *(f"{part}/{name}" for part in PARTS for name in PANELS.values())}
-    return {key: own for key, own in row.intervals.items() if key in wanted}
-
-
-def _quality(row: Row) -> float:
-    return max(own.value for own in _values(row).values())
+        # The first, the best, of several rows of one split.
+        of_split = [alike[0] for alike in grouped(own, lambda row: row.first.split).values()]
+        methods.append(sorted(of_split, key=lambda row: row.first.classes.base))
+    most = max(methods, key=lambda own: (len(own), max(_values(own[-1]).values())), default=[])
+    return {row.first.split: row for row in most}
 
 
 def beside(dataset: str, rows: Splits) -> dict[str, Published]:
     """Published results at most of these splits of the same images, by split: of the source with most."""
     alike = [one for one in published() if one.dataset == dataset and one.split in rows]
-    sources = grouped(alike, lambda one: json.dumps([one.method, one.backbone, one.setting, one.source]))
+    sources = grouped(alike, lambda one: (one.method, one.backbone, one.setting, one.source))
     best = max(sources.values(), key=len, default=[])
     return {one.split: one for one in best} if len(best) > 1 else {}
 
@@ -91,8 +90,8 @@ def _picture(dataset: str, rows: Splits) -> Picture:
     source = next((f"{one.method}, {one.backbone}; {one.source}" for one in others.values()), "")
     parts = []
     for split, row in rows.items():
-        values = (f"{key} {100 * own.value:.1f}%" for key, own in sorted(_values(row).items()))
-        parts.append(f"{split}: {', '.join(values)}")
+        values = ", ".join(f"{key} {100 * value:.1f}%" for key, value in _values(row).items())
+        parts.append(f"{split}: {values}")
     return Picture(
         name="splits",
         section=dataset,
@@ -105,19 +104,24 @@ def _picture(dataset: str, rows: Splits) -> Picture:
 
 
 def _draw(rows: Splits, others: dict[str, Published]) -> Figure:
-    contents = {title: {part: f"{part}/{name}" for part in PARTS} for title, name in PANELS.items()}
-    contents["5-way 1-shot"] = {"novel": FEWSHOT}
-    contents = {
-        title: keys
-        for title, keys in contents.items()
-        if any(key in row.intervals for row in rows.values() for key in keys.values())
-    }
-    figure, places = axes(1.9 * len(contents) + 0.6, len(contents), sharex=True)
+    measured = {key for row in rows.values() for key in row.intervals}
+    panels = {title: keys for title, keys in PANELS.items() if measured & set(keys.values())}
+    figure, places = axes(1.9 * len(panels) + 0.6, len(panels), sharex=True)
     handles: dict[str, Any] = {}
-    for place, (title, keys) in zip(places, contents.items(), strict=True):
+    for place, (title, keys) in zip(places, panels.items(), strict=True):
         place.set_title(title)
         for part, key in keys.items():
-            handles |= _bars(place, part, key, rows, others, len(keys) > 1)
+            move = (BAR / 2) * (-1 if part == "base" else 1) * (len(keys) > 1)
+            for position, (split, row) in enumerate(rows.items()):
+                if own := row.intervals.get(key):
+                    handles[f"{part} classes"] = place.bar(
+                        position + move, 100 * own.value, BAR, yerr=bars([own]), color=COLOURS[part],
+                        alpha=0.75, ecolor=INK.light, capsize=2.5,
+                    )  # fmt: skip
+                if split in others and key in others[split].values:
+                    value = float(others[split].values[key][0])
+                    diamond = place.plot([position + move], [value], "D", color=INK.light, ms=4.5)
+                    handles["published"] = diamond[0]
         place.set_ylabel("accuracy (%)" if "ROC" not in title else "area (%)")
         place.set_ylim(0, 100)
         place.set_xticks(range(len(rows)), list(rows))
@@ -125,22 +129,3 @@ def _draw(rows: Splits, others: dict[str, Published]) -> Figure:
     places[-1].set_xlabel("split (base-novel classes, percent)")
     legend(figure, list(handles.values()), list(handles), columns=3)
     return figure
-
-
-def _bars(
-    place: Axes, part: str, key: str, rows: Splits, others: dict[str, Published], paired: bool
-) -> dict[str, Any]:
-    """One bar for each split that has the number, and a diamond for the published one."""
-    move = (BAR / 2) * (-1 if part == "base" else 1) * paired
-    handles: dict[str, Any] = {}
-    for position, (split, row) in enumerate(rows.items()):
-        if own := row.intervals.get(key):
-            spread = [[100 * (own.value - own.low)], [100 * (own.high - own.value)]]
-            handles[f"{part} classes"] = place.bar(
-                position + move, 100 * own.value, BAR, yerr=spread, color=PARTS[part].light, alpha=0.75,
-                ecolor=INK.light, capsize=2.5,
-            )  # fmt: skip
-        if split in others and key in others[split].values:
-            value = float(others[split].values[key][0])
-            (handles["published"],) = place.plot([position + move], [value], "D", color=INK.light, ms=4.5)
-    return handles

@@ -9,10 +9,14 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
 import textwrap
+import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.reporting.figures.fonts import save
+from bench.records.identity import name_of
+from bench.records.store import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +99,17 @@ LOOK: Any = {
 }
 
 
+_told: set[str] = set()
+"""Letters that a warning has named."""
+
+ACCURACY = {
+    "fewshot/5w1s": "5w1s accuracy",
+    "novel/pair_accuracy": "pair accuracy",
+    "novel/triplet_accuracy": "triplet accuracy",
+}
+"""Metric key -> words; the first available one describes a model's quality."""
+
+
 def axes(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of the common width and its axes, row by row."""
     from matplotlib.figure import Figure
@@ -114,6 +129,14 @@ def plain(text: str, longest: int = 34) -> str:
 def row_name(label: str) -> str:
     """The name of a row in text: as `plain`, but long enough for what was changed."""
     return plain(label, 140).strip()
+
+
+def of_model(title: str, record: Record) -> str:
+    """The title of a figure of one model, with the model's name and accuracy."""
+    parts = [f"{title}: {row_name(name_of(record))}", f"seed {record.seed}"]
+    if key := next(filter(record.metrics.__contains__, ACCURACY), None):
+        parts.append(f"{ACCURACY[key]} {100 * record.metrics[key].value:.1f}%")
+    return ", ".join(parts)
 
 
 def folded(label: str, width: int) -> str:
@@ -185,3 +208,50 @@ def inline_svg(figure: Figure, prefix: str) -> str:
 def style_sheet() -> str:
     """The page's variables."""
     return "\n".join(f"--{name}: light-dark({c.light}, {c.dark});" for name, c in VARIABLES.items())
+
+
+def save(figure: Figure, stream: Any, **options: Any) -> None:
+    """`Figure.savefig`, with letters from any installed font that has them; warns once about the others."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_ticklabels()  # otherwise they have no text before the first drawing
+    texts = figure.findobj(Text)
+    families = _families("".join(sorted({letter for text in texts for letter in text.get_text()})))
+    for text in texts:
+        text.set_fontfamily([*text.get_fontfamily(), *families])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # said in our words
+        figure.savefig(stream, **options)
+
+
+@cache
+def _families(letters: str) -> list[str]:
+    """Installed fonts for the letters that matplotlib's default font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    missing = {letter for letter in letters if letter.isprintable()}
+    missing -= _letters(get_font(findfont(FontProperties(family="DejaVu Sans"))))
+    families = []
+    # Last Resort has a box for every letter.
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    for font in sorted(fonts, key=lambda font: (font.weight != 400, font.name, font.fname)):
+        if not missing:
+            break
+        try:
+            found = missing & _letters(get_font(font.fname))
+        except (OSError, RuntimeError):  # a damaged font
+            continue
+        if found:
+            families.append(font.name)
+            missing -= found
+    if new := missing - _told:
+        _told.update(new)
+        some = " ".join(sorted(new)[:10])
+        print(f"warning: no installed font has these letters of figures: {some}", file=sys.stderr)
+    return families
+
+
+def _letters(font: Any) -> set[str]:
+    return {chr(code) for code in font.get_charmap()}

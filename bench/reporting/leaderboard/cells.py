@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from bench.records import identity
 from bench.records.store import Record
 from bench.records.tracks import Track, cost, images_seen, kept, pretraining_share, uncommitted
-from bench.reporting.blocks import NOTHING, Cell, Code, Number, table
-from bench.reporting.numbers import duration, number, parameter_count
+from bench.reporting.blocks import NOTHING, Cell, Code, Number, duration, number, parameter_count, table
 from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row
 from bench.reporting.ranking.tables import Table
 

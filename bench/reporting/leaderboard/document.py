@@ -14,13 +14,13 @@ from bench.reporting.blocks import (
     Heading,
     Paragraph,
     Prose,
+    parameter_count,
     without_empty_columns,
 )
 from bench.reporting.leaderboard.cells import NEW_CLASSES, board, joined, name, network_notes, track_name
 from bench.reporting.leaderboard.generalized import generalized
-from bench.reporting.leaderboard.others import elsewhere, published_beside
 from bench.reporting.leaderboard.overview import overview
-from bench.reporting.numbers import parameter_count
+from bench.reporting.published import elsewhere, published_beside
 from bench.reporting.ranking.rows import ENOUGH_SEEDS
 from bench.reporting.ranking.tables import Table
 

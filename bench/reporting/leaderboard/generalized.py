@@ -13,13 +13,12 @@ from bench.reporting.blocks import (
     Heading,
     Number,
     Prose,
+    number,
     table,
     without_empty_columns,
 )
 from bench.reporting.leaderboard.cells import name
-from bench.reporting.leaderboard.others import percent
-from bench.reporting.numbers import number
-from bench.reporting.published import published
+from bench.reporting.published import as_printed, published
 from bench.reporting.ranking.rows import Row
 from bench.reporting.ranking.tables import Table
 
@@ -102,7 +101,7 @@ def _published(dataset: str, classes: str) -> Iterator[Line]:
                 line = {
                     "shots": Number(match["shots"], int(match["shots"])),
                     "method": (row.method,),
-                    "novel": percent(value),
+                    "novel": as_printed(value),
                     "marks": (row.source,),
                 }
                 yield (int(match["shots"]), 1, position), line

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bench.common.errors import UserError
 from bench.records.identity import overrides, setup, untrained
-from bench.records.store import EpisodeInfo, Record
+from bench.records.schema import EpisodeInfo
+from bench.records.store import Record
+from bench.records.tracks import training_seconds
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bench.statistics import Interval, RankRange
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 COLUMNS = {
     "5w1s": ("fewshot/5w1s", 2),
@@ -53,6 +58,8 @@ class Row:
         intervals: metric key -> value and interval over the seeds.
         ranks: setting -> possible ranks for new episodes of these classes.
         new_class_ranks: the same for new classes; only for settings where they are known.
+        label: its name in figures, unique among the rows of one split.
+        variation: whether it has no track.
     """
 
     key: str
@@ -64,6 +71,8 @@ class Row:
     intervals: dict[str, Interval] = field(default_factory=dict)
     ranks: dict[str, RankRange] = field(default_factory=dict)
     new_class_ranks: dict[str, RankRange] = field(default_factory=dict)
+    label: str = ""
+    variation: bool = False
 
     @property
     def first(self) -> Record:
@@ -77,6 +86,12 @@ class Row:
         seen = first.external_data or first.transductive or bool(first.labelled_novel_images)
         return seen or untrained(first)
 
+    @property
+    def training_seconds(self) -> float | None:
+        """Mean wall-clock time of training, pretraining included; None if nothing was trained."""
+        times = [own for record in self.records if (own := training_seconds(record)) is not None]
+        return sum(times) / len(times) if times else None
+
     def episodes(self, setting: str) -> EpisodeInfo | None:
         """The episodes of a setting, shared by all seeds; None if no seed has it."""
         return next((one.episodes[setting] for one in self.records if setting in one.episodes), None)
@@ -87,23 +102,28 @@ class Row:
         return interval.value if interval else -1.0
 
 
-def grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
-    """Records grouped by `key`."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by key, in the order of first occurrence."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
+
+
+def by_size(key: str) -> list[tuple[int, str]]:
+    """Sort key: names alphabetically, numbers in them by size, 5s before 10s."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", key)]
 
 
 def columns(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
     """`COLUMNS`, with a column per additional few-shot setting after the standard ones."""
 
-    def by_size(name: str) -> list[int]:
-        return [int(part) if part.isdecimal() else -1 for part in re.split(r"([0-9]+)", name)]
+    def numbers(name: str) -> list[int]:
+        return [number for number, _ in by_size(name)]
 
     own = {name for record in records for name in record.episodes} - set(SETTINGS.values())
     standard = {heading: COLUMNS[heading] for heading in SETTINGS}
-    return standard | {name: (f"fewshot/{name}", 2) for name in sorted(own, key=by_size)} | COLUMNS
+    return standard | {name: (f"fewshot/{name}", 2) for name in sorted(own, key=numbers)} | COLUMNS
 
 
 def without_misnamed_settings(record: Record) -> Record:

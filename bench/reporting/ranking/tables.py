@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from bench.records.tracks import Track, network, partition_by_track, shared_netw
 from bench.reporting.ranking.rows import (
     ENOUGH_SEEDS,
     Row,
+    by_size,
     columns,
     fill_in_intervals,
     grouped,
@@ -107,6 +107,14 @@ def tracks_of(records: Iterable[Record]) -> dict[str, Track]:
     return found
 
 
+def newest(tables: Sequence[Table]) -> list[Table]:
+    """For each set of images, the tables of the newest protocol; `tables` are in order."""
+    first: dict[str, int] = {}
+    for table in tables:
+        first.setdefault(table.section, table.first.protocol_version)
+    return [table for table in tables if table.first.protocol_version == first[table.section]]
+
+
 def is_shown(record: Record) -> bool:
     """Whether a record may have a row."""
     return record.preset != HIDDEN_PRESET and record.failure is None
@@ -127,7 +135,10 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
         return f"{images} {split_digest(record) or ''}" if len(digests[images]) > 1 else images
 
     def order(own: list[Record]) -> tuple:
-        return *_order(own[0]), section(own[0]), -own[0].protocol_version
+        first = own[0]
+        # by_size: 100-0 after 90-10.
+        images = first.dataset, by_size(first.split), first.fingerprint
+        return *images, section(first), -first.protocol_version
 
     groups = grouped(records, lambda record: f"{section(record)} {record.protocol_version}")
     return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
@@ -137,12 +148,6 @@ def _images(record: Record) -> str:
     """Key that is equal for records of the same images and parts, as far as recorded."""
     kind = record.dataset.partition(":")[0]
     return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
-
-
-def _order(record: Record) -> tuple:
-    # 100-0 after 90-10: numbers in names count as numbers.
-    split = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", record.split)]
-    return record.dataset, split, record.fingerprint
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:

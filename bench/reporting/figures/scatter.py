@@ -1,0 +1,185 @@
+"""A point per row: accuracy against training time, and on a class that joined against the base classes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.records.tracks import on_gpu, shared_networks
+from bench.reporting.blocks import duration
+from bench.reporting.figures.picture import (
+    LEADING,
+    Gap,
+    Named,
+    Palette,
+    Picture,
+    add_point,
+    name_beside,
+    others_in_grey,
+)
+from bench.reporting.figures.rows import Section
+from bench.reporting.figures.style import GREY, axes, row_name
+from bench.reporting.leaderboard.generalized import joins_of
+from bench.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEY = "fewshot/5w1s"
+COST = "Accuracy against training time"
+SHOTS = 5
+DASHED = (0, (4, 2))
+
+Timed = tuple[str, float, Interval]
+"""Label of a row, seconds of training, accuracy."""
+
+
+class Joined(NamedTuple):
+    """A row: its name, both accuracies, and the set of rows that answer with the same network; None alone."""
+
+    label: str
+    novel: Interval
+    base: Interval
+    network: int | None
+
+    @property
+    def harmonic(self) -> float:
+        """The harmonic mean of both values; 0 where both are."""
+        novel, base = self.novel.value, self.base.value
+        return 2 * novel * base / (novel + base) if novel + base else 0.0
+
+
+def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
+    """5w1s against the mean training time of the seeds, one picture for the processor and one for GPUs.
+
+    Then novel against base accuracy where one class joins with 5 shots, if at least two rows have both.
+    """
+    timed = [picture for gpu in (False, True) for picture in _of_device(section, palette, gpu)]
+    joins = {join for row in section.rows for join in joins_of(row) if join[1:] == (1, SHOTS)}
+    joined = [picture for base, *_ in sorted(joins) for picture in _of_join(section, base, palette)]
+    return [*joined, *(timed or [Gap(COST, "needs a trained record with 5-way 1-shot accuracy")])]
+
+
+def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | Gap]:
+    points: list[Timed] = [
+        (row.label, row.training_seconds, row.intervals[KEY])
+        for row in section.best(KEY)
+        if any(map(on_gpu, row.records)) is gpu and row.training_seconds and KEY in row.intervals
+    ]
+    if not points:
+        return []
+    # The fastest of the good ones, then the best.
+    leading = dict.fromkeys(label for label, *_ in [*pays(points)[-LEADING:], *points])
+    named = list(leading)[:LEADING]
+    told = "; ".join(
+        f"{row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
+        for label, seconds, own in points
+        if label in named
+    )
+    return [
+        Picture(
+            name="training-time" + "-gpu" * gpu,
+            title=COST + " on a GPU" * gpu,
+            caption="5-way 1-shot accuracy with 95% intervals against the mean training time of the "
+            "seeds; machines may differ. The line connects methods for which no faster one is better."
+            + others_in_grey(len(points)),
+            alt=f"Points: {told}.",
+            draw=partial(_draw_times, points, palette.numbers(named)),
+        )
+    ]
+
+
+def pays(points: list[Timed]) -> list[Timed]:
+    """The points that no other one beats in both time and accuracy, by time."""
+    front: list[Timed] = []
+    for point in sorted(points, key=lambda point: (point[1], -point[2].value)):
+        if not front or point[2].value > front[-1][2].value:
+            front.append(point)
+    return front
+
+
+def _draw_times(points: list[Timed], numbers: dict[str, int]) -> Figure:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure, (place,) = axes(3.6)
+    front = pays(points)
+    place.step(
+        [seconds / 60 for _, seconds, _ in front], [100 * own.value for *_, own in front],
+        where="post", color=GREY.light, lw=1.2, ls=DASHED,
+    )  # fmt: skip
+    names: list[Named] = []
+    for label, seconds, own in reversed(points):  # the best on top
+        names += add_point(place, numbers, label, seconds / 60, own, row_name(label))
+    place.set_xscale("log")
+    times = [seconds / 60 for _, seconds, _ in points]
+    place.set_xlim(min(times) / 1.5, max(times) * 1.5)
+    place.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
+    place.xaxis.set_minor_formatter(NullFormatter())
+    place.margins(y=0.1)
+    place.set_xlabel("training time (minutes, logarithmic)")
+    place.set_ylabel("5-way 1-shot accuracy (%)")
+    place.yaxis.set_major_formatter("{x:g}")
+    name_beside(place, names)
+    return figure
+
+
+def joined_rows(section: Section, base: int) -> list[Joined]:
+    """Rows from the highest accuracy on the base classes to the lowest.
+
+    Args:
+        section: of one split. base: number of base classes.
+    """
+    novel, old = (f"generalized/{base}+1/{SHOTS}s/{part}" for part in ("novel", "base"))
+    rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}]
+    sets = shared_networks([row.records for row in rows])
+    network = {position: number for number, own in enumerate(sets) for position in own}
+    found = [
+        Joined(row.label, row.intervals[novel], row.intervals[old], network.get(position))
+        for position, row in enumerate(rows)
+    ]
+    return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))
+
+
+def _of_join(section: Section, base: int, palette: Palette) -> list[Picture | Gap]:
+    points = joined_rows(section, base)
+    if len(points) < 2:
+        return []
+    leading = sorted(points, key=lambda point: -point.harmonic)[:LEADING]
+    told = "; ".join(
+        f"{row_name(point.label)} novel {100 * point.novel.value:.1f}%, base {100 * point.base.value:.1f}%"
+        for point in leading
+    )
+    return [
+        Picture(
+            name="trade-off",
+            title=f"Accuracy on a class that joined and on the {base} base classes",
+            caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are "
+            "classified jointly; 95% intervals. Up and to the right is better; names have the harmonic mean "
+            "of both. A line connects rows with the same trained network, such as one finetuned more and "
+            "more." + others_in_grey(len(points)),
+            alt=f"Points: {told}.",
+            draw=partial(_draw_join, points, palette.numbers(point.label for point in leading), base),
+        )
+    ]
+
+
+def _draw_join(points: list[Joined], numbers: dict[str, int], base: int) -> Figure:
+    figure, (place,) = axes(4.2)
+    for network in sorted({point.network for point in points if point.network is not None}):
+        own = [point for point in points if point.network == network]
+        place.plot(
+            [100 * point.base.value for point in own], [100 * point.novel.value for point in own],
+            color=GREY.light, lw=1.2, ls=DASHED,
+        )  # fmt: skip
+    names: list[Named] = []
+    for point in points:
+        name = f"{row_name(point.label)}: {100 * point.harmonic:.1f}%"
+        names += add_point(place, numbers, point.label, point.base, point.novel, name)
+    place.margins(0.1)
+    place.set_xlabel(f"accuracy on the {base} base classes (%)")
+    place.set_ylabel("accuracy on the class that joined (%)")
+    for axis in (place.xaxis, place.yaxis):
+        axis.set_major_formatter("{x:g}")
+    name_beside(place, names)
+    return figure

@@ -1,0 +1,57 @@
+"""Images of any format, size and mode, decoded for a model."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bench.common.errors import UserError
+from bench.common.files import is_file, is_folder
+from bench.data.photos import decode_photos
+
+WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps
+
+
+def decode(items: Sequence[Any], size: int, how: str) -> tuple[Tensor, dict[int, str]]:
+    """Bring images to one size. Arguments and result as for `Predictor.decode`.
+
+    Args:
+        items: paths, PIL images or arrays.
+        size: height and width in pixels.
+        how: interpolation, as in `bench.data.photos.decode_photos`.
+    """
+    # Pictures are encoded, so that they are read like files: transparency, 16 bits, size.
+    opened = [item if isinstance(item, (str, Path)) else _encoded(item) for item in items]
+
+    def open_file(index: int) -> Any:
+        item = opened[index]
+        if isinstance(item, bytes):
+            return io.BytesIO(item)
+        if not is_file(path := Path(item)):
+            raise FileNotFoundError("is a folder" if is_folder(path) else "no such file")
+        return path
+
+    def name_of(index: int) -> str:
+        return f"image {index}" if isinstance(opened[index], bytes) else str(opened[index])
+
+    try:
+        pixels, unreadable = decode_photos("", name_of, open_file, len(items), size, None, how)
+    except UserError as error:
+        raise UserError("images", "", error.allowed) from None
+    return torch.from_numpy(pixels), unreadable
+
+
+def _encoded(picture: Any) -> bytes:
+    """A PIL image or array as PNG."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image = ImageOps.exif_transpose(image)
+    file = io.BytesIO()
+    (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
+    return file.getvalue()
