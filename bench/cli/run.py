@@ -82,7 +82,12 @@ def run(
     episodes: Annotated[int | None, flag("--episodes", "N", "Number of episodes (10,000).", OWN)] = None,
     measure: Annotated[
         list[str] | None,
-        flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
+        flag(
+            "--measure",
+            "NAME,...",
+            "Only these: 5w1s, 5w5s, allw1s, open5w1s, pairs, triplets, generalized.",
+            HOW,
+        ),
     ] = None,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
     results: Annotated[Path, flag("--results", "DIR", "Folder of records to write to.", WHERE)] = OWN_RESULTS,

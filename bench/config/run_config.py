@@ -30,9 +30,9 @@ BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 EXTERNAL = "external data"  # mark of rows whose weights have seen other images
-MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "pairs", "triplets", "generalized")
+MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", "pairs", "triplets", "generalized")
 NONE = "none"
-SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
+SETTING_NAME = re.compile(r"(open)?[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.records.arrays import setting_of
-from bench.records.store import Record
+from bench.records.store import EpisodeInfo, Record
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
@@ -20,6 +20,7 @@ from bench.statistics import (
     balanced_interval,
     closed_interval,
     mean_recall_interval,
+    open_set_metrics,
     pair_metrics,
     proportion_interval,
 )
@@ -76,6 +77,7 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     source = _Source(record, arrays, pools)
     steps: list[Callable[[Recomputed], None]] = []
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
+    steps += [partial(_open_set, source, setting) for setting in record.open_set]
     for part in PARTS:
         steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
         # If there are pairs, the triplets behind the record's numbers must be there too.
@@ -144,19 +146,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
-    record = source.record
-    setting = setting_of(record, name)
-    try:
-        classes, sha256 = _drawn(
-            tuple(pool.counts.tolist()),
-            episode_key(record.fingerprint, record.split, setting, info.seed),
-            setting,
-        )
-    except ValueError as error:
-        raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
-    found.episodes.add(name)
-    if sha256 != info.sha256 or classes.shape[1] != info.way:
-        raise _Wrong(f"episodes.{name}: the redrawn list has another SHA-256, {sha256}")
+    classes = _redrawn(source, name, setting_of(source.record, name), info, found)
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
         raise _Wrong(f"{name}/queries: differ from the number of queries of the episodes")
@@ -169,6 +159,41 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     for c, own in enumerate(names):
         if (classes == c).any():
             found.of_class(own)[key] = _number(closed_interval(shares[classes == c]))
+
+
+def _open_set(source: _Source, name: str, found: Recomputed) -> None:
+    record = source.record
+    info, setting = record.open_set[name], setting_of(record, name)
+    won = source.array(f"{name}/won", (info.count,), kind="u")
+    most = 2 * info.way * info.others * info.query**2
+    if not info.query or not ((won >= 0) & (won <= most)).all():
+        raise _Wrong(f"{name}/won: must be from 0 to {most}")
+    accepted = None
+    if name in record.thresholds:
+        accepted = source.array(f"{name}/accepted", (info.count, info.way + info.others), kind="u")
+        if not ((accepted >= 0) & (accepted <= info.query)).all():
+            raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
+    metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
+    found.metrics |= {f"{name}/{key}": _number(interval) for key, interval in metrics.items()}
+    if "novel" not in source.pools:
+        return
+    _redrawn(source, name, setting, info, found)
+
+
+def _redrawn(
+    source: _Source, name: str, setting: Setting, info: EpisodeInfo, found: Recomputed
+) -> np.ndarray:
+    """The classes ``[T, way]`` of the episodes of a setting, whose hash must be the record's."""
+    record, pool = source.record, source.pools["novel"]
+    key = episode_key(record.fingerprint, record.split, setting, info.seed)
+    try:
+        classes, sha256 = _drawn(tuple(pool.counts.tolist()), key, setting)
+    except ValueError as error:
+        raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
+    found.episodes.add(name)
+    if sha256 != info.sha256 or classes.shape[1] != info.way + setting.others:
+        raise _Wrong(f"episodes.{name}: the redrawn list has another SHA-256, {sha256}")
+    return classes
 
 
 def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], ClassPool, str]:

@@ -31,7 +31,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 MODEL_FILE = "model.safetensors"
 """The weights of a run, in its folder under ``--runs``, with a card (`bench.run.models`)."""
 
-FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
+FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/", "open")
 """Metrics under these names are between 0 and 1."""
 
 MOST_IMAGES = 20_000_000
@@ -138,6 +138,16 @@ class EpisodeInfo(_Part):
     count: Positive
     seed: Count
     sha256: Sha256
+
+
+class OpenSetInfo(EpisodeInfo):
+    """Identity of a list of open-set episodes.
+
+    Attributes:
+        way: classes of the support set. others: further classes, of which there are only queries.
+    """
+
+    others: Positive
 
 
 class Sources(_Part):
@@ -255,8 +265,10 @@ class Record(_Part):
         metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name -> metric key -> metric.
         constant_answer: metric key -> score of always giving the same answer.
-        thresholds: name -> similarity threshold, chosen on validation pairs.
+        thresholds: name -> similarity threshold, chosen on validation pairs; of an open-set setting, the
+            threshold of scores, chosen on episodes of validation images.
         episodes: setting (``5w1s``) -> its list of episodes.
+        open_set: the same for open-set settings (``open5w1s``).
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from. With the fingerprint it identifies them.
         pretraining: the classifier of the base classes that it started from; None for random weights or
@@ -302,6 +314,7 @@ class Record(_Part):
     constant_answer: dict[str, Value] = Field(default_factory=dict)
     thresholds: dict[str, Value] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
+    open_set: dict[str, OpenSetInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     pretraining: SharedTraining | None = None
     shared_training: SharedTraining | None = None
@@ -342,7 +355,12 @@ class Record(_Part):
         for name, info in self.episodes.items():
             if info.count * info.way > MOST_ANSWERS:
                 raise ValueError(f"episodes {name}: more than {MOST_ANSWERS:,} answers")
+        for name, info in self.open_set.items():
+            if info.count * (info.way + info.others) > MOST_ANSWERS:
+                raise ValueError(f"open_set {name}: more than {MOST_ANSWERS:,} answers")
         for key in self.metrics:
+            if key.startswith("open") and key.partition("/")[0] not in self.open_set:
+                raise ValueError(f"open_set: the episode list of {key} is missing")
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: the episode list of {key} is missing")
         if self.labelled_novel_images and (self.episodes or not _only_verified(self.metrics)):

@@ -32,6 +32,7 @@ from bench.statistics.intervals import (
     open_interval,
     proportion_interval,
 )
+from bench.statistics.open_set import open_set_aurocs, open_set_metrics, pairs_won
 from bench.statistics.pairs import PAIR_METRICS, best_threshold, pair_metrics
 from bench.statistics.seeds import ENOUGH_SEEDS, crossed_seeds, over_seeds
 
@@ -56,10 +57,13 @@ __all__ = [
     "holm",
     "mean_recall_interval",
     "open_interval",
+    "open_set_aurocs",
+    "open_set_metrics",
     "over_seeds",
     "pair_metrics",
     "paired_difference",
     "pairs_over_classes",
+    "pairs_won",
     "proportion_interval",
     "rank_ranges",
     "seeds_needed",
