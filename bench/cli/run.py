@@ -66,6 +66,10 @@ def run(
         list[str] | None,
         flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
     ] = None,
+    train_on: Annotated[
+        str | None,
+        flag("--train-on", "PARTS", "base (default), or base+val: the validation classes too.", WHAT),
+    ] = None,
     augment: Annotated[
         list[str] | None,
         flag(
@@ -124,7 +128,7 @@ def run(
         "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
-        "augment": separated("--augment", augment) or None,
+        "augment": separated("--augment", augment) or None, "train_on": train_on,
         "measure": separated("--measure", measure) or None,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}

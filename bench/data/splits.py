@@ -13,7 +13,17 @@ import torch
 from bench.common.errors import UserError, one_of
 from bench.data.images import ImageSet
 from bench.data.joined import first_only
-from bench.data.names import FOREIGN, GIVEN, NO_BASE, OWN, PUBLISHED, class_key, parse_ratio, quoted
+from bench.data.names import (
+    BASE_AND_VALIDATION,
+    FOREIGN,
+    GIVEN,
+    NO_BASE,
+    OWN,
+    PUBLISHED,
+    class_key,
+    parse_ratio,
+    quoted,
+)
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -53,10 +63,14 @@ class Split:
     novel_labelled: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
-def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
+def resolve(data: ImageSet, spec: str, flag: str = "--split", train_on: str | None = None) -> Split:
     """Split `data` as `spec` says.
 
     If two data sets are joined, `spec` divides the first, and all classes of the second are novel.
+
+    Args:
+        data: to split. spec: as ``--split``. flag: named in messages.
+        train_on: `BASE_AND_VALIDATION` to make validation classes base classes.
 
     Raises:
         UserError: unknown split, or it does not fit the data set.
@@ -68,6 +82,10 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
         parts["novel"] = tuple(i for i, part in enumerate(data.part) if part == FOREIGN)
     else:
         name, parts, all_base_train = _classes(data, spec, flag)
+    if train_on == BASE_AND_VALIDATION:
+        if not parts["validation"]:
+            raise UserError("--train-on", train_on, f"{spec} has no validation classes; allowed: base")
+        parts |= {"base": tuple(sorted(parts["base"] + parts["validation"])), "validation": ()}
     return _with_images(data, name, parts, flag, all_base_train=all_base_train)
 
 

@@ -34,6 +34,7 @@ BRIEF_DRAWS = 10
 BRIEF_ADAPTED_EPISODES = 20
 BRIEF_PAIRS = 2_000
 BRIEF_ADAPTED_DRAWS = 2
+VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))  # way, shot, query, of the choice of the training step
 OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
 """Measurements other than few-shot settings."""
 
@@ -91,6 +92,11 @@ def nearest(setting: Setting, pool: ClassPool) -> Setting | None:
         return None if does_not_fit(setting, pool) else setting
     query = min(setting.query, int(np.sort(pool.counts)[-way - setting.others]) - setting.shot)
     return replace(setting, way=way, query=query) if query > 0 else None
+
+
+def can_choose(pool: ClassPool) -> bool:
+    """Whether a pool of validation images has episodes by which the training step is chosen."""
+    return any(len(pool.with_images(shot + query)) >= way for way, shot, query in VALIDATION_SETTINGS)
 
 
 def can_verify(pool: ClassPool) -> bool:

@@ -130,7 +130,8 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     if data.fingerprint != card.fingerprint:
         raise UserError("--run", card.run_id, f"{card.dataset} has changed since the run")
     settings = predictor.folder / "config.yaml"  # with the path of a split in a file
-    split = resolve(data, read_yaml(settings)["split"] if is_file(settings) else card.split)
+    config = {"split": card.split} | (read_yaml(settings) if is_file(settings) else {})
+    split = resolve(data, config["split"], train_on=config.get("train_on"))
     if split.name != card.split:
         raise UserError("--run", card.run_id, f"the split {card.split} has changed since the run")
     return data, split
