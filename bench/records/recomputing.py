@@ -30,7 +30,7 @@ Pools = Mapping[str, Mapping[str, int]]
 
 PARTS = ("base", "novel")
 UNBALANCED = "novel/unbalanced_pair_accuracy"
-JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/\d+s)/novel")
+JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/(?P<shot>\d+)s)/novel")
 
 
 class Number(NamedTuple):
@@ -275,17 +275,22 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
-    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
-        joins = f"{len(names)} classes that join {source.record.classes.base} base classes"
+    counts = source.pools["novel"].counts
+    large = np.flatnonzero(counts > int(joined["shot"]))  # only these join
+    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(large)):
+        joins = f"{len(large)} classes that join {source.record.classes.base} base classes"
         raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
     if novel.ndim != 2 or min(shape) < 2 or not fractions:
         raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
-    classes = source.array(f"{run}/classes", (shape[0],), kind="u") if alone else np.arange(len(names))
-    if len(classes) != shape[0 if alone else 1] or not ((classes >= 0) & (classes < len(names))).all():
-        raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, of {len(names)} novel ones")
+    classes = source.flat(f"{run}/classes", kind="u") if alone else large
+    if not ((classes >= 0) & (classes < len(names))).all():
+        raise _Wrong(f"{key}: {len(classes)} classes joined, of {len(names)} novel ones")
+    classes = classes[np.isin(classes, large)]
+    if len(classes) != shape[0 if alone else 1]:
+        raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, not {len(classes)}")
     of_novel = novel if alone else novel.mean(axis=1)
     both = of_novel + base
     measures = {

@@ -71,7 +71,7 @@ def measured(
     for setting in settings:
         if setting.others and not _threshold_exists(setting, split, data):
             left_out.append(f"a threshold for {setting.name} (too few validation classes or images)")
-        left_out += _small_classes(setting, pools["novel"], data)
+        left_out += _small_classes(setting.name, setting.images, pools["novel"], data)
     names = [setting.name for setting in settings]
     verified = [name for name in ("pairs", "triplets") if name in wanted]
     if verified and few_shot and not can_verify(pools["validation"]):
@@ -86,7 +86,7 @@ def measured(
     elif split.novel and "generalized" in wanted:
         shots, missing = generalized.plan(method, pools["base"], pools["novel"])
         names += ["generalized"] if shots else []
-        left_out += missing
+        left_out += missing + _not_joining(shots, pools["novel"], data)
     if not names:
         if not left_out:  # there are no novel classes, and nothing else was requested
             allowed = "has no novel classes; allowed: pairs, triplets"
@@ -100,14 +100,26 @@ def _threshold_exists(setting: Setting, split: Split, data: ImageSet) -> bool:
     return drawn is not None and drawn.shot == setting.shot
 
 
-def _small_classes(setting: Setting, pool: ClassPool, data: ImageSet) -> list[str]:
-    """The classes that are never drawn for a setting, as a list of at most one line."""
-    small = np.flatnonzero(pool.counts < setting.images)
+def _not_joining(shots: list[int], pool: ClassPool, data: ImageSet) -> list[str]:
+    """The classes that are too small to join the base classes; shots with the same ones in one line."""
+    alike: dict[int, list[int]] = {}
+    for shot in shots:
+        alike.setdefault(len(pool.with_images(shot + 1)), []).append(shot)
+    return [
+        line
+        for own in alike.values()
+        for line in _small_classes(f"generalized {' '.join(f'{s}s' for s in own)}", own[0] + 1, pool, data)
+    ]
+
+
+def _small_classes(what: str, images: int, pool: ClassPool, data: ImageSet) -> list[str]:
+    """The classes without so many images, which `what` leaves out, as a list of at most one line."""
+    small = np.flatnonzero(pool.counts < images)
     if not len(small):
         return []
     counted = [f"{data.class_names[pool.classes[c]]} ({pool.counts[c]})" for c in small]
     which = "1 novel class" if len(small) == 1 else f"{len(small)} novel classes"
-    return [listed(f"{setting.name} of {which} with fewer than {setting.images} images", counted)]
+    return [listed(f"{what} of {which} with fewer than {images} images", counted)]
 
 
 def _own_setting(config: RunConfig) -> list[Setting]:
