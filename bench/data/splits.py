@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bench.common.errors import UserError, one_of
+from bench.common.files import read_regular
 from bench.data.images import ImageSet
 from bench.data.joined import first_only
 from bench.data.names import (
@@ -191,9 +192,10 @@ def _given(data: ImageSet) -> dict[str, tuple[int, ...]]:
 
 def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tuple[int, ...]]]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(flag, path, f"cannot be read as UTF-8 text: {error}") from None
+        text = read_regular(Path(path)).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(flag, path, f"cannot be read as UTF-8 text: {reason}") from None
     reader = csv.DictReader(text.splitlines())
     try:
         rows = [(reader.line_num, row) for row in reader]
