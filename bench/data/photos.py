@@ -21,7 +21,7 @@ from bench.data.pixels import Span, span_of, to_square
 from bench.data.roles import Roles
 
 # Raised when the same files give other pixels or other held-out images; part of cache keys.
-DECODING = 3
+DECODING = 4
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
@@ -189,7 +189,13 @@ def image_set(photos: Photos) -> ImageSet:
         None if roles.validation is None else roles.validation[kept],
     )
     notes = (*(f"left out {line}" for line in lines), *photos.notes)
-    return replace(data, left_out=len(unreadable), notes=notes, chosen=roles.held_out is None)
+    return replace(
+        data,
+        left_out=len(unreadable),
+        left_out_classes=len(small),
+        notes=notes,
+        chosen=roles.held_out is None,
+    )
 
 
 def listed(what: str, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from bench.common.files import read_regular
 from bench.data.images import ImageSet
 from bench.data.joined import first_only
 from bench.data.names import (
+    ARROW,
     BASE_AND_VALIDATION,
     FOREIGN,
     GIVEN,
@@ -44,7 +45,8 @@ class Split:
         novel_images: int64, the novel pool.
         dropped: number of novel images left out because their pixels also occur in training images.
         copies: number of images left out of evaluated parts because they are copies within their class, which
-            would make queries too easy.
+            would make queries too easy; and of test and validation images of a user's data set because they
+            are copies of training images.
         alone: number of images left out of evaluated parts because their class has no other image there.
         novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
             empty except with `with_labelled_novel`.
@@ -263,11 +265,20 @@ def _with_images(
 
     in_base, in_novel = np.isin(labels, parts["base"]), np.isin(labels, parts["novel"])
     in_train = in_base if all_base_train else in_base & ~held_out & ~validating
-    base_test = distinct(in_base & ~in_train & held_out)
+    seen = np.isin(digests, digests[in_train])
+    # Test images of published data sets stay as published: CIFAR-100's contain a few copies.
+    trained_on = seen & (":" in data.name.partition(ARROW)[0])
+
+    def unseen(images: np.ndarray) -> np.ndarray:
+        nonlocal copies
+        copies += int((images & trained_on).sum())
+        return distinct(images & ~trained_on)
+
+    base_test = unseen(in_base & ~in_train & held_out)
     if parts["validation"]:
-        validation = distinct(np.isin(labels, parts["validation"]))
+        validation = unseen(np.isin(labels, parts["validation"]))
     elif (in_base & validating).any():
-        validation = distinct(in_base & validating)
+        validation = unseen(in_base & validating)
     else:
         # Images of a class are in digest order, so the first half has the lowest digests.
         place = np.arange(len(base_test)) - np.searchsorted(labels[base_test], labels[base_test])
@@ -276,7 +287,6 @@ def _with_images(
     counts = np.bincount(labels[in_train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
         raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no training images")
-    seen = in_novel & np.isin(digests, digests[in_train])
     return Split(
         name=name,
         base=parts["base"],
@@ -286,7 +296,7 @@ def _with_images(
         validation_images=in_company(validation),
         base_test=in_company(base_test),
         novel_images=in_company(distinct(in_novel & ~seen)),
-        dropped=int(seen.sum()),
+        dropped=int((in_novel & seen).sum()),
         copies=copies,
         alone=alone,
     )

@@ -261,7 +261,7 @@ class Record(_Part):
         trained: False if the weights were evaluated without training.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
-        left_out_images: number of unreadable images.
+        left_out_images: number of unreadable images. left_out_classes: of classes with too few others.
         metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name -> metric key -> metric.
         constant_answer: metric key -> score of always giving the same answer.
@@ -306,6 +306,7 @@ class Record(_Part):
     dataset: str
     fingerprint: Sha256
     left_out_images: Count = 0
+    left_out_classes: Count = 0
     split: str
     seed: Count
     classes: SplitCounts

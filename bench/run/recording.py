@@ -109,6 +109,7 @@ def make_record(
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
         left_out_images=prepared.data.left_out,
+        left_out_classes=prepared.data.left_out_classes,
         split=split.name,
         seed=config.seed,
         classes=SplitCounts(
