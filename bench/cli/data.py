@@ -54,7 +54,7 @@ def data_verify(
         print(one_line(problem))
     if problems:
         raise typer.Exit(1)
-    print(f"{dataset}: no damage found")
+    print(one_line(f"{dataset}: no damage found"))
 
 
 @data_app.command("cache")
@@ -91,4 +91,5 @@ def data_cache(
     if rows:
         print(terminal.text(rows))
     total = sum(entry.size for entry in found) / 1e6
-    print(f"{cache.directory()}: {'deleted ' if prune or clear else ''}{len(found)} files, {total:,.1f} MB")
+    deleted = "deleted " if prune or clear else ""
+    print(one_line(f"{cache.directory()}: {deleted}{len(found)} files, {total:,.1f} MB"))

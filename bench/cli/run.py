@@ -66,6 +66,10 @@ def run(
         list[str] | None,
         flag("--set", "KEY=VALUE", "A hyperparameter; see `list methods --method NAME`. Repeatable.", WHAT),
     ] = None,
+    train_on: Annotated[
+        str | None,
+        flag("--train-on", "PARTS", "base (default), or base+val: the validation classes too.", WHAT),
+    ] = None,
     augment: Annotated[
         list[str] | None,
         flag(
@@ -82,7 +86,12 @@ def run(
     episodes: Annotated[int | None, flag("--episodes", "N", "Number of episodes (10,000).", OWN)] = None,
     measure: Annotated[
         list[str] | None,
-        flag("--measure", "NAME,...", "Only these: 5w1s, 5w5s, allw1s, pairs, triplets, generalized.", HOW),
+        flag(
+            "--measure",
+            "NAME,...",
+            "Only these: 5w1s, 5w5s, allw1s, open5w1s, pairs, triplets, generalized.",
+            HOW,
+        ),
     ] = None,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
     results: Annotated[Path, flag("--results", "DIR", "Folder of records to write to.", WHERE)] = OWN_RESULTS,
@@ -119,7 +128,7 @@ def run(
         "image_size": image_size, "backbone": backbone,
         "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
-        "augment": separated("--augment", augment) or None,
+        "augment": separated("--augment", augment) or None, "train_on": train_on,
         "measure": separated("--measure", measure) or None,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}

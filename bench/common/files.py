@@ -28,8 +28,8 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - as in `is_file`
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is not a regular file: reading a pipe would wait, and a device may never end.
+def check_regular(path: Path) -> Path:
+    """The path, if it is a regular file: reading a pipe would wait, and a device may never end.
 
     Raises:
         OSError: it is something else, or does not exist.
@@ -39,12 +39,12 @@ def check_regular(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file")
+    return path
 
 
 def read_regular(path: Path) -> bytes:
     """The content of a file; errors as `check_regular`."""
-    check_regular(path)
-    return path.read_bytes()
+    return check_regular(path).read_bytes()
 
 
 def read_text(path: Path, flag: str) -> str | None:

@@ -15,7 +15,15 @@ from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
 from bench.data.augmentation import AUGMENTATIONS, usual
-from bench.data.names import ARROW, DEFAULT_SPLIT, canonical, check_dataset, check_split
+from bench.data.names import (
+    ARROW,
+    BASE,
+    BASE_AND_VALIDATION,
+    DEFAULT_SPLIT,
+    canonical,
+    check_dataset,
+    check_split,
+)
 from methods import registry
 from methods.registry import MethodInfo
 
@@ -30,9 +38,9 @@ BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 EXTERNAL = "external data"  # mark of rows whose weights have seen other images
-MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "pairs", "triplets", "generalized")
+MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", "pairs", "triplets", "generalized")
 NONE = "none"
-SETTING_NAME = re.compile(r"[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
+SETTING_NAME = re.compile(r"(open)?[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -49,6 +57,7 @@ class RunConfig(BaseModel):
         image_size: side in pixels of images that are resized when loaded.
         augment: names of augmentations of training images, in alphabetical order; None for the usual ones of
             the data set.
+        train_on: `BASE_AND_VALIDATION` to train on the validation classes too; None for base classes only.
         measure: names of what is measured, in alphabetical order; None for everything that the preset
             measures. An additional setting is always measured.
     """
@@ -71,6 +80,7 @@ class RunConfig(BaseModel):
     query: Positive | None = None
     episodes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     augment: list[str] | None = None
+    train_on: Literal["base+val"] | None = None
     measure: Annotated[list[str], Field(min_length=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -163,6 +173,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = _measure(flag("measure"), values["measure"])
+    if values.get("train_on") == BASE:
+        values["train_on"] = None
     if "augment" in values:
         extra["augment"] = _augment(flag("augment"), values["augment"], str(values.get("dataset", "")))
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
@@ -170,12 +182,17 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         overrides["backbone"] = values["backbone"]
     if extra.get("augment") is not None:
         overrides["augment"] = ",".join(extra["augment"]) or NONE
+    if values.get("train_on"):
+        overrides["train_on"] = values["train_on"]
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
     if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
         raise UserError(flag("train"), "", f"needs trained weights: {ways}")
+    if values.get("train_on") not in (None, BASE_AND_VALIDATION):
+        allowed = one_of(values["train_on"], (BASE, BASE_AND_VALIDATION))
+        raise UserError(flag("train_on"), values["train_on"], allowed)
     try:
         return RunConfig(**(values | extra), overrides=overrides)
     except ValidationError as error:

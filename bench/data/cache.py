@@ -131,6 +131,8 @@ def read(path: Path) -> ImageSet:
         fingerprint=about["fingerprint"],
         one_colour=int(about["one_colour"]),
         left_out=int(about["left_out"]),
+        # Older files of data sets that leave out none.
+        left_out_classes=int(about.get("left_out_classes", 0)),
         notes=tuple(json.loads(about["notes"])),
         chosen=json.loads(about["chosen"]),
     )
@@ -148,6 +150,7 @@ def _write(path: Path, data: ImageSet) -> None:
         "fingerprint": data.fingerprint,
         "one_colour": str(data.one_colour),
         "left_out": str(data.left_out),
+        "left_out_classes": str(data.left_out_classes),
         "notes": json.dumps(data.notes),
         "chosen": json.dumps(data.chosen),
     }

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import one_line
+from bench.common.files import check_regular
 from bench.data.listing import Listing
 from bench.data.photos import Photos, decode_photos
-
-
-def _regular_file(path: Path) -> Path:
-    """The path, if it is a regular file: reading a pipe would wait forever.
-
-    Raises:
-        OSError: it does not exist. ValueError: it is a pipe or a device.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
-    return path
 
 
 def read(
@@ -47,10 +36,10 @@ def read(
     images, unreadable = decode_photos(
         dataset,
         listing.files.__getitem__,
-        lambda index: _regular_file(listing.path / listing.files[index]),
+        lambda index: check_regular(listing.path / listing.files[index]),
         len(listing.files),
         size,
-        progress and partial(progress, f"decoding {listing.path}"),
+        progress and partial(progress, f"decoding {one_line(listing.path)}"),
         interpolation,
     )
     return Photos(

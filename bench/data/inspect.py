@@ -29,8 +29,8 @@ def info(
     Returns:
         Plain values: ``name``, ``where``, ``cache_file``, ``images``, ``held_out``, ``classes``,
         ``superclasses``, ``image_shape`` (``[3, H, W]``), ``images_per_class`` (``min``, ``max``),
-        ``left_out`` (unreadable images), ``one_colour`` (images with a single colour),
-        ``fingerprint`` and ``duplicates`` (see `duplicates`).
+        ``left_out`` (unreadable images), ``left_out_classes`` (with too few others), ``one_colour`` (images
+        with a single colour), ``fingerprint`` and ``duplicates`` (see `duplicates`).
     """
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
     data = sources.open_source(source, dataset)
@@ -46,6 +46,7 @@ def info(
         "image_shape": list(data.images.shape[1:]),
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
         "left_out": data.left_out,
+        "left_out_classes": data.left_out_classes,
         "one_colour": data.one_colour,
         "fingerprint": data.fingerprint,
         "duplicates": duplicates(data),
@@ -119,11 +120,12 @@ def verify(
 def remarks(data: ImageSet) -> str:
     """Numbers of blank and duplicate images in one line; the empty string if there are none."""
     found = duplicates(data)
-    within, across = found["within_class"], found["across_classes"]
+    within, across, both = (found[kind] for kind in ("within_class", "across_classes", "train_and_held_out"))
     counts = {
         f"{data.one_colour:,} images of one colour": data.one_colour,
         f"{across['images']:,} images shared by classes": across["images"],
         f"{within['images'] - within['groups']:,} copies within a class": within["images"],
+        f"{both['groups']:,} images shared by training and test images": both["groups"] * (not data.chosen),
     }
     return ", ".join(text for text, count in counts.items() if count)
 
@@ -132,7 +134,7 @@ def _empty_and_copied(photos: Photos) -> list[str]:
     """Blank and duplicate images, each by its name."""
     seen: dict[bytes, int] = {}
     problems = []
-    blank = of_one_colour(photos.images)
+    blank, test = of_one_colour(photos.images), photos.roles.held_out
     for index, digest in enumerate(pixel_digests(photos.images)):
         if index in photos.unreadable:
             continue
@@ -142,6 +144,8 @@ def _empty_and_copied(photos: Photos) -> list[str]:
         first = seen.setdefault(digest.tobytes(), index)
         if first != index:
             where = "" if photos.labels[first] == photos.labels[index] else ", of another class"
+            if test is not None and test[first] != test[index]:
+                where += ", a test image" if test[first] else ", a training image"
             problems.append(f"{name} has the pixels of {photos.name_of(first)}{where}")
     return problems
 
@@ -209,6 +213,7 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
         "fingerprint",
         "one_colour",
         "left_out",
+        "left_out_classes",
         "notes",
         "chosen",
     ):

@@ -35,7 +35,12 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         [*base.part, *[FOREIGN] * len(names)],
         np.concatenate([base.validation.numpy(), novel.validation.numpy()]),
     )
-    return replace(made, left_out=base.left_out + novel.left_out, chosen=base.chosen)
+    return replace(
+        made,
+        left_out=base.left_out + novel.left_out,
+        left_out_classes=base.left_out_classes + novel.left_out_classes,
+        chosen=base.chosen,
+    )
 
 
 def first_only(data: ImageSet) -> tuple[ImageSet, list[int]]:

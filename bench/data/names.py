@@ -31,6 +31,7 @@ FOREIGN = "foreign"  # part of the second one's classes
 DEFAULT_SPLIT = "90-10"
 GIVEN = "own"  # the split that the parts of folder:, hf: and published data sets give
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
+BASE, BASE_AND_VALIDATION = "base", "base+val"  # classes that are trained on
 NO_NOVEL = "100-0"
 NO_BASE = "all-novel"  # all classes are novel: for embeddings that `rank` does not train
 RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,14 @@ from typing import IO
 
 import numpy as np
 
-from bench.common.errors import UserError, one_line
+from bench.common.errors import UserError
+from bench.common.streams import say
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import Span, span_of, to_square
 from bench.data.roles import Roles
 
 # Raised when the same files give other pixels or other held-out images; part of cache keys.
-DECODING = 3
+DECODING = 4
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
@@ -80,7 +80,8 @@ def decode_photos(
                 decode(index, span)
             # Pillow's parsers raise many types for damaged files.
             except Exception as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
+                said = getattr(error, "strerror", None) or str(error)
+                reason = " ".join(said.split()) or type(error).__name__
                 if isinstance(error, MemoryError):
                     raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
@@ -98,7 +99,7 @@ def decode_photos(
         if deep:
             span = min(low for low, _ in deep.values()), max(high for _, high in deep.values())
             told = f"{len(deep)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
-            print(f"note: {one_line(dataset)}: {told}", file=sys.stderr)
+            say(f"note: {dataset}: {told}")
             for _ in threads.map(partial(decode_all, span=span), _chunks(sorted(deep))):
                 pass
     return images, dict(sorted(unreadable.items()))
@@ -188,7 +189,13 @@ def image_set(photos: Photos) -> ImageSet:
         None if roles.validation is None else roles.validation[kept],
     )
     notes = (*(f"left out {line}" for line in lines), *photos.notes)
-    return replace(data, left_out=len(unreadable), notes=notes, chosen=roles.held_out is None)
+    return replace(
+        data,
+        left_out=len(unreadable),
+        left_out_classes=len(small),
+        notes=notes,
+        chosen=roles.held_out is None,
+    )
 
 
 def listed(what: str, names: Sequence[str]) -> str:

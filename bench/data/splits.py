@@ -11,9 +11,21 @@ import numpy as np
 import torch
 
 from bench.common.errors import UserError, one_of
+from bench.common.files import read_regular
 from bench.data.images import ImageSet
 from bench.data.joined import first_only
-from bench.data.names import FOREIGN, GIVEN, NO_BASE, OWN, PUBLISHED, class_key, parse_ratio, quoted
+from bench.data.names import (
+    ARROW,
+    BASE_AND_VALIDATION,
+    FOREIGN,
+    GIVEN,
+    NO_BASE,
+    OWN,
+    PUBLISHED,
+    class_key,
+    parse_ratio,
+    quoted,
+)
 from bench.data.published_splits import CIFAR_FS, FC100
 
 PARTS = ("base", "validation", "novel")
@@ -33,7 +45,8 @@ class Split:
         novel_images: int64, the novel pool.
         dropped: number of novel images left out because their pixels also occur in training images.
         copies: number of images left out of evaluated parts because they are copies within their class, which
-            would make queries too easy.
+            would make queries too easy; and of test and validation images of a user's data set because they
+            are copies of training images.
         alone: number of images left out of evaluated parts because their class has no other image there.
         novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
             empty except with `with_labelled_novel`.
@@ -53,10 +66,14 @@ class Split:
     novel_labelled: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
-def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
+def resolve(data: ImageSet, spec: str, flag: str = "--split", train_on: str | None = None) -> Split:
     """Split `data` as `spec` says.
 
     If two data sets are joined, `spec` divides the first, and all classes of the second are novel.
+
+    Args:
+        data: to split. spec: as ``--split``. flag: named in messages.
+        train_on: `BASE_AND_VALIDATION` to make validation classes base classes.
 
     Raises:
         UserError: unknown split, or it does not fit the data set.
@@ -68,6 +85,10 @@ def resolve(data: ImageSet, spec: str, flag: str = "--split") -> Split:
         parts["novel"] = tuple(i for i, part in enumerate(data.part) if part == FOREIGN)
     else:
         name, parts, all_base_train = _classes(data, spec, flag)
+    if train_on == BASE_AND_VALIDATION:
+        if not parts["validation"]:
+            raise UserError("--train-on", train_on, f"{spec} has no validation classes; allowed: base")
+        parts |= {"base": tuple(sorted(parts["base"] + parts["validation"])), "validation": ()}
     return _with_images(data, name, parts, flag, all_base_train=all_base_train)
 
 
@@ -173,9 +194,10 @@ def _given(data: ImageSet) -> dict[str, tuple[int, ...]]:
 
 def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tuple[int, ...]]]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(flag, path, f"cannot be read as UTF-8 text: {error}") from None
+        text = read_regular(Path(path)).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(flag, path, f"cannot be read as UTF-8 text: {reason}") from None
     reader = csv.DictReader(text.splitlines())
     try:
         rows = [(reader.line_num, row) for row in reader]
@@ -243,11 +265,20 @@ def _with_images(
 
     in_base, in_novel = np.isin(labels, parts["base"]), np.isin(labels, parts["novel"])
     in_train = in_base if all_base_train else in_base & ~held_out & ~validating
-    base_test = distinct(in_base & ~in_train & held_out)
+    seen = np.isin(digests, digests[in_train])
+    # Test images of published data sets stay as published: CIFAR-100's contain a few copies.
+    trained_on = seen & (":" in data.name.partition(ARROW)[0])
+
+    def unseen(images: np.ndarray) -> np.ndarray:
+        nonlocal copies
+        copies += int((images & trained_on).sum())
+        return distinct(images & ~trained_on)
+
+    base_test = unseen(in_base & ~in_train & held_out)
     if parts["validation"]:
-        validation = distinct(np.isin(labels, parts["validation"]))
+        validation = unseen(np.isin(labels, parts["validation"]))
     elif (in_base & validating).any():
-        validation = distinct(in_base & validating)
+        validation = unseen(in_base & validating)
     else:
         # Images of a class are in digest order, so the first half has the lowest digests.
         place = np.arange(len(base_test)) - np.searchsorted(labels[base_test], labels[base_test])
@@ -256,7 +287,6 @@ def _with_images(
     counts = np.bincount(labels[in_train], minlength=len(data.class_names))
     if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
         raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no training images")
-    seen = in_novel & np.isin(digests, digests[in_train])
     return Split(
         name=name,
         base=parts["base"],
@@ -266,7 +296,7 @@ def _with_images(
         validation_images=in_company(validation),
         base_test=in_company(base_test),
         novel_images=in_company(distinct(in_novel & ~seen)),
-        dropped=int(seen.sum()),
+        dropped=int((in_novel & seen).sum()),
         copies=copies,
         alone=alone,
     )

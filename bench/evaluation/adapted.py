@@ -42,6 +42,31 @@ def evaluate(
         episodes: indices into the pool.
         progress: called with the number of newly evaluated episodes.
     """
+    hits, queries = np.zeros_like(episodes.classes), np.zeros_like(episodes.classes)
+    where = (images, index, normalise, precision)
+    for rows, logits, labels in logits_of(method, *where, pool, episodes):
+        correct = logits.argmax(dim=2).numpy() == labels
+        for row, own, right in zip(range(rows.start, rows.stop), labels, correct, strict=True):
+            hits[row] = np.bincount(own[right], minlength=hits.shape[1])
+            queries[row] = np.bincount(own, minlength=hits.shape[1])
+        if progress:
+            progress(rows.stop - rows.start)
+    return FewShotResult(hits, queries, episodes.classes)
+
+
+def logits_of(
+    method: Method,
+    images: Tensor,
+    index: Tensor,
+    normalise: Normaliser,
+    precision: str,
+    pool: ClassPool,
+    episodes: EpisodeList,
+) -> Iterator[tuple[slice, Tensor, np.ndarray]]:
+    """Which episodes, the scores ``[e, Q, way]`` of their queries on the CPU, and their labels ``[e, Q]``.
+
+    Arguments as for `evaluate`.
+    """
     if method.training:
         raise ValueError("methods are evaluated in evaluation mode")
     device = method.device
@@ -50,24 +75,18 @@ def evaluate(
         flat = index[torch.from_numpy(chosen.reshape(-1))]
         return normalise(images[flat].to(device)).unflatten(0, chosen.shape)
 
-    hits, queries = np.zeros_like(episodes.classes), np.zeros_like(episodes.classes)
     for rows, support, query, labels in _parts(pool, episodes, device.type):
         with autocast(device, precision), torch.enable_grad():
             answer = method.adapt(take(support))
         size = query.shape[1] if method.transductive else QUERIES_AT_ONCE
+        parts = []
         for first in range(0, query.shape[1], size):
-            part = slice(first, first + size)
+            part = query[:, first : first + size]
             with autocast(device, precision), torch.no_grad():
-                logits = answer(take(query[:, part]))
-            shape = (*labels[:, part].shape, support.shape[1])
-            checked(logits, "the function that adapt returns", shape)
-            correct = logits.argmax(dim=2).cpu().numpy() == labels[:, part]
-            for row, own, right in zip(range(rows.start, rows.stop), labels[:, part], correct, strict=True):
-                hits[row] += np.bincount(own[right], minlength=hits.shape[1])
-                queries[row] += np.bincount(own, minlength=hits.shape[1])
-        if progress:
-            progress(rows.stop - rows.start)
-    return FewShotResult(hits, queries, episodes.classes)
+                logits = answer(take(part))
+            checked(logits, "the function that adapt returns", (*part.shape, support.shape[1]))
+            parts.append(logits.cpu())
+        yield rows, torch.cat(parts, dim=1), labels
 
 
 def _parts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,22 +65,27 @@ def evaluate(method: Method, embeddings: Tensor, pool: ClassPool, episodes: Epis
 
 
 def _in_chunks(method: Method, embeddings: Tensor, episodes: EpisodeList) -> tuple[np.ndarray, np.ndarray]:
-    device = embeddings.device
-    per_episode = (episodes.support[0].size + episodes.query[0].size) * embeddings.shape[1]
-    size = max(1, FLOATS_AT_ONCE // per_episode)
-    hits, queries = _empty_counts(episodes, device)
-    for first in range(0, len(episodes), size):
-        part = slice(first, first + size)
-        support, query, labels = (
-            torch.from_numpy(array[part]).to(device)
-            for array in (episodes.support, episodes.query, episodes.labels)
-        )
-        logits = method.episode_logits(_gather(embeddings, support), _gather(embeddings, query))
-        checked(logits, "episode_logits", (*query.shape, support.shape[1]))
+    hits, queries = _empty_counts(episodes, embeddings.device)
+    for part, logits in logits_of(method, embeddings, episodes):
+        labels = torch.from_numpy(episodes.labels[part]).to(embeddings.device)
         correct = (logits.argmax(dim=2) == labels).long()
         hits[part].scatter_add_(1, labels, correct)
         queries[part].scatter_add_(1, labels, torch.ones_like(correct))
     return hits.cpu().numpy(), queries.cpu().numpy()
+
+
+def logits_of(method: Method, embeddings: Tensor, episodes: EpisodeList) -> Iterator[tuple[slice, Tensor]]:
+    """Scores ``[e, Q, way]`` of the queries of some episodes at a time, and which episodes these are."""
+    per_episode = (episodes.support[0].size + episodes.query[0].size) * embeddings.shape[1]
+    size = max(1, FLOATS_AT_ONCE // per_episode)
+    for first in range(0, len(episodes), size):
+        part = slice(first, first + size)
+        support, query = (
+            torch.from_numpy(array[part]).to(embeddings.device)
+            for array in (episodes.support, episodes.query)
+        )
+        logits = method.episode_logits(_gather(embeddings, support), _gather(embeddings, query))
+        yield part, checked(logits, "episode_logits", (*query.shape, support.shape[1]))
 
 
 def _empty_counts(episodes: EpisodeList, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,9 @@ class Generalized:
         per_class: novel class name -> metric key -> interval.
         arrays: the accuracies from which metrics were computed, under ``<key>/novel`` and ``<key>/base``:
             ``[C, draws]`` for classes that joined one at a time, with their positions in the novel pool under
-            ``classes``; ``[draws, N]`` and ``[draws]`` for all together; under ``0s/base`` the number of
-            correct answers per base class before any joined, ``[B]``.
+            ``classes`` (without those that are too small for the shots); ``[draws, N]`` and ``[draws]`` for
+            all together; under ``0s/base`` the number of correct answers per base class before any joined,
+            ``[B]``.
         networks: file name -> content, of networks that one class joined.
         images: number of embedded training images.
     """
@@ -70,7 +71,9 @@ class Generalized:
 
 
 def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], list[str]]:
-    """The shots that can be measured, and which cannot and why.
+    """The shots that can be measured, and which cannot and why: two novel classes must have more images.
+
+    Novel classes that do not have more images do not join with these shots.
 
     Args:
         method: if classes cannot join it, both results are empty.
@@ -84,9 +87,9 @@ def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], 
         return [], ["generalized (too few images of base classes are kept out of training)"]
     if len(novel.classes) < 2:
         return [], ["generalized (there are fewer than 2 novel classes)"]
-    most = novel.smallest - 1
+    most = int(np.sort(novel.counts)[-2]) - 1
     too_many = "".join(f" {shot}s" for shot in SHOTS if shot > most)
-    left_out = [f"generalized{too_many} (shot: at most {most}, one less than the smallest novel class has)"]
+    left_out = [f"generalized{too_many} (shot: at most {most}, one less than two novel classes have)"]
     return [shot for shot in SHOTS if shot <= most], left_out if too_many else []
 
 
@@ -139,16 +142,20 @@ def evaluate(
         chosen = np.sort(draw(pool, _key(data.fingerprint, split.name, few, seed), few).classes[0])
     draws = TRAINED_DRAWS if trained else DRAWS
     progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
-    one, together = (f"generalized/{len(split.base)}+{new}" for new in (1, len(names)))
+    run = f"generalized/{len(split.base)}+"
+    one = f"{run}1"
     right, counts = joins.before()
     found.arrays[f"{one}/0s/base"] = right
     found.metrics[f"{one}/0s/base"] = mean_recall_interval(right, counts)
     found.arrays[f"{one}/classes"] = chosen
     for shot, support in zip(shots, supports, strict=True):
-        _one_at_a_time(found, joins, f"{one}/{shot}s", support, chosen, names)
-        _all_together(found, joins, f"{together}/{shot}s", support[:draws], names)
+        large = pool.with_images(shot + 1)
+        alone = np.intersect1d(chosen, large)
+        if len(alone) > 1:
+            _one_at_a_time(found, joins, f"{one}/{shot}s", support, alone, names)
+        _all_together(found, joins, f"{run}{len(large)}/{shot}s", support[:draws], large, names)
         if isinstance(method, JoinsAsNetwork):
-            found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in chosen})
+            found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in alone})
     progress.stop()
     return found
 
@@ -172,7 +179,7 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
     pool = joins.pool
     support = _supports(images.data.fingerprint, images.split.name, pool, shot, 0)[0]
     progress.start("joining", len(support), "joins")
-    recalls = [joins.recalls(support[c : c + 1], np.array([c])) for c in range(len(support))]
+    recalls = [joins.recalls(support[c : c + 1], np.array([c])) for c in pool.with_images(shot + 1)]
     progress.stop()
     of_base = np.array([own.mean() for own, _ in recalls])
     return float(joins.measures(np.array([own[0] for _, own in recalls]), of_base, 1)["harmonic"].mean())
@@ -202,10 +209,15 @@ def _key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
 
 
 def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int, seed: int) -> np.ndarray:
-    """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order."""
+    """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order.
+
+    Those of classes without more images than `shot` are -1.
+    """
     setting = Setting(0, shot, 0, DRAWS)
     drawn = draw(pool, _key(fingerprint, split, setting, seed), setting)
-    return np.take_along_axis(drawn.support, np.argsort(drawn.classes, axis=1)[:, :, None], axis=1)
+    found = np.full((DRAWS, len(pool.classes), shot), -1)
+    np.put_along_axis(found, drawn.classes[:, :, None], drawn.support, axis=1)
+    return found
 
 
 class _Joins:
@@ -277,17 +289,18 @@ def _one_at_a_time(
                 found.per_class.setdefault(names[c], {})[f"{key}/{name}"] = _spread(own, own)
 
 
-def _all_together(found: Generalized, joins: _Joins, key: str, support: np.ndarray, names: list[str]) -> None:
-    """All classes join at once; `support` is ``[draws, C, shot]``."""
-    every = np.arange(len(names))
-    recalls = [joins.recalls(own, every) for own in support]
+def _all_together(
+    found: Generalized, joins: _Joins, key: str, support: np.ndarray, large: np.ndarray, names: list[str]
+) -> None:
+    """The `large` classes join at once; `support` is ``[draws, C, shot]``."""
+    recalls = [joins.recalls(own[large], large) for own in support]
     base = np.array([of_base.mean() for of_base, _ in recalls])
     novel = np.stack([of_novel for _, of_novel in recalls])
     found.arrays |= {f"{key}/novel": novel, f"{key}/base": base}
-    for name, values in joins.measures(novel.mean(axis=1), base, len(names)).items():
+    for name, values in joins.measures(novel.mean(axis=1), base, len(large)).items():
         found.metrics[f"{key}/{name}"] = _spread(values, values)
-    for name, own in zip(names, novel.T, strict=True):
-        found.per_class.setdefault(name, {})[f"{key}/novel"] = _spread(own, own)
+    for c, own in zip(large, novel.T, strict=True):
+        found.per_class.setdefault(names[c], {})[f"{key}/novel"] = _spread(own, own)
 
 
 def _spread(values: np.ndarray, units: np.ndarray) -> Spread:

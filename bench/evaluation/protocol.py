@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.evaluation import adapted, fewshot, generalized, verification
+from bench.evaluation import adapted, fewshot, generalized, open_set, verification
 from bench.evaluation.answers import inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import Spread
 from bench.evaluation.learned_classes import LearnedClasses
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
-from bench.statistics import Interval, closed_interval
+from bench.statistics import Interval, closed_interval, open_set_metrics
 from methods.abilities import class_tasks
 from methods.method import Method
 
@@ -33,6 +34,7 @@ BRIEF_DRAWS = 10
 BRIEF_ADAPTED_EPISODES = 20
 BRIEF_PAIRS = 2_000
 BRIEF_ADAPTED_DRAWS = 2
+VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))  # way, shot, query, of the choice of the training step
 OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
 """Measurements other than few-shot settings."""
 
@@ -65,11 +67,12 @@ def standard_settings(
 
 def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
     """Why episodes of a setting cannot be drawn from a pool; None if they can."""
-    if setting.way > len(pool.classes):
-        return f"way {setting.way}: at most {len(pool.classes)}, the number of novel classes"
+    others = f" + {setting.others} further classes" if setting.others else ""
+    if setting.way + setting.others > len(pool.classes):
+        return f"way {setting.way}{others}: at most {len(pool.classes)}, the number of novel classes"
     if len(pool.classes) < 2:
         return "there are fewer than 2 novel classes"
-    way = max(setting.way, 2)
+    way = max(setting.way + setting.others, 2)
     if len(pool.with_images(setting.images)) < way:
         most = np.sort(pool.counts)[-way]
         return (
@@ -84,11 +87,16 @@ def nearest(setting: Setting, pool: ClassPool) -> Setting | None:
 
     The shots stay. The setting itself if it fits.
     """
-    way = min(setting.way, len(pool.classes))
+    way = min(setting.way, len(pool.classes) - setting.others)
     if not setting.way or way < 2:
         return None if does_not_fit(setting, pool) else setting
-    query = min(setting.query, int(np.sort(pool.counts)[-way]) - setting.shot)
+    query = min(setting.query, int(np.sort(pool.counts)[-way - setting.others]) - setting.shot)
     return replace(setting, way=way, query=query) if query > 0 else None
+
+
+def can_choose(pool: ClassPool) -> bool:
+    """Whether a pool of validation images has episodes by which the training step is chosen."""
+    return any(len(pool.with_images(shot + query)) >= way for way, shot, query in VALIDATION_SETTINGS)
 
 
 def can_verify(pool: ClassPool) -> bool:
@@ -104,10 +112,10 @@ class Evaluation:
         metrics: metric key -> interval.
         per_class: novel class name -> metric key -> interval.
         constant_answer: metric key -> score of a constant answer.
-        thresholds: name -> similarity.
+        thresholds: name -> similarity, or score of an open-set setting.
         settings: setting name -> setting, with the actual way.
-        results: setting name -> correct answers per episode.
-        arrays: name -> values per pair, triplet or join, from which metrics were computed.
+        results: setting name -> correct answers per episode; not of open-set settings.
+        arrays: name -> values per pair, triplet, join or open-set episode, from which metrics were computed.
         networks: file name -> content, of networks that novel classes joined.
         pools: part (base, novel) -> class name -> number of images, in pool order.
         hashes: setting name -> SHA-256 of the episode list.
@@ -167,8 +175,9 @@ class Evaluator:
         if verify and class_tasks(self.method):
             self._learned_classes(found, others)
             return found
+        fixed_open = self.method.fixed_embedding and any(setting.others for setting in settings)
         parts = {
-            "validation": (self.split.validation_images, verify),
+            "validation": (self.split.validation_images, verify or fixed_open),
             "base": (self.split.base_test, verify or join),
             "novel": (self.split.novel_images, verify or join or bool(settings)),
         }
@@ -192,11 +201,14 @@ class Evaluator:
             weights_unchanged(self.method),
             inputs_unchanged("the method", *(made for made, _ in embeddings.values())),
         ):
-            if "validation" in embeddings:
+            if verify and "validation" in embeddings:
                 self._verification(found, embeddings, others)
             if "novel" in embeddings:
                 for setting in settings:
-                    self._fewshot(found, setting, *embeddings["novel"])
+                    if not setting.others:
+                        self._fewshot(found, setting, *embeddings["novel"])
+                    elif not does_not_fit(setting, embeddings["novel"][1]):
+                        self._open_set(found, setting, embeddings)
             if join and "novel" in embeddings and "base" in embeddings:
                 self._generalized(found, embeddings["base"], embeddings["novel"])
         return found
@@ -297,6 +309,52 @@ class Evaluator:
         found.results[setting.name] = result
         found.hashes[setting.name] = episodes.sha256()
         found.episodes += len(episodes)
+
+    def _open_set(
+        self, found: Evaluation, setting: Setting, embeddings: dict[str, tuple[Tensor, ClassPool]]
+    ) -> None:
+        made, pool = embeddings["novel"]
+        name, fixed = setting.name, self.method.fixed_embedding
+        episodes = self._draw(setting, pool)
+        count = min(open_set.EPISODES if fixed else open_set.ADAPTED_EPISODES, setting.count)
+        drawn = open_set.rehearsal(self.data, self.split, setting.way, setting.shot, count)
+        self.progress.start(f"answering {name}", count + len(episodes), "episodes")
+        threshold = None
+        if drawn and drawn.shot == setting.shot:
+            content = made
+            if fixed:
+                rows = torch.searchsorted(self.split.validation_images, drawn.images)
+                content = embeddings["validation"][0][rows.to(made.device)]
+            threshold = open_set.choose_threshold(self._answers(content, drawn.images), drawn)
+            found.thresholds[name] = threshold
+        answers = self._answers(made, self.split.novel_images)
+        scores = open_set.scores(answers, open_set.known_only(episodes, setting.way))
+        self.progress.stop()
+        won, accepted = open_set.counted(scores, episodes.labels, setting, threshold)
+        of = open_set_metrics(won, accepted, setting.way, setting.others, setting.query)
+        found.metrics |= {f"{name}/{key}": interval for key, interval in of.items()}
+        found.arrays[f"{name}/won"] = won.astype(np.uint32)
+        if accepted is not None:
+            found.arrays[f"{name}/accepted"] = accepted.astype(np.min_scalar_type(setting.query))
+        found.settings[name], found.hashes[name] = setting, episodes.sha256()
+        found.episodes += len(episodes)
+
+    def _answers(self, made: Tensor, index: Tensor) -> open_set.Answers:
+        """Scores of queries of episodes: from embeddings, or by adapting to the images at `index`."""
+
+        def answers(episodes: EpisodeList) -> Iterator[tuple[slice, Tensor]]:
+            if self.method.fixed_embedding:
+                found = fewshot.logits_of(self.method, made, episodes)
+            else:
+                where = (self.data.images, index, self.normalise, self.precision)
+                pool = ClassPool(self.data.labels[index].numpy())
+                of_adapted = adapted.logits_of(self.method, *where, pool, episodes)
+                found = ((rows, logits) for rows, logits, _ in of_adapted)
+            for rows, logits in found:
+                self.progress.advance(len(logits))
+                yield rows, logits
+
+        return answers
 
     def _generalized(
         self, found: Evaluation, base: tuple[Tensor, ClassPool], novel: tuple[Tensor, ClassPool]

@@ -18,6 +18,7 @@ from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
+from bench.statistics import open_set_aurocs
 
 NUMBER_BYTES = 8
 OTHER_NUMBERS = 1_000_000  # curves and headers, which the record does not count
@@ -97,6 +98,7 @@ def read_arrays(
 def _check_size(record: Record, sizes: dict[str, int], wanted: Callable[[str], bool]) -> None:
     """Refuse arrays that are larger than the record says: compressed, terabytes fit into a megabyte."""
     numbers = sum(info.count * (info.way + 2) for info in record.episodes.values())
+    numbers += sum(info.count * (info.way + info.others + 1) for info in record.open_set.values())
     for metrics in (record.metrics, *record.per_class.values()):
         numbers += sum(metric.n for metric in metrics.values())
     most = NUMBER_BYTES * min(numbers + OTHER_NUMBERS, MOST_NUMBERS)
@@ -116,8 +118,20 @@ def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
     return path, content
 
 
+def read_open_set(record: Record, directory: Path) -> dict[str, np.ndarray]:
+    """Area under the ROC curve per episode: open-set setting to float64 ``[T]``; errors as `read_arrays`."""
+    found = read_arrays(record, directory, {f"{name}/won" for name in record.open_set}.__contains__)
+    return {
+        name: open_set_aurocs(found[f"{name}/won"], info.way, info.others, info.query)
+        for name, info in record.open_set.items()
+        if f"{name}/won" in found and found[f"{name}/won"].shape == (info.count,)
+    }
+
+
 def setting_of(record: Record, name: str) -> Setting:
     """The setting of the episodes called `name`; it has another name if they are misnamed."""
+    if own := record.open_set.get(name):
+        return Setting(own.way, own.shot, own.query, own.count, own.others)
     info = record.episodes[name]
     return Setting(0 if name.startswith("all") else info.way, info.shot, info.query, info.count)
 
@@ -150,7 +164,7 @@ def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
 
 
 def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
-    info, setting = record.episodes[name], setting_of(record, name)
+    info, setting = record.open_set.get(name) or record.episodes[name], setting_of(record, name)
     sizes = tuple(record.pools.get("novel", {}).values())
     return sizes, episode_key(record.fingerprint, record.split, setting, info.seed), setting, info.sha256
 

@@ -90,6 +90,16 @@ class EpisodeInfo(Part):
     sha256: Sha256
 
 
+class OpenSetInfo(EpisodeInfo):
+    """Identity of a list of open-set episodes.
+
+    Attributes:
+        way: classes of the support set. others: further classes, of which there are only queries.
+    """
+
+    others: Positive
+
+
 class Sources(Part):
     """SHA-256 of what determines the numbers besides configuration and images (`bench.run.run_id`).
 

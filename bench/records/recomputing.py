@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.records.arrays import setting_of
+from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
@@ -20,6 +21,7 @@ from bench.statistics import (
     balanced_interval,
     closed_interval,
     mean_recall_interval,
+    open_set_metrics,
     pair_metrics,
     proportion_interval,
 )
@@ -29,7 +31,7 @@ Pools = Mapping[str, Mapping[str, int]]
 
 PARTS = ("base", "novel")
 UNBALANCED = "novel/unbalanced_pair_accuracy"
-JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/\d+s)/novel")
+JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/(?P<shot>\d+)s)/novel")
 
 
 class Number(NamedTuple):
@@ -76,6 +78,7 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     source = _Source(record, arrays, pools)
     steps: list[Callable[[Recomputed], None]] = []
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
+    steps += [partial(_open_set, source, setting) for setting in record.open_set]
     for part in PARTS:
         steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
         # If there are pairs, the triplets behind the record's numbers must be there too.
@@ -144,19 +147,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
-    record = source.record
-    setting = setting_of(record, name)
-    try:
-        classes, sha256 = _drawn(
-            tuple(pool.counts.tolist()),
-            episode_key(record.fingerprint, record.split, setting, info.seed),
-            setting,
-        )
-    except ValueError as error:
-        raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
-    found.episodes.add(name)
-    if sha256 != info.sha256 or classes.shape[1] != info.way:
-        raise _Wrong(f"episodes.{name}: the redrawn list has another SHA-256, {sha256}")
+    classes = _redrawn(source, name, setting_of(source.record, name), info, found)
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
         raise _Wrong(f"{name}/queries: differ from the number of queries of the episodes")
@@ -169,6 +160,41 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     for c, own in enumerate(names):
         if (classes == c).any():
             found.of_class(own)[key] = _number(closed_interval(shares[classes == c]))
+
+
+def _open_set(source: _Source, name: str, found: Recomputed) -> None:
+    record = source.record
+    info, setting = record.open_set[name], setting_of(record, name)
+    won = source.array(f"{name}/won", (info.count,), kind="u")
+    most = 2 * info.way * info.others * info.query**2
+    if not info.query or not ((won >= 0) & (won <= most)).all():
+        raise _Wrong(f"{name}/won: must be from 0 to {most}")
+    accepted = None
+    if name in record.thresholds:
+        accepted = source.array(f"{name}/accepted", (info.count, info.way + info.others), kind="u")
+        if not ((accepted >= 0) & (accepted <= info.query)).all():
+            raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
+    metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
+    found.metrics |= {f"{name}/{key}": _number(interval) for key, interval in metrics.items()}
+    if "novel" not in source.pools:
+        return
+    _redrawn(source, name, setting, info, found)
+
+
+def _redrawn(
+    source: _Source, name: str, setting: Setting, info: EpisodeInfo, found: Recomputed
+) -> np.ndarray:
+    """The classes ``[T, way]`` of the episodes of a setting, whose hash must be the record's."""
+    record, pool = source.record, source.pools["novel"]
+    key = episode_key(record.fingerprint, record.split, setting, info.seed)
+    try:
+        classes, sha256 = _drawn(tuple(pool.counts.tolist()), key, setting)
+    except ValueError as error:
+        raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
+    found.episodes.add(name)
+    if sha256 != info.sha256 or classes.shape[1] != info.way + setting.others:
+        raise _Wrong(f"episodes.{name}: the redrawn list has another SHA-256, {sha256}")
+    return classes
 
 
 def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], ClassPool, str]:
@@ -250,17 +276,22 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
-    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(names)):
-        joins = f"{len(names)} classes that join {source.record.classes.base} base classes"
+    counts = source.pools["novel"].counts
+    large = np.flatnonzero(counts > int(joined["shot"]))  # only these join
+    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(large)):
+        joins = f"{len(large)} classes that join {source.record.classes.base} base classes"
         raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
     if novel.ndim != 2 or min(shape) < 2 or not fractions:
         raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
-    classes = source.array(f"{run}/classes", (shape[0],), kind="u") if alone else np.arange(len(names))
-    if len(classes) != shape[0 if alone else 1] or not ((classes >= 0) & (classes < len(names))).all():
-        raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, of {len(names)} novel ones")
+    classes = source.flat(f"{run}/classes", kind="u") if alone else large
+    if not ((classes >= 0) & (classes < len(names))).all():
+        raise _Wrong(f"{key}: {len(classes)} classes joined, of {len(names)} novel ones")
+    classes = classes[np.isin(classes, large)]
+    if len(classes) != shape[0 if alone else 1]:
+        raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, not {len(classes)}")
     of_novel = novel if alone else novel.mean(axis=1)
     both = of_novel + base
     measures = {

@@ -23,6 +23,7 @@ from bench.records.parts import (
     Environment,
     EpisodeInfo,
     Metric,
+    OpenSetInfo,
     Part,
     Positive,
     Sha256,
@@ -42,7 +43,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 MODEL_FILE = "model.safetensors"
 """The weights of a run, in its folder under ``--runs``, with a card (`bench.run.models`)."""
 
-FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/")
+FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/", "open")
 """Metrics under these names are between 0 and 1."""
 
 MOST_IMAGES = 20_000_000
@@ -96,12 +97,14 @@ class Record(Part):
         trained: False if the weights were evaluated without training.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
-        left_out_images: number of unreadable images.
+        left_out_images: number of unreadable images. left_out_classes: of classes with too few others.
         metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name -> metric key -> metric.
         constant_answer: metric key -> score of always giving the same answer.
-        thresholds: name -> similarity threshold, chosen on validation pairs.
+        thresholds: name -> similarity threshold, chosen on validation pairs; of an open-set setting, the
+            threshold of scores, chosen on episodes of validation images.
         episodes: setting (``5w1s``) -> its list of episodes.
+        open_set: the same for open-set settings (``open5w1s``).
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
             episodes, pairs and triplets are drawn from. With the fingerprint it identifies them.
         pretraining: the classifier of the base classes that it started from; None for random weights or
@@ -139,6 +142,7 @@ class Record(Part):
     dataset: str
     fingerprint: Sha256
     left_out_images: Count = 0
+    left_out_classes: Count = 0
     split: str
     seed: Count
     classes: SplitCounts
@@ -147,6 +151,7 @@ class Record(Part):
     constant_answer: dict[str, Value] = Field(default_factory=dict)
     thresholds: dict[str, Value] = Field(default_factory=dict)
     episodes: dict[str, EpisodeInfo] = Field(default_factory=dict)
+    open_set: dict[str, OpenSetInfo] = Field(default_factory=dict)
     pools: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     pretraining: SharedTraining | None = None
     shared_training: SharedTraining | None = None
@@ -187,7 +192,12 @@ class Record(Part):
         for name, info in self.episodes.items():
             if info.count * info.way > MOST_ANSWERS:
                 raise ValueError(f"episodes {name}: more than {MOST_ANSWERS:,} answers")
+        for name, info in self.open_set.items():
+            if info.count * (info.way + info.others) > MOST_ANSWERS:
+                raise ValueError(f"open_set {name}: more than {MOST_ANSWERS:,} answers")
         for key in self.metrics:
+            if key.startswith("open") and key.partition("/")[0] not in self.open_set:
+                raise ValueError(f"open_set: the episode list of {key} is missing")
             if key.startswith("fewshot/") and key.removeprefix("fewshot/") not in self.episodes:
                 raise ValueError(f"episodes: the episode list of {key} is missing")
         if self.labelled_novel_images and (self.episodes or not _only_verified(self.metrics)):

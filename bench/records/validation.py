@@ -150,10 +150,11 @@ def _impossible(record: Record) -> Iterator[str]:
     from bench.records.arrays import setting_of
 
     classes, timings = record.classes, record.timings
-    for name, info in record.episodes.items():
-        if info.way > classes.novel:
+    for name, info in (*record.episodes.items(), *record.open_set.items()):
+        setting = setting_of(record, name)
+        if info.way + setting.others > classes.novel:
             yield f"episodes.{name}: way {info.way} with {classes.novel} novel classes"
-        elif (called := setting_of(record, name).name) != name:
+        elif (called := setting.name) != name:
             yield f"episodes.{name}: way, shot and query say {called}"
         metric = record.metrics.get(f"fewshot/{name}")
         if metric and metric.n != info.count:
@@ -238,5 +239,6 @@ def _not_recomputed(record: Record, found: Recomputed) -> str:
         if key not in found.per_class.get(name, {})
     }
     left_out += [f"{key} of each class" for key in sorted(of_classes)]
-    left_out += [f"episodes of {name}" for name in record.episodes if name not in found.episodes]
+    lists = (*record.episodes, *record.open_set)
+    left_out += [f"episodes of {name}" for name in lists if name not in found.episodes]
     return ", ".join(left_out)

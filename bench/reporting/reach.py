@@ -48,13 +48,16 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 
 
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
-    from bench.records.arrays import redraw_episodes
+    from bench.records.arrays import read_open_set, redraw_episodes
     from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
-    for name, accuracies in read_episodes(record, directory, record.episodes).items():
-        info = record.episodes[name]
-        if info.query == 0:  # every image is in every episode
-            continue
+    accuracies_of = {
+        (f"fewshot/{name}", name): own
+        for name, own in read_episodes(record, directory, record.episodes).items()
+        if record.episodes[name].query  # otherwise every image is in every episode
+    }
+    accuracies_of |= {(f"{name}/auroc", name): own for name, own in read_open_set(record, directory).items()}
+    for (key, name), accuracies in accuracies_of.items():
         drawn = redraw_episodes(record, name)
         if drawn is None:
             continue
@@ -65,7 +68,7 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
             new = class_jackknife(accuracies, drawn.classes)
         except ValueError:
             new = None
-        yield Reach(f"fewshot/{name}", fresh, new)
+        yield Reach(key, fresh, new)
 
 
 def episodes_apart(record: Record, name: str) -> np.ndarray | None:

@@ -33,6 +33,7 @@ HINTS = {
     "novel pairs": "Do two images show the same novel class? Balanced accuracy.",
     "base pairs": "Do two images show the same base class? Balanced accuracy.",
     "novel triplets": "How often an image is more similar to one of its own novel class than to another one.",
+    "open-set AUC": "In 5w1s episodes: telling queries of two further novel classes from the others.",
     "base triplets": "How often an image is more similar to one of its own base class than to another one.",
     "rank": "Within the track, for new episodes of these classes. Overlapping ranges are ties.",
     NEW_CLASSES: "Within the track, for other novel classes. Overlapping ranges are ties.",

@@ -145,8 +145,13 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
         query = f"{info.query} queries per class" if info.query else "all other images as queries"
         drawn = f"{info.count:,} of {info.way} classes, {info.shot}-shot, {query}"
         yield "episodes", one_line(f"{name}: {drawn}; seed {info.seed}, list {info.sha256[:12]}")
+    for name, own in record.open_set.items():
+        classes = f"{own.way} + {own.others} classes"
+        drawn = f"{own.count:,} of {classes}, {own.shot}-shot, {own.query} queries per class"
+        yield "episodes", one_line(f"{name}: {drawn}; seed {own.seed}, list {own.sha256[:12]}")
     for name, value in record.thresholds.items():
         source = "given" if record.labelled_novel_images else "from validation pairs"
+        source = "from validation episodes" if name in record.open_set else source
         yield "threshold", one_line(f"{name}: {value:.4f}, {source}")
 
 

@@ -156,6 +156,8 @@ def headline(record: Record) -> str:
         part, _, what = key.partition("/")
         if part == "fewshot" and what in record.episodes:
             rows.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
+    for name in record.open_set:
+        rows.append([f"{name} AUROC", percent(record.metrics.get(f"{name}/auroc")), "guessing gives 50"])
     for what in ("pair", "triplet"):
         novel, base = (record.metrics.get(f"{part}/{what}_accuracy") for part in ("novel", "base"))
         if novel or base:
@@ -215,6 +217,8 @@ def _note(record: Record, key: str) -> str:
         return f"constant answer: {100 * record.constant_answer[key]:.1f}"
     if key.endswith("/pair_accuracy"):
         return "threshold given" if record.labelled_novel_images else "validation's threshold"
+    if key.endswith(("/false_accepts", "/false_rejects")):
+        return "validation's threshold"
     if key.endswith("oracle"):
         return "diagnostic: best threshold"
     return ""

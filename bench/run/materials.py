@@ -29,7 +29,7 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
         UserError: the split does not fit the data set.
         ValueError: there are no images for `labelled_novel`.
     """
-    split = resolve(data, config.split)
+    split = resolve(data, config.split, train_on=config.train_on)
     if labelled_novel:
         split = with_labelled_novel(data, split)
     if not len(split.train):
@@ -87,7 +87,7 @@ class Materials:
         """
         data = self.images(config)
         brief = (config.shot, config.query) if config.brief else None
-        key = (data.fingerprint, config.split, brief)
+        key = (data.fingerprint, config.split, config.train_on, brief)
         if key not in self._splits:
             split = self.divide(config, data)
             self._splits[key] = split, Normaliser(data.images, split.train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bench.data.images import ImageSet
 from bench.data.photos import listed
 from bench.data.splits import Split
 from bench.evaluation import generalized
+from bench.evaluation.open_set import OTHERS, rehearsal
 from bench.evaluation.protocol import (
     OTHER_MEASUREMENTS,
     can_verify,
@@ -47,8 +49,9 @@ def measured(
     few_shot = class_tasks(method) is None
     standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
     own = _own_setting(config)
-    wanted = _wanted(config, [setting.name for setting in (*standard, *own)])
-    for setting in standard if split.novel else ():
+    open_set = {s.name: replace(s, others=OTHERS) for s in (*standard, *own) if s.way}.values()
+    wanted = _wanted(config, *([setting.name for setting in some] for some in ((*standard, *own), open_set)))
+    for setting in (*standard, *open_set) if split.novel else ():
         if setting.name not in wanted:
             continue
         if not few_shot:
@@ -66,7 +69,9 @@ def measured(
             raise UserError(re.sub(r"\b(?=way|shot|query)", "--", given), "", allowed)
         settings = [*(other for other in settings if other.name != setting.name), setting]
     for setting in settings:
-        left_out += _small_classes(setting, pools["novel"], data)
+        if setting.others and not _threshold_exists(setting, split, data):
+            left_out.append(f"a threshold for {setting.name} (too few validation classes or images)")
+        left_out += _small_classes(setting.name, setting.images, pools["novel"], data)
     names = [setting.name for setting in settings]
     verified = [name for name in ("pairs", "triplets") if name in wanted]
     if verified and few_shot and not can_verify(pools["validation"]):
@@ -81,7 +86,7 @@ def measured(
     elif split.novel and "generalized" in wanted:
         shots, missing = generalized.plan(method, pools["base"], pools["novel"])
         names += ["generalized"] if shots else []
-        left_out += missing
+        left_out += missing + _not_joining(shots, pools["novel"], data)
     if not names:
         if not left_out:  # there are no novel classes, and nothing else was requested
             allowed = "has no novel classes; allowed: pairs, triplets"
@@ -90,14 +95,31 @@ def measured(
     return settings, names, left_out
 
 
-def _small_classes(setting: Setting, pool: ClassPool, data: ImageSet) -> list[str]:
-    """The classes that are never drawn for a setting, as a list of at most one line."""
-    small = np.flatnonzero(pool.counts < setting.images)
+def _threshold_exists(setting: Setting, split: Split, data: ImageSet) -> bool:
+    drawn = rehearsal(data, split, setting.way, setting.shot, count=1)
+    return drawn is not None and drawn.shot == setting.shot
+
+
+def _not_joining(shots: list[int], pool: ClassPool, data: ImageSet) -> list[str]:
+    """The classes that are too small to join the base classes; shots with the same ones in one line."""
+    alike: dict[int, list[int]] = {}
+    for shot in shots:
+        alike.setdefault(len(pool.with_images(shot + 1)), []).append(shot)
+    return [
+        line
+        for own in alike.values()
+        for line in _small_classes(f"generalized {' '.join(f'{s}s' for s in own)}", own[0] + 1, pool, data)
+    ]
+
+
+def _small_classes(what: str, images: int, pool: ClassPool, data: ImageSet) -> list[str]:
+    """The classes without so many images, which `what` leaves out, as a list of at most one line."""
+    small = np.flatnonzero(pool.counts < images)
     if not len(small):
         return []
     counted = [f"{data.class_names[pool.classes[c]]} ({pool.counts[c]})" for c in small]
     which = "1 novel class" if len(small) == 1 else f"{len(small)} novel classes"
-    return [listed(f"{setting.name} of {which} with fewer than {setting.images} images", counted)]
+    return [listed(f"{what} of {which} with fewer than {images} images", counted)]
 
 
 def _own_setting(config: RunConfig) -> list[Setting]:
@@ -106,11 +128,12 @@ def _own_setting(config: RunConfig) -> list[Setting]:
     return []
 
 
-def _wanted(config: RunConfig, settings: list[str]) -> list[str]:
-    """Names of what to measure, if the classes allow it."""
+def _wanted(config: RunConfig, settings: list[str], open_set: list[str]) -> list[str]:
+    """Names of what to measure, if the classes allow it; open-set settings only if they are asked for."""
     known = [*settings, *OTHER_MEASUREMENTS]
     if config.measure is None:
         return [name for name in known if name != "generalized" or not config.brief]
+    known += open_set
     for name in config.measure:
         if name not in known:
             raise UserError("--measure", name, one_of(name, known))

@@ -21,6 +21,7 @@ from bench.data.images import ImageSet
 from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
+from bench.evaluation.protocol import can_choose
 from bench.run import pretraining
 from bench.run.devices import check_devices
 from bench.run.failures import method_errors
@@ -79,12 +80,15 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         small = ""
         try:
             if config.train and method.training_steps:
-                small = check_fit(method.batches(), ClassPool(data.labels[split.train].numpy()))
+                small = check_fit(method.batches(), _pool(data, split.train))
             if tasks := class_tasks(method):
                 split = split_of(config, data, labelled_novel=True)
                 check_enough(tasks, data, split)
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
+    said = [small] if small else []
+    if config.train and method.training_steps and not can_choose(_pool(data, split.validation_images)):
+        said.append("choice of the training step (too few validation images: the last step is kept)")
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
     settings, names, left_out = measured(config, split, data, method)
@@ -102,7 +106,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         normalise=normalise,
         settings=settings,
         measured=names,
-        left_out=[*left_out, small] if small else left_out,
+        left_out=[*left_out, *said],
         device=device,
         precision=precision,
         data_s=data_s,
@@ -215,6 +219,10 @@ def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -
         size = "x".join(map(str, data.images.shape[2:]))
         raise UserError("--backbone", config.backbone, f"cannot process images of {size}: {error}") from None
     backbone.train()
+
+
+def _pool(data: ImageSet, index: torch.Tensor) -> ClassPool:
+    return ClassPool(data.labels[index].numpy())
 
 
 def _weights_sha256(path: str | None) -> str | None:

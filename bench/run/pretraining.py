@@ -19,7 +19,17 @@ from methods.pretraining import Pretraining as Wanted
 
 def configured(config: RunConfig, wanted: Wanted) -> RunConfig:
     """The configuration of a run's pretraining: only what determines its weights."""
-    keys = {"dataset", "split", "seed", "backbone", "weights", "image_size", "augment", "precision"}
+    keys = {
+        "dataset",
+        "split",
+        "seed",
+        "backbone",
+        "weights",
+        "image_size",
+        "augment",
+        "precision",
+        "train_on",
+    }
     # Runs of all presets share one, except smoke runs, which see other images.
     preset = BRIEF if config.brief else config.backbone
     kept = config.model_dump(include=keys)

@@ -21,6 +21,7 @@ from bench.records.schema import (
     Environment,
     EpisodeInfo,
     Metric,
+    OpenSetInfo,
     Record,
     Sources,
     SplitCounts,
@@ -108,6 +109,7 @@ def make_record(
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
         left_out_images=prepared.data.left_out,
+        left_out_classes=prepared.data.left_out_classes,
         split=split.name,
         seed=config.seed,
         classes=SplitCounts(
@@ -130,6 +132,12 @@ def make_record(
                 way=s.way, shot=s.shot, query=s.query, count=s.count, seed=0, sha256=evaluation.hashes[name]
             )
             for name, s in evaluation.settings.items()
+            if not s.others
+        },
+        open_set={
+            name: OpenSetInfo(**dataclasses.asdict(s), seed=0, sha256=evaluation.hashes[name])
+            for name, s in evaluation.settings.items()
+            if s.others
         },
         pools=evaluation.pools,
         pretraining=learned.pretraining if learned else None,

@@ -89,8 +89,9 @@ def identify(
     # Files and folders count by content, not by path.
     kinds, _, places = zip(*(one.partition(":") for one in data.name.split(ARROW)), strict=True)
     content = config.model_dump(exclude={"method", "dataset", "image_size", "split", "weights", "overrides"})
-    if config.augment is None:  # newer than the first records, which keep their names
-        del content["augment"]
+    for key in ("augment", "train_on"):  # newer than the first records, which keep their names
+        if content[key] is None:
+            del content[key]
     content |= {
         "protocol": PROTOCOL_VERSION,
         "dataset": [ARROW.join(kinds), data.fingerprint],

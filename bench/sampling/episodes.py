@@ -27,12 +27,14 @@ class Setting:
         shot: support images per class.
         query: query images per class; 0 means all images of the class except support images.
         count: number of episodes.
+        others: further classes of an episode, which have queries but no support images (open set).
     """
 
     way: int
     shot: int
     query: int
     count: int
+    others: int = 0
 
     @property
     def images(self) -> int:
@@ -41,13 +43,14 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """The name in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class.
+        """The name in metric keys: ``5w1s``, ``allw1s`` for all classes, ``5w1s5q`` for 5 queries per class,
+        ``open5w1s`` with further classes.
 
         The standard number of queries is omitted: 15, or all other images if all classes take part.
         """
         usual = QUERIES if self.way else 0
         query = "" if self.query == usual else f"{self.query or 'all'}q"
-        return f"{self.way or 'all'}w{self.shot}s{query}"
+        return f"{'open' if self.others else ''}{self.way or 'all'}w{self.shot}s{query}"
 
 
 class ClassPool:
@@ -75,7 +78,8 @@ class EpisodeList:
     """Episodes as indices into the pool.
 
     Attributes:
-        classes: int64 ``[E, way]``, positions in the pool's class list, in random order.
+        classes: int64 ``[E, way]``, positions in the pool's class list, in random order; `Setting.others` are
+            the last ones.
         support: int64 ``[E, way, shot]``, indices into the pool.
         query: int64 ``[E, way * query]`` in random order; ``[E, 0]`` if all other images are queries.
         labels: int64 ``[E, way * query]``, position in the episode's class order.
@@ -114,7 +118,7 @@ def stream(pool: ClassPool, key: str, setting: Setting, chunk: int = CHUNK) -> I
     """`draw` in chunks of at most `chunk` episodes, for long trainings."""
     shot, query = setting.shot, setting.query
     large = pool.with_images(setting.images)
-    way = setting.way or len(large)
+    way = setting.way + setting.others or len(large)
     if not 0 < way <= len(large):
         available = f"{len(large)} of {len(pool.classes)} have {setting.images} images each"
         raise ValueError(f"{way or 'all'} classes requested; {available}")

@@ -10,6 +10,7 @@ SEED = 0
 
 def episode_key(fingerprint: str, split: str, setting: Setting, seed: int = SEED) -> str:
     """Key of a setting's episodes, drawn from the novel classes."""
+    split = f"{split}/open{setting.others}" if setting.others else split
     return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
 
 

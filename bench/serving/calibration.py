@@ -22,20 +22,15 @@ from bench.config.yaml_files import read_yaml
 from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.names import RESIZED
-from bench.data.splits import Split, resolve, subsampled
+from bench.data.splits import Split, resolve
+from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
 from bench.run.models import Card
-from bench.sampling.episodes import QUERIES, ClassPool, Setting, draw
-from bench.sampling.keys import part_key
 from bench.statistics import best_threshold, expected_calibration_error, fit_temperature
 from methods import backbones
 from methods.method import Method
 
 FILE = "calibration.json"
-EPISODES = 200
-ADAPTED_EPISODES = 40  # for methods that adapt in each episode
 EPISODES_AT_ONCE = 16
-MOST_IMAGES = 40  # validation images per class
-FEWEST_CLASSES = 3  # two known ones, and one that is none of these
 
 
 class Scorer(Protocol):
@@ -135,7 +130,8 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     if data.fingerprint != card.fingerprint:
         raise UserError("--run", card.run_id, f"{card.dataset} has changed since the run")
     settings = predictor.folder / "config.yaml"  # with the path of a split in a file
-    split = resolve(data, read_yaml(settings)["split"] if is_file(settings) else card.split)
+    config = {"split": card.split} | (read_yaml(settings) if is_file(settings) else {})
+    split = resolve(data, config["split"], train_on=config.get("train_on"))
     if split.name != card.split:
         raise UserError("--run", card.run_id, f"the split {card.split} has changed since the run")
     return data, split
@@ -143,28 +139,18 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
 
 def measure(predictor: Scorer, data: ImageSet, split: Split, way: int, shot: int) -> Calibration:
     """Calibrate on validation episodes in which one more class plays "none of these". Errors as above."""
-    index = subsampled(data, split, MOST_IMAGES).validation_images
-    labels = data.labels[index].numpy()
-    counts = np.bincount(labels, minlength=1)
-    while shot > 1 and (counts > shot).sum() < FEWEST_CLASSES:
-        shot -= 1
-    enough = counts > shot
-    if enough.sum() < FEWEST_CLASSES:
+    episodes = EPISODES if predictor.method.fixed_embedding else ADAPTED_EPISODES
+    found = rehearsal(data, split, way, shot, episodes)
+    if found is None:
         problem = f"its data set has fewer than {FEWEST_CLASSES} classes of validation images"
         raise UserError("--run", predictor.card.run_id, problem)
-    index, labels = index[torch.from_numpy(enough[labels])], labels[enough[labels]]
-    pool = ClassPool(labels)
-    way = min(way, len(pool.classes) - 1)
-    episodes = EPISODES if predictor.method.fixed_embedding else ADAPTED_EPISODES
-    setting = Setting(way + 1, shot, min(QUERIES, pool.smallest - shot), episodes)
-    key = part_key(data.fingerprint, split.name, "validation")
-    drawn = draw(pool, f"{key}/calibration/{way}/{shot}", setting)
+    index, drawn, way, shot = found
     content = predictor.features(data.images[index])
     size = EPISODES_AT_ONCE if predictor.method.fixed_embedding else 1
     parts = []
     for first in range(0, episodes, size):
         rows = slice(first, first + size)
-        support, query = torch.from_numpy(drawn.support[rows, :way]), torch.from_numpy(drawn.query[rows])
+        support, query = torch.from_numpy(drawn.support[rows]), torch.from_numpy(drawn.query[rows])
         parts.append(predictor.logits(_take(content, support), _take(content, query)))
     logits = torch.cat(parts).numpy().astype(np.float64)
     half, known = episodes // 2, drawn.labels < way

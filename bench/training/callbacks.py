@@ -16,6 +16,7 @@ from bench.data.splits import Split
 from bench.evaluation import adapted, fewshot
 from bench.evaluation.answers import NotFinite, all_finite
 from bench.evaluation.embedding import embed_images
+from bench.evaluation.protocol import VALIDATION_SETTINGS
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.training.checkpoints import Resumable
@@ -24,7 +25,6 @@ from methods.method import Method
 LOOK_EVERY = 10  # steps between reads of the loss on a device where reading waits
 VALIDATION_EPISODES = 600
 ADAPTED_VALIDATION_EPISODES = 60  # for methods that adapt in each episode
-VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))
 METRIC = "validation/accuracy"
 LOSS = "train/loss"
 

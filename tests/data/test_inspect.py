@@ -111,6 +111,7 @@ def test_info_of_cifar100(tmp_path):
         "image_shape": [3, 32, 32],
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
         "left_out": 0,
+        "left_out_classes": 0,
         "one_colour": 0,
         "fingerprint": data.fingerprint,
         "duplicates": {**inspect.duplicates(data), "within_class": {"groups": 1, "images": 2}},

@@ -237,7 +237,7 @@ def test_what_can_be_measured():
     assert plan(method, base, novel) == ([1, 5, 10, 20], [])
     assert plan(method, base, ClassPool(np.repeat(np.arange(6), 20))) == (
         [1, 5, 10],
-        ["generalized 20s (shot: at most 19, one less than the smallest novel class has)"],
+        ["generalized 20s (shot: at most 19, one less than two novel classes have)"],
     )
     assert plan(method, ClassPool(np.array([])), novel) == (
         [],

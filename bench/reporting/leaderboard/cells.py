@@ -63,7 +63,7 @@ def guessing(tables: Iterable[Table]) -> dict[str, list[float]]:
             if setting != key:
                 found.setdefault(heading, set()).update(100 / way for way in ways)
             elif any(key in row.intervals for row in one.rows):
-                found[heading] = {50.0}  # pairs and triplets
+                found[heading] = {50.0}  # pairs, triplets, open set
     return {heading: sorted(values) for heading, values in found.items() if values}
 
 

@@ -50,7 +50,8 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   validation pairs. **AUC**, **EER**: area under the ROC curve and equal error rate (lower is better) of the
   same pairs, without a threshold. **triplets**: how often an anchor is more similar to an image of its own
   class than to one of another class. Guessing scores 50 in all of them. *novel*: on novel classes; *base*:
-  on images of the base classes that were kept out of training.
+  on images of the base classes that were kept out of training. **open-set AUC**: in 5w1s episodes with
+  queries of two further novel classes, the area under the ROC curve of telling these from the others.
 - Training, model selection and thresholds never use novel classes, except in rows whose mark says so.
   Each query is classified independently, except in rows marked transductive.
 - **±** applies to retraining with another seed and to other episodes or pairs of the same images. With fewer

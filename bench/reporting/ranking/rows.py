@@ -31,6 +31,7 @@ COLUMNS = {
     "novel pairs": ("novel/pair_accuracy", 1),
     "AUC": ("novel/pair_auc", 1),
     "EER": ("novel/pair_eer", 1),
+    "open-set AUC": ("open5w1s/auroc", 1),
     "novel triplets": ("novel/triplet_accuracy", 1),
     "base pairs": ("base/pair_accuracy", 1),
     "base triplets": ("base/triplet_accuracy", 1),
