@@ -23,6 +23,7 @@ from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
 from bench.records.store import Record
 from bench.run import failures, models
+from bench.run.frozen import frozen_features
 from bench.run.learning import learn
 from bench.run.locks import exclusive, make_all
 from bench.run.materials import Materials
@@ -158,6 +159,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         progress,
         brief=config.brief,
         augment=config.augment,
+        frozen=frozen_features(prepared),
     )
     evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started
