@@ -32,7 +32,7 @@ def run(
         flag(
             "--method",
             "NAME,...",
-            "See `list methods`; or path/to/file.py:Class, whose code runs with your permissions.",
+            "See `list methods`; all; or path/to/file.py:Class, whose code runs with your permissions.",
             WHAT,
         ),
     ] = None,
