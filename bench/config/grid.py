@@ -71,6 +71,8 @@ class LeftOut:
             if cell not in made:
                 raise error
             reason = error.allowed if error.flag == "--method" else str(error)
+            # Without what differs from method to method: its name, and what it allows instead.
+            reason = reason.partition("; ")[0].replace(f" (of {method})", "").replace(f"{method} ", "")
             own = reasons.setdefault(reason, [])
             own += [] if method in own else [method]
         if reasons:
