@@ -45,14 +45,16 @@ class Plan:
     """The runs of a ranking, checked; nothing is trained yet.
 
     Attributes:
-        about: a paragraph about the folder.
+        about: a paragraph about the folder and the candidates.
         runs: name of a candidate -> its run.
         left_out: candidates that cannot run, and why, one line each.
+        to_train: candidates that will be trained now.
     """
 
     about: str
     runs: dict[str, Prepared]
     left_out: list[str]
+    to_train: list[str]
 
 
 def plan(
@@ -122,7 +124,10 @@ def plan(
     if not runs:
         raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
     left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
-    return Plan(_about(folder, data, next(iter(runs.values()))), runs, left_out)
+    about = f"{_about(folder, data, next(iter(runs.values())))}\nCandidates: {', '.join(runs)}."
+    recorded = {name for name, one in runs.items() if store.find(options.results, one.run_id)}
+    new = [name for name in trained if name in runs and (options.overwrite or name not in recorded)]
+    return Plan(about, runs, left_out, new)
 
 
 def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]]:

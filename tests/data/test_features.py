@@ -130,6 +130,13 @@ def test_whatever_decides_them_is_in_their_identity(monkeypatch, what):
     assert frozen_features(one) != usual
 
 
+def test_bfloat16_is_kept_as_it_is():
+    kept, made = frozen_features(prepared()), torch.randn(3, 4).bfloat16()
+    kept.open_or_build(torch.arange(3), lambda: made)
+    found = kept.open_or_build(torch.arange(3), lambda: made[:0])
+    assert found.dtype == made.dtype and torch.equal(found, made)
+
+
 def test_what_has_no_stable_identity_is_not_kept():
     one = prepared()
     for change in ({"train": True}, {"backbone": "encoder:mine"}):
