@@ -80,7 +80,7 @@ def evaluate(
     rank, marked *external data*, because nothing shows which images the encoder has seen. Its command cannot
     be run as it stands: the encoder is code that the record does not have. The record identifies the encoder
     by the SHA-256 of its features of 64 base training images (`weights`), and by that of the saved weights
-    (`model`) if it is a module.
+    (`model`) if it is a module. Its features are not kept between runs, because nothing identifies its code.
 
     Args:
         encoder: an ``nn.Module`` (set to evaluation mode) or any function from image batches to features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from bench.data import inspect, sources
 from bench.data.images import ImageSet
 from bench.data.names import GIVEN, NO_BASE
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, subsampled
 from bench.data.splits import resolve as split_as
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
 from bench.run import models, runner
-from bench.run.materials import BRIEF_IMAGES, Materials
+from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.rehearsal import rehearse
@@ -46,14 +45,16 @@ class Plan:
     """The runs of a ranking, checked; nothing is trained yet.
 
     Attributes:
-        about: a paragraph about the folder.
+        about: a paragraph about the folder and the candidates.
         runs: name of a candidate -> its run.
         left_out: candidates that cannot run, and why, one line each.
+        to_train: candidates that will be trained now.
     """
 
     about: str
     runs: dict[str, Prepared]
     left_out: list[str]
+    to_train: list[str]
 
 
 def plan(
@@ -85,15 +86,19 @@ def plan(
     common: dict[str, Any] = {"dataset": f"folder:{folder}", "preset": preset, "seed": seed, "split": split}
     names = () if split == NO_BASE else methods or QUICK
     trained = {name: resolve(common | {"method": name}, {}, {}) for name in names}
-    for name in backbones:
-        _check_timm(name)
-    materials = Materials(options, _only_novel) if split == NO_BASE else Materials(options)
+    materials = Materials(options)
     runs: dict[str, Prepared] = {}
     problems: dict[str, UserError] = {}
-
-    def add(name: str, config: RunConfig) -> None:
+    weights: dict[str, Path] = {}
+    for name in backbones:
         try:
-            made = prepare(config, options, materials)
+            weights[name] = _weights(name, options)
+        except ValueError as error:
+            problems[name] = UserError("--backbone", name, str(error))
+
+    def add(name: str, config: RunConfig, normalise: Normaliser | None = None) -> None:
+        try:
+            made = prepare(config, options, materials, normalise)
             if not made.settings:
                 raise UserError(
                     "--method", name, f"has no few-shot episodes here: {'; '.join(made.left_out)}"
@@ -108,24 +113,21 @@ def plan(
             problems[name] = error
 
     frozen = common | {"method": FROZEN, "train": False}
-    add(SHIPPED, _frozen(frozen, "conv4", shipped / MODEL_FILE))
-    if split == NO_BASE and SHIPPED in runs:  # no images of base classes to normalise with
-        card = models.load(shipped).card
-        own = Normaliser.of_pixels(card.pixel_mean, card.pixel_std)
-        runs[SHIPPED] = replace(runs[SHIPPED], normalise=own)
+    card = models.read_card(shipped)
+    own = Normaliser.of_pixels(card.pixel_mean, card.pixel_std)
+    # Without images of base classes there is nothing else to normalise with.
+    add(SHIPPED, _frozen(frozen, "conv4", shipped / MODEL_FILE), own if split == NO_BASE else None)
     for name, config in trained.items():
         add(name, config)
-    for name in backbones:
-        try:
-            path = _weights(name, options)
-        except UserError as error:
-            problems[name] = error
-        else:
-            add(f"{name} (frozen)", _frozen(frozen, name, path))
+    for name, path in weights.items():
+        add(f"{name} (frozen)", _frozen(frozen, name, path))
     if not runs:
         raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
     left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
-    return Plan(_about(folder, data, next(iter(runs.values()))), runs, left_out)
+    about = f"{_about(folder, data, next(iter(runs.values())))}\nCandidates: {', '.join(runs)}."
+    recorded = {name for name, one in runs.items() if store.find(options.results, one.run_id)}
+    new = [name for name in trained if name in runs and (options.overwrite or name not in recorded)]
+    return Plan(about, runs, left_out, new)
 
 
 def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]]:
@@ -143,17 +145,10 @@ def _images(folder: str, options: Options) -> ImageSet:
     except UserError as error:
         flag = "FOLDER" if error.flag == "--dataset" else error.flag
         raise UserError(flag, folder, error.allowed) from None
-    counts = _distinct(data)
-    if (enough := int((counts > 1).sum())) < 2:
+    if (enough := len(data.labels[split_as(data, NO_BASE).novel_images].unique())) < 2:
         problem = f"classes with two different images: {enough}, at least 2 needed:"
         raise UserError("FOLDER", folder, f"{problem} one is learned from, the other is classified")
     return data
-
-
-def _distinct(data: ImageSet) -> torch.Tensor:
-    """Different images of each class."""
-    pairs = torch.cat([data.labels[:, None], data.digests.long()], dim=1)
-    return torch.bincount(torch.unique(pairs, dim=0)[:, 0], minlength=len(data.class_names))
 
 
 def _split_for(data: ImageSet) -> str:
@@ -176,34 +171,27 @@ def _needed(data: ImageSet) -> str:
     return f"training needs {takes}; there are {len(data.class_names)} classes and {len(data):,} images"
 
 
-def _only_novel(config: RunConfig, data: ImageSet) -> Split:
-    split = split_as(data, NO_BASE)
-    return subsampled(data, split, BRIEF_IMAGES) if config.brief else split
-
-
 def _frozen(common: dict[str, Any], backbone: str, weights: Path) -> RunConfig:
     return resolve(common | {"backbone": backbone, "weights": str(weights)}, {}, {})
 
 
-def _check_timm(name: str) -> None:
-    try:
-        TimmBackbone(name.removeprefix("timm:"))
-    except ValueError as error:
-        raise UserError("--backbone", name, str(error)) from None
-
-
 def _weights(name: str, options: Options) -> Path:
-    """The file of timm's weights, written at the first use."""
+    """The file of timm's weights, written at the first use.
+
+    Raises:
+        UserError: timm has no such model.
+        ValueError: the weights cannot be had.
+    """
     import safetensors.torch
 
     path = options.runs / WEIGHTS / f"{name.removeprefix('timm:')}.safetensors"
     if not path.is_file():
-        backbone = TimmBackbone(name.removeprefix("timm:"))
         try:
-            with hub(offline=True) if options.offline else nullcontext():
-                backbone.load_pretrained()
+            backbone = TimmBackbone(name.removeprefix("timm:"))
         except ValueError as error:
             raise UserError("--backbone", name, str(error)) from None
+        with hub(offline=True) if options.offline else nullcontext():
+            backbone.load_pretrained()
         state = {key: value.contiguous().clone() for key, value in backbone.state_dict().items()}
         write_files({path: safetensors.torch.save(state, {"format": "pt"})}, "--runs", exclusive=True)
     return path

@@ -1,4 +1,4 @@
-"""`data`: what a data set holds, whether it is damaged, and what the cache of decoded images holds."""
+"""`data`: what a data set holds, whether it is damaged, and what the cache holds."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def data_cache(
     prune: Annotated[
         bool, flag("--prune", "", "Delete files that no run needs: superseded, damaged, of other versions.")
     ] = False,
-    clear: Annotated[bool, flag("--clear", "", "Delete all; they are decoded again when needed.")] = False,
+    clear: Annotated[bool, flag("--clear", "", "Delete all; they are made again when needed.")] = False,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
-    """List the cached decoded images, the last used first; delete some."""
+    """List cached images and features of frozen backbones, the last used first; delete some."""
     from datetime import UTC, datetime
 
     from bench.data import cache, cache_upkeep
@@ -78,6 +78,7 @@ def data_cache(
         {
             "file": entry.path.name,
             "dataset": entry.dataset,
+            "features of": entry.backbone,
             "images": "x".join(map(str, entry.images)),
             "MB": f"{entry.size / 1e6:,.1f}",
             "used": datetime.fromtimestamp(entry.used, UTC).date().isoformat(),

@@ -13,7 +13,7 @@ from bench.cli.app import NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag, path_
 from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
-PRESETS = ("smoke", "quick", "standard")
+ALLOWED = ("smoke", "quick", "standard")
 
 
 @app.command()
@@ -29,7 +29,7 @@ def rank(
         list[str] | None,
         flag("--backbone", "NAME,...", "Also try timm:NAME, or an alias, with its pretrained weights."),
     ] = None,
-    preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(PRESETS)}.")] = "quick",
+    preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
     seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
     results: OwnResults = OWN_RESULTS,
     runs: Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")] = Path("runs"),
@@ -44,11 +44,11 @@ def rank(
     from bench.common.environment import check_device
     from bench.config.backbone import full_backbone
     from bench.config.grid import separated
-    from bench.config.run_config import METHOD_FILE
+    from bench.config.run_config import METHOD_FILE, PRESETS
 
     check_device(device)
-    if preset not in PRESETS:
-        raise UserError("--preset", preset, one_of(preset, PRESETS))
+    if preset not in ALLOWED:
+        raise UserError("--preset", preset, one_of(preset, ALLOWED))
     backbones = [full_backbone(name) for name in separated("--backbone", backbone)]
     if own := [name for name in backbones if not name.startswith("timm:")]:
         raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
@@ -65,10 +65,13 @@ def rank(
     shipped_folder = model.runs / model.record.run_id
     plan = ranking.plan(str(folder), methods, backbones, shipped_folder, options, preset, seed or 0)
     print("\n".join([plan.about, *plan.left_out]), flush=True)
+    if plan.to_train:
+        say(f"trains {', '.join(plan.to_train)}; preset {preset}, each: {PRESETS[preset]}")
     made = {}
     for name, record, path in ranking.carry_out(plan, options):
         if record.failure is None:
             made[name] = record, path.parent
+            say(f"{name}: done; {len(made)} of {len(plan.runs)} candidates")
         else:
             say(f"warning: {name} failed: {record.failure} (recorded in {path})")
     if not made:

@@ -32,7 +32,7 @@ def run(
         flag(
             "--method",
             "NAME,...",
-            "See `list methods`; or path/to/file.py:Class, whose code runs with your permissions.",
+            "See `list methods`; all; or path/to/file.py:Class, whose code runs with your permissions.",
             WHAT,
         ),
     ] = None,
@@ -105,6 +105,10 @@ def run(
     precision: Annotated[
         str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
     ] = None,
+    logger: Annotated[
+        list[str] | None,
+        flag("--logger", "NAME,...", "Also log training to wandb or mlflow (extras of these names).", HOW),
+    ] = None,
     overwrite: Annotated[bool, flag("--overwrite", "", "Run again even if recorded.", HOW)] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD, HOW)] = False,
     verbose: Annotated[bool, flag("--verbose", "", "Print all numbers, also per class.", HOW)] = False,
@@ -120,6 +124,7 @@ def run(
     from bench.common.environment import check_device
     from bench.config.grid import build, separated
     from bench.config.run_config import read_sets
+    from bench.run.trackers import check_trackers
 
     flags = {
         "method": separated("--method", method) or None, "split": separated("--split", split) or None,
@@ -133,6 +138,8 @@ def run(
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     check_device(device)
+    loggers = separated("--logger", logger)
+    check_trackers(loggers)
 
     # Exclude imported modules from garbage collection, which would take two seconds.
     first = "torch" not in sys.modules
@@ -150,7 +157,15 @@ def run(
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(
-        results, runs, command, data_root, device, overwrite, offline, 1 if devices is None else devices
+        results,
+        runs,
+        command,
+        data_root,
+        device,
+        overwrite,
+        offline,
+        devices=1 if devices is None else devices,
+        loggers=tuple(loggers),
     )
     paths, failed = [], []
     for path, record in run_all(grid, options):

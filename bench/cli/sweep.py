@@ -68,7 +68,7 @@ def sweep(
     check_writable(results, "--results")
     check_writable(runs, "--runs")
 
-    from bench.config.grid import build
+    from bench.config.grid import LeftOut, build
 
     grid = build(file, {}, {})
     if engine == "local":
@@ -93,6 +93,11 @@ def sweep(
         and len({str(why) for _, why in work.refused}) == 1
     ):
         raise work.refused[0][1]
+    if grid.some_may_fail:  # the methods are `all`
+        left_out = LeftOut(allowed=True)
+        left_out.problems = [("", one.method, error) for one, error in work.refused]
+        left_out.report([""])
+        work.refused.clear()
     at_once = jobs or (slots(device) if engine == "local" else None)
     if dry_run:
         _show(work, at_once)

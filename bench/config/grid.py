@@ -3,23 +3,87 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, one_line
+from bench.common.streams import say
 from bench.config.run_config import FILE_KEYS, KEYS, RunConfig, check_keys, resolve
 from bench.data.names import NO_NOVEL, RATIOS
+from methods import registry
 
 AXES = ("method", "split", "seed", "preset")
 """Fields that take several values; each combination, also of hyperparameters in a file, is a run."""
+
+ALL = "all"
 
 Given = tuple[dict[str, Any], dict[str, str]]
 """Values of `RunConfig` fields, and the source of each for error messages."""
 
 
-def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) -> list[RunConfig]:
+class Grid(list[RunConfig]):
+    """Runs in the requested order.
+
+    Attributes:
+        some_may_fail: whether runs that cannot be made are left out: the methods were requested as ``all``.
+    """
+
+    some_may_fail = False
+
+
+class LeftOut:
+    """Collects the methods that cannot run where others of ``--method all`` can.
+
+    Args:
+        allowed: whether any may be left out; otherwise the first error is raised.
+
+    Attributes:
+        problems: cell of the grid (split, seed and so on), method and error.
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+        self.problems: list[tuple[Hashable, str, UserError]] = []
+
+    @contextmanager
+    def attempt(self, cell: Hashable, method: str) -> Iterator[None]:
+        """Collect the error of a method in a cell."""
+        try:
+            yield
+        except UserError as error:
+            if not self.allowed:
+                raise
+            self.problems.append((cell, method, error))
+
+    def report(self, made: Collection[Hashable]) -> None:
+        """Say in one line what is left out and why.
+
+        Args:
+            made: cells in which some method can run.
+
+        Raises:
+            UserError: no method can run in one of the cells; the reason of the first.
+        """
+        reasons: dict[str, list[str]] = {}
+        for cell, method, error in self.problems:
+            if cell not in made:
+                raise error
+            reason = error.allowed if error.flag == "--method" else str(error)
+            # Without what differs from method to method: its name, and what it allows instead.
+            reason = reason.partition("; ")[0].replace(f" (of {method})", "").replace(f"{method} ", "")
+            own = reasons.setdefault(reason, [])
+            own += [] if method in own else [method]
+        if reasons:
+            listed = "; ".join(f"{', '.join(own)} ({reason})" for reason, own in reasons.items())
+            say(one_line(f"left out of --method {ALL}: {listed}"))
+
+
+def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) -> Grid:
     """The runs in the requested order, without duplicates.
+
+    The method ``all`` stands for every registered one; those that do not fit the other values are left out.
 
     Args:
         path: of the ``--config`` file.
@@ -34,16 +98,24 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     fields = {key: value for key, value in flags.items() if key != "steps"}
     if "steps" in flags:
         sets = {**sets, "steps": str(flags["steps"])}
-    grid: list[RunConfig] = []
+    grid, left_out = Grid(), LeftOut(allowed=False)
+    made = set()
     for from_file, places in _in_file(path):
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
+        if ALL in axes[0]:
+            grid.some_may_fail = left_out.allowed = True
+            axes[0] = [one for name in axes[0] for one in (registry.places() if name == ALL else [name])]
         axes[AXES.index("split")] = _splits(axes[AXES.index("split")], given.get("measure"))
         for *cell, hyperparameters in itertools.product(*axes, _variants(given, sources)):
             own = dict(zip(AXES, cell, strict=True)) | hyperparameters
-            config = resolve(given | own, sources, sets)
-            if config not in grid:
-                grid.append(config)
+            method, *others = *cell, str(hyperparameters)
+            with left_out.attempt(tuple(others), str(method)):
+                config = resolve(given | own, sources, sets)
+                made.add(tuple(others))
+                if config not in grid:
+                    grid.append(config)
+    left_out.report(made)
     return grid
 
 

@@ -1,4 +1,7 @@
-"""Cache of decoded images: one memory-mapped file per data set, built once and checked when opened."""
+"""Cache of what is slow to make: memory-mapped files, each built once and checked when opened.
+
+Decoded images have one file per data set; `bench.data.features` keeps features of images in the same folder.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from filelock import FileLock
@@ -25,8 +29,62 @@ FORMAT = 5
 TENSORS = ("images", "labels", "held_out", "validation", "digests")
 
 
+T = TypeVar("T")
+
+
 class DamagedError(Exception):
     """A cache file is damaged."""
+
+
+class Kind(NamedTuple):
+    """How something is stored.
+
+    Attributes:
+        what: its name in messages.
+        tensors: names of its tensors.
+        pack: gives its tensors by name, and its other values as text.
+        unpack: makes it again from these.
+    """
+
+    what: str
+    tensors: tuple[str, ...]
+    pack: Callable[[Any], tuple[dict[str, torch.Tensor], dict[str, str]]]
+    unpack: Callable[[dict[str, torch.Tensor], dict[str, str]], Any]
+
+
+def _pack(data: ImageSet) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    about = {
+        "name": printable(data.name),  # safetensors takes only UTF-8
+        "class_names": json.dumps(data.class_names),
+        "superclass": json.dumps(data.superclass),
+        "part": json.dumps(data.part),
+        "fingerprint": data.fingerprint,
+        "one_colour": str(data.one_colour),
+        "left_out": str(data.left_out),
+        "left_out_classes": str(data.left_out_classes),
+        "notes": json.dumps(data.notes),
+        "chosen": json.dumps(data.chosen),
+    }
+    return {name: getattr(data, name) for name in TENSORS}, about
+
+
+def _unpack(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> ImageSet:
+    return ImageSet(
+        name=about["name"],
+        **tensors,
+        class_names=tuple(json.loads(about["class_names"])),
+        superclass=tuple(json.loads(about["superclass"])),
+        part=tuple(json.loads(about["part"])),
+        fingerprint=about["fingerprint"],
+        one_colour=int(about["one_colour"]),
+        left_out=int(about["left_out"]),
+        left_out_classes=int(about.get("left_out_classes", 0)),  # older files have none
+        notes=tuple(json.loads(about["notes"])),
+        chosen=json.loads(about["chosen"]),
+    )
+
+
+IMAGES = Kind("decoded images", TENSORS, _pack, _unpack)
 
 
 def directory() -> Path:
@@ -60,19 +118,20 @@ def stamps(paths: Iterable[Path]) -> list[tuple[str, tuple[int, ...]]]:
     return [(path.name, stamp(path)) for path in paths]
 
 
-def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
-    """The data set of `key`: memory-mapped from the cache, or built and cached.
+def open_or_build(key: str, build: Callable[[], T], kind: Kind = IMAGES) -> T:
+    """What `build` makes: memory-mapped from the cache, or built and cached.
 
     Processes that request it at the same time build it once. A damaged file is rebuilt. Without a usable
-    cache directory the data set is built in memory. Messages on stderr report both cases.
+    cache directory it is built in memory. Messages on stderr report both cases.
 
     Args:
         key: everything that the result of `build` depends on; another key means another file.
-        build: decodes the data set; its exceptions are not caught.
+        build: decodes the data set, say; its exceptions are not caught.
+        kind: how the result is stored.
     """
     path = path_of(key)
     try:
-        return read(path)
+        return read(path, kind)
     except (OSError, DamagedError):
         pass  # checked again with the lock: another process may be building it
     lock = FileLock(path.with_suffix(".lock"))
@@ -80,28 +139,28 @@ def open_or_build(key: str, build: Callable[[], ImageSet]) -> ImageSet:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (OSError, NotImplementedError) as error:
-        say(f"warning: the decoded images cannot be cached in {path.parent} ({error})")
+        say(f"warning: the {kind.what} cannot be cached in {path.parent} ({error})")
         return build()
     try:
         try:
-            return read(path)
+            return read(path, kind)
         except FileNotFoundError:
             pass
         except DamagedError as error:
             say(f"warning: the cache file {path} is damaged ({error}) and is rebuilt")
         built = build()
         try:
-            _write(path, built)
+            _write(path, built, kind)
             # Return the mapped copy, so that all processes share the pixels in the page cache.
-            return read(path)
+            return read(path, kind)
         except (OSError, SafetensorError, DamagedError) as error:
-            say(f"warning: the decoded images cannot be cached in {path.parent} ({error})")
+            say(f"warning: the {kind.what} cannot be cached in {path.parent} ({error})")
             return built
     finally:
         lock.release()
 
 
-def read(path: Path) -> ImageSet:
+def read(path: Path, kind: Kind = IMAGES) -> Any:
     """Open a cache file. Its pages are mapped privately: writes to the tensors stay in memory.
 
     Raises:
@@ -117,43 +176,19 @@ def read(path: Path) -> ImageSet:
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
+            tensors = {name: file.get_tensor(name) for name in kind.tensors}
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise DamagedError(str(error)) from None
     if about.pop("checksum", None) != _checksum(tensors, about):
         raise DamagedError("its checksum does not match")
-    return ImageSet(
-        name=about["name"],
-        **tensors,
-        class_names=tuple(json.loads(about["class_names"])),
-        superclass=tuple(json.loads(about["superclass"])),
-        part=tuple(json.loads(about["part"])),
-        fingerprint=about["fingerprint"],
-        one_colour=int(about["one_colour"]),
-        left_out=int(about["left_out"]),
-        # Older files of data sets that leave out none.
-        left_out_classes=int(about.get("left_out_classes", 0)),
-        notes=tuple(json.loads(about["notes"])),
-        chosen=json.loads(about["chosen"]),
-    )
+    return kind.unpack(tensors, about)
 
 
-def _write(path: Path, data: ImageSet) -> None:
+def _write(path: Path, content: Any, kind: Kind = IMAGES) -> None:
     """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
-    tensors = {name: getattr(data, name).contiguous() for name in TENSORS}
-    about = {
-        "format": str(FORMAT),
-        "name": printable(data.name),  # safetensors takes only UTF-8
-        "class_names": json.dumps(data.class_names),
-        "superclass": json.dumps(data.superclass),
-        "part": json.dumps(data.part),
-        "fingerprint": data.fingerprint,
-        "one_colour": str(data.one_colour),
-        "left_out": str(data.left_out),
-        "left_out_classes": str(data.left_out_classes),
-        "notes": json.dumps(data.notes),
-        "chosen": json.dumps(data.chosen),
-    }
+    tensors, about = kind.pack(content)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    about = {"format": str(FORMAT), **about}
     temporary = path.with_suffix(".tmp")
     try:
         save_file(tensors, temporary, metadata={**about, "checksum": _checksum(tensors, about)})
@@ -174,5 +209,5 @@ def _checksum(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> str:
     total = hashlib.blake2b(json.dumps(about, sort_keys=True).encode())
     for name, tensor in tensors.items():
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.numpy().data)
+        total.update(tensor.view(torch.uint8).numpy().data)  # numpy has no bfloat16
     return total.hexdigest()

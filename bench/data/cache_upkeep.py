@@ -1,4 +1,4 @@
-"""Which files the cache of decoded images holds, and which of them no run needs any more."""
+"""Which files the cache holds, and which of them no run needs any more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.data import cache
 
-SUPERSEDED = "superseded"  # the same data set was decoded again, because its files changed
+SUPERSEDED = "superseded"  # made again, because the data set's files changed, or the code or libraries did
 OTHER_FORMAT = "other format"  # of another version of this bench
 DAMAGED = "damaged"
 LEFT_OVER = "left over"  # of a process that was killed
@@ -23,10 +23,12 @@ class Entry:
     Attributes:
         path: the file.
         dataset: as in ``--dataset`` when it was decoded; the empty string if that cannot be read.
-        images: ``[N, 3, H, W]``; empty if that cannot be read.
+        images: ``[N, 3, H, W]``, or ``[N, D]`` of features; empty if that cannot be read.
         size: bytes.
         used: Unix time of the last use.
         useless: why no run needs it; the empty string if one may.
+        backbone: of features; the empty string for decoded images.
+        version: of two files of the same content, the newer supersedes one with another version.
     """
 
     path: Path
@@ -35,18 +37,19 @@ class Entry:
     size: int
     used: float
     useless: str = ""
+    backbone: str = ""
+    version: str = ""
 
 
 def entries() -> list[Entry]:
     """All files of the cache, the last used first. Removing any of them only costs time."""
     found = [entry for path in cache.directory().glob("*") if (entry := _entry(path))]
     found.sort(key=lambda entry: (-entry.path.stat().st_mtime, entry.path))
-    newest: set[tuple] = set()
+    newest: dict[tuple, str] = {}
     for i, entry in enumerate(found):
-        same = (entry.dataset, entry.images[1:])
-        if not entry.useless and same in newest:
+        latest = newest.setdefault((entry.dataset, entry.backbone, entry.images[1:]), entry.version)
+        if not entry.useless and entry.version != latest:
             found[i] = replace(entry, useless=SUPERSEDED)
-        newest.add(same)
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -79,8 +82,11 @@ def _entry(path: Path) -> Entry | None:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            images = tuple(file.get_slice("images").get_shape())
+            backbone = metadata.get("backbone", "")
+            images = tuple(file.get_slice("features" if backbone else "images").get_shape())
     except (SafetensorError, OSError, ValueError):
         return Entry(path, *known, DAMAGED)
     useless = "" if metadata.get("format") == str(cache.FORMAT) else OTHER_FORMAT
-    return Entry(path, metadata.get("name", ""), images, *known[2:], useless)
+    # Features have a file for each part of a split; decoded images have one.
+    version = f"{metadata['fingerprint']} {metadata['made_by']}" if backbone and not useless else path.name
+    return Entry(path, metadata.get("name", ""), images, *known[2:], useless, backbone, version)

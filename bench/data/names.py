@@ -20,6 +20,16 @@ DATASETS = {
     "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
 }
 
+LICENCES = {
+    "cifar100": "none stated",
+    "glyphs": "MIT, as the code",
+    "mini-imagenet": "ImageNet's terms: research and education, not commercial",
+    "omniglot": "MIT",
+    "mnist": "CC BY-SA 3.0",
+    "folder": "unknown; ask the owner of the images",
+    "hf": "unknown; see the data set's page on the hub, or ask the owner of the images",
+}
+
 IMAGE_SIZES = range(8, 1025)
 DEFAULT_IMAGE_SIZE = 32
 RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
@@ -63,6 +73,11 @@ def canonical(dataset: str) -> str:
     path = str(Path(place))
     # Without its ./ this would be a user's home folder.
     return dataset if path.startswith("~") and not place.startswith("~") else f"folder:{path}"
+
+
+def licence(dataset: str) -> str:
+    """Licence of the images of base classes: of the first data set where two are joined."""
+    return LICENCES[dataset.partition(ARROW)[0].partition(":")[0]]
 
 
 def class_key(name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from bench.data.features import FrozenFeatures
 from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import checked
 from methods.method import Method
@@ -32,6 +33,7 @@ def embed_images(
     normalise: Normaliser,
     precision: str,
     progress: Callable[[int], None] | None = None,
+    frozen: FrozenFeatures | None = None,
 ) -> Tensor:
     """Embeddings of the images at `index`: float32 ``[len(index), D]`` on the method's device.
 
@@ -42,15 +44,63 @@ def embed_images(
         normalise: the one that training used.
         precision: as Lightning names it, e.g. ``bf16-mixed``.
         progress: called with the number of newly embedded images.
+        frozen: where the features of the method's backbone are kept between runs, if they are.
     """
     if method.training:
         raise ValueError("embeddings are made in evaluation mode")
-    device = method.device
-    parts = []
-    for part in index.split(BATCH):
-        batch = normalise(images[part].to(device))
+    device, backbone = method.device, method.backbone
+
+    def batches() -> Iterator[Tensor]:
+        for part in index.split(BATCH):
+            yield normalise(images[part].to(device))
+            if progress:
+                progress(len(part))
+
+    def featured() -> Tensor:
         with autocast(device, precision):
-            parts.append(checked(method.embed(batch), "embed", (len(part), -1)).float())
-        if progress:
-            progress(len(part))
+            return torch.cat([backbone(batch).cpu() for batch in batches()])
+
+    if frozen and not _takes_features(method, normalise(images[index[:1]].to(device))):
+        frozen = None
+    features = frozen.open_or_build(index, featured).split(BATCH) if frozen else None
+    if features:
+        progress = None  # either all of it is made, or nothing has to be
+    parts = []
+    for number, batch in enumerate(batches()):
+        known = _instead(backbone, batch, features[number].to(device).clone()) if features else nullcontext()
+        with autocast(device, precision), known:
+            parts.append(checked(method.embed(batch), "embed", (len(batch), -1)).float())
     return torch.cat(parts)
+
+
+@contextmanager
+def _instead(backbone: nn.Module, images: Tensor, features: Tensor | Exception) -> Iterator[None]:
+    """The backbone gives or raises `features` for `images`, without a forward pass; others are computed."""
+    usual = backbone.forward
+
+    def forward(given: Tensor) -> Tensor:
+        if given is not images:
+            return usual(given)
+        if isinstance(features, Exception):
+            raise features
+        return features
+
+    backbone.forward = forward
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+class _Asked(Exception):
+    pass
+
+
+def _takes_features(method: Method, images: Tensor) -> bool:
+    """Whether `embed` gives the backbone the images as they come."""
+    try:
+        with _instead(method.backbone, images, _Asked()):
+            method.embed(images)
+    except _Asked:
+        return True
+    return False

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from bench.common.progress import Progress
+from bench.data.features import FrozenFeatures
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
@@ -103,6 +104,7 @@ def evaluate(
     base: Tensor,
     novel: Tensor,
     seed: int = 0,
+    frozen: FrozenFeatures | None = None,
 ) -> Generalized:
     """Let novel classes join, one at a time and all together, and classify every query.
 
@@ -125,11 +127,12 @@ def evaluate(
         base: float ``[M, D]``, embeddings of the base-test images.
         novel: float ``[N, D]``, of the novel pool.
         seed: of the draws.
+        frozen: where the features of the backbone are kept, if they are.
     """
     if method.training:
         raise ValueError("methods are evaluated in evaluation mode")
     images = FromImages(method, data, split, normalise, precision)
-    joins = _joins(images, base, novel, progress)
+    joins = _joins(images, base, novel, progress, frozen)
     found = Generalized(images=len(split.train) if method.joins_with == "means" else 0)
     pool, trained = joins.pool, method.joins_with == "training"
 
@@ -185,7 +188,13 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
     return float(joins.measures(np.array([own[0] for _, own in recalls]), of_base, 1)["harmonic"].mean())
 
 
-def _joins(images: FromImages, base: Tensor, novel: Tensor, progress: Progress) -> _Joins:
+def _joins(
+    images: FromImages,
+    base: Tensor,
+    novel: Tensor,
+    progress: Progress,
+    frozen: FrozenFeatures | None = None,
+) -> _Joins:
     """The predictions for joined classes; arguments as for `evaluate`."""
     method, data, split = images.method, images.data, images.split
     source: FromEmbeddings | FromImages = images
@@ -194,7 +203,7 @@ def _joins(images: FromImages, base: Tensor, novel: Tensor, progress: Progress) 
         if method.joins_with == "means":
             where = (split.train, images.normalise, images.precision)
             progress.start("embedding base classes", len(split.train), "images")
-            made = embed_images(method, data.images, *where, progress.advance)
+            made = embed_images(method, data.images, *where, progress.advance, frozen)
             labels = images.labels.to(made.device)
             means = made.new_zeros(len(split.base), made.shape[1]).index_add(0, labels, made)
             means /= labels.bincount()[:, None]

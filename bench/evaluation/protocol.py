@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.common.progress import Progress
+from bench.data.features import FrozenFeatures
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
@@ -148,6 +149,7 @@ class Evaluator:
         episode_seed: of the episodes, pairs and triplets; the same for all methods.
         brief: whether this is a smoke run.
         augment: names of augmentations, for methods with `class_tasks`.
+        frozen: where the features of a backbone that was not trained here are kept between runs.
     """
 
     def __init__(
@@ -161,8 +163,9 @@ class Evaluator:
         episode_seed: int = 0,
         brief: bool = False,
         augment: Sequence[str] | None = None,
+        frozen: FrozenFeatures | None = None,
     ) -> None:
-        self.method, self.data, self.split = method, data, split
+        self.method, self.data, self.split, self.frozen = method, data, split, frozen
         self.normalise, self.precision, self.progress = normalise, precision, progress
         self.seed, self.augment = episode_seed, augment
         self.pairs = BRIEF_PAIRS if brief else None
@@ -190,10 +193,8 @@ class Evaluator:
                 continue
             found.pools[part] = self._sizes(pool)
             if wanted:
-                advance = self.progress.advance
-                made = embed_images(
-                    self.method, self.data.images, index, self.normalise, self.precision, advance
-                )
+                where = (self.data.images, index, self.normalise, self.precision)
+                made = embed_images(self.method, *where, self.progress.advance, self.frozen)
                 embeddings[part] = made, pool
                 found.images += len(index)
         self.progress.stop()
@@ -363,7 +364,7 @@ class Evaluator:
         if not shots:
             return
         where = (self.data, self.split, self.normalise, self.precision, self.progress)
-        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.seed)
+        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.seed, self.frozen)
         found.metrics |= made.metrics
         found.arrays |= made.arrays
         found.networks |= made.networks

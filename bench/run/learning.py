@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from bench.run.locks import exclusive
 from bench.run.outcome import Failed, Learned
 from bench.run.plan import Options, Prepared
 from bench.run.pretraining import obtain
+from bench.run.trackers import tracked
 from methods.base_classifier import BaseClassifier
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
     compiled = _compiled(prepared) if options.devices == 1 else False
     stamp = pretraining.model if pretraining else ""
     try:
-        given = (options.runs / prepared.run_id, compiled, stamp, options.devices)
+        given = (options.runs / prepared.run_id, compiled, stamp, options.devices, options.loggers)
         if options.devices == 1:
             trained = _train(prepared, 0, *given, progress)
         else:
@@ -120,6 +122,7 @@ def _train(
     compiled: bool,
     start: str,
     devices: int,
+    trackers: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Trained:
     """Train the prepared method, from the start or from the last checkpoint of the same code.
@@ -141,24 +144,26 @@ def _train(
     stamp = f"{made_by} {where} {start}"
     shown = progress or Progress(io.StringIO() if rank else sys.stderr)
     try:
-        trained = train(
-            method,
-            prepared.data,
-            prepared.split,
-            prepared.normalise,
-            seed=config.seed,
-            precision=prepared.precision,
-            device=prepared.device,
-            run_dir=run_dir,
-            progress=shown,
-            stamp=stamp,
-            compiled=compiled,
-            what=what,
-            tensorboard=not config.brief,  # importing it takes a second
-            rank=rank,
-            devices=devices,
-            augment=config.augment,
-        )
+        with tracked(() if rank else trackers, prepared, run_dir) as loggers:
+            trained = train(
+                method,
+                prepared.data,
+                prepared.split,
+                prepared.normalise,
+                seed=config.seed,
+                precision=prepared.precision,
+                device=prepared.device,
+                run_dir=run_dir,
+                progress=shown,
+                stamp=stamp,
+                compiled=compiled,
+                what=what,
+                tensorboard=not config.brief,  # importing it takes a second
+                rank=rank,
+                devices=devices,
+                augment=config.augment,
+                loggers=loggers,
+            )
     except Diverged as error:
         if error.kept and rank == 0:
             models.save(prepared, run_dir, {})

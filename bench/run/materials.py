@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from bench.common.errors import UserError
 from bench.common.progress import shown
 from bench.config.run_config import RunConfig
 from bench.data import sources
 from bench.data.images import ImageSet
+from bench.data.names import NO_BASE
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
 from bench.run.plan import Options
@@ -32,7 +31,7 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
     split = resolve(data, config.split, train_on=config.train_on)
     if labelled_novel:
         split = with_labelled_novel(data, split)
-    if not len(split.train):
+    if not len(split.train) and (config.train or split.name != NO_BASE):
         raise UserError("--split", config.split, "leaves no training images of base classes")
     if not config.brief:
         return split
@@ -45,11 +44,10 @@ class Materials:
 
     Args:
         options: where data sets lie.
-        divide: gives the classes and images of each part.
     """
 
-    def __init__(self, options: Options, divide: Callable[[RunConfig, ImageSet], Split] = split_of) -> None:
-        self.options, self.divide = options, divide
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self._images: dict[tuple, ImageSet | UserError] = {}
         self._splits: dict[tuple, tuple[Split, Normaliser]] = {}
 
@@ -89,6 +87,6 @@ class Materials:
         brief = (config.shot, config.query) if config.brief else None
         key = (data.fingerprint, config.split, config.train_on, brief)
         if key not in self._splits:
-            split = self.divide(config, data)
+            split = split_of(config, data)
             self._splits[key] = split, Normaliser(data.images, split.train)
         return self._splits[key]

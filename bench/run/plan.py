@@ -29,6 +29,7 @@ class Options:
         overwrite: run again even if recorded. offline: do not download.
         devices: number of devices of that kind that share the training.
         command: the command line, for the record.
+        loggers: names of experiment trackers that get the training curves.
     """
 
     results: Path
@@ -39,6 +40,7 @@ class Options:
     overwrite: bool = False
     offline: bool = False
     devices: int = 1
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

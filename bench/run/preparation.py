@@ -45,12 +45,18 @@ SOME_CLASSES = 64
 MethodT = TypeVar("MethodT", bound=Method)
 
 
-def prepare(config: RunConfig, options: Options, materials: Materials | None = None) -> Prepared:
+def prepare(
+    config: RunConfig,
+    options: Options,
+    materials: Materials | None = None,
+    normalise: Normaliser | None = None,
+) -> Prepared:
     """Make all checks that are possible before training; writes nothing.
 
     Args:
         config, options: of the run.
         materials: of the grid that contains the run.
+        normalise: of weights from elsewhere, where it is known; by default that of the base training images.
 
     Raises:
         UserError: a check failed; names the flag.
@@ -68,7 +74,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
     started = time.perf_counter()
     materials = materials or Materials(options)
     data = materials.images(config)
-    split, normalise = materials.parts(config)
+    split, of_base = materials.parts(config)
     data_s = time.perf_counter() - started
 
     torch.manual_seed(config.seed)
@@ -91,6 +97,9 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         said.append("choice of the training step (too few validation images: the last step is kept)")
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
+    elif not len(split.train) and normalise is None:
+        problem = "leaves no training images of base classes to normalise with; allowed with timm's weights"
+        raise UserError("--split", config.split, problem)
     settings, names, left_out = measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
     identity = identify(config, info, data, split, weights_sha256)
@@ -103,7 +112,7 @@ def prepare(config: RunConfig, options: Options, materials: Materials | None = N
         data=data,
         split=split,
         method=method,
-        normalise=normalise,
+        normalise=normalise or of_base,
         settings=settings,
         measured=names,
         left_out=[*left_out, *said],

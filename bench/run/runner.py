@@ -17,6 +17,7 @@ from bench.common.clock import Spent
 from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.common.streams import say, say_lines
+from bench.config.grid import Grid, LeftOut
 from bench.config.run_config import RunConfig
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
@@ -24,6 +25,7 @@ from bench.records import store
 from bench.records.schema import Timings
 from bench.records.store import Record
 from bench.run import failures, models
+from bench.run.frozen import frozen_features
 from bench.run.learning import learn
 from bench.run.locks import exclusive, make_all
 from bench.run.materials import Materials
@@ -44,13 +46,38 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
         Path and content of each record, in the order in which the runs finish.
 
     Raises:
-        UserError: one of them cannot run here.
+        UserError: one of them cannot run here, and the grid does not leave out those that cannot.
     """
     environment.keep_freed_memory()
-    begun, materials = datetime.now(UTC), Materials(options)
-    prepared = [prepare(config, options, materials) for config in grid]
-    _rehearse(prepared, options)
-    yield from run_prepared(prepared, options, begun)
+    begun = datetime.now(UTC)
+    yield from run_prepared(_prepared(grid, options), options, begun)
+
+
+def _prepared(grid: Sequence[RunConfig], options: Options) -> list[Prepared]:
+    """The runs of a grid, all prepared before the first one is rehearsed.
+
+    Recorded runs are not rehearsed, and of those that differ only in the seed only one is. A smoke run as its
+    preset has it is as short as a rehearsal.
+    """
+    materials, left_out = Materials(options), LeftOut(isinstance(grid, Grid) and grid.some_may_fail)
+    prepared, ready, rehearsed = [], [], set()
+    for config in grid:
+        with left_out.attempt(_cell(config), config.method):
+            prepared.append(prepare(config, options, materials))
+    for one in prepared:
+        recorded = store.find(options.results, one.run_id) and not options.overwrite
+        steps = str(one.config.model_dump(exclude={"seed"}))
+        with left_out.attempt(_cell(one.config), one.config.method):
+            if not (recorded or steps in rehearsed or (one.config.brief and not one.config.overrides)):
+                rehearse(one)
+                rehearsed.add(steps)
+            ready.append(one)
+    left_out.report({_cell(one.config) for one in ready})
+    return ready
+
+
+def _cell(config: RunConfig) -> tuple:
+    return config.split, config.seed, config.preset
 
 
 def run_prepared(
@@ -63,21 +90,6 @@ def run_prepared(
         yield from make_all(prepared, lambda one: run(one, options, progress, begun), where, say)
     finally:
         progress.stop()
-
-
-def _rehearse(grid: Sequence[Prepared], options: Options) -> None:
-    """Rehearse the runs that are not recorded; those that differ only in the seed once.
-
-    A smoke run as its preset has it is as short as a rehearsal.
-    """
-    rehearsed = set()
-    for one in grid:
-        if one.config.brief and not one.config.overrides:
-            continue
-        steps = str(one.config.model_dump(exclude={"seed"}))
-        if steps not in rehearsed and (options.overwrite or not store.find(options.results, one.run_id)):
-            rehearse(one)
-            rehearsed.add(steps)
 
 
 def run(
@@ -159,6 +171,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         progress,
         brief=config.brief,
         augment=config.augment,
+        frozen=frozen_features(prepared),
     )
     evaluation = evaluator.run(prepared.settings, prepared.measured)
     evaluate_s = time.perf_counter() - evaluation_started

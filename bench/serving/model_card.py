@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config.run_config import method_info
+from bench.data.names import licence
 from bench.run.models import PRETRAINING
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ CLASSES = """\
 `{name}` takes embeddings of a support set, float32 `[way, shot, D]`, and of queries, `[Q, D]`. It gives
 scores `[Q, way]`: the largest is the answer.
 """
+UNKNOWN = "unknown; ask who made the weights"
 
 
 def model_card(predictor: Predictor, record: Record | None, format_: str, files: list[Path]) -> str:
@@ -53,12 +55,18 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
     """
     card = predictor.card
     paper = "" if card.method == PRETRAINING.name else method_info(card.method).paper
+    # A training that diverged has no cost in the card, but its weights are from these images.
+    trained = card.base_classes and (card.training or (record and record.failure))
+    of_data = licence(card.dataset) if trained else UNKNOWN
+    if trained and record and (record.weights or record.external_data):
+        of_data = f"{of_data}; for the data of the starting weights: {UNKNOWN}"
     facts = {
         "method": f"`{card.method}`{f' ({paper})' if paper else ''}",
         "backbone": f"`{card.backbone}`, images of {card.image_size[0]}x{card.image_size[1]} pixels",
         "trained on": f"the {len(card.base_classes)} base classes of `{card.dataset}`, split `{card.split}`"
-        if card.base_classes
+        if trained
         else f"other data; tested on `{card.dataset}`",
+        "licence of the data": of_data,
         "data fingerprint": f"`{card.fingerprint}`",
         "weights": f"SHA-256 `{card.weights_sha256}`",
         "made by": f"fewshot-bench {card.bench_version}" + (f", `{record.command}`" if record else ""),

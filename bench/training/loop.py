@@ -77,6 +77,7 @@ def train(
     rank: int = 0,
     devices: int = 1,
     augment: Sequence[str] | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Trained:
     """Train for ``method.training_steps`` steps, and leave the best weights by validation in `method`.
 
@@ -85,6 +86,7 @@ def train(
     `augment` names the augmentations of training images, by default the data set's usual ones.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
     With several `devices`, this is process number `rank` of as many, and `device` is its own.
+    `loggers` get the curves besides CSV files and, with `tensorboard`, TensorBoard's.
 
     The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
     method cannot access novel images.
@@ -108,7 +110,7 @@ def train(
     resumable = Resumable(last, stamp)
     resumable.random = random_states()  # so setting up one device or several makes no difference
     version = f"logs/from-{start}" if start else "logs"
-    loggers: list[Logger] = [CSVLogger(run_dir, name="", version=version)]
+    loggers = [*loggers, CSVLogger(run_dir, name="", version=version)]
     if tensorboard:
         loggers.append(TensorBoardLogger(run_dir, name="", version=version))
     several = devices > 1

@@ -1,0 +1,54 @@
+"""The model card states what the model was trained on, and the licence of these images."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bench.data import names
+from bench.serving.model_card import model_card
+
+DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
+
+
+def row(name: str, dataset: str, trained: bool = True, **record: object) -> str:
+    card = SimpleNamespace(
+        method="protonet", backbone="conv4", image_size=(32, 32), dataset=dataset, split="50-50",
+        base_classes=["a", "b"], fingerprint="f", weights_sha256="w", bench_version="0", run_id="r",
+        thresholds={}, training=object() if trained else None,
+    )  # fmt: skip
+    about = {"command": "c", "metrics": {}, "protocol_version": 1, "failure": None, "weights": None}
+    made_by = SimpleNamespace(**(about | {"external_data": False} | record))
+    text = model_card(SimpleNamespace(card=card, size=32), made_by, "safetensors", [Path("x/model")])
+    [found] = [line for line in text.splitlines() if line.startswith(f"| {name} | ")]
+    return found.removeprefix(f"| {name} | ").removesuffix(" |")
+
+
+@pytest.mark.parametrize(
+    ("given", "licence"),
+    [
+        ({"dataset": "omniglot"}, "MIT"),
+        ({"dataset": "mnist -> omniglot"}, "CC BY-SA 3.0"),  # base classes are from the first
+        ({"dataset": "folder:photos"}, "unknown; ask the owner of the images"),
+        ({"dataset": "mnist", "trained": False}, "unknown; ask who made the weights"),
+        ({"dataset": "mnist", "trained": False, "failure": "diverged"}, "CC BY-SA 3.0"),
+        (
+            {"dataset": "mnist", "weights": "sha"},
+            "CC BY-SA 3.0; for the data of the starting weights: unknown; ask who made the weights",
+        ),
+    ],
+)
+def test_the_licence_of_the_data(given, licence):
+    assert row("licence of the data", **given) == licence
+
+
+def test_weights_that_were_not_trained_here_come_from_other_data():
+    assert row("trained on", "mnist") == "the 2 base classes of `mnist`, split `50-50`"
+    assert row("trained on", "mnist", trained=False) == "other data; tested on `mnist`"
+
+
+def test_every_data_set_has_a_licence_and_the_datasheet_has_the_same():
+    assert {name.partition(":")[0] for name in names.DATASETS} == names.LICENCES.keys()
+    rows = [line.split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    listed = {cells[0].strip("| `"): cells[-1].removesuffix(" |") for cells in rows[1:]}  # without headings
+    assert listed == {name: names.LICENCES[name] for name in listed} and len(listed) == 5
