@@ -43,9 +43,8 @@ def table(identity: str, title: str, note: str, grid: Grid, hints: Mapping[str, 
     """
     classes = {heading: _class(cells) for heading, cells in grid.columns.items()}
     head = "".join(
-        f'<th scope="col"{own}><button type="button"{hint}>{escape(name)}</button></th>'
+        f'<th scope="col"{own}><button type="button"{_hint(hints.get(name))}>{escape(name)}</button></th>'
         for name, own in classes.items()
-        for hint in [f' title="{escape(hints[name])}"' if name in hints else ""]
     )
     body = "\n".join(_row(dict(zip(classes, row, strict=True)), classes) for row in grid.rows)
     return f"""<section aria-labelledby="{identity}">
@@ -58,6 +57,10 @@ def table(identity: str, title: str, note: str, grid: Grid, hints: Mapping[str, 
 </tbody></table>
 </div>
 </section>"""
+
+
+def _hint(text: str | None) -> str:
+    return f' title="{escape(text)}"' if text else ""
 
 
 def _class(cells: list[Cell]) -> str:

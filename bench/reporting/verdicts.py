@@ -167,23 +167,19 @@ def _ends(interval: Difference | Interval) -> str:
 
 def _new_class_ranks(compared: Compared) -> dict[str, str]:
     """Side -> possible ranks by the intervals over classes; empty if one is not known."""
-    from bench.statistics import Comparison, rank_ranges, significantly_better
+    import numpy as np
+
+    from bench.statistics import rank_ranges
 
     if None in compared.new_classes:
         return {}
     names = [side.name for side in compared.sides]
-    comparisons = [
-        Comparison(
-            one.first,
-            one.second,
-            one.difference._replace(value=interval.value),
-            float(interval.low <= 0 <= interval.high),
-        )
-        for one, interval in _both(compared)
-        if interval
-    ]
-    ranges = rank_ranges(significantly_better(names, comparisons))
-    return {name: str(own) for name, own in zip(names, ranges, strict=True)}
+    better = np.zeros((len(names), len(names)), dtype=bool)
+    for comparison, interval in _both(compared):
+        pair = names.index(comparison.first), names.index(comparison.second)
+        if interval and not interval.low <= 0 <= interval.high:
+            better[pair if interval.value > 0 else pair[::-1]] = True
+    return {name: str(own) for name, own in zip(names, rank_ranges(better), strict=True)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:

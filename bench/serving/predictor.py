@@ -22,7 +22,7 @@ from bench.evaluation.embedding import autocast, embed_images
 from bench.run import models
 from bench.run.models import CARD, Model
 from bench.serving.calibration import Calibration, calibrate
-from bench.serving.pictures import decode
+from bench.serving.decoding import decode
 from methods import backbones
 
 Images = Tensor | Sequence[Any]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bench.common.errors import UserError
+from bench.evaluation.answers import ContractError
 from bench.evaluation.protocol import does_not_fit
 from bench.records.schema import MODEL_FILE
 from bench.reporting.figures.novel import (
@@ -68,7 +69,7 @@ def _made(
     runs: Path,
     data_root: Path | None,
 ) -> list[Picture | Gap]:
-    """What `makers` (title -> function) make of the first run with a model; a gap for what they cannot."""
+    """Pictures (title -> function) of the first run that has a model; a gap for each that cannot be drawn."""
     records = (record for row in rows for record in row.records)
     record = next((record for record in records if (runs / record.run_id / MODEL_FILE).is_file()), None)
     if record is None:
@@ -81,7 +82,7 @@ def _made(
     for title, make in makers.items():
         try:
             found.append(make(trained))
-        except _DoesNotFit as error:
+        except (_DoesNotFit, ContractError, UserError) as error:
             found.append(Gap(title, str(error)))
     return found
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from bench.common.errors import UserError
 from bench.config.run_config import METHOD_FILE, RunConfig
+from bench.evaluation.embedding import embed_images
 from bench.records.store import Record
 from bench.reporting.figures.per_class import load_images
 from bench.run import models
@@ -65,13 +66,15 @@ class Trained:
         return self.data.images[index].unflatten(0, chosen.shape)
 
     def pixels(self, chosen: np.ndarray) -> np.ndarray:
-        """The same as uint8 ``[..., H, W, 3]``."""
+        """`images` with channels last, uint8 ``[..., H, W, 3]``."""
         return self.images(chosen).movedim(-3, -1).numpy()
 
     def embeddings(self, chosen: np.ndarray) -> torch.Tensor:
         """Embeddings ``[..., D]`` of the images of the novel pool at `chosen`."""
         images, back = np.unique(chosen, return_inverse=True)
-        made = self.predictor.embed(self.images(images))
+        index = self.split.novel_images[torch.from_numpy(images)]
+        own = self.predictor
+        made = embed_images(own.method, self.data.images, index, own.normalise, own.card.precision)
         return made[torch.from_numpy(back.reshape(-1))].unflatten(0, chosen.shape)
 
     def episodes(self, setting: Setting) -> EpisodeList:
@@ -86,8 +89,8 @@ class Trained:
             made = self.embeddings(np.concatenate([part.ravel() for part in parts]))
             sizes = [part.size for part in parts]
             given = [m.unflatten(0, part.shape) for m, part in zip(made.split(sizes), parts, strict=True)]
-            each = list(zip(*given, strict=True))
-        else:
-            each = [(self.images(support), self.images(query)) for support, query in zip(*parts, strict=True)]
+            each = zip(*given, strict=True)
+        else:  # one episode at a time, since images are large
+            each = ((self.images(support), self.images(query)) for support, query in zip(*parts, strict=True))
         found = [self.predictor.logits(support[None], query[None])[0] for support, query in each]
         return np.stack([logits.argmax(dim=1).numpy() for logits in found])

@@ -20,12 +20,15 @@ WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that 
 
 
 def decode(items: Sequence[Any], size: int, how: str) -> tuple[Tensor, dict[int, str]]:
-    """Bring images to one size. Arguments and result as for `Predictor.decode`.
+    """Bring images of any format to one size.
 
     Args:
         items: paths, PIL images or arrays.
         size: height and width in pixels.
         how: interpolation, as in `bench.data.photos.decode_photos`.
+
+    Returns:
+        uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read.
     """
     # Pictures are encoded, so that they are read like files: transparency, 16 bits, size.
     opened = [item if isinstance(item, (str, Path)) else _encoded(item) for item in items]
