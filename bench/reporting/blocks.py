@@ -1,4 +1,4 @@
-"""A document as blocks, independent of its rendering as Markdown, HTML or terminal text, and how numbers are written."""
+"""A document as blocks, which become Markdown, HTML or terminal text, and how numbers are written."""
 
 from __future__ import annotations
 

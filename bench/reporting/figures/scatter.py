@@ -35,7 +35,7 @@ Timed = tuple[str, float, Interval]
 
 
 class Joined(NamedTuple):
-    """A row: its name, both accuracies, and the set of rows that answer with the same network, if others do."""
+    """A row: its name, both accuracies, and the set of rows that use the same network, if others do."""
 
     label: str
     novel: Interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ class Trained:
             made = self.embeddings(np.concatenate([part.ravel() for part in parts]))
             sizes = [part.size for part in parts]
             given = [m.unflatten(0, part.shape) for m, part in zip(made.split(sizes), parts, strict=True)]
-            each = zip(*given, strict=True)
+            each: Iterable[tuple[torch.Tensor, torch.Tensor]] = zip(*given, strict=True)
         else:  # one episode at a time, since images are large
             each = ((self.images(support), self.images(query)) for support, query in zip(*parts, strict=True))
         found = [self.predictor.logits(support[None], query[None])[0] for support, query in each]
