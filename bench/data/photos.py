@@ -96,11 +96,15 @@ def decode_photos(
         for done in threads.map(decode_all, _chunks(range(count))):
             if progress:
                 progress(done, count)
-        if deep:
-            span = min(low for low, _ in deep.values()), max(high for _, high in deep.values())
-            told = f"{len(deep)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
+        # Floating-point and whole numbers are on different scales.
+        for kind in (int, float):
+            chosen = sorted(index for index, (low, _) in deep.items() if type(low) is kind)
+            if not chosen:
+                continue
+            span = min(deep[i][0] for i in chosen), max(deep[i][1] for i in chosen)
+            told = f"{len(chosen)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
             say(f"note: {dataset}: {told}")
-            for _ in threads.map(partial(decode_all, span=span), _chunks(sorted(deep))):
+            for _ in threads.map(partial(decode_all, span=span), _chunks(chosen)):
                 pass
     return images, dict(sorted(unreadable.items()))
 

@@ -38,13 +38,16 @@ def _opened(open_file: Open) -> ImageFile.ImageFile:
 
 
 def span_of(open_file: Open) -> Span | None:
-    """Smallest and largest value of an image with more than 8 bits per channel; None for 8 bits."""
+    """Smallest and largest value of an image with more than 8 bits per channel; None for 8 bits.
+
+    Whole numbers if the image has them; infinity and minus infinity for an image of NaN.
+    """
     with _opened(open_file) as image:
         if not _is_deep(image):
             return None
         values = _deep_values(image, open_file)
     values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    return (values.min().item(), values.max().item()) if values.size else (np.inf, -np.inf)
 
 
 def to_square(
@@ -127,7 +130,7 @@ def _renamed(args: tuple | str | None, rawmode: str) -> tuple | str:
 
 def _to_8_bits(image: ImageFile.ImageFile, open_file: Open, span: Span) -> Image.Image:
     """Scaled so that `span` becomes 0 to 255; NaN becomes 0."""
-    values, (low, high) = _deep_values(image, open_file), span
+    values, (low, high) = _deep_values(image, open_file), span if span[0] <= span[1] else (0.0, 0.0)
     levels: np.ndarray
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)

@@ -60,3 +60,19 @@ def test_progress_and_messages_are_escaped(folder, tmp_path, monkeypatch):
 def test_a_pipe_among_the_images_is_left_out(folder):
     os.mkfifo(folder / "c0" / "9.png")
     assert list(read(scan(folder), 8).unreadable.values()) == ["c0/9.png (not a regular file)"]
+
+
+def test_floating_point_and_whole_numbers_have_their_own_range(tmp_path):
+    """One folder with values of 0 to 1, of 0 to 4,000, and an image of NaN: none becomes one colour."""
+    rng = np.random.default_rng(0)
+    for c in range(2):
+        place = tmp_path / "deep" / f"c{c}"
+        place.mkdir(parents=True)
+        grey = rng.random((8, 8)) * 0.5 + 0.5
+        Image.fromarray(grey.astype(np.float32)).save(place / "float.tiff")
+        Image.fromarray((grey * 4000).astype(np.uint16)).save(place / "whole.png")
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "deep" / "c0" / "nan.tiff")
+    found = read(scan(tmp_path / "deep"), 8)
+    spread = {found.name_of(i): int(np.ptp(image)) for i, image in enumerate(found.images)}
+    assert not found.unreadable and spread.pop("c0/nan.tiff") == 0
+    assert all(own > 150 for own in spread.values()), spread

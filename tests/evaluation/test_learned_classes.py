@@ -232,7 +232,8 @@ def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
     assert not len(few_shot.split.novel_labelled) and "allw1s" in few_shot.measured
     adapted = prepare(configuration(given, {}, {"adapt_to_class": "true", "adapt_triplets": "5"}), options)
     assert adapted.measured == ["pairs", "triplets"] and not adapted.settings
-    assert [reason.split(" (")[0] for reason in adapted.left_out] == ["5w1s", "5w5s", "allw1s"]
+    left_out = ["5w1s", "5w5s", "allw1s", "choice of the training step"]
+    assert [reason.split(" (")[0] for reason in adapted.left_out] == left_out
     held_out = adapted.data.held_out
     assert held_out[adapted.split.novel_images].all() and not held_out[adapted.split.novel_labelled].any()
     assert largest_class(adapted.data.labels[adapted.split.novel_labelled]) == 20
