@@ -52,6 +52,15 @@ def test_what_fits_no_method_is_an_error(flags, sets, problem):
         build(None, {"method": ["all"]} | flags, sets)
 
 
+def test_a_run_beside_it_is_not_left_out():
+    Path("run.yaml").write_text("preset: smoke\nruns: [{method: all}, {method: easy, seed: -1}]\n")
+    with pytest.raises(UserError, match=r"run.yaml: run 2: seed -1: "):
+        build(Path("run.yaml"), {}, {})
+    Path("run.yaml").write_text("preset: smoke\nruns: [{method: all}, {method: easy, seed: 1}]\n")
+    grid = build(Path("run.yaml"), {}, {})
+    assert grid.optional == grid[:-1] and len(grid) == len(ALL) + 1
+
+
 def test_what_shows_when_a_run_is_prepared_is_left_out_too(monkeypatch, capsys):
     def prepare(config, *_):
         if config.method in refused:

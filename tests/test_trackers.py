@@ -26,7 +26,7 @@ def workspace(tmp_path, monkeypatch):
 def test_a_missing_package_is_named_before_any_work(monkeypatch, logger):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     said = complaint(*RUN, "--logger", logger)
-    assert said == f"--logger {logger}: is not installed; install the extra: fewshot-bench[{logger}]"
+    assert said == f'--logger {logger}: is not installed: needs pip install "fewshot-bench[{logger}]"'
 
 
 def test_a_folder_of_logs_is_not_the_package():

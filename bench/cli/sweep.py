@@ -93,11 +93,10 @@ def sweep(
         and len({str(why) for _, why in work.refused}) == 1
     ):
         raise work.refused[0][1]
-    if grid.some_may_fail:  # the methods are `all`
-        left_out = LeftOut(allowed=True)
-        left_out.problems = [("", one.method, error) for one, error in work.refused]
-        left_out.report([""])
-        work.refused.clear()
+    left_out = LeftOut()
+    left_out.problems = [("", one.method, error) for one, error in work.refused if one in grid.optional]
+    left_out.report([""])
+    work.refused = [(one, error) for one, error in work.refused if one not in grid.optional]
     at_once = jobs or (slots(device) if engine == "local" else None)
     if dry_run:
         _show(work, at_once)

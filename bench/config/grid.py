@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,33 +27,31 @@ class Grid(list[RunConfig]):
     """Runs in the requested order.
 
     Attributes:
-        some_may_fail: whether runs that cannot be made are left out: the methods were requested as ``all``.
+        optional: those that are left out if they cannot be made: their methods were requested as ``all``.
     """
 
-    some_may_fail = False
+    def __init__(self, runs: Iterable[RunConfig] = ()) -> None:
+        super().__init__(runs)
+        self.optional: list[RunConfig] = []
 
 
 class LeftOut:
     """Collects the methods that cannot run where others of ``--method all`` can.
 
-    Args:
-        allowed: whether any may be left out; otherwise the first error is raised.
-
     Attributes:
         problems: cell of the grid (split, seed and so on), method and error.
     """
 
-    def __init__(self, allowed: bool) -> None:
-        self.allowed = allowed
+    def __init__(self) -> None:
         self.problems: list[tuple[Hashable, str, UserError]] = []
 
     @contextmanager
-    def attempt(self, cell: Hashable, method: str) -> Iterator[None]:
-        """Collect the error of a method in a cell."""
+    def attempt(self, cell: Hashable, method: str, optional: bool) -> Iterator[None]:
+        """Collect the error of a method in a cell if it is optional there."""
         try:
             yield
         except UserError as error:
-            if not self.allowed:
+            if not optional:
                 raise
             self.problems.append((cell, method, error))
 
@@ -98,23 +96,23 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     fields = {key: value for key, value in flags.items() if key != "steps"}
     if "steps" in flags:
         sets = {**sets, "steps": str(flags["steps"])}
-    grid, left_out = Grid(), LeftOut(allowed=False)
+    grid, left_out = Grid(), LeftOut()
     made = set()
-    for from_file, places in _in_file(path):
+    for number, (from_file, places) in enumerate(_in_file(path)):
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
-        if ALL in axes[0]:
-            grid.some_may_fail = left_out.allowed = True
+        if every := ALL in axes[0]:
             axes[0] = [one for name in axes[0] for one in (registry.places() if name == ALL else [name])]
         axes[AXES.index("split")] = _splits(axes[AXES.index("split")], given.get("measure"))
         for *cell, hyperparameters in itertools.product(*axes, _variants(given, sources)):
             own = dict(zip(AXES, cell, strict=True)) | hyperparameters
-            method, *others = *cell, str(hyperparameters)
-            with left_out.attempt(tuple(others), str(method)):
+            others = (number, *cell[1:], str(hyperparameters))
+            with left_out.attempt(others, str(cell[0]), every):
                 config = resolve(given | own, sources, sets)
-                made.add(tuple(others))
+                made.add(others)
                 if config not in grid:
                     grid.append(config)
+                    grid.optional += [config] if every else []
     left_out.report(made)
     return grid
 

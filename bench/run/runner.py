@@ -59,15 +59,16 @@ def _prepared(grid: Sequence[RunConfig], options: Options) -> list[Prepared]:
     Recorded runs are not rehearsed, and of those that differ only in the seed only one is. A smoke run as its
     preset has it is as short as a rehearsal.
     """
-    materials, left_out = Materials(options), LeftOut(isinstance(grid, Grid) and grid.some_may_fail)
+    materials, left_out = Materials(options), LeftOut()
+    optional = grid.optional if isinstance(grid, Grid) else []
     prepared, ready, rehearsed = [], [], set()
     for config in grid:
-        with left_out.attempt(_cell(config), config.method):
+        with left_out.attempt(_cell(config), config.method, config in optional):
             prepared.append(prepare(config, options, materials))
     for one in prepared:
         recorded = store.find(options.results, one.run_id) and not options.overwrite
         steps = str(one.config.model_dump(exclude={"seed"}))
-        with left_out.attempt(_cell(one.config), one.config.method):
+        with left_out.attempt(_cell(one.config), one.config.method, one.config in optional):
             if not (recorded or steps in rehearsed or (one.config.brief and not one.config.overrides)):
                 rehearse(one)
                 rehearsed.add(steps)
