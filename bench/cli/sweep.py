@@ -68,7 +68,7 @@ def sweep(
     check_writable(results, "--results")
     check_writable(runs, "--runs")
 
-    from bench.config.grid import LeftOut, build
+    from bench.config.grid import LeftOut, build, cell_of
 
     grid = build(file, {}, {})
     if engine == "local":
@@ -94,8 +94,9 @@ def sweep(
     ):
         raise work.refused[0][1]
     left_out = LeftOut()
-    left_out.problems = [("", one.method, error) for one, error in work.refused if one in grid.optional]
-    left_out.report([""])
+    refused = [one for one, _ in work.refused]
+    left_out.problems = [(cell_of(one), one.method, why) for one, why in work.refused if one in grid.optional]
+    left_out.report({cell_of(one) for one in grid if one not in refused})
     work.refused = [(one, error) for one, error in work.refused if one not in grid.optional]
     at_once = jobs or (slots(device) if engine == "local" else None)
     if dry_run:

@@ -70,12 +70,17 @@ class LeftOut:
                 raise error
             reason = error.allowed if error.flag == "--method" else str(error)
             # Without what differs from method to method: its name, and what it allows instead.
-            reason = reason.partition("; ")[0].replace(f" (of {method})", "").replace(f"{method} ", "")
+            reason = reason.partition("; ")[0].replace(f" (of {method})", "").removeprefix(f"{method} ")
             own = reasons.setdefault(reason, [])
             own += [] if method in own else [method]
         if reasons:
             listed = "; ".join(f"{', '.join(own)} ({reason})" for reason, own in reasons.items())
             say(one_line(f"left out of --method {ALL}: {listed}"))
+
+
+def cell_of(config: RunConfig) -> Hashable:
+    """What the methods of ``--method all`` have in common, so that they are compared."""
+    return config.dataset, config.split, config.seed, config.preset, config.image_size, config.train
 
 
 def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) -> Grid:

@@ -21,7 +21,7 @@ from bench.data.pixels import Span, span_of, to_square
 from bench.data.roles import Roles
 
 # Raised when the same files give other pixels or other held-out images; part of cache keys.
-DECODING = 4
+DECODING = 5
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
@@ -102,8 +102,11 @@ def decode_photos(
             if not chosen:
                 continue
             span = min(deep[i][0] for i in chosen), max(deep[i][1] for i in chosen)
-            told = f"{len(chosen)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
-            say(f"note: {dataset}: {told}")
+            if span[0] <= span[1]:  # not only images of NaN
+                told = (
+                    f"{len(chosen)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
+                )
+                say(f"note: {dataset}: {told}")
             for _ in threads.map(partial(decode_all, span=span), _chunks(chosen)):
                 pass
     return images, dict(sorted(unreadable.items()))

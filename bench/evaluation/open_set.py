@@ -47,6 +47,10 @@ class Rehearsal(NamedTuple):
     way: int
     shot: int
 
+    def is_of(self, setting: Setting) -> bool:
+        """Whether it has the ways and shots of a setting, so that its threshold applies there."""
+        return (self.way, self.shot) == (setting.way, setting.shot)
+
 
 def rehearsal(data: ImageSet, split: Split, way: int, shot: int, count: int) -> Rehearsal | None:
     """Draw them; None if fewer than `FEWEST_CLASSES` classes have two validation images."""

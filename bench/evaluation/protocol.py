@@ -321,7 +321,7 @@ class Evaluator:
         drawn = open_set.rehearsal(self.data, self.split, setting.way, setting.shot, count)
         self.progress.start(f"answering {name}", count + len(episodes), "episodes")
         threshold = None
-        if drawn and drawn.shot == setting.shot:
+        if drawn and drawn.is_of(setting):
             content = made
             if fixed:
                 rows = torch.searchsorted(self.split.validation_images, drawn.images)

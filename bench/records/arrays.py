@@ -120,6 +120,8 @@ def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
 
 def read_open_set(record: Record, directory: Path) -> dict[str, np.ndarray]:
     """Area under the ROC curve per episode: open-set setting to float64 ``[T]``; errors as `read_arrays`."""
+    if not record.open_set:
+        return {}
     found = read_arrays(record, directory, {f"{name}/won" for name in record.open_set}.__contains__)
     return {
         name: open_set_aurocs(found[f"{name}/won"], info.way, info.others, info.query)

@@ -66,7 +66,8 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
 
     if len(operands) < 2:
         raise UserError("compare", " ".join(operands), "needs two or more runs or methods")
-    found = [named(operand, table) for operand in operands]
+    # By seed, so that seeds of the same networks stand side by side.
+    found = [sorted(named(operand, table), key=lambda one: one[0].seed) for operand in operands]
     for operand, of in zip(operands, found, strict=True):
         _check_setting(operand, [record for record, _ in of], setting)
     names = _names([[record for record, _ in of] for of in found])

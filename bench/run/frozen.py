@@ -37,11 +37,13 @@ def frozen_features(prepared: Prepared) -> FrozenFeatures | None:
         prepared.precision,
         environment.device_name(prepared.device),
         torch.backends.cpu.get_cpu_capability(),
+        torch.get_float32_matmul_precision(),
         torch.get_num_threads(),  # sums in another order give other rounding errors
     )
     weights.update(json.dumps(settings).encode())
     modules = {type(module).__module__ for module in backbone.modules()}
-    code = source_code.digest(*(name for name in modules if name.partition(".")[0] not in RECORDED))
+    own = [name for name in modules if name.partition(".")[0] not in RECORDED]
+    code = source_code.digest(*own, "bench.data.normalisation", "bench.evaluation.embedding")
     made_by = hashlib.sha256(f"{code} {environment.package_versions()}".encode()).hexdigest()
     height, width = prepared.data.images.shape[2:]
     return FrozenFeatures(

@@ -85,7 +85,7 @@ class Materials:
         """
         data = self.images(config)
         brief = (config.shot, config.query) if config.brief else None
-        key = (data.fingerprint, config.split, config.train_on, brief)
+        key = (data.fingerprint, config.split, config.train_on, config.train, brief)
         if key not in self._splits:
             split = split_of(config, data)
             self._splits[key] = split, Normaliser(data.images, split.train)

@@ -45,7 +45,8 @@ def measured(
             ("novel", split.novel_images),
         )
     }
-    settings, left_out = [], []
+    settings: list[Setting] = []
+    left_out: list[str] = []
     few_shot = class_tasks(method) is None
     standard = standard_settings(split.name, method.fixed_embedding, method.transductive, config.brief)
     own = _own_setting(config)
@@ -60,7 +61,7 @@ def measured(
         found = nearest(setting, pools["novel"])
         if problem := does_not_fit(setting, pools["novel"]):
             left_out.append(f"{setting.name} ({problem})" + (f", but {found.name}" if found else ""))
-        settings += [found] if found else []
+        settings += [found] if found and found.name not in {own.name for own in settings} else []
     for setting in own:
         if not few_shot:
             raise UserError("--way", setting.way, f"cannot be measured: {config.method} {KNOWS_NOVEL}")
@@ -97,7 +98,7 @@ def measured(
 
 def _threshold_exists(setting: Setting, split: Split, data: ImageSet) -> bool:
     drawn = rehearsal(data, split, setting.way, setting.shot, count=1)
-    return drawn is not None and drawn.shot == setting.shot
+    return drawn is not None and drawn.is_of(setting)
 
 
 def _not_joining(shots: list[int], pool: ClassPool, data: ImageSet) -> list[str]:

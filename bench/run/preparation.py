@@ -93,7 +93,8 @@ def prepare(
         except ValueError as error:
             raise UserError("--method", config.method, str(error)) from None
     said = [small] if small else []
-    if config.train and method.training_steps and not can_choose(_pool(data, split.validation_images)):
+    learns = config.train and (method.training_steps or method.pretraining)
+    if learns and not can_choose(_pool(data, split.validation_images)):
         said.append("choice of the training step (too few validation images: the last step is kept)")
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)

@@ -17,7 +17,7 @@ from bench.common.clock import Spent
 from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.common.streams import say, say_lines
-from bench.config.grid import Grid, LeftOut
+from bench.config.grid import Grid, LeftOut, cell_of
 from bench.config.run_config import RunConfig
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
@@ -63,22 +63,18 @@ def _prepared(grid: Sequence[RunConfig], options: Options) -> list[Prepared]:
     optional = grid.optional if isinstance(grid, Grid) else []
     prepared, ready, rehearsed = [], [], set()
     for config in grid:
-        with left_out.attempt(_cell(config), config.method, config in optional):
+        with left_out.attempt(cell_of(config), config.method, config in optional):
             prepared.append(prepare(config, options, materials))
     for one in prepared:
         recorded = store.find(options.results, one.run_id) and not options.overwrite
         steps = str(one.config.model_dump(exclude={"seed"}))
-        with left_out.attempt(_cell(one.config), one.config.method, one.config in optional):
+        with left_out.attempt(cell_of(one.config), one.config.method, one.config in optional):
             if not (recorded or steps in rehearsed or (one.config.brief and not one.config.overrides)):
                 rehearse(one)
                 rehearsed.add(steps)
             ready.append(one)
-    left_out.report({_cell(one.config) for one in ready})
+    left_out.report({cell_of(one.config) for one in ready})
     return ready
-
-
-def _cell(config: RunConfig) -> tuple:
-    return config.split, config.seed, config.preset
 
 
 def run_prepared(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.common.errors import UserError, one_of
+from bench.common.errors import UserError, one_line, one_of
+from bench.common.streams import say
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -62,7 +63,10 @@ def tracked(names: Sequence[str], prepared: Prepared, run_dir: Path) -> Iterator
                     made = MLFlowLogger(PROJECT, prepared.run_id, where)
                 made.log_hyperparams(settings)
             except Exception as error:  # those of the tracker's client, its HTTP library, ...
+                for one in loggers:
+                    one.finalize("failed")
                 raise UserError("--logger", name, f"cannot start: {error}") from error
+            _tolerate(made, name)
             loggers.append(made)
         yield loggers
         failed = False
@@ -71,3 +75,20 @@ def tracked(names: Sequence[str], prepared: Prepared, run_dir: Path) -> Iterator
             import wandb
 
             wandb.finish(exit_code=int(failed))  # otherwise the next training continues this one
+
+
+def _tolerate(logger: Logger, name: str) -> None:
+    """A tracker that fails later, such as a server that goes away, costs one warning, not the training."""
+    failed: list[Exception] = []
+    for method in ("log_metrics", "finalize"):
+
+        def call(*arguments: Any, own: Callable[..., Any] = getattr(logger, method), **named: Any) -> None:
+            if failed:
+                return
+            try:
+                own(*arguments, **named)
+            except Exception as error:
+                failed.append(error)
+                say(one_line(f"warning: --logger {name}: logs no more: {error}"))
+
+        setattr(logger, method, call)

@@ -132,7 +132,9 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     settings = predictor.folder / "config.yaml"  # with the path of a split in a file
     config = {"split": card.split} | (read_yaml(settings) if is_file(settings) else {})
     split = resolve(data, config["split"], train_on=config.get("train_on"))
-    if split.name != card.split:
+    # Without its settings, a run that trained on validation classes too has other base classes.
+    same_base = {data.class_names[c] for c in split.base} == set(card.base_classes)
+    if split.name != card.split or not same_base:
         raise UserError("--run", card.run_id, f"the split {card.split} has changed since the run")
     return data, split
 

@@ -58,8 +58,9 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
     # A training that diverged has no cost in the card, but its weights are from these images.
     trained = card.base_classes and (card.training or (record and record.failure))
     of_data = licence(card.dataset) if trained else UNKNOWN
-    if trained and record and (record.weights or record.external_data):
-        of_data = f"{of_data}; for the data of the starting weights: {UNKNOWN}"
+    if trained and (record is None or record.weights or record.external_data):
+        without = "" if record else "if it had any, "
+        of_data = f"{of_data}; for the data of the starting weights: {without}{UNKNOWN}"
     facts = {
         "method": f"`{card.method}`{f' ({paper})' if paper else ''}",
         "backbone": f"`{card.backbone}`, images of {card.image_size[0]}x{card.image_size[1]} pixels",

@@ -77,7 +77,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
         for part, title in PARTS.items()
     }
     left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
-    joined = "one novel class joins" if new == 1 else f"all {new} novel classes join"
+    joined = "one novel class joins" if new == 1 else f"{new} novel classes join at once"
     told = _told(by_title[PARTS["harmonic"]])
     return Picture(
         name=f"generalized-{base}+{new}",
