@@ -139,6 +139,7 @@ def test_what_happens_in_a_process_is_told_in_one_line(images):
         assert said in answer.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,8 @@ class LeftOut:
                 raise error
             reason = error.allowed if error.flag == "--method" else str(error)
             # Without what differs from method to method: its name, and what it allows instead.
-            reason = reason.partition("; ")[0].replace(f" (of {method})", "").removeprefix(f"{method} ")
+            reason = reason.partition("; ")[0].replace(f" (of {method})", "")
+            reason = re.sub(rf"(?<!\w){method} ", "", reason)
             own = reasons.setdefault(reason, [])
             own += [] if method in own else [method]
         if reasons:
