@@ -62,8 +62,9 @@ def paired_difference(
     residual mean squares, ``s_d^2/T - s_g1^2/(R1 T) - s_g2^2/(R2 T)``, and 0 if negative. Seeds of
     independent trainings are not paired: that would halve their degrees of freedom without any gain. With
     `paired_seeds` the differences ``[R, T]`` are one table of `crossed_seeds`, which the variation that both
-    methods share does not widen; with three seeds the test at level 5% then rejects 3.8 to 4.5% of the time. Otherwise the two seed parts v1 and v2
-    have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom, at most R1 + R2 - 2. This is half-way
+    methods share does not widen; with three seeds the test at level 5% then rejects 3.8 to 4.5% of the time.
+    Otherwise the two seed parts v1 and v2 have ``(v1 + v2)^2 / (v1^2/R1 + v2^2/R2) - 1`` degrees of freedom,
+    at most R1 + R2 - 2. This is half-way
     between Satterthwaite (1946), with R-1 for each R and nothing subtracted, whose test is too conservative
     with three seeds each (a size of 3.5%), and Welch (1947), with R+1 and 2 subtracted. `student.half_width`
     combines the seed parts and the third part. Under the null the test at level 5% rejects 4.0
