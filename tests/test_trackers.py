@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, complaint, write_images
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from bench.records import store
+from bench.run import trackers
 
 RUN = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",
@@ -92,3 +94,24 @@ def test_a_tracker_that_cannot_start_is_one_line(images, monkeypatch):
     assert answer.code == 2 and answer.err.splitlines()[-1].startswith(
         "error: --logger mlflow: cannot start: "
     )
+
+
+def test_a_tracker_that_fails_later_costs_one_warning(capsys):
+    class GoesAway(DummyLogger):
+        logged = 0
+
+        def log_metrics(self, *arguments, **named):
+            self.logged += 1
+            if self.logged > 2:
+                raise ConnectionError("server\nis gone")
+
+        def finalize(self, status):
+            raise AssertionError("must not be asked again")
+
+    logger = GoesAway()
+    trackers._tolerate(logger, "mlflow")
+    for step in range(5):
+        logger.log_metrics({"loss": 1.0}, step=step)
+    logger.finalize("success")
+    assert logger.logged == 3
+    assert capsys.readouterr().err == "warning: --logger mlflow: logs no more: server is gone\n"
