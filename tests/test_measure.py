@@ -7,7 +7,7 @@ import pytest
 from board_reader import boards, column
 from command_line import bench, complaint, write_images
 
-from bench.evaluation import generalized, protocol
+from bench.evaluation import generalized, settings
 from bench.records import identity, store
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_smoke_run_joins_when_it_is_told_to(monkeypatch):
 
 def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
     monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(protocol, "CACHED_EPISODES", 300)
+    monkeypatch.setattr(settings, "CACHED_EPISODES", 300)
     whole = made("--preset", "quick")
     assert groups(whole) == {"5w1s", "5w5s", "allw1s", "pairs", "triplets", "generalized"}
     parts = {

@@ -14,13 +14,8 @@ from bench.data.photos import listed
 from bench.data.splits import Split
 from bench.evaluation import generalized
 from bench.evaluation.open_set import OTHERS, rehearsal
-from bench.evaluation.protocol import (
-    OTHER_MEASUREMENTS,
-    can_verify,
-    does_not_fit,
-    nearest,
-    standard_settings,
-)
+from bench.evaluation.protocol import OTHER_MEASUREMENTS
+from bench.evaluation.settings import can_verify, does_not_fit, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting
 from methods.abilities import class_tasks
 from methods.method import Method

@@ -21,7 +21,7 @@ from bench.data.images import ImageSet
 from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
-from bench.evaluation.protocol import can_choose
+from bench.evaluation.settings import can_choose
 from bench.run import pretraining
 from bench.run.devices import check_devices
 from bench.run.failures import method_errors

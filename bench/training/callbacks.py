@@ -16,7 +16,7 @@ from bench.data.splits import Split
 from bench.evaluation import adapted, fewshot
 from bench.evaluation.answers import NotFinite, all_finite
 from bench.evaluation.embedding import embed_images
-from bench.evaluation.protocol import VALIDATION_SETTINGS
+from bench.evaluation.settings import VALIDATION_SETTINGS
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.training.checkpoints import Resumable

@@ -11,8 +11,9 @@ from torch import nn
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.evaluation import fewshot, protocol, verification
-from bench.evaluation.protocol import Evaluator, does_not_fit, episode_arrays, nearest, standard_settings
+from bench.evaluation import fewshot, protocol, settings, verification
+from bench.evaluation.protocol import Evaluator, episode_arrays
+from bench.evaluation.settings import does_not_fit, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.sampling.pairs import draw_pairs
@@ -74,7 +75,7 @@ def ratio(tiny):
 
 
 def test_the_settings_that_are_reported():
-    assert (protocol.CACHED_EPISODES, protocol.SUPPORT_DRAWS) == (10_000, 200)
+    assert (settings.CACHED_EPISODES, settings.SUPPORT_DRAWS) == (10_000, 200)
     assert standard_settings("90-10") == [
         Setting(5, 1, 15, 10_000),
         Setting(5, 5, 15, 10_000),

@@ -11,7 +11,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.evaluation.answers import ContractError
-from bench.evaluation.protocol import does_not_fit
+from bench.evaluation.settings import does_not_fit
 from bench.records.schema import MODEL_FILE
 from bench.reporting.figures.novel import (
     Points,

@@ -1,0 +1,82 @@
+"""The few-shot settings of the protocol, and whether a pool of classes and images suffices for one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bench.sampling.episodes import QUERIES, ClassPool, Setting
+
+CACHED_EPISODES = 10_000
+ADAPTED_EPISODES = 1_000  # the first of the same list, for methods that adapt in each episode
+SUPPORT_DRAWS = 200
+ADAPTED_DRAWS = 20
+BRIEF_EPISODES = 200  # of a smoke run
+BRIEF_DRAWS = 10
+BRIEF_ADAPTED_EPISODES = 20
+BRIEF_ADAPTED_DRAWS = 2
+VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))  # way, shot, query, of the choice of the training step
+
+
+def standard_settings(
+    split: str, fixed_embedding: bool = True, transductive: bool = False, brief: bool = False
+) -> list[Setting]:
+    """The standard few-shot settings on novel classes.
+
+    Args:
+        split: name of the split.
+        fixed_embedding: whether embeddings are cached; otherwise there are fewer episodes.
+        transductive: whether queries are answered together; then there is no all-way setting, because its
+            thousands of queries do not fit into a batch.
+        brief: whether this is a smoke run, which evaluates only the first episodes of each list.
+    """
+    shots = (1, 5, 10) if split == "fc100" else (1, 5)
+    counts = {
+        (False, True): (CACHED_EPISODES, SUPPORT_DRAWS),
+        (False, False): (ADAPTED_EPISODES, ADAPTED_DRAWS),
+        (True, True): (BRIEF_EPISODES, BRIEF_DRAWS),
+        (True, False): (BRIEF_ADAPTED_EPISODES, BRIEF_ADAPTED_DRAWS),
+    }
+    episodes, draws = counts[brief, fixed_embedding]
+    settings = [Setting(5, shot, QUERIES, episodes) for shot in shots]
+    return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
+
+
+def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
+    """Why episodes of a setting cannot be drawn from a pool; None if they can."""
+    others = f" + {setting.others} further classes" if setting.others else ""
+    if setting.way + setting.others > len(pool.classes):
+        return f"way {setting.way}{others}: at most {len(pool.classes)}, the number of novel classes"
+    if len(pool.classes) < 2:
+        return "there are fewer than 2 novel classes"
+    way = max(setting.way + setting.others, 2)
+    if len(pool.with_images(setting.images)) < way:
+        most = np.sort(pool.counts)[-way]
+        return (
+            f"shot {setting.shot} + query {setting.query or 1}: at most {most} together, "
+            f"which {way} novel classes have"
+        )
+    return None
+
+
+def nearest(setting: Setting, pool: ClassPool) -> Setting | None:
+    """The setting with as many of its classes and queries as a pool has; None if it has no episode.
+
+    The shots stay. The setting itself if it fits.
+    """
+    way = min(setting.way, len(pool.classes) - setting.others)
+    if not setting.way or way < 2:
+        return None if does_not_fit(setting, pool) else setting
+    query = min(setting.query, int(np.sort(pool.counts)[-way - setting.others]) - setting.shot)
+    return replace(setting, way=way, query=query) if query > 0 else None
+
+
+def can_choose(pool: ClassPool) -> bool:
+    """Whether a pool of validation images has episodes by which the training step is chosen."""
+    return any(len(pool.with_images(shot + query)) >= way for way, shot, query in VALIDATION_SETTINGS)
+
+
+def can_verify(pool: ClassPool) -> bool:
+    """Whether pairs and triplets can be drawn from a pool."""
+    return len(pool.classes) >= 2 and pool.smallest >= 2
