@@ -2,10 +2,12 @@
 
 import io
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import bench, write_images
 from record_factory import make_record
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -17,7 +19,9 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.protocol import Evaluation, Evaluator
+from bench.records import store
 from bench.records.recomputing import recompute
+from bench.reporting.reach import reaches
 from bench.run.measurable import measured
 from bench.run.recording import metrics_of
 from bench.sampling.episodes import ClassPool, Setting, draw
@@ -223,3 +227,22 @@ def test_classes_count_as_a_sample(marked):
     wide = class_jackknife(found.arrays["open3w1s10q/won"] / (2 * 3 * 10 * 2 * 10), drawn.classes)
     own = found.metrics["open3w1s10q/auroc"]
     assert wide.value == pytest.approx(own.value) and wide.half_width > own.half_width
+
+
+@pytest.mark.slow
+def test_a_run_records_shows_and_validates_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(tmp_path / "images", classes=16, each=40)
+    command = ["run", "--method", "protonet", "--preset", "smoke", "--device", "cpu", "--set", "train_way=4"]
+    command += ["--dataset", "folder:images", "--split", "50-50", "--measure", "open5w1s"]
+    answer = bench(*command)
+    assert answer.code == 0, answer.err
+    record = store.read(Path(answer.out.splitlines()[-1]))
+    assert set(record.metrics) == {f"open5w1s/{name}" for name in ("auroc", "false_accepts", "false_rejects")}
+    assert record.metrics["open5w1s/auroc"].value > 0.5 and "open5w1s" in record.thresholds
+    assert bench("validate").out == "1 records: no problems\n"
+    page = bench("show", record.run_id).out
+    assert "open5w1s/auroc" in page
+    (reach,) = reaches(record, Path("results", "own"))
+    assert reach[0] == "open5w1s/auroc"
