@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bench.common.errors import UserError
 from bench.common.progress import shown
 from bench.config.run_config import RunConfig
@@ -44,10 +46,11 @@ class Materials:
 
     Args:
         options: where data sets lie.
+        divide: gives the classes and images of each part.
     """
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(self, options: Options, divide: Callable[[RunConfig, ImageSet], Split] = split_of) -> None:
+        self.options, self.divide = options, divide
         self._images: dict[tuple, ImageSet | UserError] = {}
         self._splits: dict[tuple, tuple[Split, Normaliser]] = {}
 
@@ -87,6 +90,6 @@ class Materials:
         brief = (config.shot, config.query) if config.brief else None
         key = (data.fingerprint, config.split, config.train_on, config.train, brief)
         if key not in self._splits:
-            split = split_of(config, data)
+            split = self.divide(config, data)
             self._splits[key] = split, Normaliser(data.images, split.train)
         return self._splits[key]
