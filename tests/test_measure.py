@@ -60,7 +60,7 @@ def test_a_smoke_run_answers_few_episodes_and_joins_nothing(monkeypatch, method,
     assert record.metrics["novel/triplet_accuracy"].n == record.metrics["base/pair_auc"].n == 2_000
     assert record.metrics["novel/unbalanced_pair_accuracy"].n == 10
     assert record.timings.steps == 6
-    assert set(record.pools["novel"].values()) == {25}  # of 40 images per class
+    assert set(record.pools["novel"].values()) == {20}  # of 40 images per class
     assert bench("validate").code == 0
 
 

@@ -15,7 +15,7 @@ from bench.data.splits import Split, resolve, subsampled, with_labelled_novel
 from bench.run.plan import Options
 from methods import backbones
 
-BRIEF_IMAGES = 25
+BRIEF_IMAGES = 20
 """Images per class that a smoke run evaluates."""
 
 
