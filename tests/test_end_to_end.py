@@ -135,7 +135,7 @@ def test_a_record_says_everything_about_its_run(grid):
     assert record.config["split"] == "50-50" and record.config["way"] == 3
     assert (record.backbone, record.parameters, record.trained) == ("conv4", 112_832, True)
     assert record.command.startswith("python -m bench run --dataset folder:images")
-    assert (record.classes.base, record.classes.novel, record.classes.novel_images) == (4, 4, 100)
+    assert (record.classes.base, record.classes.novel, record.classes.novel_images) == (4, 4, 80)
     assert record.classes.train_images == 136
 
     assert {

@@ -160,31 +160,31 @@ AFTER_TRAINING = {
     "episode_logits returned NaN or infinite values": """
     def episode_logits(self, support, query):
         logits = super().episode_logits(support, query)
-        return logits * (torch.nan if query.shape[1] == 96 else 1)
+        return logits * (torch.nan if query.shape[1] == 80 else 1)
 """,
     "the method changed its input tensors in place": """
     def episode_logits(self, support, query):
-        if query.shape[1] == 96:
+        if query.shape[1] == 80:
             query -= query.mean()
         return super().episode_logits(support, query)
 """,
     "scale changed during the evaluation": """
     def episode_logits(self, support, query):
-        if query.shape[1] == 96:
+        if query.shape[1] == 80:
             self.scale.data += 1
         return super().episode_logits(support, query)
 """,
-    "episode_logits must return shape [1, 96, 4] here, but returned [1, 96, 1]": """
+    "episode_logits must return shape [1, 80, 4] here, but returned [1, 80, 1]": """
     def episode_logits(self, support, query):
         logits = super().episode_logits(support, query)
-        return logits[..., :1] if query.shape[1] == 96 else logits
+        return logits[..., :1] if query.shape[1] == 80 else logits
 """,
 }
 
 
 @pytest.mark.parametrize("finding", AFTER_TRAINING)
 def test_what_shows_in_the_evaluation_alone_stops_the_run(finding, workspace):
-    """All 96 novel images at once: the questions before the evaluation are smaller."""
+    """All 80 novel images at once: the questions before the evaluation are smaller."""
     assert refused(
         AFTER_TRAINING[finding], "--preset", "smoke", "--measure", "allw1s", trained=True
     ).startswith(finding)
