@@ -12,7 +12,7 @@ from record_factory import EPISODES, episode_info, make_episodes, make_record, m
 from bench.common.errors import UserError
 from bench.records import store
 from bench.records.arrays import read_episodes
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.records.store import Record
 from bench.records.validation import validate
 

@@ -2,7 +2,7 @@ import pytest
 from record_factory import make_record, metric
 
 from bench.records import store
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.reporting import show, terminal
 from methods.registry import MethodInfo, Parameter, available
 

@@ -12,7 +12,8 @@ from bench.common.errors import UserError
 from bench.config.run_config import KEYS, resolve
 from bench.records import store
 from bench.records.identity import value_as_set
-from bench.records.schema import Metric, Record
+from bench.records.parts import Metric
+from bench.records.schema import Record
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.show import headline
 from bench.run.plan import Options

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from bench.records.identity import changes, name_of
-from bench.records.schema import SharedTraining
+from bench.records.parts import SharedTraining
 from bench.records.store import Record
 
 TOLERANCE = 0.01

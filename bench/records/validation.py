@@ -18,7 +18,7 @@ from bench.common.errors import UserError, one_line
 from bench.common.progress import shown
 from bench.records import identity
 from bench.records.claims import contradictions, same_split
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.records.store import OWN, Record, read
 
 if TYPE_CHECKING:

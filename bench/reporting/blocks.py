@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.records.schema import Metric
-
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from bench.records.parts import Metric
     from bench.statistics import Interval
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.common.errors import one_line
 from bench.records.identity import name_of
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.records.store import Record, read_all
 from bench.reporting import terminal
 from bench.reporting.blocks import number

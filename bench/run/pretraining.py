@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.common.errors import UserError
 from bench.config.run_config import BRIEF, RunConfig
-from bench.records.schema import SharedTraining
+from bench.records.parts import SharedTraining
 from bench.run import models
 from bench.run.models import PRETRAINING, Card
 from methods.method import Method

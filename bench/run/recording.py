@@ -17,16 +17,16 @@ from bench.config.run_config import method_info
 from bench.data.inspect import remarks
 from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation
-from bench.records.schema import (
+from bench.records.parts import (
     Environment,
     EpisodeInfo,
     Metric,
     OpenSetInfo,
-    Record,
     Sources,
     SplitCounts,
     Timings,
 )
+from bench.records.schema import Record
 from bench.run.outcome import Learned
 from bench.run.plan import Options, Prepared
 from bench.statistics import Interval

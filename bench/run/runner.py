@@ -22,7 +22,7 @@ from bench.config.run_config import RunConfig
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
-from bench.records.schema import Timings
+from bench.records.parts import Timings
 from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.frozen import frozen_features

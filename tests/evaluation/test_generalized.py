@@ -18,7 +18,7 @@ from bench.data.splits import resolve
 from bench.evaluation import generalized
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.generalized import SHOTS, Spread, evaluate, plan
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.reporting import show
 from bench.run.recording import metrics_of
 from bench.sampling.episodes import ClassPool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.common.errors import UserError
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.records.store import Record
 from bench.reporting.figures.novel import draw_images
 from bench.reporting.figures.picture import Gap, Picture, bars

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.records.schema import Metric
+from bench.records.parts import Metric
 from bench.reporting.figures.style import GREY, LINE, PAPER, SERIES, folded
 from bench.statistics import Interval
 

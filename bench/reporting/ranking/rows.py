@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bench.common.errors import UserError
 from bench.records.identity import overrides, setup, untrained
-from bench.records.schema import EpisodeInfo
+from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 
