@@ -35,6 +35,7 @@ from bench.reporting.figures import (
 from bench.reporting.figures.collect import drawn
 from bench.reporting.figures.picture import Palette, spread
 from bench.reporting.figures.rows import sections
+from bench.run.materials import BRIEF_IMAGES
 from bench.statistics import Interval
 
 pytestmark = pytest.mark.slow
@@ -459,7 +460,7 @@ def test_pictures_of_a_trained_method(ran):
     with drawn(made["episode"]) as figure:
         assert len(figure.axes[0].images) == 5 * (1 + checkpoint_figures.SHOWN_QUERIES)
     with drawn(made["embeddings"]) as figure:
-        assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 6 * 24
+        assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 6 * BRIEF_IMAGES
 
 
 def test_a_trained_method_answers_as_it_did_in_its_run(ran):
