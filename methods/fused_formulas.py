@@ -2,7 +2,7 @@
 
 Forward returns its answers, and what backward needs in addition to forward's own tensors. Backward takes the
 gradient of the first answer, forward's tensors and these additions; it returns the gradients of the tensors.
-`norm_pool` reads its input three times forward and once backward, and keeps nothing else of that size.
+`norm_pool` reads its input twice forward and once backward, and keeps nothing else of that size.
 Statistics are taken in float32 (or float64), within each image and then over images: the pixels of one image
 fit into the processor's cache.
 """
@@ -141,10 +141,16 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _statistics(x: Tensor, eps: float) -> Tensors:
-    """Mean, variance and inverse standard deviation of each channel."""
-    mean = _wide(x).mean((2, 3)).mean(0)
-    var = (_wide(x) - _channels(mean)).square().mean((2, 3)).mean(0)
-    return mean, var, (var + eps).rsqrt()
+    """Mean, variance and inverse standard deviation of each channel, from one reading of ``x``.
+
+    The mean of squares minus the squared mean loses digits where the mean is far from 0, so a value near the
+    mean is subtracted first: the mean of the first image.
+    """
+    near = _wide(x[0]).mean((1, 2))
+    apart = _wide(x) - _channels(near)
+    first, second = (values.mean((2, 3)).mean(0) for values in (apart, apart.square()))
+    var = (second - first.square()).clamp(min=0)
+    return near + first, var, (var + eps).rsqrt()
 
 
 def _over_images(x: Tensor) -> Tensor:
