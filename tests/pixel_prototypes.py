@@ -34,7 +34,7 @@ class Pixels(ProtoNet):
         return super().joint_logits(base, support, query)
 
 
-def join(data, split, method: Method, seed: int = 0) -> Generalized:
+def join(data, split, method: Method) -> Generalized:
     """Run the generalized protocol."""
     method.eval()
     normalise = Normaliser(data.images, split.train)
@@ -42,13 +42,13 @@ def join(data, split, method: Method, seed: int = 0) -> Generalized:
         embed_images(method, data.images, i, normalise, "32-true")
         for i in (split.base_test, split.novel_images)
     ]
-    return evaluate(method, data, split, normalise, "32-true", Progress(io.StringIO()), *made, seed)
+    return evaluate(method, data, split, normalise, "32-true", Progress(io.StringIO()), *made)
 
 
-def drawn(data, split, shot: int, seed: int = 0) -> tuple[ClassPool, list[dict[int, list[int]]]]:
+def drawn(data, split, shot: int) -> tuple[ClassPool, list[dict[int, list[int]]]]:
     """The novel pool and, for each draw, class position -> support, indices into the pool."""
     pool = ClassPool(data.labels[split.novel_images].numpy())
-    key = f"{data.fingerprint}/{split.name}/generalized/0/{shot}/0/{seed}"
+    key = f"{data.fingerprint}/{split.name}/generalized/0/{shot}/0/0"
     episodes = draw(pool, key, Setting(0, shot, 0, DRAWS))
     return pool, [
         dict(zip(classes.tolist(), support.tolist(), strict=True))

@@ -22,6 +22,26 @@ def test_the_headline_is_short_and_says_what_comes_next():
         assert len(shown) == 1 and show.percent(record.metrics[f"fewshot/{name}"]) in shown[0]
 
 
+def test_the_headline_never_leaves_out_pairs_and_triplets():
+    base = make_record()
+    extra = {f"{way}w1s": base.episodes["5w1s"].model_copy(update={"way": way}) for way in range(6, 12)}
+    record = base.model_copy(
+        update={
+            "episodes": base.episodes | extra,
+            "metrics": base.metrics
+            | {f"fewshot/{name}": Metric(**metric(0.5)) for name in extra}
+            | {"novel/pair_accuracy": Metric(**metric(0.8)), "novel/triplet_accuracy": Metric(**metric(0.9))},
+        }
+    )
+    lines = show.headline(record).splitlines()
+    assert len(lines) == show.HEADLINE and record.run_id in lines[-1]
+    assert lines[-3].split()[:3] == ["novel", "pairs", "80.00"]
+    assert lines[-2].split()[:3] == ["novel", "triplets", "90.00"]
+    shown = sum("guessing" in line for line in lines) - 2
+    settings = sum(key.startswith("fewshot/") for key in record.metrics)
+    assert lines[-4].split() == ["...", str(settings - shown), "more", "settings"]
+
+
 def test_the_result_table_has_every_metric_once_and_says_what_needs_saying():
     record = make_record(
         metrics={

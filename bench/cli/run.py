@@ -8,14 +8,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, app, flag, int_parser
 from bench.common.errors import UserError
 from bench.common.streams import say
-
-if TYPE_CHECKING:
-    pass
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",

@@ -99,7 +99,7 @@ def _parts(
             rows = slice(first, min(first + size, len(episodes)))
             yield rows, episodes.support[rows], episodes.query[rows], episodes.labels[rows]
         return
-    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
+    owner = pool.owner
     for row, (classes, support) in enumerate(zip(episodes.classes, episodes.support, strict=True)):
         query = np.setdiff1d(np.arange(len(owner)), support)
         labels = np.argsort(classes)[owner[query]]

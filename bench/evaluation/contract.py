@@ -9,9 +9,8 @@ shapes and finite numbers, the evaluation requires:
   chooses the batch size;
 - *relabelling*, unless the method is `order_dependent`: if the classes of an episode are permuted, so are its
   logits, and the order of a class's shots does not matter. This finds confused axes. Some methods depend on
-  the order by design: a head with separate weights per position (mtl; maml, anil and reptile with
-  ``head=learned``) and steps on minibatches (reptile; finetune with `adapt_images`). They gain nothing from
-  it, because classes come in random order;
+  the order by design: a head with separate weights per position, and steps on minibatches. They gain nothing
+  from it, because classes come in random order;
 - *deterministic*: the same episode always gets the same answer;
 - inputs, weights and buffers do not change.
 """

@@ -11,7 +11,6 @@ over classes, so that each class counts the same:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +24,7 @@ from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
-from bench.statistics import Interval, closed_interval, mean_recall_interval
+from bench.statistics import Interval, joint_accuracies, mean_recall_interval, over_joins
 from methods.abilities import JoinsAsNetwork
 from methods.method import Method
 
@@ -33,19 +32,6 @@ SHOTS = (1, 5, 10, 20)
 DRAWS = 10  # support sets per class
 TRAINED_CLASSES = 10  # novel classes that join one at a time if joining trains a network
 TRAINED_DRAWS = 3  # support sets of all novel classes together in that case
-
-
-class Spread(NamedTuple):
-    """An estimate, its interval, its number of observations, and the spread over joins.
-
-    `std` is the standard deviation (ddof 1) over all joins, that is over classes and support sets.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    std: float
 
 
 @dataclass
@@ -64,8 +50,8 @@ class Generalized:
         images: number of embedded training images.
     """
 
-    metrics: dict[str, Interval | Spread] = field(default_factory=dict)
-    per_class: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Interval]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     networks: dict[str, bytes] = field(default_factory=dict)
     images: int = 0
@@ -103,12 +89,11 @@ def evaluate(
     progress: Progress,
     base: Tensor,
     novel: Tensor,
-    seed: int = 0,
     frozen: FrozenFeatures | None = None,
 ) -> Generalized:
     """Let novel classes join, one at a time and all together, and classify every query.
 
-    The support images depend only on (data set, split, shot, seed); a class has the same ones when it joins
+    The support images depend only on (data set, split, shot); a class has the same ones when it joins
     alone and when all join. If joining trains a network, only the same 10 novel classes join one at a time,
     and all together join 3 times.
 
@@ -126,7 +111,6 @@ def evaluate(
         progress: shows the progress.
         base: float ``[M, D]``, embeddings of the base-test images.
         novel: float ``[N, D]``, of the novel pool.
-        seed: of the draws.
         frozen: where the features of the backbone are kept, if they are.
     """
     if method.training:
@@ -137,12 +121,12 @@ def evaluate(
     pool, trained = joins.pool, method.joins_with == "training"
 
     shots, _ = plan(method, ClassPool(joins.base_labels), pool)
-    supports = [_supports(data.fingerprint, split.name, pool, shot, seed) for shot in shots]
+    supports = [_supports(data.fingerprint, split.name, pool, shot) for shot in shots]
     names = [data.class_names[c] for c in pool.classes]
     chosen = np.arange(len(names))
     if trained and len(names) > TRAINED_CLASSES:
         few = Setting(TRAINED_CLASSES, 1, 0, 1)
-        chosen = np.sort(draw(pool, _key(data.fingerprint, split.name, few, seed), few).classes[0])
+        chosen = np.sort(draw(pool, _key(data.fingerprint, split.name, few), few).classes[0])
     draws = TRAINED_DRAWS if trained else DRAWS
     progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
     run = f"generalized/{len(split.base)}+"
@@ -180,12 +164,13 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
     )
     joins = _joins(images, base, novel, progress)
     pool = joins.pool
-    support = _supports(images.data.fingerprint, images.split.name, pool, shot, 0)[0]
+    support = _supports(images.data.fingerprint, images.split.name, pool, shot)[0]
     progress.start("joining", len(support), "joins")
     recalls = [joins.recalls(support[c : c + 1], np.array([c])) for c in pool.with_images(shot + 1)]
     progress.stop()
     of_base = np.array([own.mean() for own, _ in recalls])
-    return float(joins.measures(np.array([own[0] for _, own in recalls]), of_base, 1)["harmonic"].mean())
+    of_novel = np.array([own[0] for _, own in recalls])
+    return float(joint_accuracies(of_novel, of_base, 1, joins.base_tested)["harmonic"].mean())
 
 
 def _joins(
@@ -213,17 +198,17 @@ def _joins(
     return _Joins(source, base_labels, len(split.base), pool, progress)
 
 
-def _key(fingerprint: str, split: str, setting: Setting, seed: int) -> str:
-    return episode_key(fingerprint, f"{split}/generalized", setting, seed)
+def _key(fingerprint: str, split: str, setting: Setting) -> str:
+    return episode_key(fingerprint, f"{split}/generalized", setting)
 
 
-def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int, seed: int) -> np.ndarray:
+def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int) -> np.ndarray:
     """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order.
 
     Those of classes without more images than `shot` are -1.
     """
     setting = Setting(0, shot, 0, DRAWS)
-    drawn = draw(pool, _key(fingerprint, split, setting, seed), setting)
+    drawn = draw(pool, _key(fingerprint, split, setting), setting)
     found = np.full((DRAWS, len(pool.classes), shot), -1)
     np.put_along_axis(found, drawn.classes[:, :, None], drawn.support, axis=1)
     return found
@@ -270,16 +255,6 @@ class _Joins:
         counts = np.unique(self.base_labels, return_counts=True)[1]
         return np.rint(recalls * counts).astype(np.int64), counts
 
-    def measures(self, novel: np.ndarray, base: np.ndarray, new: int) -> dict[str, np.ndarray]:
-        """The four metrics of each join, from its accuracy on `new` novel classes and on base classes."""
-        both = novel + base
-        return {
-            "novel": novel,
-            "base": base,
-            "all": (new * novel + self.base_tested * base) / (new + self.base_tested),
-            "harmonic": np.divide(2 * novel * base, both, out=np.zeros_like(both), where=both > 0),
-        }
-
 
 def _one_at_a_time(
     found: Generalized, joins: _Joins, key: str, support: np.ndarray, chosen: np.ndarray, names: list[str]
@@ -291,11 +266,11 @@ def _one_at_a_time(
             of_base, of_novel = joins.recalls(own, chosen[i : i + 1])
             base[i, d], novel[i, d] = of_base.mean(), of_novel[0]
     found.arrays |= {f"{key}/novel": novel, f"{key}/base": base}
-    for name, values in joins.measures(novel, base, 1).items():
-        found.metrics[f"{key}/{name}"] = _spread(values, values.mean(axis=1))
+    for name, values in joint_accuracies(novel, base, 1, joins.base_tested).items():
+        found.metrics[f"{key}/{name}"] = over_joins(values, values.mean(axis=1))
         if name in ("novel", "base"):
             for c, own in zip(chosen, values, strict=True):
-                found.per_class.setdefault(names[c], {})[f"{key}/{name}"] = _spread(own, own)
+                found.per_class.setdefault(names[c], {})[f"{key}/{name}"] = over_joins(own, own)
 
 
 def _all_together(
@@ -306,12 +281,7 @@ def _all_together(
     base = np.array([of_base.mean() for of_base, _ in recalls])
     novel = np.stack([of_novel for _, of_novel in recalls])
     found.arrays |= {f"{key}/novel": novel, f"{key}/base": base}
-    for name, values in joins.measures(novel.mean(axis=1), base, len(large)).items():
-        found.metrics[f"{key}/{name}"] = _spread(values, values)
+    for name, values in joint_accuracies(novel.mean(axis=1), base, len(large), joins.base_tested).items():
+        found.metrics[f"{key}/{name}"] = over_joins(values, values)
     for c, own in zip(large, novel.T, strict=True):
-        found.per_class.setdefault(names[c], {})[f"{key}/novel"] = _spread(own, own)
-
-
-def _spread(values: np.ndarray, units: np.ndarray) -> Spread:
-    """The interval over `units`, and the standard deviation of `values`."""
-    return Spread(*closed_interval(units), std=float(values.std(ddof=1)))
+        found.per_class.setdefault(names[c], {})[f"{key}/novel"] = over_joins(own, own)

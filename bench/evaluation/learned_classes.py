@@ -65,7 +65,7 @@ class LearnedClasses:
             pool: positions of each class's images in `index`.
             a, b: positions in the pool; the class of the image at `a` is learned.
         """
-        owner = np.repeat(np.arange(len(pool.classes)), pool.counts)[a]
+        owner = pool.owner[a]
         found = np.empty(len(a))
         for position, label in enumerate(pool.classes.tolist()):
             rows = np.flatnonzero(owner == position)

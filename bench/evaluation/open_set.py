@@ -19,7 +19,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import Split, subsampled
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import part_key
-from bench.statistics import best_threshold, pairs_won
+from bench.statistics import Interval, best_threshold, open_set_metrics, pairs_won
 
 OTHERS = 2
 """Classes of an episode that are not in its support set."""
@@ -88,6 +88,23 @@ def choose_threshold(answers: Answers, drawn: Rehearsal) -> float:
     """The threshold with the highest balanced accuracy on the queries of a rehearsal."""
     known = drawn.episodes.labels < drawn.way
     return best_threshold(scores(answers, drawn.episodes).ravel(), known.ravel())
+
+
+def evaluate(
+    answers: Answers, episodes: EpisodeList, setting: Setting, threshold: float | None
+) -> tuple[dict[str, Interval], dict[str, np.ndarray]]:
+    """`open_set_metrics` of a setting by name, and the whole numbers from which they follow.
+
+    Args:
+        episodes: with support sets of all classes, also of those that are "none of these".
+        threshold: None if there is none; then there is only the AUROC.
+    """
+    found = scores(answers, known_only(episodes, setting.way))
+    won, accepted = counted(found, episodes.labels, setting, threshold)
+    arrays = {"won": won.astype(np.uint32)}
+    if accepted is not None:
+        arrays["accepted"] = accepted.astype(np.min_scalar_type(setting.query))
+    return open_set_metrics(won, accepted, setting.way, setting.others, setting.query), arrays
 
 
 def counted(

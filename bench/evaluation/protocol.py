@@ -18,12 +18,11 @@ from bench.data.splits import Split
 from bench.evaluation import adapted, fewshot, generalized, open_set, verification
 from bench.evaluation.answers import inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import embed_images
-from bench.evaluation.generalized import Spread
 from bench.evaluation.learned_classes import LearnedClasses
 from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS, can_verify, does_not_fit
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
-from bench.statistics import Interval, closed_interval, open_set_metrics
+from bench.statistics import Interval, closed_interval
 from methods.abilities import class_tasks
 from methods.method import Method
 
@@ -52,8 +51,8 @@ class Evaluation:
         images, episodes: number of embedded images and of evaluated episodes.
     """
 
-    metrics: dict[str, Interval | Spread] = field(default_factory=dict)
-    per_class: dict[str, dict[str, Interval | Spread]] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Interval]] = field(default_factory=dict)
     constant_answer: dict[str, float] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -75,7 +74,6 @@ class Evaluator:
         normalise: the one that training used.
         precision: as Lightning names it.
         progress: shows the progress.
-        episode_seed: of the episodes, pairs and triplets; the same for all methods.
         brief: whether this is a smoke run.
         augment: names of augmentations, for methods with `class_tasks`.
         frozen: where the features of a backbone that was not trained here are kept between runs.
@@ -89,15 +87,13 @@ class Evaluator:
         normalise: Normaliser,
         precision: str,
         progress: Progress,
-        episode_seed: int = 0,
         brief: bool = False,
         augment: Sequence[str] | None = None,
         frozen: FrozenFeatures | None = None,
     ) -> None:
         self.method, self.data, self.split, self.frozen = method, data, split, frozen
         self.normalise, self.precision, self.progress = normalise, precision, progress
-        self.seed, self.augment = episode_seed, augment
-        self.pairs = BRIEF_PAIRS if brief else None
+        self.augment, self.pairs = augment, BRIEF_PAIRS if brief else None
         self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
     def run(self, settings: list[Setting], others: Collection[str] = OTHER_MEASUREMENTS) -> Evaluation:
@@ -144,7 +140,7 @@ class Evaluator:
         return found
 
     def _key(self, part: str) -> str:
-        return part_key(self.data.fingerprint, self.split.name, part, self.seed)
+        return part_key(self.data.fingerprint, self.split.name, part)
 
     def _sizes(self, pool: ClassPool) -> dict[str, int]:
         """Class name -> number of images, in pool order."""
@@ -215,7 +211,7 @@ class Evaluator:
             rows |= _of(part, own, wanted)
 
     def _draw(self, setting: Setting, pool: ClassPool) -> EpisodeList:
-        return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting, self.seed), setting)
+        return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting), setting)
 
     def _fewshot(self, found: Evaluation, setting: Setting, made: Tensor, pool: ClassPool) -> None:
         if does_not_fit(setting, pool):
@@ -258,14 +254,10 @@ class Evaluator:
             threshold = open_set.choose_threshold(self._answers(content, drawn.images), drawn)
             found.thresholds[name] = threshold
         answers = self._answers(made, self.split.novel_images)
-        scores = open_set.scores(answers, open_set.known_only(episodes, setting.way))
+        metrics, arrays = open_set.evaluate(answers, episodes, setting, threshold)
         self.progress.stop()
-        won, accepted = open_set.counted(scores, episodes.labels, setting, threshold)
-        of = open_set_metrics(won, accepted, setting.way, setting.others, setting.query)
-        found.metrics |= {f"{name}/{key}": interval for key, interval in of.items()}
-        found.arrays[f"{name}/won"] = won.astype(np.uint32)
-        if accepted is not None:
-            found.arrays[f"{name}/accepted"] = accepted.astype(np.min_scalar_type(setting.query))
+        found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
+        found.arrays |= {f"{name}/{key}": array for key, array in arrays.items()}
         found.settings[name], found.hashes[name] = setting, episodes.sha256()
         found.episodes += len(episodes)
 
@@ -293,7 +285,7 @@ class Evaluator:
         if not shots:
             return
         where = (self.data, self.split, self.normalise, self.precision, self.progress)
-        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.seed, self.frozen)
+        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.frozen)
         found.metrics |= made.metrics
         found.arrays |= made.arrays
         found.networks |= made.networks

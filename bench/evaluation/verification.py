@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,14 @@ from bench.evaluation.answers import checked
 from bench.sampling.episodes import ClassPool, EpisodeList
 from bench.sampling.keys import pair_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
-from bench.statistics import Interval, best_threshold, pair_metrics, proportion_interval
+from bench.statistics import (
+    Interval,
+    best_threshold,
+    pair_metrics,
+    pairs_of_classes,
+    proportion_interval,
+    triplets_of_classes,
+)
 from methods.method import Method
 
 COUNT = 20_000
@@ -64,30 +69,6 @@ def threshold(
     return best_threshold(scores(method, embeddings, a, b), same)
 
 
-def pairs_and_triplets(
-    method: Method,
-    embeddings: Tensor,
-    pool: ClassPool,
-    key: str,
-    threshold: float,
-    count: int | None = None,
-) -> Verified:
-    """All pair and triplet metrics, over the pool and per class.
-
-    Args:
-        method: computes the similarities.
-        embeddings: float ``[N, D]`` of the pool's images.
-        pool: at least two classes of at least two images.
-        key: determines the pairs and triplets.
-        threshold: from validation pairs.
-        count: number of pairs and of triplets, even; by default `COUNT`.
-
-    A class's pair accuracy is balanced over the pairs that contain it; its triplet accuracy is over the
-    triplets whose anchor is of the class.
-    """
-    return verified(partial(scores, method, embeddings), pool, key, threshold, count)
-
-
 def verified(
     score: Score,
     pool: ClassPool,
@@ -96,11 +77,17 @@ def verified(
     count: int | None = None,
     by_first: bool = False,
 ) -> Verified:
-    """As `pairs_and_triplets`, for any source of similarities.
+    """All pair and triplet metrics, over the pool and per class.
+
+    A class's pair accuracy is balanced over the pairs that contain it; its triplet accuracy is over the
+    triplets whose anchor is of the class.
 
     Args:
         score: called once, with all pairs and both pairs of each triplet.
-        pool, key, threshold, count: as in `pairs_and_triplets`.
+        pool: at least two classes of at least two images.
+        key: determines the pairs and triplets.
+        threshold: from validation pairs.
+        count: number of pairs and of triplets, even; by default `COUNT`.
         by_first: whether a class's pairs are only those whose first image is of the class.
     """
     count = count or COUNT
@@ -112,30 +99,16 @@ def verified(
     won = (to_positive > to_negative) + 0.5 * (to_positive == to_negative)
     metrics["triplet_accuracy"] = proportion_interval(float(won.sum()), len(won))
 
-    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
-    right = (pair_scores >= threshold) == same
+    owner = pool.owner
     per_class: dict[int, dict[str, Interval]] = {}
-    for c in range(len(pool.classes)):
-        involved = (owner[a] == c) | ((owner[b] == c) & (not by_first))
-        ours = won[owner[anchor] == c]
-        of_class = per_class[c] = {}
-        if len(ours):
-            of_class["triplet_accuracy"] = proportion_interval(float(ours.sum()), len(ours))
-        if (involved & same).any() and (involved & ~same).any():
-            of_class["pair_accuracy"] = _balanced(right[involved & same], right[involved & ~same])
+    right = (pair_scores >= threshold) == same
+    for name, intervals in (
+        ("triplet_accuracy", triplets_of_classes(owner[anchor], won)),
+        ("pair_accuracy", pairs_of_classes(owner[a], owner[b], right, same, by_first)),
+    ):
+        for c, interval in intervals.items():
+            per_class.setdefault(c, {})[name] = interval
     return Verified(metrics, per_class, pair_scores.astype(np.float32), (2 * won).astype(np.uint8))
-
-
-def _balanced(same: np.ndarray, different: np.ndarray) -> Interval:
-    """Balanced accuracy from correct/wrong answers of each kind; half-widths (Wilson) add in quadrature.
-
-    Population: pairs of these images that contain the class, with this trained model.
-    """
-    kinds = [proportion_interval(int(right.sum()), len(right)) for right in (same, different)]
-    value = sum(k.value for k in kinds) / 2
-    low = value - math.hypot(*(k.value - k.low for k in kinds)) / 2
-    high = value + math.hypot(*(k.high - k.value for k in kinds)) / 2
-    return Interval(value, max(0.0, low), min(1.0, high), len(same) + len(different))
 
 
 def unbalanced_pair_accuracy(

@@ -141,7 +141,7 @@ def setting_of(record: Record, name: str) -> Setting:
 def pool_of(record: Record, part: str) -> ClassPool | None:
     """The pool of classes and images of a part; None if not recorded."""
     counts = list(record.pools.get(part, {}).values())
-    return ClassPool(np.repeat(np.arange(len(counts)), counts)) if counts else None
+    return ClassPool.of_counts(counts) if counts else None
 
 
 def redraw_episodes(record: Record, name: str) -> EpisodeList | None:
@@ -179,7 +179,7 @@ def _classes(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) ->
 
 def _draw(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> EpisodeList | None:
     try:
-        found = draw(ClassPool(np.repeat(np.arange(len(sizes)), sizes)), key, setting)
+        found = draw(ClassPool.of_counts(sizes), key, setting)
     except ValueError:  # the classes are too few or too small
         return None
     return found if found.sha256() == sha256 else None

@@ -101,9 +101,15 @@ def untrained(record: Record) -> bool:
     return not (record.trained or record.pretraining or record.weights or record.external_data)
 
 
-def labelled_novel(record: Record) -> str:
-    """The mark of a record whose method learned from labelled images of the novel classes."""
-    return f"{record.labelled_novel_images:,} labelled images of each novel class"
+def marks(record: Record) -> list[str]:
+    """Why a record is not comparable with all others of its table."""
+    words = {
+        "external data": record.external_data,
+        "transductive": record.transductive,
+        f"{record.labelled_novel_images:,} labelled images of each novel class": record.labelled_novel_images,
+        "untrained": untrained(record),
+    }
+    return [word for word, on in words.items() if on]
 
 
 def split_digest(record: Record) -> str | None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +17,15 @@ from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
     Interval,
-    balanced_interval,
     closed_interval,
+    joint_accuracies,
     mean_recall_interval,
     open_set_metrics,
+    over_joins,
     pair_metrics,
+    pairs_of_classes,
     proportion_interval,
+    triplets_of_classes,
 )
 
 Arrays = Mapping[str, np.ndarray]
@@ -34,19 +36,9 @@ UNBALANCED = "novel/unbalanced_pair_accuracy"
 JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/(?P<shot>\d+)s)/novel")
 
 
-class Number(NamedTuple):
-    """A metric, as `records.Metric` holds it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    std: float | None = None
-
-
 @dataclass
 class Recomputed:
-    """Numbers recomputed from the per-episode file.
+    """Intervals recomputed from the per-episode file.
 
     Attributes:
         metrics: metric key -> number.
@@ -56,13 +48,13 @@ class Recomputed:
         problems: contradictions between file and record, one line each.
     """
 
-    metrics: dict[str, Number] = field(default_factory=dict)
-    per_class: dict[str, dict[str, Number]] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    per_class: dict[str, dict[str, Interval]] = field(default_factory=dict)
     constant_answer: dict[str, float] = field(default_factory=dict)
     episodes: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
-    def of_class(self, name: str) -> dict[str, Number]:
+    def of_class(self, name: str) -> dict[str, Interval]:
         """The numbers of one class, as a dict to fill in."""
         return self.per_class.setdefault(name, {})
 
@@ -127,7 +119,7 @@ class _Source:
 
 @lru_cache(maxsize=16)
 def _pool(sizes: tuple[int, ...]) -> ClassPool:
-    return ClassPool(np.repeat(np.arange(len(sizes)), sizes))
+    return ClassPool.of_counts(sizes)
 
 
 @lru_cache(maxsize=64)
@@ -143,7 +135,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     queries = source.array(f"{name}/queries", (), (info.count,), kind="u")
     if not ((correct >= 0) & (correct <= queries) & (queries > 0)).all():
         raise _Wrong(f"{name}: must be from 0 to the number of queries")
-    found.metrics[key] = _number(closed_interval(correct / queries))
+    found.metrics[key] = closed_interval(correct / queries)
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
@@ -159,7 +151,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     shares = hits / asked
     for c, own in enumerate(names):
         if (classes == c).any():
-            found.of_class(own)[key] = _number(closed_interval(shares[classes == c]))
+            found.of_class(own)[key] = closed_interval(shares[classes == c])
 
 
 def _open_set(source: _Source, name: str, found: Recomputed) -> None:
@@ -175,7 +167,7 @@ def _open_set(source: _Source, name: str, found: Recomputed) -> None:
         if not ((accepted >= 0) & (accepted <= info.query)).all():
             raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
     metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
-    found.metrics |= {f"{name}/{key}": _number(interval) for key, interval in metrics.items()}
+    found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
     if "novel" not in source.pools:
         return
     _redrawn(source, name, setting, info, found)
@@ -220,17 +212,14 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
         raise _Wrong(f"{part}/pair_scores: {error}") from None
-    found.metrics |= {f"{part}/{name}": _number(interval) for name, interval in metrics.items()}
+    found.metrics |= {f"{part}/{name}": interval for name, interval in metrics.items()}
     if part != "novel":
         return
     found.constant_answer[UNBALANCED] = (len(names) - 1) / len(names)
-    owner = np.repeat(np.arange(len(names)), pool.counts)
-    right = (scores >= threshold) == same
-    for c, name in enumerate(names):
-        involved = (owner[a] == c) | ((owner[b] == c) & (not source.record.labelled_novel_images))
-        kinds = right[involved & same], right[involved & ~same]
-        if all(map(len, kinds)):
-            found.of_class(name)["novel/pair_accuracy"] = _number(balanced_interval(*kinds))
+    first, second, right = pool.owner[a], pool.owner[b], (scores >= threshold) == same
+    by_first = bool(source.record.labelled_novel_images)
+    for c, interval in pairs_of_classes(first, second, right, same, by_first).items():
+        found.of_class(names[c])["novel/pair_accuracy"] = interval
 
 
 def _triplets(source: _Source, part: str, found: Recomputed) -> None:
@@ -239,20 +228,17 @@ def _triplets(source: _Source, part: str, found: Recomputed) -> None:
     if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
         raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
     anchor, *_ = draw_triplets(pool, triplet_key(key), count)
-    found.metrics[f"{part}/triplet_accuracy"] = _number(proportion_interval(float(won.sum()), count))
-    owner = np.repeat(np.arange(len(names)), pool.counts)
-    for c, name in enumerate(names if part == "novel" else ()):
-        ours = won[owner[anchor] == c]
-        if len(ours):
-            interval = proportion_interval(float(ours.sum()), len(ours))
-            found.of_class(name)["novel/triplet_accuracy"] = _number(interval)
+    found.metrics[f"{part}/triplet_accuracy"] = proportion_interval(float(won.sum()), count)
+    if part == "novel":
+        for c, interval in triplets_of_classes(pool.owner[anchor], won).items():
+            found.of_class(names[c])["novel/triplet_accuracy"] = interval
 
 
 def _unbalanced(source: _Source, found: Recomputed) -> None:
     shares = source.flat(UNBALANCED, kind="f")
     if len(shares) < 2 or not ((shares >= 0) & (shares <= 1)).all():
         raise _Wrong(f"{UNBALANCED}: must be accuracies between 0 and 1 of two or more draws")
-    found.metrics[UNBALANCED] = _number(closed_interval(shares))
+    found.metrics[UNBALANCED] = closed_interval(shares)
 
 
 def _before(source: _Source, key: str, found: Recomputed) -> None:
@@ -265,7 +251,7 @@ def _before(source: _Source, key: str, found: Recomputed) -> None:
     right = source.array(key, counts.shape, kind="u")
     if not ((right >= 0) & (right <= counts)).all():
         raise _Wrong(f"{key}: must be from 0 to the number of images")
-    found.metrics[key] = _number(mean_recall_interval(right, counts))
+    found.metrics[key] = mean_recall_interval(right, counts)
 
 
 def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
@@ -293,26 +279,11 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     if len(classes) != shape[0 if alone else 1]:
         raise _Wrong(f"{key}: {shape[0 if alone else 1]} classes joined, not {len(classes)}")
     of_novel = novel if alone else novel.mean(axis=1)
-    both = of_novel + base
-    measures = {
-        "novel": of_novel,
-        "base": base,
-        "all": (new * of_novel + tested * base) / (new + tested),
-        "harmonic": np.divide(2 * of_novel * base, both, out=np.zeros_like(both), where=both > 0),
-    }
-    for name, values in measures.items():
-        found.metrics[f"{key}/{name}"] = _spread(values, values.mean(axis=1) if alone else values)
+    for name, values in joint_accuracies(of_novel, base, new, tested).items():
+        found.metrics[f"{key}/{name}"] = over_joins(values, values.mean(axis=1) if alone else values)
     for row, c in enumerate(classes):
         own = found.of_class(names[c])
         if alone:
-            own[f"{key}/novel"], own[f"{key}/base"] = (_spread(v[row], v[row]) for v in (novel, base))
+            own[f"{key}/novel"], own[f"{key}/base"] = (over_joins(v[row], v[row]) for v in (novel, base))
         else:
-            own[f"{key}/novel"] = _spread(novel[:, row], novel[:, row])
-
-
-def _number(interval: Interval) -> Number:
-    return Number(*interval)
-
-
-def _spread(values: np.ndarray, units: np.ndarray) -> Number:
-    return Number(*closed_interval(units), std=float(values.std(ddof=1)))
+            own[f"{key}/novel"] = over_joins(novel[:, row], novel[:, row])

@@ -22,7 +22,8 @@ from bench.records.parts import Metric
 from bench.records.store import OWN, Record, read
 
 if TYPE_CHECKING:
-    from bench.records.recomputing import Number, Recomputed
+    from bench.records.recomputing import Recomputed
+    from bench.statistics import Interval
 
 ROUNDING = 1e-9
 SEVERAL = 20  # records, from which starting a process per core pays
@@ -213,7 +214,7 @@ def _against_file(record: Record, directory: Path, pools: Pools) -> tuple[list[s
 
 
 def _differences(
-    owner: str, recorded: Mapping[str, Metric], recomputed: Mapping[str, Number]
+    owner: str, recorded: Mapping[str, Metric], recomputed: Mapping[str, Interval]
 ) -> Iterator[str]:
     for key, number in recomputed.items():
         if key not in recorded:

@@ -111,13 +111,7 @@ def frame(records: Sequence[Record]) -> DataFrame:
 
 def marks(record: Record) -> Iterable[str]:
     """Marks of a run: reasons why it is not comparable with all others."""
-    words = {
-        "external data": record.external_data,
-        "transductive": record.transductive,
-        "untrained": identity.untrained(record),
-        "uncommitted code": uncommitted([record]),
-    }
-    return [word for word, on in words.items() if on]
+    return [*identity.marks(record), *["uncommitted code"] * uncommitted([record])]
 
 
 def runs(frame: DataFrame) -> DataFrame:

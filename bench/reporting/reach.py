@@ -100,7 +100,7 @@ def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     arrays = read_arrays(record, directory, ("novel/pair_scores", "novel/triplets_won").__contains__)
     if pool is None or threshold is None or len(arrays) < 2:
         return
-    owner = np.repeat(np.arange(len(pool.classes)), pool.counts)
+    owner = pool.owner
     key = part_key(record.fingerprint, record.split, "novel")
     scores, won = arrays["novel/pair_scores"].astype(np.float64), arrays["novel/triplets_won"] / 2
     a, b, _ = draw_pairs(pool, pair_key(key), len(scores))

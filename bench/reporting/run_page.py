@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.common.errors import UserError, one_line
 from bench.common.files import is_file, is_folder
 from bench.records.arrays import read_episodes
-from bench.records.identity import as_set, labelled_novel, name_of
+from bench.records.identity import as_set, marks, name_of
 from bench.records.store import OWN, Record, beside, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
@@ -111,15 +111,10 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
     )
     yield "seed", str(record.seed)
     yield "hyperparameters", one_line(" ".join(as_set(record.hyperparameters))) or "none"
-    marks = {
-        "external data": record.external_data,
-        "transductive": record.transductive,
-        labelled_novel(record): bool(record.labelled_novel_images),
-        "no training": not (record.trained or record.pretraining),
-        f"weights {record.weights}": record.weights is not None,
-    }
-    if any(marks.values()):
-        yield "marks", ", ".join(mark for mark, on in marks.items() if on)
+    training = [] if record.trained or record.pretraining else ["no training"]
+    weights = [f"weights {record.weights}"] if record.weights else []
+    if shown := [*marks(record), *training, *weights]:
+        yield "marks", ", ".join(shown)
 
 
 def _how(record: Record) -> Iterator[tuple[str, str]]:

@@ -145,32 +145,34 @@ def percent(metric: Metric | None) -> str:
     return "".join(number(metric))
 
 
-HEADLINE = 10
-"""Maximum number of lines."""
+HEADLINE = 9
+"""Maximum number of lines; `run` adds the path of the record."""
 
 
 def headline(record: Record) -> str:
     """The main numbers of a run, and the commands for more."""
-    rows = []
+    settings, verification = [], []
     for key, metric in sorted(record.metrics.items(), key=lambda item: by_size(item[0])):
         part, _, what = key.partition("/")
         if part == "fewshot" and what in record.episodes:
-            rows.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
+            settings.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
     for name in record.open_set:
-        rows.append([f"{name} AUROC", percent(record.metrics.get(f"{name}/auroc")), "guessing gives 50"])
+        settings.append([f"{name} AUROC", percent(record.metrics.get(f"{name}/auroc")), "guessing gives 50"])
     for what in ("pair", "triplet"):
         novel, base = (record.metrics.get(f"{part}/{what}_accuracy") for part in ("novel", "base"))
         if novel or base:
             beside = f", base classes {percent(base)}" if novel and base else ""
-            name = f"{what}s of {'new' if novel else 'base'} classes"
-            rows.append([name, percent(novel or base), f"guessing gives 50{beside}"])
+            name = f"{'novel' if novel else 'base'} {what}s"
+            verification.append([name, percent(novel or base), f"guessing gives 50{beside}"])
+    if (left := len(settings) + len(verification) - (HEADLINE - 2)) > 0:
+        settings[-left - 1 :] = [["...", f"{left + 1} more settings", ""]]
     title = (
         f"{name_of(record)} on {record.dataset} {record.split}, seed {record.seed}: percent, 95% intervals"
     )
     following = f"next: python -m bench show {record.run_id}, or python -m bench leaderboard --show"
     from tabulate import tabulate
 
-    table = tabulate(rows[: HEADLINE - 2], tablefmt="plain", disable_numparse=True).splitlines()
+    table = tabulate([*settings, *verification], tablefmt="plain", disable_numparse=True).splitlines()
     return "\n".join([one_line(title), *(f"  {line}" for line in table), following])
 
 

@@ -26,6 +26,7 @@ from methods.method import Method
 from methods.registry import MethodInfo
 
 CARD = "model.json"
+JOINED = "joined"  # folder of the networks that novel classes joined
 
 PRETRAINING = MethodInfo("pretraining", "methods.base_classifier", "BaseClassifier")
 """Name of the shared classifier of the base classes, in place of a method's name."""

@@ -15,7 +15,6 @@ from bench.common import environment
 from bench.common.errors import one_line
 from bench.config.run_config import method_info
 from bench.data.inspect import remarks
-from bench.evaluation.generalized import Spread
 from bench.evaluation.protocol import Evaluation
 from bench.records.parts import (
     Environment,
@@ -29,6 +28,7 @@ from bench.records.parts import (
 from bench.records.schema import Record
 from bench.run.outcome import Learned
 from bench.run.plan import Options, Prepared
+from bench.sampling.keys import SEED
 from bench.statistics import Interval
 from methods import backbones
 
@@ -129,13 +129,18 @@ def make_record(
         thresholds=evaluation.thresholds,
         episodes={
             name: EpisodeInfo(
-                way=s.way, shot=s.shot, query=s.query, count=s.count, seed=0, sha256=evaluation.hashes[name]
+                way=s.way,
+                shot=s.shot,
+                query=s.query,
+                count=s.count,
+                seed=SEED,
+                sha256=evaluation.hashes[name],
             )
             for name, s in evaluation.settings.items()
             if not s.others
         },
         open_set={
-            name: OpenSetInfo(**dataclasses.asdict(s), seed=0, sha256=evaluation.hashes[name])
+            name: OpenSetInfo(**dataclasses.asdict(s), seed=SEED, sha256=evaluation.hashes[name])
             for name, s in evaluation.settings.items()
             if s.others
         },
@@ -170,6 +175,6 @@ def largest_class(labels: torch.Tensor) -> int:
     return int(torch.bincount(labels).max()) if len(labels) else 0
 
 
-def metrics_of(intervals: dict[str, Interval | Spread]) -> dict[str, Metric]:
+def metrics_of(intervals: dict[str, Interval]) -> dict[str, Metric]:
     """Intervals as metrics of a record."""
     return {key: Metric(**interval._asdict()) for key, interval in intervals.items()}

@@ -36,10 +36,9 @@ def rehearse(prepared: Prepared) -> None:
 def _step(one: Prepared) -> None:
     method = copy.deepcopy(one.method)
     request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
-    device, seed = one.device, one.config.seed
-    batches = TrainingBatches(
-        one.data, one.split, method.batches(), one.normalise, seed, device, request, steps=1
-    )
+    device, config = one.device, one.config
+    where = (one.data, one.split, method.batches(), one.normalise)
+    batches = TrainingBatches(*where, config.seed, device, request, steps=1, augment=config.augment)
     with quiet(), torch.random.fork_rng(), interruptible():
         trainer = make_trainer(device, one.precision, 1, logger=False, enable_checkpointing=False)
         trainer.fit(method, DataLoader(batches, batch_size=None))

@@ -191,9 +191,9 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     arrays = episode_arrays(evaluation)
     for name, curve in learned.curves.items():
         arrays[f"curve/{name}"] = curve
-    imprinted = run_dir / "imprinted"
-    shutil.rmtree(imprinted, ignore_errors=True)  # from an earlier run of the same configuration
-    if networks := {imprinted / name: content for name, content in evaluation.networks.items()}:
+    joined = run_dir / models.JOINED
+    shutil.rmtree(joined, ignore_errors=True)  # from an earlier run of the same configuration
+    if networks := {joined / name: content for name, content in evaluation.networks.items()}:
         write_files(networks, "--runs", exclusive=True)
     path = store.write(record, options.results, arrays)
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # no longer needed to resume

@@ -9,7 +9,7 @@ methods.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,16 @@ class ClassPool:
 
     def __init__(self, labels: np.ndarray) -> None:
         self.classes, self.starts, self.counts = np.unique(labels, return_index=True, return_counts=True)
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[int]) -> ClassPool:
+        """A pool of classes 0, 1, ... with so many images each."""
+        return cls(np.repeat(np.arange(len(counts)), counts))
+
+    @property
+    def owner(self) -> np.ndarray:
+        """Position of the class of each image: int64 ``[N]``."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
 
     @property
     def smallest(self) -> int:

@@ -32,6 +32,13 @@ from bench.statistics.intervals import (
     open_interval,
     proportion_interval,
 )
+from bench.statistics.joining import joint_accuracies, over_joins
 from bench.statistics.open_set import open_set_aurocs, open_set_metrics, pairs_won
-from bench.statistics.pairs import PAIR_METRICS, best_threshold, pair_metrics
+from bench.statistics.pairs import (
+    PAIR_METRICS,
+    best_threshold,
+    pair_metrics,
+    pairs_of_classes,
+    triplets_of_classes,
+)
 from bench.statistics.seeds import ENOUGH_SEEDS, crossed_seeds, over_seeds

@@ -11,12 +11,16 @@ from bench.statistics.student import t_quantile
 
 
 class Interval(NamedTuple):
-    """An estimate, its interval, and the number of observations behind it."""
+    """An estimate, its interval, and the number of observations behind it.
+
+    `std` is the standard deviation (ddof 1) of the single values, where it says more than the interval.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    std: float | None = None
 
     @property
     def half_width(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.statistics.intervals import Interval
+from bench.statistics.intervals import Interval, balanced_interval, proportion_interval
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
@@ -204,3 +204,38 @@ def checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarra
     if same.all() or not same.any():
         raise ValueError("pairs of both kinds, same and different, are needed")
     return scores, same
+
+
+def pairs_of_classes(
+    first: np.ndarray, second: np.ndarray, right: np.ndarray, same: np.ndarray, by_first: bool = False
+) -> dict[int, Interval]:
+    """Balanced accuracy of each class over the pairs that contain it, if there are pairs of both kinds.
+
+    Population and validity: as `balanced_interval`.
+
+    Args:
+        first, second: int ``[n]``, classes of both images.
+        right, same: bool ``[n]``, whether the answer is correct, and whether the classes are equal.
+        by_first: only pairs whose first image is of the class.
+    """
+    found = {}
+    for c in np.unique(first if by_first else [first, second]):
+        involved = (first == c) | ((second == c) & (not by_first))
+        kinds = right[involved & same], right[involved & ~same]
+        if all(map(len, kinds)):
+            found[int(c)] = balanced_interval(*kinds)
+    return found
+
+
+def triplets_of_classes(anchor: np.ndarray, won: np.ndarray) -> dict[int, Interval]:
+    """Triplet accuracy of each class over the triplets whose anchor is of it.
+
+    Population and validity: as `proportion_interval`.
+
+    Args:
+        anchor: int ``[n]``, classes. won: ``[n]``, 1 per correct triplet, 0.5 per tie.
+    """
+    return {
+        int(c): proportion_interval(float(won[anchor == c].sum()), int((anchor == c).sum()))
+        for c in np.unique(anchor)
+    }

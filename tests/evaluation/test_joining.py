@@ -213,7 +213,7 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
         assert f"generalized/2+1/{shot}s/harmonic" in answer.out
         assert record.metrics[f"generalized/2+1/{shot}s/novel"].std is not None
         assert all(f"generalized/2+1/{shot}s/novel" in own for own in record.per_class.values())
-    folder = Path("runs", record.run_id, "imprinted")
+    folder = Path("runs", record.run_id, "joined")
     expected = {f"{shot}s_{name}.safetensors" for shot in (1, 5) for name in record.per_class}
     assert {path.name for path in folder.iterdir()} == expected
     (folder / "left_over.safetensors").touch()

@@ -1,5 +1,7 @@
 """Pairs and triplets against slow loops."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,8 @@ def test_the_threshold_is_the_best_there_is(method, pool, embeddings):
 
 def test_metrics_equal_a_slow_loop(method, pool, embeddings):
     threshold = -5.5
-    metrics, per_class, *_ = verification.pairs_and_triplets(method, embeddings, pool, "novel", threshold)
+    score = partial(verification.scores, method, embeddings)
+    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold)
     owner = np.repeat(np.arange(5), SIZES).tolist()
     a, b, same = (array.tolist() for array in draw_pairs(pool, "novel/pairs", COUNT))
     scores = [slow(embeddings, i, j) for i, j in zip(a, b, strict=True)]
@@ -121,13 +124,15 @@ def test_a_perfect_and_a_blind_similarity(pool):
     owner = torch.from_numpy(np.repeat(np.arange(5), SIZES)).float()[:, None]
     perfect = Similar(lambda a, b: (a == b).float()[:, 0])
     threshold = verification.threshold(perfect, owner, pool, "validation")
-    metrics, per_class, *_ = verification.pairs_and_triplets(perfect, owner, pool, "novel", threshold)
+    score = partial(verification.scores, perfect, owner)
+    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold)
     for name in ("pair_accuracy", "pair_auc", "triplet_accuracy", "pair_accuracy_oracle"):
         assert metrics[name].value == 1
     assert metrics["pair_eer"].value == 0
     assert all(own["pair_accuracy"].value == 1 for own in per_class.values())
     blind = Similar(lambda a, b: torch.zeros(len(a)))
-    metrics, *_ = verification.pairs_and_triplets(blind, owner, pool, "novel", threshold)
+    score = partial(verification.scores, blind, owner)
+    metrics, *_ = verification.verified(score, pool, "novel", threshold)
     for name in ("pair_accuracy", "pair_auc", "triplet_accuracy", "pair_eer"):
         assert metrics[name].value == 0.5
 

@@ -33,7 +33,7 @@ from bench.sampling.episodes import EpisodeList, Setting
 
 TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
 GENERATED = "Real and generated features"
-HALLUCINATES = "protonet_hallucination"
+GENERATES = "test_generated"  # hyperparameter: generated features per class
 TSNE_CLASSES, TSNE_IMAGES = 10, 60  # that a reader can distinguish
 DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
 LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is chosen; its shown queries
@@ -51,13 +51,9 @@ def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Pictu
         TSNE: partial(_embeddings, section), CONFUSIONS: _confusions, EPISODE: _episode,
     }  # fmt: skip
     found = _made(makers, best, why, runs, data_root)
-    generating = [
-        row
-        for row in best
-        if row.first.method == HALLUCINATES and row.first.hyperparameters.get("test_generated") != 0
-    ]
+    generating = [row for row in best if row.first.hyperparameters.get(GENERATES, 0) != 0]
     if generating:
-        why = f"needs a model of {HALLUCINATES} in the folder --runs"
+        why = "needs a model that generates features in the folder --runs"
         found += _made({GENERATED: _of_generator}, generating, why, runs, data_root)
     return found
 

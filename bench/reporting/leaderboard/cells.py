@@ -101,10 +101,7 @@ def _marks(row: Row, table: Table) -> Cell:
     count = info.count if info else table.most_episodes
     measured = f"fewshot/{setting}" in row.intervals
     marks = {
-        "external data": first.external_data,
-        "transductive": first.transductive,
-        identity.labelled_novel(first): bool(first.labelled_novel_images),
-        "untrained": identity.untrained(first),
+        **dict.fromkeys(identity.marks(first), True),
         "other episodes": measured and row.whole and not (row.apart or setting in row.ranks),
         f"first {count:,} episodes": count < table.most_episodes,
     }

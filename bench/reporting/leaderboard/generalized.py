@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bench.records import identity
 from bench.reporting.blocks import (
     NOTHING,
     Block,
@@ -74,15 +75,9 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
         last = found["harmonic"]
         # By shots; ours before published results, and best first.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
-        marks = [
-            word
-            for word, on in (
-                ("external data", row.first.external_data),
-                ("transductive", row.first.transductive),
-                (f"{len(row.records)} seeds", len(row.records) > 1),
-            )
-            if on
-        ]
+        marks = identity.marks(row.first)
+        if len(row.records) > 1:
+            marks.append(f"{len(row.records)} seeds")
         line: dict[str, Cell] = {
             "shots": Number(str(shots), shots),
             "method": name(row),

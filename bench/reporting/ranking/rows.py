@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.common.errors import UserError
-from bench.records.identity import overrides, setup, untrained
+from bench.records.identity import marks, overrides, setup
 from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
@@ -82,10 +82,8 @@ class Row:
 
     @property
     def apart(self) -> bool:
-        """Whether it is not ranked: external data, transductive, or untrained."""
-        first = self.first
-        seen = first.external_data or first.transductive or bool(first.labelled_novel_images)
-        return seen or untrained(first)
+        """Whether its marks keep it from being ranked."""
+        return bool(marks(self.first))
 
     @property
     def training_seconds(self) -> float | None:

@@ -17,7 +17,7 @@ from bench.records.schema import MODEL_FILE
 from bench.run.failures import explained
 from bench.run.learning import share
 from bench.run.locks import Locked
-from bench.run.models import CARD
+from bench.run.models import CARD, JOINED
 from bench.run.outcome import Failed
 from bench.run.plan import Options
 from bench.run.preparation import prepare
@@ -82,7 +82,7 @@ def files_of(job: Job, options: Options) -> Files:
     if job.shared:  # a run with the same training resumes after its last step
         paths.append(folder / "checkpoints" / "last.ckpt")
     else:
-        paths += [folder / "config.yaml", *sorted((folder / "imprinted").glob("*"))]
+        paths += [folder / "config.yaml", *sorted((folder / JOINED).glob("*"))]
         paths += [results / f"{job.name}.npz", results / f"{job.name}.json"]
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
