@@ -54,12 +54,12 @@ class MetaLearner(Method):
         train_query: int = 15  # query images per class in a training episode
         inner_steps: int = 5  # steps on the support set in training
         test_steps: int = 10  # steps on the support set in evaluation
-        inner_learning_rate: float = 0.01  # of those steps
+        inner_learning_rate: float = 0.01  # learning rate of the inner loop
         first_order: bool = False  # take inner gradients as constants (FOMAML)
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
         optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate, down to 0
+        schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate; linear: down to 0
         learning_rate: float = 0.001  # meta learning rate
         weight_decay: float = 0.0  # on matrices and filters
 

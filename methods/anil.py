@@ -26,7 +26,7 @@ class ANIL(MetaLearner):
     the paper finds), and far faster in training and test.
 
     It costs one forward and backward pass per image of a training episode; the inner steps cost next to
-    nothing. At the test each image is embedded once, and thousands of episodes are learned per second.
+    nothing. At test time each image is embedded once, and thousands of episodes are learned per second.
     """
 
     family = "meta-learning"
@@ -51,7 +51,7 @@ class ANIL(MetaLearner):
         """Defaults; the presets change some."""
 
         steps: int = 30000  # training steps
-        inner_learning_rate: float = 0.1  # of those steps
+        inner_learning_rate: float = 0.1  # learning rate of the inner loop
 
     def training_step(self, batch: EpisodeBatch, batch_idx: int) -> Tensor:
         """All images of the step go through the backbone in one forward."""

@@ -230,7 +230,7 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     for name, value in best.items():
         kind = wanted[name].dtype
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            raise ValueError(f"{name} is no plain tensor")
+            raise ValueError(f"{name} is not a plain tensor")
         if value.is_floating_point() != kind.is_floating_point or value.is_complex():
             raise ValueError(f"{name} is {value.dtype}, the backbone's is {kind}")
     # The first blocks of a deeper network fit a shallower one, and would be another network's features.
@@ -295,7 +295,7 @@ def _read_state(path: str) -> dict[str, Tensor]:
     except Exception as error:  # torch.load raises whatever its unpickler stumbles over
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"it contains {refused[1]}, which is not loaded" if refused else type(error).__name__
-        raise ValueError(f"is no safetensors file or plain PyTorch checkpoint ({why})") from None
+        raise ValueError(f"is not a safetensors file or plain PyTorch checkpoint ({why})") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

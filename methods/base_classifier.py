@@ -73,7 +73,7 @@ def prepare_backbone(backbone: nn.Module, pretrained: bool, small_stem: bool) ->
         small_stem: no downsampling in its stem, for images of 32 pixels.
 
     Raises:
-        ValueError: it is no model of timm, or its weights cannot be had; the message says what to do.
+        ValueError: it is not a model of timm, or its weights cannot be had; the message says what to do.
     """
     if not isinstance(backbone, TimmBackbone):
         if pretrained:

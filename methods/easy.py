@@ -1,4 +1,4 @@
-"""A classifier with rotations and mixup, and averaged views at the test: EASY."""
+"""A classifier with rotations and mixup, and averaged views at test time: EASY."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Easy(ClassMeans, Distillation):
     images is the mean of both heads'. With `distillation`, a plain classifier is trained in the first half of
     the steps and teaches the second (see `logistic_head`).
 
-    At the test, an image is embedded as the mean over `crops` shifted crops and, with `mirror`, their mirror
+    At test time, an image is embedded as the mean over `crops` shifted crops and, with `mirror`, their mirror
     images. The mean feature of the training images is subtracted (`centre`), the features are divided by
     their length, and a query takes the class with the nearest mean. Each image is embedded by itself, so the
     method is inductive.
@@ -49,8 +49,8 @@ class Easy(ClassMeans, Distillation):
 
     Use it when accuracy counts more than time: with a long training, and many views of each test image.
 
-    It costs one forward and backward pass per image. At the test, each image is embedded `crops` times, twice
-    as often with `mirror`; validation in training embeds it once.
+    It costs one forward and backward pass per image. At test time, each image is embedded `crops` times,
+    twice as often with `mirror`; validation in training embeds it once.
     """
 
     family = "transfer"
@@ -76,10 +76,10 @@ class Easy(ClassMeans, Distillation):
         rotations: bool = True  # turn images, and learn by how much
         mixup: float = 2.0  # both parameters of the beta distribution of the shares; 0: images are not mixed
         distillation: float = 0.0  # weight of the teacher's answers against the labels'; 0: none
-        crops: Literal[1, 5, 9] = 9  # at the test, average over so many shifted crops of an image
-        mirror: bool = True  # at the test, average over mirror images too
+        crops: Literal[1, 5, 9] = 9  # number of shifted crops of an image to average over at test time
+        mirror: bool = True  # at test time, average over mirror images too
         centre: bool = True  # subtract the mean feature of the training images
-        schedule: Literal["one_cycle", "cycles", "constant"] = "one_cycle"  # cycles: 5 cosine ones
+        schedule: Literal["one_cycle", "cycles", "constant"] = "one_cycle"  # cycles: 5 cosine cycles
         learning_rate: float = 0.1  # peak learning rate of SGD with Nesterov momentum 0.9
         weight_decay: float = 5e-4  # on matrices and filters
 
@@ -118,7 +118,7 @@ class Easy(ClassMeans, Distillation):
         self.fitting = True
 
     def on_fit_end(self) -> None:
-        """From here on images are embedded as at the test."""
+        """From here on images are embedded as at test time."""
         self.fitting = False
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:

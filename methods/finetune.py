@@ -1,4 +1,4 @@
-"""Finetuning: a classifier of the base classes whose head, or all of it, is trained anew in every episode."""
+"""Finetuning: a classifier of the base classes whose head, or all of it, is retrained in every episode."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ class Finetune(Transfer):
 
         steps: int = 4000  # training steps of the classifier, one batch each
         images: int = 128  # images in a batch
-        head: Literal["linear", "cosine"] = "cosine"  # of the base classes, and of an episode's
+        head: Literal["linear", "cosine"] = "cosine"  # classifier of base and of episode classes
         scale: float = 16.0  # what head=cosine multiplies cosines by, for the base classes
-        pretrained: bool = False  # begin with timm's own weights; needs a backbone timm:<name>
+        pretrained: bool = False  # start from timm's own weights; needs a backbone timm:<name>
         small_stem: bool = False  # no downsampling in the stem of timm:<name>, for images of 32 pixels
         adapt_layers: Literal["head", "all"] = "head"  # what is trained in an episode
         adapt_epochs: int = 100  # passes over an episode's support set
         adapt_images: int | None = None  # support images in a batch; none: all of them
         adapt_scale: float = 2.0  # what head=cosine multiplies cosines by in an episode
-        adapt_learning_rate: float | None = None  # of SGD; none: 1 for a cosine head alone, else 0.01
-        adapt_weight_decay: float = 0.001  # on all that is trained in an episode
+        adapt_learning_rate: float | None = None  # SGD's; none: 1 for a cosine head alone, else 0.01
+        adapt_weight_decay: float = 0.001  # weight decay in an episode, on all trained weights
         optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
-        schedule: Literal["one_cycle", "constant"] = "one_cycle"  # of the learning rate
+        schedule: Literal["one_cycle", "constant"] = "one_cycle"  # schedule of the learning rate
         learning_rate: float = 0.1  # peak learning rate
         weight_decay: float = 5e-4  # on matrices and filters
 

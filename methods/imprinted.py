@@ -97,10 +97,10 @@ class Imprinted(JoinsAsNetwork, Method):
         learning_rate: float = 0.1  # peak learning rate
         weight_decay: float = 5e-4  # on matrices and filters
         finetune: bool = False  # continue training when classes join base classes
-        finetune_steps: int = 20  # steps of it, each time that classes join
-        finetune_images: int = 32  # base images in a step of it, and at most so many support images
-        finetune_rate: float = 1e-4  # its learning rate
-        finetune_share: float = 0.5  # share of the new classes in its loss; between 0 and 1
+        finetune_steps: int = 20  # finetuning steps, each time that classes join
+        finetune_images: int = 32  # base images per finetuning step, and the most support images
+        finetune_rate: float = 1e-4  # learning rate of finetuning
+        finetune_share: float = 0.5  # share of the new classes in the finetuning loss; between 0 and 1
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)

@@ -68,7 +68,7 @@ class LogisticHead(Distillation, Transfer):
         head: Literal["linear", "cosine"] = "cosine"  # classifier of the base classes
         scale: float = 16.0  # what head=cosine multiplies cosines by
         distillation: float = 0.0  # weight of the teacher's answers against the labels'; 0: none
-        mirror: bool = False  # at the test, average the features of an image and its mirror image
+        mirror: bool = False  # at test time, average the features of an image and its mirror image
         normalise: bool = True  # divide features by their length
         c: float = 1.0  # inverse strength of the regression's penalty, scikit-learn's C
         schedule: Literal["one_cycle", "rfs", "constant"] = "one_cycle"  # rfs: as in the paper

@@ -44,7 +44,7 @@ class MAML(OuterLoop, MetaLearner):
     marked_when = {"transductive": "batch_norm=transductive"}
     presets = {
         **MetaLearner.presets,
-        # Mini-ImageNet (appendix A.1): 60,000 steps of 4 tasks, 5 inner steps of 0.01, and 10 at the test.
+        # Mini-ImageNet (appendix A.1): 60,000 steps of 4 tasks, 5 inner steps of 0.01, and 10 at test time.
         "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 5, "test_steps": 10},
     }
     starts = {

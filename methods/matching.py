@@ -29,7 +29,7 @@ class MatchingNetworks(Episodic):
     Use it when images of one class look so different that their mean resembles none of them: a query has
     to resemble one support image, not all.
 
-    It costs one forward and backward pass for each image of a training episode. At the test each image is
+    It costs one forward and backward pass for each image of a training episode. At test time each image is
     embedded once, and a query is compared with every support image; `full_context` runs its LSTMs over
     the support set and each query again in every episode.
     """

@@ -28,7 +28,7 @@ class MTL(ChoosesClasses, Method):
     linear classifier: in each episode the classifier takes gradient steps on the support set, and the loss
     on the queries is differentiated, first-order, by its first weights and through the query embeddings by
     scales and shifts. `hard_task_batch` collects the class that each task did worst on, and makes the next
-    tasks of those. At the test only the classifier adapts.
+    tasks of those. At test time only the classifier adapts.
 
     The source's ablation: `init=scratch` trains all weights on episodes, from random ones;
     `scale_shift=false` meta-learns the classifier's first weights on top of the pretrained network;
@@ -38,7 +38,7 @@ class MTL(ChoosesClasses, Method):
     of a pretrained network, too few to overfit.
 
     It costs the pretraining, and then one forward and backward pass per image of a training episode. The
-    classifier's `inner_steps` work on features: at the test each image is embedded once, and only these
+    classifier's `inner_steps` work on features: at test time each image is embedded once, and only these
     steps are taken in an episode.
     """
 
@@ -74,7 +74,7 @@ class MTL(ChoosesClasses, Method):
 
         steps: int = 3200  # training steps
         init: Literal["scratch", "pretrained"] = "pretrained"  # pretrained: a classifier of the base classes
-        recipe: Literal["shared", "paper"] = "shared"  # of the pretraining; shared: as for all other methods
+        recipe: Literal["shared", "paper"] = "shared"  # pretraining recipe; shared: as for all other methods
         head: Literal["zero", "kaiming"] = "zero"  # first weights before any episode; kaiming: the authors'
         scale_shift: bool = True  # learn a scale and shift of the pretrained filters; false: leave them
         hard_task_batch: bool = True  # make tasks of the classes that fail in random ones
@@ -85,7 +85,7 @@ class MTL(ChoosesClasses, Method):
         train_query: int = 15  # query images per class in a training episode
         episodes: int = 2  # training episodes per step
         inner_steps: int = 100  # gradient steps of the classifier in an episode
-        inner_learning_rate: float = 0.01  # of these steps
+        inner_learning_rate: float = 0.01  # learning rate of the classifier's steps in an episode
         base_learner_learning_rate: float = 0.001  # Adam's, for the classifier's first weights
         scale_shift_learning_rate: float = 0.0001  # Adam's, for scales and shifts
         backbone_learning_rate: float = 0.001  # Adam's, for the other weights; only with init=scratch

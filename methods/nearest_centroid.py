@@ -59,7 +59,7 @@ class NearestCentroid(ClassMeans, Transfer):
         images: int = 128  # images in a batch
         head: Literal["linear", "cosine"] = "cosine"  # classifier of the base classes
         scale: float = 16.0  # what head=cosine multiplies cosines by
-        transform: Literal["none", "l2", "centre_l2"] = "l2"  # of features: the paper's UN, L2N, CL2N
+        transform: Literal["none", "l2", "centre_l2"] = "l2"  # of the features: the paper's UN, L2N, CL2N
         distance: Literal["euclidean", "cosine"] = "cosine"  # from a query to a class mean
         schedule: Literal["one_cycle", "simpleshot", "constant"] = "one_cycle"  # simpleshot: as in the paper
         learning_rate: float = 0.1  # peak learning rate of SGD with Nesterov momentum 0.9

@@ -31,7 +31,7 @@ class PairClassifier(Method):
     without a unit.
 
     It costs one forward and backward pass an image. With `pairs=batch` the image serves in all pairs of its
-    batch, with `pairs=random` in one, so that many times the images are needed. At the test each image is
+    batch, with `pairs=random` in one, so that many times the images are needed. At test time each image is
     embedded once, and a query is compared with every support image.
     """
 

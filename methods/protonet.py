@@ -31,11 +31,11 @@ class ProtoNet(ClassMeans, Episodic):
     embeds an image of the test as the mean of its embedding and its mirror image's.
 
     Use it when each new class comes with one to a few labelled images and the answer is one of these
-    classes: that is the very question it is trained on, and nothing is left to tune at the test.
+    classes: training matches this task exactly, and nothing is left to tune at test time.
 
     It costs one forward and backward pass per image of a training episode (by default 30 classes of 5
-    images), and needs enough base classes for episodes wider than the test's. Nothing is learned at the
-    test: each image is embedded once (twice with `mirror`), a new class is one mean.
+    images), and needs enough base classes for episodes wider than the test's. Nothing is learned at
+    test time: each image is embedded once (twice with `mirror`), a new class is one mean.
     """
 
     family = "metric learning"
@@ -54,7 +54,7 @@ class ProtoNet(ClassMeans, Episodic):
 
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
         scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
-        mirror: bool = False  # at the test, average the embeddings of an image and its mirror image
+        mirror: bool = False  # at test time, average the embeddings of an image and its mirror image
 
     def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:
         super().__init__(backbone, hp, num_classes)

@@ -20,7 +20,7 @@ class ProtoNetHallucination(ProtoNet):
     A generator, trained end to end through the episodes' loss, makes `generated` more features per class
     from those of its support images and noise (Wang et al. 2018, section 4). It starts by copying its input.
     In evaluation the noise is the same for every class of every episode: an answer depends on the support
-    set and the query alone. `test_generated` is their number at the test; 0 leaves the prototypical network
+    set and the query alone. `test_generated` is their number at test time; 0 leaves the prototypical network
     that was trained along with the generator.
 
     Use it when there are one or two support images per class, too few for a good mean, and how images vary
@@ -55,7 +55,7 @@ class ProtoNetHallucination(ProtoNet):
         distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
         scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
         generated: int = 10  # M, generated features per class
-        test_generated: int | Literal[0] | None = None  # the same at the test; none: as in training
+        test_generated: int | Literal[0] | None = None  # M at test time; none: as in training
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's
         dropout: float = 0.0  # share of the generator's hidden units dropped in training
 

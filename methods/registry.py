@@ -271,7 +271,7 @@ def _module(info: MethodInfo) -> ModuleType:
         return importlib.import_module(name)
     spec = importlib.util.spec_from_file_location(name, info.source, loader=_Uncached(name, info.source))
     if spec is None or spec.loader is None:
-        raise ImportError(f"{info.source} is no module")
+        raise ImportError(f"{info.source} is not a module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look up the module of their annotations there
     spec.loader.exec_module(module)

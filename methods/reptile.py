@@ -43,9 +43,9 @@ class Reptile(OuterLoop, MetaLearner):
     evaluation starts with those that training has left, and leaves them as they were. Queries are
     normalised by statistics of the support set; `batch_norm=transductive` normalises them together.
 
-    Use it when MAML's memory or time is too much: it takes a gradient where MAML differentiates through
-    all inner steps. It wants many more images of each training class in a task, and more steps at the
-    test.
+    Use it when MAML needs too much memory or time: it takes a gradient where MAML differentiates through
+    all inner steps. It wants many more images of each training class in a task, and more steps at test
+    time.
 
     It costs `episodes` x `inner_steps` small forward and backward passes per training step, one after
     another, and `test_steps` of them per episode of the evaluation, which cannot be cached. A CPU learns
@@ -71,7 +71,7 @@ class Reptile(OuterLoop, MetaLearner):
         },
         "quick": {"backbone": "conv4", "steps": 1092},
         "standard": {"backbone": "resnet12-32", "steps": 1365},
-        # Mini-ImageNet (appendix A): 100,000 steps of 5 tasks, 8 inner steps, and 50 at the test.
+        # Mini-ImageNet (appendix A): 100,000 steps of 5 tasks, 8 inner steps, and 50 at test time.
         "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 8, "test_steps": 50},
     }
     starts = {
@@ -97,11 +97,11 @@ class Reptile(OuterLoop, MetaLearner):
         train_way: int = 5  # classes in a training episode; at most the split's base classes
         train_shot: int = 15  # images per class in a training episode
         inner_steps: int = 8  # steps on each task in training
-        inner_batch: int = 10  # images in such a step
+        inner_batch: int = 10  # images per inner step
         test_steps: int = 50  # steps on the support set in evaluation
-        test_batch: int = 15  # images in such a step; at most those of the support set
+        test_batch: int = 15  # images per step in evaluation; at most the support set
         test_batch_1shot: int = 5  # the same with one support image per class
-        inner_learning_rate: float = 1e-3  # of the inner Adam
+        inner_learning_rate: float = 1e-3  # learning rate of the inner Adam
         meta_step: float = 1.0  # share of the way to the mean of the tasks, falling linearly to 0
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
         feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own

@@ -27,7 +27,7 @@ class SiameseReptile(LearnsClasses, OuterLoop, Siamese):
     and batch-norm statistics move towards the mean of the clones': phi <- phi + meta-step x (W - phi)
     (Nichol et al. 2018, algorithm 2). `mining=soft` weighs all negatives of a batch for every two images
     of the anchor class, as siamese_triplet does; `mining=random` takes the triplets as they are drawn,
-    with a margin, as the original project did. Nothing is learned at the test: a query takes the class
+    with a margin, as the original project did. Nothing is learned at test time: a query takes the class
     whose mean support embedding it is most similar to.
 
     With `adapt_to_class=true` the test follows the original project's (its loss is `mining=random`):
@@ -75,21 +75,21 @@ class SiameseReptile(LearnsClasses, OuterLoop, Siamese):
         steps: int = 1778  # meta-steps, one batch of tasks each
         tasks: int = 4  # tasks per meta-step, each learned by its own clone
         inner_steps: int = 3  # steps in which a clone learns its task
-        triplets: int = 8  # anchors, positives and negatives in the batch of an inner step, so many of each
+        triplets: int = 8  # anchors in the batch of an inner step; as many positives and negatives
         distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared
         mining: Literal["soft", "random"] = "soft"  # how triplets are chosen
         temperature: float = 0.1  # t of mining=soft, in units of similarity
-        margin: float = 0.0  # of mining=random; 0 means 0.3 for cosine, 1.0 for euclidean
-        optimizer: Literal["sgd", "adam"] = "sgd"  # of a clone: SGD with Nesterov momentum 0.9, or Adam
-        learning_rate: float = 0.05  # of a clone
-        weight_decay: float = 5e-4  # of a clone, on matrices and filters
+        margin: float = 0.0  # for mining=random; 0 means 0.3 for cosine, 1.0 for euclidean
+        optimizer: Literal["sgd", "adam"] = "sgd"  # a clone's: SGD with Nesterov momentum 0.9, or Adam
+        learning_rate: float = 0.05  # learning rate of a clone
+        weight_decay: float = 5e-4  # weight decay of a clone, on matrices and filters
         meta_step: float = 1.0  # share of the way to the clones that the weights move
-        schedule: Literal["linear", "constant"] = "linear"  # of the meta-step; linear: down to 0
+        schedule: Literal["linear", "constant"] = "linear"  # schedule of the meta-step; linear: down to 0
         adapt_to_class: bool = False  # first learn each tested class from its labelled training images
         adapt_steps: int = 30  # steps in which a class is learned
-        adapt_triplets: int = 128  # anchors, positives and negatives in such a step, so many of each
-        adapt_learning_rate: float = 0.001  # of Adam in such a step
-        adapt_threshold: float = 0.7  # similarity from which two images are called the same then
+        adapt_triplets: int = 128  # anchors per step that learns a class; as many positives and negatives
+        adapt_learning_rate: float = 0.001  # Adam's learning rate while a class is learned
+        adapt_threshold: float = 0.7  # similarity from which two images are of one class, with adapt_to_class
 
     def batches(self) -> AnchorTasks:
         """Tasks of one anchor class against the rest."""

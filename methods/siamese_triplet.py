@@ -27,12 +27,12 @@ class SiameseTriplet(Siamese):
     A query takes the class whose mean support embedding it is most similar to.
 
     Use it when the question is whether two images show the same class, or when classes come and go after
-    training: its similarity itself is what is trained, and it needs a threshold instead of a closed list
-    of classes.
+    training: training optimises the similarity directly, and it needs a threshold instead of a closed
+    list of classes.
 
     It costs one forward and backward pass per image, however many triplets the image takes part in, and
     one similarity matrix per batch; `mining=random` uses each image in one triplet only and needs many
-    times the steps. Nothing is learned at the test: each image is embedded once, a new class is one mean.
+    times the steps. Nothing is learned at test time: each image is embedded once, a new class is one mean.
     """
 
     family = "metric learning"
@@ -80,7 +80,7 @@ class SiameseTriplet(Siamese):
         distance: Literal["cosine", "euclidean"] = "cosine"  # how two embeddings are compared
         mining: Literal["soft", "all", "semihard", "hard", "random"] = "soft"  # how triplets are chosen
         temperature: float = 0.1  # t of mining=soft, in units of similarity
-        margin: float = 0.0  # of the other minings; 0 means 0.3 for cosine, 1.0 for euclidean
+        margin: float = 0.0  # for mining other than soft; 0 means 0.3 for cosine, 1.0 for euclidean
         triplets: int = 128  # triplets in a batch of mining=random
         optimizer: Literal["sgd", "adam"] = "sgd"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["one_cycle", "halving", "constant"] = "one_cycle"  # halving: every 2000 steps

@@ -185,7 +185,7 @@ def test_every_run_says_how_many_and_the_record_holds_it(workspace):
         answer = bench(*command, "--overwrite")
         assert answer.code == 0, answer.err
         assert "warning: folder:photos: left out 1 of 162 images cannot be read: class1/bad.png" in answer.err
-        assert "has       1 copies within a class\n" in answer.err
+        assert "images    1 copies within a class\n" in answer.err
         record = store.read(Path(answer.out.splitlines()[-1]))
         assert record.left_out_images == record.classes.dropped_copies == 1
         assert record.pools["novel"]["class7"] == 20

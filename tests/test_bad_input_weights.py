@@ -22,7 +22,7 @@ RUN = [
     "folder:images",
 ]
 FIRST = "0.0.weight"
-NONE = "is no safetensors file or plain PyTorch checkpoint"
+NONE = "is not a safetensors file or plain PyTorch checkpoint"
 
 State = dict[str, torch.Tensor]
 
@@ -46,9 +46,9 @@ CONTENTS = {
     "whole numbers": (first(torch.Tensor.long), f"{FIRST} is torch.int64, the backbone's is torch.float32"),
     "truth values": (first(torch.Tensor.bool), f"{FIRST} is torch.bool, the backbone's is torch.float32"),
     "complex numbers": (first(lambda w: w + 0j), f"{FIRST} is torch.complex64, the backbone's is torch.floa"),
-    "sparse": (first(lambda w: w.flatten(1).to_sparse()), f"{FIRST} is no plain tensor"),
-    "without content": (first(lambda w: w.to("meta")), f"{FIRST} is no plain tensor"),
-    "quantized": (first(quantized), f"{FIRST} is no plain tensor"),
+    "sparse": (first(lambda w: w.flatten(1).to_sparse()), f"{FIRST} is not a plain tensor"),
+    "without content": (first(lambda w: w.to("meta")), f"{FIRST} is not a plain tensor"),
+    "quantized": (first(quantized), f"{FIRST} is not a plain tensor"),
     "one missing": (lambda s: {k: v for k, v in s.items() if k != FIRST}, "does not fit the backbone: 1 of"),
     "of another backbone": (
         lambda s: backbones.build("resnet20").state_dict(),

@@ -26,18 +26,18 @@ CLAIMS = {
     "paper": (lambda r: r.update(paper="Nobody 2020"), ["paper: Nobody 2020, but nearest_centroid says "]),
     "transductive": (
         lambda r: r.update(transductive=True),
-        ["transductive: true, but nearest_centroid with these settings is false"],
+        ["transductive: true, but must be false for nearest_centroid with these settings"],
     ),
     "external data": (
         lambda r: r.update(external_data=True),
-        ["external_data: true, but nearest_centroid with these settings is false"],
+        ["external_data: true, but must be false for nearest_centroid with these settings"],
     ),
     "weights": (
         lambda r: r.update(weights="0" * 64),
         [
             f"weights: {'0' * 64}, but config says none",
             "external_data: false, with a file of starting weights",
-            "external_data: false, but nearest_centroid with these settings is true",
+            "external_data: false, but must be true for nearest_centroid with these settings",
         ],
     ),
     "parameters": (lambda r: r.update(parameters=112_831), ["parameters: 112831, but conv4 has 112832"]),
@@ -68,8 +68,9 @@ def test_a_mark_that_a_hyperparameter_brings_cannot_be_taken_back(method):
         )
 
     assert claims("transductive", True) == claims("support", False) == []
-    assert claims("transductive", False) == [f"transductive: false, but {method} with these settings is true"]
-    assert claims("support", True) == [f"transductive: true, but {method} with these settings is false"]
+    must = f"for {method} with these settings"
+    assert claims("transductive", False) == [f"transductive: false, but must be true {must}"]
+    assert claims("support", True) == [f"transductive: true, but must be false {must}"]
 
 
 @pytest.mark.parametrize("method, file", [("theirs", None), ("mine", "code/mine.py:Mine")])

@@ -124,7 +124,7 @@ def test_three_equal_seeds_would_have_shown_a_point():
     sentence, *_ = said("protonet", "matching")
     assert sentence == (
         "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
-        "(0.00 ± 0.00 points, p = 1.000); with these seeds 1 point would be detected four times in five."
+        "(0.00 ± 0.00 points, p = 1.000); these seeds would detect a difference of 1 point with 80% power."
     )
 
 
@@ -234,8 +234,8 @@ def test_the_first_of_the_same_episodes_are_compared(setting, short):
 
 
 @pytest.mark.parametrize(("gain", "said_of_new"), [
-    ([-6, 14, -6, 14, -6, 14], "they may reverse it"),
-    ([10, 11, 10, 11, 10, 11], "protonet (quick) is better there too"),
+    ([-6, 14, -6, 14, -6, 14], "the order may be reversed"),
+    ([10, 11, 10, 11, 10, 11], "protonet (quick) is also better"),
 ])  # fmt: skip
 def test_whether_new_classes_would_agree(gain, said_of_new):
     setting = Setting(5, 1, 15, 600)

@@ -238,10 +238,12 @@ def test_seeds_that_answered_different_episodes_are_refused():
     write(answers(0.6)), write(answers(0.5), method="matching")
     write(answers(0.6), seed=1, episodes=episode_info(sha256="1" * 64))
     assert complaint("compare", "protonet", "matching") == (
-        "compare cifar100-protonet-quick-0: its seeds answered different episodes of 5w1s"
+        "compare cifar100-protonet-quick-0: its seeds were evaluated on different 5w1s episodes"
     )
     write(answers(0.6)[:20], seed=1, episodes=episode_info(count=20))  # which cannot have the same hash
-    assert "its seeds answered different episodes" in complaint("compare", "protonet", "matching")
+    assert "its seeds were evaluated on different 5w1s episodes" in complaint(
+        "compare", "protonet", "matching"
+    )
 
 
 def test_runs_without_their_answers_are_refused(folder):
@@ -274,4 +276,4 @@ def test_answers_packed_in_a_way_that_zipfile_does_not_know(folder):
 def test_one_episode_tells_nothing():
     for method in ("protonet", "matching"):
         write(answers(0.6)[:1], method=method, episodes=episode_info(count=1))
-    assert "answered only one episode" in complaint("compare", "protonet", "matching")
+    assert "has only one episode" in complaint("compare", "protonet", "matching")

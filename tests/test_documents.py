@@ -58,16 +58,23 @@ def test_the_citation_has_the_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
-@pytest.mark.slow
-def test_croissant_describes_the_records():
-    """Its library reads sets of files only from archives, so the fields are looked up here."""
+def test_croissant_is_valid():
     croissant = pytest.importorskip("mlcroissant")
     issues = croissant.Dataset(ROOT / "croissant.json").metadata.ctx.issues
     assert not issues.errors and not issues.warnings
+
+
+def test_croissant_describes_the_records():
+    """Its library reads sets of files only from archives, so the fields are looked up here."""
     folder, records, answers = CROISSANT["distribution"]
     found = sorted((ROOT / folder["contentUrl"]).glob(records["includes"]))
     assert len(found) > 50
     assert len(list((ROOT / folder["contentUrl"]).glob(answers["includes"]))) == len(found)
-    fields = [field["source"]["extract"]["jsonPath"] for field in CROISSANT["recordSet"][0]["field"]]
+    assert CROISSANT["conformsTo"].startswith("http://mlcommons.org/croissant/")
+    record_set = CROISSANT["recordSet"][0]
+    for field in record_set["field"]:
+        assert field["@id"] == f"{record_set['@id']}/{field['name']}" and field["dataType"].startswith("sc:")
+        assert field["source"]["fileSet"]["@id"] == records["@id"]
+    fields = {field["source"]["extract"]["jsonPath"].removeprefix("$.") for field in record_set["field"]}
     for path in found:
-        assert {field.removeprefix("$.") for field in fields} <= json.loads(path.read_text()).keys()
+        assert fields <= json.loads(path.read_text()).keys()

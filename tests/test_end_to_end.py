@@ -123,7 +123,8 @@ def test_the_plan_and_the_progress_are_on_stderr_only(grid):
         assert line in grid.err or line in grid.out
     assert "50-50: 4 base, 4 novel classes; 136 training images" in grid.err
     assert "measures  pairs, triplets, 4w1s, 4w5s, allw1s, 3w2s5q" in grid.err
-    assert "5w1s (way 5: at most 4, the number of novel classes), but 4w1s" in " ".join(grid.err.split())
+    said = " ".join(grid.err.split())
+    assert "5w1s (way 5: at most 4, the number of novel classes), measured as 4w1s instead" in said
     assert "training: 3/3 steps" in grid.err and "loss" in grid.err
     assert "training" not in grid.out and "steps  " not in grid.out
 
@@ -286,7 +287,7 @@ def bad_files(workspace):
     save_file(backbones.build("resnet20").state_dict(), workspace / "resnet20.safetensors")
     save_file({"conv1.weight": torch.zeros(1)}, workspace / "other.safetensors")
     (workspace / "pixels.py").write_text(PIXELS)
-    (workspace / "garbage.pt").write_bytes(b"\x80\x04garbage")
+    (workspace / "junk.pt").write_bytes(b"\x80\x04garbage")
     (workspace / "empty.pt").write_bytes(b"")
     (workspace / "raises.py").write_text(PIXELS + "\nraise RuntimeError('not\\ntoday')\n")
     (workspace / "broken.py").write_text("class A(:\n")
@@ -307,12 +308,12 @@ def bad_files(workspace):
     [
         ("--weights gone.pt", "--weights gone.pt: cannot be read: No such file or directory"),
         ("--weights images", "--weights images: cannot be read: Is a directory"),
-        ("--weights garbage.pt", "--weights garbage.pt: is no safetensors file or plain PyTorch checkpoint"),
-        ("--weights empty.pt", "--weights empty.pt: is no safetensors file or plain PyTorch checkpoint"),
+        ("--weights junk.pt", "--weights junk.pt: is not a safetensors file or plain PyTorch checkpoint"),
+        ("--weights empty.pt", "--weights empty.pt: is not a safetensors file or plain PyTorch checkpoint"),
         ("--weights resnet20.safetensors", "--weights resnet20.safetensors: "),
         ("--weights other.safetensors", "--weights other.safetensors: "),
         ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
-        ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 together, which 4 novel"),
+        ("--way 4 --shot 1 --query 40", "--shot 1 + --query 40: at most 40 in total: fewer than 4 novel"),
         ("--image-size 4", "--image-size 4: must be at least 8"),
         ("--dataset folder:gone", "--dataset folder:gone: no such folder; must be a folder with PATH"),
         ("--dataset folder:a_file", "--dataset folder:a_file: is a file; must be a folder"),

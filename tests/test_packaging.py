@@ -18,8 +18,9 @@ def test_files_that_are_no_code_are_packaged():
     }
     others = [
         os.path.relpath(path, ROOT)
-        for path in (ROOT / "bench").rglob("*")
+        for package in ("bench", "methods")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     ]
-    assert "bench/reporting/report_page/page.html" in others
+    assert {"bench/reporting/report_page/page.html", "bench/py.typed", "methods/py.typed"} <= {*others}
     assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []

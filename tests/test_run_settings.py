@@ -90,7 +90,7 @@ def test_images_of_two_sizes_are_refused():
     small = ImageSet.build(
         "small", np.zeros((4, 3, 8, 8), dtype=np.uint8), np.arange(4) % 2, np.zeros(4, dtype=bool), ["a", "b"]
     )
-    with pytest.raises(UserError, match="--novel-dataset small: has images of 8x8 pixels, folder:images of"):
+    with pytest.raises(UserError, match="--novel-dataset small: its images are 8x8 pixels, those of folder:"):
         joined(sources.load("folder:images"), small)
 
 

@@ -114,4 +114,4 @@ def test_a_tracker_that_fails_later_costs_one_warning(capsys):
         logger.log_metrics({"loss": 1.0}, step=step)
     logger.finalize("success")
     assert logger.logged == 3
-    assert capsys.readouterr().err == "warning: --logger mlflow: logs no more: server is gone\n"
+    assert capsys.readouterr().err == "warning: --logger mlflow: stopped logging: server is gone\n"

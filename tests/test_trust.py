@@ -90,7 +90,7 @@ def test_weights(harmful, workspace, ending):
     path = workspace / f"weights.{ending}"
     path.write_bytes(harmful)
     said = complaint(*RUN, "--weights", path)
-    assert said.startswith(f"--weights {path}: is no safetensors file or plain PyTorch checkpoint")
+    assert said.startswith(f"--weights {path}: is not a safetensors file or plain PyTorch checkpoint")
 
 
 @pytest.mark.slow

@@ -103,8 +103,8 @@ def evaluate(
 
     Example:
         >>> import bench, timm
-        >>> model = timm.create_model("resnet18", pretrained=True, num_classes=0)  # doctest: +SKIP
-        >>> bench.evaluate(model, "cifar-fs").table()  # doctest: +SKIP
+        >>> model = timm.create_model("resnet18", pretrained=True, num_classes=0)
+        >>> bench.evaluate(model, "cifar-fs").table()
     """
     before = clock.now()
     if isinstance(encoder, nn.Module):

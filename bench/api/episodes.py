@@ -60,8 +60,8 @@ class Episodes(Dataset):
 
     Example:
         >>> import bench
-        >>> train = bench.Episodes("cifar-fs", way=5, shot=1)  # doctest: +SKIP
-        >>> images, labels = train.sample()  # doctest: +SKIP
+        >>> train = bench.Episodes("cifar-fs", way=5, shot=1)
+        >>> images, labels = train.sample()
     """
 
     def __init__(

@@ -93,10 +93,10 @@ def run(
 
     Example:
         >>> import bench
-        >>> result = bench.run("protonet", "cifar-fs", preset="quick", seed=1)  # doctest: +SKIP
-        >>> result.metrics["fewshot/5w1s"].value  # doctest: +SKIP
-        >>> result.table()  # doctest: +SKIP
-        >>> predictor = bench.load(result)  # doctest: +SKIP
+        >>> result = bench.run("protonet", "cifar-fs", preset="quick", seed=1)
+        >>> result.metrics["fewshot/5w1s"].value
+        >>> result.table()
+        >>> predictor = bench.load(result)
     """
     given = {"method": method, "split": split} | {key: settings[key] for key in settings if key in KEYS}
     own = dict(hyperparameters or {}) | {key: settings[key] for key in settings if key not in KEYS}

@@ -40,7 +40,7 @@ def data_verify(
     image_size: ImageSize = None,
     offline: Offline = False,
 ) -> None:
-    """Read every image and name what is damaged, copied or not used; exit with 1 if there is any."""
+    """Read every image; report damaged, duplicate and unused files; exit with 1 if any are found."""
     from bench.data.names import check_dataset
 
     check_dataset(dataset)
@@ -62,10 +62,10 @@ def data_cache(
     prune: Annotated[
         bool, flag("--prune", "", "Delete files that no run needs: superseded, damaged, of other versions.")
     ] = False,
-    clear: Annotated[bool, flag("--clear", "", "Delete all; they are made again when needed.")] = False,
+    clear: Annotated[bool, flag("--clear", "", "Delete all files; they are recreated when needed.")] = False,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
-    """List cached images and features of frozen backbones, the last used first; delete some."""
+    """List cached images and features of frozen backbones, most recently used first; or delete some."""
     from datetime import UTC, datetime
 
     from bench.data import cache, cache_upkeep

@@ -1,4 +1,4 @@
-"""Commands for a method of one's own."""
+"""Commands for a user's own method."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.cli.app import app, flag
 @app.command("new-method")
 def new_method(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the method: lower-case letters, digits and _.")
+        str, typer.Argument(metavar="NAME", help="Name of the new method: lower-case letters, digits and _.")
     ],
     output: Annotated[Path, flag("--output", "DIR", "Folder to write to.")] = Path(),
 ) -> None:
-    """Write a method to begin with, NAME.py, and its test, test_NAME.py; both run as they are."""
+    """Write a method that works, NAME.py, as a template, and its test, test_NAME.py."""
     from bench.run import new_method as made
 
     class_name, files = made.write(name, output)
@@ -33,7 +33,7 @@ def check_method(
         typer.Argument(metavar="METHOD", help="path/to/file.py:Class, whose code runs; or a method's name."),
     ],
 ) -> None:
-    """Try a method's contract on small generated images, and say what fails; exit with 1 if anything does."""
+    """Check a method against the contract on small generated images; exit with 1 if a check fails."""
     from bench.run.method_check import check
 
     failed = False

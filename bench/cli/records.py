@@ -157,7 +157,7 @@ def compare(
 
 @app.command()
 def validate(results: Results = Path("results")) -> None:
-    """Recompute every record from its per-episode file; name what is wrong, and exit with 1 if needed."""
+    """Recompute every record from its per-episode file; report errors, and exit with 1 if there are any."""
     from bench.records import validation
 
     report = validation.validate(results)

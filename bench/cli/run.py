@@ -46,7 +46,7 @@ def run(
     ] = None,
     novel_dataset: Annotated[
         str | None,
-        flag("--novel-dataset", "NAME", "Take all classes of this data set as novel ones.", WHAT),
+        flag("--novel-dataset", "NAME", "Use all classes of this data set as the novel classes.", WHAT),
     ] = None,
     image_size: Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE, WHAT)] = None,
     backbone: Annotated[
@@ -69,9 +69,7 @@ def run(
     ] = None,
     augment: Annotated[
         list[str] | None,
-        flag(
-            "--augment", "NAME,...", "Of training images: crop, flip and jitter, or none (crop,flip).", WHAT
-        ),
+        flag("--augment", "NAME,...", "For training images: crop, flip, jitter; or none (crop,flip).", WHAT),
     ] = None,
     config: Annotated[
         Path | None,

@@ -28,7 +28,8 @@ def sweep(
     ] = None,
     engine: Annotated[str, flag("--engine", "NAME", "local or ray.")] = "local",
     address: Annotated[
-        str | None, flag("--address", "ADDR", "Of a running Ray cluster; without it one is started here.")
+        str | None,
+        flag("--address", "ADDR", "Address of a running Ray cluster; by default one starts on this machine."),
     ] = None,
     shard: Annotated[
         str | None, flag("--shard", "I/N", "Only part I of N, such as a task of a Slurm array.")
@@ -37,7 +38,7 @@ def sweep(
         bool, flag("--dry-run", "", "Run nothing; list the runs with the core-hours they will take.")
     ] = False,
     remake: Annotated[
-        bool, flag("--remake", "", "Make runs again that another version of the code has recorded.")
+        bool, flag("--remake", "", "Repeat runs that were recorded by another version of the code.")
     ] = False,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)] = None,
     results: OwnResults = OWN_RESULTS,
@@ -49,8 +50,8 @@ def sweep(
 ) -> None:
     """Make all runs of a file that are not recorded yet, several at once.
 
-    Trainings that runs share are made once and first. A failed run does not stop the others; the same command
-    resumes.
+    Shared trainings run once, before the runs that need them. A failed run does not stop the others. If
+    interrupted, the same command resumes.
     """
     from bench.common.environment import check_device, pick_device
     from bench.common.files import check_writable
@@ -152,7 +153,7 @@ def _summary(work: Plan, jobs: int | None) -> str:
     hours = sum(known) / 3600
     by_other_code = ""
     if work.by_other_code:
-        by_other_code = f" ({work.by_other_code} by another version of the code; --remake makes them again)"
+        by_other_code = f" ({work.by_other_code} by another version of the code; --remake repeats them)"
     parts = [f"{work.recorded} recorded{by_other_code}", f"{len(work.jobs) - shared} to do"]
     parts += [f"{shared} trainings that they share"] if shared else []
     parts += [f"{len(work.refused)} that cannot run"] if work.refused else []

@@ -1,1 +1,4 @@
-"""Images, their sources, and splits of their classes."""
+"""Images, their sources, normalisation and augmentation, and splits of their classes.
+
+Imports `common`; `config`, `evaluation`, `training` and most packages above them import it.
+"""

@@ -148,7 +148,7 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
     files = find(root)
     if files is None:
         there = find(root.parent)
-        reason = f"it is in {root.parent}, so give that" if there else download(ARCHIVES, root, offline)
+        reason = f"--data-root {root.parent} has it" if there else download(ARCHIVES, root, offline)
         files = find(root)
     if files is None:
         looked = f"{root / 'cifar100'}/train-*-of-*.parquet nor in {root / PICKLES}"

@@ -65,7 +65,7 @@ def require(
     if not missing(root):
         return
     above = next((folder for folder in root.parents[:2] if not missing(folder)), None)
-    reason = f"it is in {above}, so give that" if above else download(archives, root, offline)
+    reason = f"--data-root {above} has it" if above else download(archives, root, offline)
     if reason:
         looked = " nor in ".join(str(path) for path in missing(root))
         raise not_found(dataset, looked, root, origin, reason, ways)

@@ -109,7 +109,7 @@ def verify(
         f"{photos.name}: class {name} has {count} readable images, at least {LEAST} needed"
         for name, count in photos.small.items()
     ]
-    problems += [f"{photos.name}: {file} is no image of a class" for file in photos.unused]
+    problems += [f"{photos.name}: {file} does not belong to a class" for file in photos.unused]
     problems += _empty_and_copied(photos)
     try:
         return problems + _verify_cache(source.key, image_set(photos))

@@ -21,7 +21,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     """
     sizes = ["x".join(map(str, data.images.shape[2:])) for data in (base, novel)]
     if sizes[0] != sizes[1]:
-        problem = f"has images of {sizes[1]} pixels, {base.name} of {sizes[0]}; --image-size may change one"
+        problem = f"its images are {sizes[1]} pixels, those of {base.name} {sizes[0]}; set --image-size"
         raise UserError("--novel-dataset", novel.name, problem)
     known = {class_key(name) for name in base.class_names}
     names = [f"{name} ({novel.name})" if class_key(name) in known else name for name in novel.class_names]

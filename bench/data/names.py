@@ -43,7 +43,7 @@ GIVEN = "own"  # the split that the parts of folder:, hf: and published data set
 OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the same name
 BASE, BASE_AND_VALIDATION = "base", "base+val"  # classes that are trained on
 NO_NOVEL = "100-0"
-NO_BASE = "all-novel"  # all classes are novel: for embeddings that `rank` does not train
+NO_BASE = "all-novel"  # all classes are novel: for encoders that are not trained
 RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)
 PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
@@ -53,6 +53,7 @@ SPLITS = {
     },
     "ratios": "with run: all ten, from 10-90 to 90-10 and, if it can be measured, 100-0",
     NO_NOVEL: "all classes are base; without novel classes there are no few-shot numbers",
+    NO_BASE: "all classes are novel: for frozen encoders with timm's weights (--no-train)",
     "B-N@SEED": "the same sizes with the classes drawn by the seed, e.g. 90-10@3",
     "cifar-fs": "64 base, 16 validation, 20 novel classes (Bertinetto et al. 2019)",
     "fc100": "60 base, 20 validation, 20 novel classes, by superclass (Oreshkin et al. 2018)",

@@ -85,7 +85,7 @@ def decode_photos(
                 if isinstance(error, MemoryError):
                     raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
-                    problem = f"{name_of(index)} cannot be read now ({error.strerror}); nothing was left out"
+                    problem = f"{name_of(index)} cannot be read ({error.strerror}); the file may be intact"
                     raise UserError("--dataset", dataset, problem) from None
                 unreadable[index] = f"{name_of(index)} ({reason})"
         return indices[-1] + 1
@@ -129,7 +129,7 @@ class Photos:
         unreadable: index -> file and reason, for images that could not be decoded.
         name_of: index -> name of an image.
         superclass: one per class, or None.
-        unused: files of the source that are no images of a class.
+        unused: files of the source that do not belong to a class.
         notes: what a user should know about the source, one line each.
     """
 
@@ -174,7 +174,7 @@ def image_set(photos: Photos) -> ImageSet:
             raise UserError("--dataset", photos.name, listed(what, counted))
         lines.append(listed(f"{len(small)} of {len(names)} {what}", counted))
     if photos.unused:
-        lines.append(listed(f"{len(photos.unused)} files that are no images of a class", photos.unused))
+        lines.append(listed(f"{len(photos.unused)} files that do not belong to a class", photos.unused))
     kept_classes = np.array([name not in small for name in names])
     kept = kept_classes[photos.labels]
     kept[list(photos.unreadable)] = False

@@ -41,7 +41,7 @@ IMAGE_ROUNDING = {"32-true": 1e-6, "bf16-mixed": 2.0**-9, "16-mixed": 2.0**-11}
 TF32 = 2.0**-11  # rounding of NVIDIA's convolutions in float32
 
 INDUCTIVE = "declare `transductive = True` if it uses the other queries on purpose"
-RELABELLED = "gives other answers when the classes, or the shots of a class, are in another order"
+RELABELLED = "changes its answers when the order of the classes, or of the shots of a class, changes"
 ORDER = "declare `order_dependent = True` if that is by design"
 
 
@@ -178,7 +178,7 @@ class _Probe:
             rows = Rows(name, "a query", "queries", INDUCTIVE, axis=1)
             check_independent(answer, query, query.flip(0), rounding, rows)
         together, support, query = answer(query)[:1], support[:1], query[:1]
-        differently = f"{name} gives other answers for an episode when"
+        differently = f"{name} changes its answers for an episode when"
         given = Reference.of(
             learn(support)(query), learn(perturbed(support, rounding))(perturbed(query, rounding))
         )

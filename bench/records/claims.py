@@ -48,7 +48,7 @@ def contradictions(record: Record) -> Iterator[str]:
         # A plug-in may set additional marks, but not remove one.
         if recorded != must and (must or built_in):
             is_, was = str(must).lower(), str(recorded).lower()
-            yield f"{mark}: {was}, but {info.name} with these settings is {is_}"
+            yield f"{mark}: {was}, but must be {is_} for {info.name} with these settings"
     if built_in and record.sources and record.trained and record.failure is None:
         pretrained = record.hyperparameters.get("init") == "pretrained" or info.trains_on == "pretraining"
         if pretrained and record.pretraining is None:

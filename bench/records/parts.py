@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 LARGEST = 1e15
-"""No number is larger: sums and percentages of larger ones are no floats."""
+"""No number is larger: sums and percentages of larger ones overflow floats."""
 
 _ROUNDING = 1e-9
 

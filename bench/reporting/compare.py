@@ -122,10 +122,11 @@ def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarra
             raise UserError("compare", record.run_id, "has no file of per-episode answers")
         rows.append(episodes[setting])
         if len(rows[-1]) < 2:
-            raise UserError("compare", record.run_id, "answered only one episode; the spread needs two")
+            raise UserError("compare", record.run_id, "has only one episode; at least two are needed")
     lists = {(record.episodes[setting].sha256, record.episodes[setting].count) for record, _ in found}
     if len(lists) > 1:
-        raise UserError("compare", found[0][0].run_id, f"its seeds answered different episodes of {setting}")
+        problem = f"its seeds were evaluated on different {setting} episodes"
+        raise UserError("compare", found[0][0].run_id, problem)
     return np.stack(rows)
 
 

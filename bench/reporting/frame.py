@@ -83,7 +83,7 @@ def results(folder: str | Path = "results") -> DataFrame:
     Example:
         >>> import bench
         >>> runs = bench.results("results")
-        >>> runs.groupby(["split", "track", "name"])["fewshot/5w1s"].mean()  # doctest: +SKIP
+        >>> runs.groupby(["split", "track", "name"])["fewshot/5w1s"].mean()
     """
     records, problems = read_all(Path(folder))
     for problem in problems:

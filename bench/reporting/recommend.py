@@ -111,17 +111,18 @@ def _of_setting(runs: Runs, setting: str, worse: dict[str, float] | None) -> str
     leads = {name: 100 * (_value(runs, best, setting) - _value(runs, name, setting)) for name in others}
 
     def said(names: list[str]) -> str:
-        return ", ".join(f"{name} by {leads[name]:.1f} points" for name in names)
+        return ", ".join(f"{name} (by {leads[name]:.1f} points)" for name in names)
 
     if worse is None:
         unknown = "There are too few images to say whether it would lead on others."
-        return f"{setting}: {best} leads on these images ({said(others)}). {unknown}"
+        return f"{setting}: {best} leads on these images, ahead of {said(others)}. {unknown}"
     shown, not_shown = ([name for name in others if (name in worse) is which] for which in (True, False))
     parts = [f"{setting}: {best} is highest."]
     if shown:
-        parts.append(f"Better on fresh images of these classes (p < {SIGNIFICANT}): than {said(shown)}.")
+        where = f"on fresh images of these classes (p < {SIGNIFICANT})"
+        parts.append(f"It is significantly better {where} than {said(shown)}.")
     if not_shown:
-        parts.append(f"No difference is shown: to {said(not_shown)}.")
+        parts.append(f"It is not significantly better than {said(not_shown)}.")
     return " ".join(parts)
 
 
@@ -134,7 +135,7 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     if (fresh or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
     if len({one.fingerprint for one, _ in runs.values()}) > 1:
-        lines.append("Embeddings that take images of another size had other episodes of the same classes.")
+        lines.append("Embeddings with another image size were tested on other episodes of the same classes.")
     if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
         lines.append("One training each: another --seed may change the order. Other classes may, too.")
     return lines

@@ -22,7 +22,7 @@ from bench.reporting.show import Row, class_rows, metric_rows, percent
 
 WIDTH = 90
 MOST_NAMES = 5
-REACHES = "The same numbers for other populations; no ± includes retraining"
+REACHES = "The same numbers for other populations; none of these intervals covers retraining"
 GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
@@ -133,7 +133,7 @@ def _how(record: Record) -> Iterator[tuple[str, str]]:
     yield "training", f"{duration(times.train_s)} ({', '.join(rates)})" if record.trained else "none"
     yield from _budget(record)
     yield "evaluation", duration(times.evaluate_s)
-    yield "in all", duration(times.total_s)
+    yield "total", duration(times.total_s)
     if times.peak_memory_mib:
         yield "peak memory", f"{times.peak_memory_mib:,.0f} MiB"
     for name, info in record.episodes.items():

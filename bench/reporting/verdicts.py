@@ -57,15 +57,16 @@ def basis(difference: Difference) -> str:
 def for_new_classes(comparison: Comparison, interval: Interval | None) -> str:
     """Result for new classes."""
     if interval is None:
-        return "New classes: not known; these episodes do not give an interval over classes."
+        return "New classes: unknown; these episodes do not give an interval over classes."
     width = comparison.difference._replace(low=interval.low, high=interval.high)
     by = f"{points(interval.value, width)} ± {points(interval.half_width, width)} points"
     over = f"{by} over the {interval.n} novel classes ({comparison.first} minus {comparison.second})"
     shown = comparison.p <= SIGNIFICANT
     if interval.low <= 0 <= interval.high:
-        return f"New classes: {'they may reverse it' if shown else 'no difference shown either'}; {over}."
+        known = "the order may be reversed" if shown else "no difference shown either"
+        return f"New classes: {known}; {over}."
     better = comparison.first if interval.value > 0 else comparison.second
-    return f"New classes: {better} is better there{' too' if shown else ''}; {over}."
+    return f"New classes: {better} is{' also' if shown else ''} better; {over}."
 
 
 def p_text(p: float) -> str:
@@ -102,7 +103,7 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
     if not difference.over_training:
         return f"at least {more} to know the effect of retraining"
     if needed == 0:
-        return "with these seeds 1 point would be detected four times in five"
+        return "these seeds would detect a difference of 1 point with 80% power"
     return f"{more} to detect 1 point"
 
 

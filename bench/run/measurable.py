@@ -55,7 +55,8 @@ def measured(
             continue
         found = nearest(setting, pools["novel"])
         if problem := does_not_fit(setting, pools["novel"]):
-            left_out.append(f"{setting.name} ({problem})" + (f", but {found.name}" if found else ""))
+            instead = f", measured as {found.name} instead" if found else ""
+            left_out.append(f"{setting.name} ({problem}){instead}")
         settings += [found] if found and found.name not in {own.name for own in settings} else []
     for setting in own:
         if not few_shot:

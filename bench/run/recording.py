@@ -49,13 +49,13 @@ def describe(prepared: Prepared) -> str:
     stage = prepared.start
     training = f"{method.training_steps:,} steps" if config.train else "none (--no-train)"
     if stage and stage.config.method == config.method:
-        training = "shared: the run differs only in test-only hyperparameters"
+        training = "shared with a run that differs only in test-only hyperparameters"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
     device = environment.device_name(prepared.device)
     lines = {
         "run": prepared.run_id,
         "data": f"{prepared.data.name}, {len(prepared.data):,} images",
-        "has": remarks(prepared.data),
+        "images": remarks(prepared.data),
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
         "code": f"{info.source} runs with your permissions" if info.source.endswith(".py") else "",
@@ -63,9 +63,9 @@ def describe(prepared: Prepared) -> str:
         + (f", from {config.weights}" if config.weights else ""),
         "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
-        "with": hyperparameters,
+        "settings": hyperparameters,
         "measures": ", ".join(prepared.measured),
-        "not": "; ".join(prepared.left_out),
+        "left out": "; ".join(prepared.left_out),
         "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
     }
     wrapper = textwrap.TextWrapper(

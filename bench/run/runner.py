@@ -117,7 +117,7 @@ def run(
         if recorded and begun:
             there = store.try_read(recorded)
             if isinstance(there, Record) and there.created > begun:
-                say(f"{prepared.run_id} was made by another process meanwhile")
+                say(f"{prepared.run_id} was recorded by another process in the meantime")
                 return recorded, there
         _name_relatives(prepared, options.results)
         with failures.explained(config, environment.device_name(prepared.device)):
@@ -130,7 +130,7 @@ def _name_relatives(prepared: Prepared, results: Path) -> None:
         other = store.try_read(path)
         with suppress(ValidationError):
             if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
-                say(f"{path} has this configuration, but other code or other images; it is not used")
+                say(f"{path} has the same configuration but other code or images, so it is not reused")
 
 
 def _run(prepared: Prepared, options: Options, progress: Progress, started: Spent) -> tuple[Path, Record]:

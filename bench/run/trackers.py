@@ -89,6 +89,6 @@ def _tolerate(logger: Logger, name: str) -> None:
                 own(*arguments, **named)
             except Exception as error:
                 failed.append(error)
-                say(one_line(f"warning: --logger {name}: logs no more: {error}"))
+                say(one_line(f"warning: --logger {name}: stopped logging: {error}"))
 
         setattr(logger, method, call)

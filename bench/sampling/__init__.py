@@ -1,4 +1,5 @@
 """Episodes, pairs and triplets, and the keys that determine them.
 
-Imports nothing else of bench; `evaluation`, `training`, `records` and `reporting` import it.
+Imports nothing else of bench; `records`, `evaluation`, `training`, `run`, `reporting`, `api` and `demo`
+import it.
 """

@@ -2,6 +2,8 @@
 
 Every docstring names the population its numbers apply to, and when they are not valid. Each interval's
 coverage is shown by simulation: ``benchmarks/coverage.py`` draws it, ``tests/statistics`` checks it.
+
+Imports nothing else of bench; `records`, `evaluation`, `run`, `serving` and `reporting` import it.
 """
 
 from bench.statistics.calibration import expected_calibration_error, fit_temperature

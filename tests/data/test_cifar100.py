@@ -277,7 +277,7 @@ def test_message_says_where_the_root_comes_from(tmp_path, monkeypatch):
 
 def test_folder_given_instead_of_its_parent(tmp_path, content):
     write_parquet(tmp_path, content)
-    assert f"it is in {tmp_path}, so give that" in refused("cifar100", tmp_path / "cifar100")
+    assert f"--data-root {tmp_path} has it" in refused("cifar100", tmp_path / "cifar100")
 
 
 # The real thing

@@ -134,7 +134,7 @@ def test_train_beside_unlabelled_test_images(pictures, capsys):
     assert data.class_names == ("a", "b") and data.held_out.sum() == 8
     said = capsys.readouterr().err
     assert (
-        "left out 4 files that are no images of a class: test/300.png; test/301.png; test/302.png; ..."
+        "left out 4 files that do not belong to a class: test/300.png; test/301.png; test/302.png; ..."
         in said
     )
     assert "has no labelled test images, so some images of each class are held out" in said
@@ -223,10 +223,10 @@ def test_files_that_are_not_used_are_counted_and_named(pictures, capsys):
     fill(pictures, 1, first=40)
     assert len(load(pictures)) == 4
     unused = ["040.png", "a/photo.heic", "b/deeper/030.png"]
-    said = f"left out 3 files that are no images of a class: {'; '.join(unused)}"
+    said = f"left out 3 files that do not belong to a class: {'; '.join(unused)}"
     assert capsys.readouterr().err == f"warning: folder:{pictures}: {said}\n"
     problems = inspect.verify(f"folder:{pictures}")
-    assert problems == [f"folder:{pictures}: {name} is no image of a class" for name in unused]
+    assert problems == [f"folder:{pictures}: {name} does not belong to a class" for name in unused]
 
 
 def test_what_systems_leave_behind_is_no_class(pictures, capsys):
@@ -242,7 +242,7 @@ def test_what_systems_leave_behind_is_no_class(pictures, capsys):
     assert [line.split(": ")[1] for line in problems] == [
         "class @eaDir has 0 readable images, at least 2 needed",
         "class __MACOSX has 0 readable images, at least 2 needed",
-        "@eaDir/000.png/020.png is no image of a class",
+        "@eaDir/000.png/020.png does not belong to a class",
     ]
 
 
@@ -492,7 +492,7 @@ def test_a_file_replaced_by_another_of_its_name_size_and_time(pictures):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        *((OSError(code, os.strerror(code)), f"cannot be read now ({os.strerror(code)})") for code in (
+        *((OSError(code, os.strerror(code)), f"cannot be read ({os.strerror(code)})") for code in (
             errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM
         )),
         (MemoryError(), "out of memory at "),
@@ -522,7 +522,7 @@ def test_an_input_output_error_of_the_system(pictures):
     fill(pictures / "a", 8)
     fill(pictures / "b", 2, first=10)
     (pictures / "a" / "100.png").symlink_to("/proc/self/mem")  # nothing is mapped where it begins
-    assert "a/100.png cannot be read now (Input/output error)" in refused(pictures)
+    assert "a/100.png cannot be read (Input/output error)" in refused(pictures)
 
 
 def test_no_memory_for_all_images(pictures, monkeypatch):

@@ -314,4 +314,4 @@ def test_what_is_no_whole_pickle_is_not_kept(tmp_path, published, content):
 
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_mini(tmp_path)
-    assert f"it is in {tmp_path}, so give that" in refused(tmp_path / "mini-imagenet")
+    assert f"--data-root {tmp_path} has it" in refused(tmp_path / "mini-imagenet")

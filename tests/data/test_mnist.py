@@ -196,4 +196,4 @@ def test_offline_names_what_is_missing(tmp_path):
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_mnist(tmp_path)
     for below in ("MNIST", "MNIST/raw"):
-        assert f"it is in {tmp_path}, so give that" in refused(tmp_path / below)
+        assert f"--data-root {tmp_path} has it" in refused(tmp_path / below)

@@ -290,4 +290,4 @@ def test_offline_does_not_try(tmp_path):
 
 def test_folder_given_instead_of_its_parent(tmp_path):
     write_omniglot(tmp_path)
-    assert f"it is in {tmp_path}, so give that" in refused(tmp_path / "omniglot-py")
+    assert f"--data-root {tmp_path} has it" in refused(tmp_path / "omniglot-py")

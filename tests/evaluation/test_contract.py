@@ -234,7 +234,7 @@ INDUCTIVE = (
 )
 WRONG = {
     CentresQueries: f"episode_logits {INDUCTIVE}",
-    CentresOverEpisodes: "episode_logits gives other answers for an episode when other episodes are in",
+    CentresOverEpisodes: "episode_logits changes its answers for an episode when other episodes are in",
     CountsQueries: "episode_logits gives another answer for a query when other queries are left out",
     KnowsPlaces: "episode_logits gives another answer for a query when other queries are left out",
     OneColumn: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 15, 1\]",
@@ -249,7 +249,7 @@ WRONG = {
     PrefersTheFirst: f"episode_logits {ORDER}",
     TakesTheFirstShot: f"episode_logits {ORDER}",
     MixesAxes: f"episode_logits {ORDER}",
-    Draws: "episode_logits gives other answers for an episode when it is called again",
+    Draws: "episode_logits changes its answers for an episode when it is called again",
     NormalisesBatches: "embed gives another answer for an image when other images are replaced",
     Maps: r"embed must return shape \[16, D\] here, but returned \[16, 3, 16, 16\]",
     RanksPairs: "similarity gives another answer for a pair when other pairs are ",
@@ -263,7 +263,7 @@ WRONG = {
     AdaptsToQueries: f"adapt {INDUCTIVE}",
     AdaptsAndShifts: "adapt changed its input tensors in place",
     AdaptsItself: r"backbone.* changed during the evaluation",
-    AdaptsAtRandom: "adapt gives other answers for an episode when it is called again",
+    AdaptsAtRandom: "adapt changes its answers for an episode when it is called again",
     AdaptsInto: r"the function that adapt returns must return shape \[2, 6, 3\]",
 }
 RIGHT = (Means, CentresAndSaysSo, PrefersTheFirstAndSaysSo, Adapts)

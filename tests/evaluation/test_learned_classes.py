@@ -255,11 +255,11 @@ def test_a_record_is_marked_and_validated(recorded):
 DAMAGE = {
     "the mark is gone": (
         lambda r: r.update(labelled_novel_images=0),
-        "labelled_novel_images: false, but siamese_reptile with these settings is true",
+        "labelled_novel_images: false, but must be true for siamese_reptile with these settings",
     ),
     "another method has the mark": (
         lambda r: r["hyperparameters"].update(adapt_to_class=False),
-        "labelled_novel_images: true, but siamese_reptile with these settings is false",
+        "labelled_novel_images: true, but must be false for siamese_reptile with these settings",
     ),
     "other numbers": (
         lambda r: r["metrics"].update({"generalized/3+1/1s/all": r["metrics"]["novel/pair_auc"]}),

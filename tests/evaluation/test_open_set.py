@@ -203,7 +203,8 @@ def test_it_is_measured_only_if_asked_for(tiny, tiny_split):
     names, left_out = asked(tiny, tiny_split, "open5w1s")  # 6 novel classes
     assert names == ["open4w1s"]
     assert left_out == [
-        "open5w1s (way 5 + 2 further classes: at most 6, the number of novel classes), but open4w1s"
+        "open5w1s (way 5 + 2 further classes: at most 6, the number of novel classes), "
+        "measured as open4w1s instead"
     ]
     with pytest.raises(UserError, match=r"allowed: .*, open5w1s, open5w5s"):
         asked(tiny, ratio, "open5w2s")

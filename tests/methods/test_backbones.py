@@ -317,7 +317,7 @@ def test_truncated_files(tmp_path, form, share):
     torch.save(state, path) if form == "torch" else save_file(state, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     message = refused(build("conv4"), path)
-    assert re.fullmatch(r"is no safetensors file or plain PyTorch checkpoint \(\w+\)", message)
+    assert re.fullmatch(r"is not a safetensors file or plain PyTorch checkpoint \(\w+\)", message)
 
 
 class Malicious:
@@ -336,7 +336,7 @@ def test_pickled_code_is_not_executed(tmp_path, old_format):
     content = {"state_dict": build("conv4").state_dict(), "hook": Malicious(marker)}
     path = tmp_path / "weights.pt"
     torch.save(content, path, _use_new_zipfile_serialization=not old_format)
-    assert "is no safetensors file or plain PyTorch checkpoint" in refused(build("conv4"), path)
+    assert "is not a safetensors file or plain PyTorch checkpoint" in refused(build("conv4"), path)
     assert not marker.exists()
     torch.load(path, weights_only=False)  # the file is harmful indeed
     assert marker.exists()
@@ -355,7 +355,7 @@ def test_files_that_cannot_be_read(tmp_path):
         "cannot be read: No such file or directory"
     )
     (tmp_path / "notes.txt").write_text("not weights")
-    assert "is no safetensors file" in refused(build("conv4"), tmp_path / "notes.txt")
+    assert "is not a safetensors file" in refused(build("conv4"), tmp_path / "notes.txt")
     assert "cannot be read" in refused(build("conv4"), tmp_path)
 
 

@@ -32,16 +32,16 @@ AGGREGATED = ("5w1s", "5w5s")
 
 BEST = """\
 *highest*: the highest accuracy on these classes. *tied, new episodes*: no row is significantly better than
-these for other episodes of these classes, and no row of fewer than three seeds counts against one of three.
+these for other episodes of these classes (a row with three seeds is compared only with rows that have three).
 *not separable, new classes*: for other classes the difference to the highest row may be 0, because its 95%
 interval over classes contains 0. *best*: the highest row, if no other is tied with it and it is separable
-from all; not known if every episode contains every class. Variations and rows with external data,
-transductive and untrained rows are not included. *rows*: the number of rows compared on the same episodes."""
+from all; not known if every episode contains every class. Variations, transductive and untrained rows and
+rows with external data are not included. *rows*: the number of rows compared on the same episodes."""
 AGGREGATE = """\
 The mean of a method's ranks over the tables in which all these methods have a row, and in brackets the range
 that the tests over episodes allow; *new classes*: the range that the intervals over classes allow, in both
 settings. Overlapping ranges are ties. *incomplete*: not in all of these tables, so not ranked. Where a table
-has rows of three seeds, its rows of fewer are left out."""
+has rows with three seeds, its rows with fewer are left out."""
 NONE_COMPARED = "There are no two rows of one track with the same episodes."
 TOO_FEW = "None yet: this needs two methods of one track that both have a row in the same two tables."
 

@@ -1,4 +1,4 @@
-"""What a run will probably take, by the records of earlier ones."""
+"""Estimates what a run will cost, from the records of earlier runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Costs:
                 )
 
     def of(self, config: RunConfig, shares: bool = False) -> float | None:
-        """Processor seconds of a run without its shared trainings; None if no record tells.
+        """Processor seconds of a run without its shared trainings; None if unknown.
 
         Args:
             config: of the run.

@@ -1,4 +1,4 @@
-"""Does the jobs of a plan on an engine: each after the training that it needs, lost ones again."""
+"""Runs the jobs of a plan on an engine: each after the training that it needs; lost ones again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench.run.sweep.jobs import Job, Plan
 Key = tuple[str, bool]
 
 ATTEMPTS = 3
-"""How often a job is started whose process dies, as it does when memory runs out."""
+"""How often a job is started if its process dies, as it does when memory runs out."""
 
 LOOK_EVERY_S = 1.0
 LOCKED_S = 10.0
-"""After how long a job is tried again that another process was at."""
+"""After how long a job is tried again that another process was running."""
 
 
 def drive(
     plan: Plan, engine: Engine, progress: Progress, say: Callable[[str], None]
 ) -> Iterator[tuple[Job, str]]:
-    """Do all jobs; a failed one costs only those that need it.
+    """Run all jobs; a failed one affects only those that need it.
 
     Args:
         plan: what to do.
@@ -109,6 +109,6 @@ def drive(
 
 
 def _typical(plan: Plan) -> float:
-    """Seconds of a job that no record tells of: the mean of the others."""
+    """Estimated seconds of a job of unknown cost: the mean of the others."""
     known = [job.seconds for job in plan.jobs if job.seconds]
     return sum(known) / len(known) if known else 1.0

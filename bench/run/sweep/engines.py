@@ -47,7 +47,7 @@ class Engine(ABC):
 
 
 class Local(Engine):
-    """One process per slot; a job that kills its process costs no other job anything.
+    """One process per slot; a job that kills its process does not affect other jobs.
 
     Args:
         options: where things are and go.
@@ -63,7 +63,7 @@ class Local(Engine):
         self.running: dict[Future, tuple[Job, int]] = {}
 
     def free(self) -> bool:
-        """Whether a slot is."""
+        """Whether a slot is free."""
         return len(self.running) < len(self.pools)
 
     def submit(self, job: Job) -> None:
@@ -149,11 +149,11 @@ class OnRay(Engine):
         self.running: dict[Any, Job] = {}
 
     def free(self) -> bool:
-        """Whether fewer run than may."""
+        """Whether another job may start."""
         return len(self.running) < self.at_once
 
     def submit(self, job: Job) -> None:
-        """Hand it over with the model that it needs."""
+        """Submit it, with the model that it needs."""
         given: Files = {}
         for name in filter(None, (job.needs, None if job.shared else job.name)):
             given |= files_of(replace(job, name=name, shared=True, needs=None), self.options)
@@ -198,7 +198,7 @@ def _gpus(device: str) -> int:
 
 
 def _end_with_parent() -> None:
-    """End this process when the sweep is killed, which cannot tell it."""
+    """End this process when the sweep's process is killed, which can no longer do so."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
@@ -210,7 +210,7 @@ def _end_with_parent() -> None:
 
 
 def absolute(options: Options) -> Options:
-    """The same with folders that mean the same in every process."""
+    """The same options with absolute folders, which every process resolves alike."""
     root = options.data_root
     return replace(
         options,

@@ -24,14 +24,14 @@ from methods.base_classifier import BaseClassifier
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a training that runs share, which is made once and before them.
+    """A run, or a shared training, which runs once, before the runs that need it.
 
     Attributes:
         name: the run's id, or that of the shared training.
         config: of the run; of one of the runs that share the training.
         shared: whether it is a shared training.
         needs: the shared training that comes first.
-        seconds: of a processor that it will probably take; None where no record tells.
+        seconds: estimated processor time; None if unknown.
     """
 
     name: str
