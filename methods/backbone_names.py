@@ -10,7 +10,7 @@ BACKBONES = {
     "resnet20": "CIFAR ResNet-20, option A shortcuts, 0.27 M parameters (He et al. 2016)",
     "resnet32": "CIFAR ResNet-32, option A shortcuts, 0.46 M parameters (He et al. 2016)",
     "resnet56": "CIFAR ResNet-56, option A shortcuts, 0.85 M parameters (He et al. 2016)",
-    "timm:<name>": "any model of timm by its name, e.g. timm:resnet18, from random weights",
+    "timm:<name>": "any model of timm, e.g. timm:resnet18: random weights, or its own with --pretrained",
 }
 
 ALIASES = {

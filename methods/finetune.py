@@ -28,7 +28,7 @@ class Finetune(Transfer):
     order of the classes. An episode's cosine head has a scale of its own, as in the paper's code: with that
     of the base classes the softmax is nearly certain of the support set at once, and little is learned.
 
-    `pretrained=true` begins with timm's ImageNet weights, from the Hugging Face hub: rows with it have seen
+    `pretrained=true` begins with timm's own weights, as the flag `--pretrained` does: rows with it have seen
     external data, and are marked.
 
     Use it when good features are at hand already, above all with `pretrained=true`, and the new classes

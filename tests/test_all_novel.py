@@ -6,10 +6,11 @@ import pytest
 from command_line import bench, complaint, write_images
 
 from bench.demo.episodes import Browser
-from bench.demo.runs import shipped, with_models
+from bench.demo.runs import with_models
 from bench.records.schema import MODEL_FILE
+from bench.serving.shipped import shipped
 
-EMBEDDING = str(shipped().runs / shipped().record.run_id / MODEL_FILE)
+EMBEDDING = str(shipped().folder / MODEL_FILE)
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from command_line import complaint
 from PIL import Image, ImageDraw
 
 from bench.demo import pictures
-from bench.demo.runs import SHIPPED, shipped
 from bench.demo.server import serving
+from bench.serving.shipped import SHIPPED, shipped
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(

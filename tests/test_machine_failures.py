@@ -224,8 +224,8 @@ def test_a_hub_out_of_reach_is_one_line(workspace, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     finetune = [*HERE, "--method", "finetune", "--backbone", "timm:test_resnet"]
     line = complaint(*finetune, "--set", "pretrained=true")
-    assert line.startswith("--method finetune: the weights of timm:test_resnet ") and "cannot be had" in line
-    assert "--weights FILE" in line and asked
+    assert line.startswith("--backbone timm:test_resnet: the weights of timm:test_resnet ")
+    assert "cannot be had" in line and "--weights FILE" in line and asked
 
 
 def test_a_clock_that_goes_backwards(workspace, monkeypatch):

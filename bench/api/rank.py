@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,22 +12,22 @@ import torch
 
 from bench.common import environment
 from bench.common.errors import UserError, one_line
-from bench.common.files import write_files
+from bench.common.files import expand_user
 from bench.common.progress import shown
 from bench.config.run_config import RunConfig, resolve
 from bench.data import inspect, sources
 from bench.data.images import ImageSet
+from bench.data.listing import scan
 from bench.data.names import GIVEN, NO_BASE
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve as split_as
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
-from bench.run import models, runner
+from bench.run import models, runner, weights
 from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.rehearsal import rehearse
-from methods.timm_backbone import TimmBackbone, hub
 
 QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
 """Methods that are trained unless others are named: the safe choices of docs/findings.md."""
@@ -37,7 +36,6 @@ FROZEN = "nearest_centroid"  # what answers with a frozen embedding
 SHIPPED = "glyph embedding (frozen)"
 FEWEST_CLASSES = 5  # base classes to train on, and novel classes to test on
 FEWEST_IMAGES = 10  # per class, on average, to train on
-WEIGHTS = "weights"  # folder of timm's weights among the runs
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ def plan(
     Args:
         folder: of images, as in ``--dataset folder:PATH``.
         methods: to train; empty for `QUICK`.
-        backbones: of timm, with weights: their names, ``timm:NAME``.
+        backbones: of timm, with its weights: their names, ``timm:NAME``; empty for those whose weights are
+            among the runs.
         shipped: folder of the model that the package ships.
         options: of the runs.
         preset, seed: as in ``run``.
@@ -89,10 +88,11 @@ def plan(
     materials = Materials(options)
     runs: dict[str, Prepared] = {}
     problems: dict[str, UserError] = {}
-    weights: dict[str, Path] = {}
-    for name in backbones:
+    frozen_ones = []
+    for name in backbones or weights.at_hand(options.runs):
         try:
-            weights[name] = _weights(name, options)
+            weights.of_timm(name, options)
+            frozen_ones.append(name)
         except ValueError as error:
             problems[name] = UserError("--backbone", name, str(error))
 
@@ -116,11 +116,12 @@ def plan(
     card = models.read_card(shipped)
     own = Normaliser.of_pixels(card.pixel_mean, card.pixel_std)
     # Without images of base classes there is nothing else to normalise with.
-    add(SHIPPED, _frozen(frozen, "conv4", shipped / MODEL_FILE), own if split == NO_BASE else None)
+    config = resolve(frozen | {"backbone": "conv4", "weights": str(shipped / MODEL_FILE)}, {}, {})
+    add(SHIPPED, config, own if split == NO_BASE else None)
     for name, config in trained.items():
         add(name, config)
-    for name, path in weights.items():
-        add(f"{name} (frozen)", _frozen(frozen, name, path))
+    for name in frozen_ones:
+        add(f"{name} (frozen)", resolve(frozen | {"backbone": name}, {}, {}))
     if not runs:
         raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
     left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
@@ -171,32 +172,6 @@ def _needed(data: ImageSet) -> str:
     return f"training needs {takes}; there are {len(data.class_names)} classes and {len(data):,} images"
 
 
-def _frozen(common: dict[str, Any], backbone: str, weights: Path) -> RunConfig:
-    return resolve(common | {"backbone": backbone, "weights": str(weights)}, {}, {})
-
-
-def _weights(name: str, options: Options) -> Path:
-    """The file of timm's weights, written at the first use.
-
-    Raises:
-        UserError: timm has no such model.
-        ValueError: the weights cannot be had.
-    """
-    import safetensors.torch
-
-    path = options.runs / WEIGHTS / f"{name.removeprefix('timm:')}.safetensors"
-    if not path.is_file():
-        try:
-            backbone = TimmBackbone(name.removeprefix("timm:"))
-        except ValueError as error:
-            raise UserError("--backbone", name, str(error)) from None
-        with hub(offline=True) if options.offline else nullcontext():
-            backbone.load_pretrained()
-        state = {key: value.contiguous().clone() for key, value in backbone.state_dict().items()}
-        write_files({path: safetensors.torch.save(state, {"format": "pt"})}, "--runs", exclusive=True)
-    return path
-
-
 def _about(folder: str, data: ImageSet, run: Prepared) -> str:
     """What the folder has, how it is used, and which ways and shots are possible."""
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
@@ -207,10 +182,13 @@ def _about(folder: str, data: ImageSet, run: Prepared) -> str:
     used = f"Split {split.name}: {len(split.base)} classes are trained on, {len(split.novel)} tested."
     if not split.base:
         used = f"No class is trained on ({_needed(data)}): frozen embeddings only, tested on all classes."
+    side = data.images.shape[-1]
+    listing = scan(expand_user(folder))
+    sizes = inspect.sizes_of(listing.path / file for file in listing.files)
     not_possible = f" Not possible: {'; '.join(run.left_out)}." if run.left_out else ""
     return (
         f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
         f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.\n"
         f"{used} To be measured: {', '.join(run.measured)}.{not_possible}\n"
-        f"Images are resized to {data.images.shape[-1]} pixels; models of timm take their own size."
+        f"Images of {sizes} pixels are resized to {side}x{side}; models of timm take their own size."
     )

@@ -86,7 +86,7 @@ def run(
         results, runs, data_root, device, overwrite, offline: as the flags of ``python -m bench run``.
         hyperparameters: name -> value. They may also be given as keywords, like the settings.
         settings: as the other flags, such as ``preset="quick"``, ``dataset="glyphs"``, ``seed=1``,
-            ``train=False``, ``measure=["5w1s"]``; every other name is a hyperparameter.
+            ``train=False``, ``pretrained=True``, ``measure=["5w1s"]``; every other name is a hyperparameter.
 
     Raises:
         UserError: a value is wrong, data is missing, or training diverged.
@@ -123,6 +123,8 @@ def _command(given: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> st
     for key, value in given.items():
         if key == "train":
             words += [] if value else ["--no-train"]
+        elif key == "pretrained":
+            words += ["--pretrained"] if value else []
         elif value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
             words += [f"--{key.replace('_', '-')}", text]

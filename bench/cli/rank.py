@@ -27,7 +27,11 @@ def rank(
     ] = None,
     backbone: Annotated[
         list[str] | None,
-        flag("--backbone", "NAME,...", "Also try timm:NAME, or an alias, with its pretrained weights."),
+        flag(
+            "--backbone",
+            "NAME,...",
+            "Also try timm:NAME, or an alias, with timm's weights; by default those in --runs.",
+        ),
     ] = None,
     preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
     seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
@@ -55,15 +59,13 @@ def rank(
     methods = separated("--method", method)
 
     from bench.api import rank as ranking
-    from bench.demo.runs import shipped
     from bench.reporting import recommend
     from bench.run.plan import Options
+    from bench.serving.shipped import shipped
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, None, device, overwrite, offline)
-    model = shipped()
-    shipped_folder = model.runs / model.record.run_id
-    plan = ranking.plan(str(folder), methods, backbones, shipped_folder, options, preset, seed or 0)
+    plan = ranking.plan(str(folder), methods, backbones, shipped().folder, options, preset, seed or 0)
     print("\n".join([plan.about, *plan.left_out]), flush=True)
     if plan.to_train:
         say(f"trains {', '.join(plan.to_train)}; preset {preset}, each: {PRESETS[preset]}")

@@ -55,7 +55,14 @@ def run(
     weights: Annotated[
         Path | None, flag("--weights", "FILE", "Starting weights: safetensors or a PyTorch checkpoint.", WHAT)
     ] = None,
-    no_train: Annotated[bool, flag("--no-train", "", "Evaluate the weights as they are.", WHAT)] = False,
+    pretrained: Annotated[
+        bool,
+        flag("--pretrained", "", "Start from timm's weights; for --backbone timm:NAME or an alias.", WHAT),
+    ] = False,
+    no_train: Annotated[
+        bool,
+        flag("--no-train", "", "Evaluate the weights as they are: of --weights, or timm's.", WHAT),
+    ] = False,
     steps: Annotated[
         int | None, flag("--steps", "N", "Training steps, instead of the preset's.", WHAT)
     ] = None,
@@ -126,7 +133,8 @@ def run(
         "seed": [int_parser("--seed")(text) for text in separated("--seed", seed)] or None,
         "preset": preset, "dataset": dataset, "novel_dataset": novel_dataset,
         "image_size": image_size, "backbone": backbone,
-        "weights": weights and str(weights), "train": False if no_train else None, "steps": steps,
+        "weights": weights and str(weights), "pretrained": True if pretrained else None,
+        "train": False if no_train else None, "steps": steps,
         "way": way, "shot": shot, "query": query, "episodes": episodes, "precision": precision,
         "augment": separated("--augment", augment) or None, "train_on": train_on,
         "measure": separated("--measure", measure) or None,

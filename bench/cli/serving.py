@@ -12,9 +12,10 @@ import typer
 
 from bench.cli.app import DataRoot, Results, app, flag, report_problems
 from bench.common.errors import UserError, one_of
+from bench.common.streams import say
 
 RUN = "A run id, the start of one, or the folder of a run."
-Run = Annotated[str, flag("--run", "RUN", RUN)]
+Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default the model that ships with the package.")]
 Runs = Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")]
 Device = Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")]
 RunCode = Annotated[bool, flag("--run-code", "", "The method is a Python file: run its code.")]
@@ -24,7 +25,6 @@ NONE = "none of these"
 
 @app.command()
 def predict(
-    run: Run,
     support: Annotated[
         Path, flag("--support", "DIR", "Labelled images: DIR/<class>/<image>, or one image per class in DIR.")
     ],
@@ -34,6 +34,7 @@ def predict(
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="More images to classify.")
     ] = None,
+    run: Run = None,
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -47,11 +48,14 @@ def predict(
     from bench.reporting import terminal
     from bench.serving.files import predict_files
 
-    found = predict_files(run, support, [*query, *(more or [])], runs, data_root, device, run_code)
+    answering, said = _model(run)
+    found = predict_files(answering, support, [*query, *(more or [])], runs, data_root, device, run_code)
     answers = [
         {"file": str(file), "label": str(label), "probability": round(probability, 4), "known": known}
         for file, label, probability, known in found.answers
     ]
+    if said:
+        say(said)
     with report_problems(found.problems):
         if as_json:
             calibration = found.calibration and found.calibration.model_dump()
@@ -73,11 +77,22 @@ def _shown(answer: dict[str, Any]) -> dict[str, Any]:
     return {"file": answer["file"], "label": label, "probability": f"{answer['probability']:.3f}"}
 
 
+def _model(run: str | None) -> tuple[str, str]:
+    """The run, or the folder of the shipped model, and then a line that says so."""
+    if run is not None:
+        return run, ""
+    from bench.serving.shipped import shipped
+
+    model = shipped()
+    what = f"{model.record.run_id}, trained on pictures of characters, which ships with the package"
+    return str(model.folder), f"model: {what}; --run takes another"
+
+
 @app.command()
 def similarity(
     first: Annotated[Path, typer.Argument(metavar="A", help="An image.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="An image.")],
-    run: Run,
+    run: Run = None,
     runs: Runs = Path("runs"),
     device: Device = "auto",
     run_code: RunCode = False,
@@ -86,10 +101,13 @@ def similarity(
     """Do two images show the same class? With the score and the threshold of validation pairs."""
     from bench.serving.predictor import load
 
-    predictor = load(run, runs=runs, device=device, run_code=run_code)
+    answering, said = _model(run)
+    predictor = load(answering, runs=runs, device=device, run_code=run_code)
     threshold = predictor.threshold
     score = float(predictor.similarity([first], [second])[0])
     answer = "same" if score >= threshold else "different"
+    if said:
+        say(said)
     if as_json:
         print(json.dumps({"answer": answer, "score": score, "threshold": threshold}))
     else:

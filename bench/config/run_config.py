@@ -14,6 +14,7 @@ from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
+from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, takes_timm_weights
 from bench.data.augmentation import AUGMENTATIONS, usual
 from bench.data.names import (
     ARROW,
@@ -37,7 +38,6 @@ PRESETS = {
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
-EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", "pairs", "triplets", "generalized")
 NONE = "none"
 SETTING_NAME = re.compile(r"(open)?[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
@@ -52,7 +52,8 @@ class RunConfig(BaseModel):
         method: a name, or ``path/to/file.py:Class``.
         hyperparameters: all, after preset, YAML and flags.
         overrides: what differs from the preset: hyperparameters, the backbone, and `measure`.
-        weights: file of starting weights. train: False to evaluate them without training.
+        weights: file of starting weights. pretrained: True to start from timm's own weights instead.
+        train: False to evaluate the starting weights without training.
         way, shot, query, episodes: an additional setting; all None for none.
         image_size: side in pixels of images that are resized when loaded.
         augment: names of augmentations of training images, in alphabetical order; None for the usual ones of
@@ -71,6 +72,7 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     backbone: str = ""
     weights: str | None = None
+    pretrained: bool = False
     train: bool = True
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -170,6 +172,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     given = {"backbone": backbone, "split": _default_split(given)} | given
     values = given | {"preset": preset, "hyperparameters": hyperparameters}
     values["backbone"] = full_backbone(values["backbone"], flag("backbone"))
+    if isinstance(values.get(PRETRAINED, False), bool):
+        values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = _measure(flag("measure"), values["measure"])
@@ -186,7 +190,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         overrides["train_on"] = values["train_on"]
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
-    if values.get("train") is False and not values.get("weights") and not _pretrained(info, hyperparameters):
+    has_weights = values.get("weights") or values[PRETRAINED] or brings_weights(info, hyperparameters)
+    if values.get("train") is False and not has_weights:
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
         raise UserError(flag("train"), "", f"needs trained weights: {ways}")
@@ -217,12 +222,6 @@ def as_trained(config: RunConfig) -> RunConfig:
     given = config.model_dump(exclude={"overrides"}, exclude_none=True)
     kept = {name: value for name, value in config.hyperparameters.items() if name not in test_only}
     return resolve(given | {"hyperparameters": kept}, {}, {})
-
-
-def _pretrained(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
-    """Whether the method brings pretrained weights, according to its marks."""
-    name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
-    return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
 
 
 def check_keys(given: Iterable[str], allowed: Iterable[str], flag: Callable[[str], str]) -> None:

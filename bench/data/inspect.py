@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from bench.common.errors import UserError
 from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour, pixel_digests
 from bench.data.photos import LEAST, Photos, image_set
+from bench.data.pixels import size_of
 
 CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
 
@@ -128,6 +132,22 @@ def remarks(data: ImageSet) -> str:
         f"{both['groups']:,} images shared by training and test images": both["groups"] * (not data.chosen),
     }
     return ", ".join(text for text, count in counts.items() if count)
+
+
+def sizes_of(files: Iterable[Path]) -> str:
+    """Smallest and largest size of image files, e.g. ``120x80 to 4000x3000``; empty if none is readable."""
+
+    def size(path: Path) -> tuple[int, int] | None:
+        try:
+            return size_of(lambda: path)
+        except Exception:  # Pillow's parsers raise many types for damaged files
+            return None
+
+    with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        found = sorted(filter(None, threads.map(size, files)), key=lambda side: (side[0] * side[1], side))
+    ends = ["x".join(map(str, side)) for side in found[:: max(1, len(found) - 1)]]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _empty_and_copied(photos: Photos) -> list[str]:

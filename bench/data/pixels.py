@@ -50,6 +50,12 @@ def span_of(open_file: Open) -> Span | None:
     return (values.min().item(), values.max().item()) if values.size else (np.inf, -np.inf)
 
 
+def size_of(open_file: Open) -> tuple[int, int]:
+    """Width and height in pixels, from the beginning of the file alone."""
+    with _opened(open_file) as image:
+        return image.size
+
+
 def to_square(
     open_file: Open, size: int, interpolation: str = "bilinear", span: Span | None = None
 ) -> np.ndarray:

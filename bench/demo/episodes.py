@@ -8,11 +8,11 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.demo.pictures import encode
-from bench.demo.runs import Run
 from bench.evaluation.settings import does_not_fit
 from bench.reporting.figures.trained import Trained
 from bench.reporting.html_table import escape
 from bench.sampling.episodes import QUERIES, Setting
+from bench.serving.shipped import Run
 
 EPISODES = 100
 WAY = 5

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.common.errors import UserError
 from bench.demo.episodes import EPISODES, Browser
 from bench.demo.pictures import NotAPicture, decode, encode, fit
-from bench.demo.runs import Run, with_models
+from bench.demo.runs import with_models
 from bench.records.store import read_all
 from bench.reporting.blocks import Grid, table
 from bench.reporting.figures.rows import Section, sections
@@ -25,6 +25,7 @@ from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
 from bench.reporting.report_tables import in_order
 from bench.serving.predictor import load
+from bench.serving.shipped import Run
 
 MOST_CLASSES = 10
 LONGEST_NAME = 30

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from bench.records import store
-from bench.records.schema import MODEL_FILE, Record
+from bench.records.schema import MODEL_FILE
 from bench.reporting.run_page import find_run
-
-SHIPPED = Path(__file__).with_name("embedding")
-"""A folder of one record, and of its model in a folder of its name (`bench.demo.ship` puts them there)."""
-
-
-class Run(NamedTuple):
-    """A recorded run whose model is there, and the folder of models."""
-
-    record: Record
-    runs: Path
-
-
-def shipped() -> Run:
-    """The run whose model is in the package."""
-    (path,) = SHIPPED.glob("*.json")
-    return Run(store.read(path), SHIPPED)
+from bench.serving.shipped import Run, shipped
 
 
 def with_models(results: Path, runs: Path) -> dict[str, Run]:

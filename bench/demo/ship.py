@@ -12,12 +12,12 @@ from pathlib import Path
 
 from bench.common.files import write_files
 from bench.demo.page import MOST_CLASSES
-from bench.demo.runs import SHIPPED
 from bench.records.schema import MODEL_FILE
 from bench.reporting.run_page import find_run
 from bench.run.models import CARD
 from bench.serving.calibration import FILE as CALIBRATION
 from bench.serving.predictor import load
+from bench.serving.shipped import SHIPPED
 
 
 def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -> Path:

@@ -13,6 +13,7 @@ from bench.common.errors import UserError, one_of
 from bench.records.store import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
+WEIGHTS = ("weights", "pretrained")
 ALWAYS_NAMED = ("mining", "test_steps")
 """Hyperparameters that a row's name always shows, because papers do not specify them."""
 
@@ -40,7 +41,7 @@ def setup(record: Record) -> list[Any]:
 def configuration(record: Record) -> str:
     """Key that is equal for records that differ only in the seed (and in additional few-shot settings)."""
     # Images and starting weights are identified by content, and overrides follow from the rest.
-    left_out = {"seed", "overrides", "weights", "hyperparameters", "dataset", "image_size", *OWN_SETTING}
+    left_out = {"seed", "overrides", "hyperparameters", "dataset", "image_size", *WEIGHTS, *OWN_SETTING}
     return json.dumps(
         [
             record.protocol_version,

@@ -169,8 +169,9 @@ def _impossible(record: Record) -> Iterator[str]:
         given = said.get(name, recorded)
         if given != recorded and not (name == "split" and same_split(recorded, str(given))):
             yield f"{name}: {recorded}, but config says {given}"
-    if "weights" in said and (said["weights"] is None) != (record.weights is None):
-        yield f"weights: {record.weights or 'none'}, but config says {said['weights'] or 'none'}"
+    given = said.get("weights") or ("those of timm" if said.get("pretrained") else "none")
+    if "weights" in said and (given == "none") != (record.weights is None):
+        yield f"weights: {record.weights or 'none'}, but config says {given}"
     for part in ("base", "novel"):
         best, usual = (record.metrics.get(f"{part}/pair_accuracy{end}") for end in ("_oracle", ""))
         if best and usual and best.value < usual.value - ROUNDING:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +13,7 @@ import torch
 from bench.common import clock, environment
 from bench.common.clock import NOTHING
 from bench.common.errors import UserError
-from bench.common.files import check_output, check_regular, check_writable
+from bench.common.files import check_output, check_writable
 from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data.images import ImageSet
 from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, RESIZED
@@ -30,6 +28,7 @@ from bench.run.measurable import measured
 from bench.run.models import PRETRAINING
 from bench.run.plan import Options, Prepared
 from bench.run.run_id import identify
+from bench.run.weights import digest, starting_weights
 from bench.sampling.episodes import ClassPool
 from bench.training.batches import check_fit
 from methods import backbones, registry
@@ -66,11 +65,11 @@ def prepare(
     check_writable(options.runs, "--runs")
     device = environment.pick_device(options.device)
     precision = environment.pick_precision(config.precision, device)
-    weights_sha256 = _weights_sha256(config.weights)
+    weights_sha256 = digest(starting_weights(config, options))
     info = method_info(config.method)
     method_class = registry.load(info)
 
-    config = _at_own_size(config, method_class, options.offline)
+    config = _at_own_size(config, method_class, options)
     started = time.perf_counter()
     materials = materials or Materials(options)
     data = materials.images(config)
@@ -78,7 +77,7 @@ def prepare(
     data_s = time.perf_counter() - started
 
     torch.manual_seed(config.seed)
-    backbone = _backbone(config, data.images.shape[-1])
+    backbone = _backbone(config, options, data.images.shape[-1])
     _check_takes(backbone, data, config)
     with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
@@ -127,35 +126,33 @@ def prepare(
     )
     base = as_trained(config)
     if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
-        prepared = _started(
-            prepared, info, _same_training(prepared, base, info, method_class, options.offline)
-        )
+        prepared = _started(prepared, info, _same_training(prepared, base, info, method_class, options))
     else:
-        prepared = _from_classifier(prepared, info, options.offline)
+        prepared = _from_classifier(prepared, info, options)
     check_devices(prepared, options.device, options.devices)
     return replace(prepared, spent=clock.now() - before)
 
 
-def _from_classifier(run: Prepared, info: MethodInfo, offline: bool) -> Prepared:
+def _from_classifier(run: Prepared, info: MethodInfo, options: Options) -> Prepared:
     """The run with its pretraining, the classifier of the base classes, if it starts from one."""
     if not (run.config.train and (wanted := run.method.pretraining)):
         return run
     config = pretraining.configured(run.config, wanted)
-    return _started(run, info, _stage(run, config, PRETRAINING, BaseClassifier, wanted, offline))
+    return _started(run, info, _stage(run, config, PRETRAINING, BaseClassifier, wanted, options))
 
 
 def _same_training(
-    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], offline: bool
+    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], options: Options
 ) -> Prepared:
     """The run of `config`, which differs from `run` only in test-only hyperparameters."""
     with method_errors(run.config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
-        stage = _stage(run, config, info, method_class, hp, offline)
+        stage = _stage(run, config, info, method_class, hp, options)
     own, shared = ({k: v.shape for k, v in one.method.state_dict().items()} for one in (run, stage))
     if own != shared:
         problem = f"its weights depend on test_only hyperparameters: {', '.join(info.test_only)}"
         raise UserError("--method", run.config.method, problem)
-    return _from_classifier(stage, info, offline)
+    return _from_classifier(stage, info, options)
 
 
 def _started(run: Prepared, info: MethodInfo, start: Prepared) -> Prepared:
@@ -164,19 +161,19 @@ def _started(run: Prepared, info: MethodInfo, start: Prepared) -> Prepared:
 
 
 def _stage(
-    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], hp: Any, offline: bool
+    run: Prepared, config: RunConfig, info: MethodInfo, method_class: type[Method], hp: Any, options: Options
 ) -> Prepared:
     """A shared training, prepared like a run but not evaluated."""
     torch.manual_seed(config.seed)
-    backbone = _backbone(config, run.data.images.shape[-1])
-    method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), offline)
+    backbone = _backbone(config, options, run.data.images.shape[-1])
+    method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), options.offline)
     method.to(memory_format=torch.channels_last)
     identity = identify(config, info, run.data, run.split, run.weights_sha256)
     nothing: dict[str, Any] = {"settings": [], "measured": [], "left_out": []}
     return replace(run, config=config, identity=identity, method=method, start=None, **nothing)
 
 
-def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -> RunConfig:
+def _at_own_size(config: RunConfig, method_class: type[Method], options: Options) -> RunConfig:
     """The configuration with the backbone's image size, unless the user has chosen one.
 
     The method can change its backbone (timm's weights, another stem) and so this size, so both are built here
@@ -185,10 +182,10 @@ def _at_own_size(config: RunConfig, method_class: type[Method], offline: bool) -
     largest = RESIZED.get(config.dataset.partition(ARROW)[0].partition(":")[0])
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
-    backbone = _backbone(config)
+    backbone = _backbone(config, options)
     with method_errors(config.method):
         hp = method_class.Hyperparameters(**config.hyperparameters)
-        _built(method_class, hp, config.method, backbone, SOME_CLASSES, offline)
+        _built(method_class, hp, config.method, backbone, SOME_CLASSES, options.offline)
     if not (size := getattr(backbone, "size", None)):
         return config
     return config.model_copy(update={"image_size": min(max(size), largest)})
@@ -204,19 +201,19 @@ def _built(
         raise UserError("--method", name, str(error)) from None
 
 
-def _backbone(config: RunConfig, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
+def _backbone(config: RunConfig, options: Options, image_size: int = DEFAULT_IMAGE_SIZE) -> torch.nn.Module:
     """Build the backbone and load its weights."""
     try:
         backbone = backbones.build(config.backbone, image_size)
     except (ValueError, RuntimeError) as error:
         raise UserError("--backbone", config.backbone, str(error)) from None
-    if config.weights is not None:
+    if (weights := starting_weights(config, options)) is not None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns about files that are then refused
-                backbones.load_weights(backbone, config.weights)
+                backbones.load_weights(backbone, weights)
         except ValueError as error:
-            raise UserError("--weights", config.weights, f"{error} ({config.backbone})") from None
+            raise UserError("--weights", weights, f"{error} ({config.backbone})") from None
     return backbone
 
 
@@ -233,15 +230,3 @@ def _check_takes(backbone: torch.nn.Module, data: ImageSet, config: RunConfig) -
 
 def _pool(data: ImageSet, index: torch.Tensor) -> ClassPool:
     return ClassPool(data.labels[index].numpy())
-
-
-def _weights_sha256(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        check_regular(Path(path))
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError("--weights", path, f"cannot be read: {reason}") from None

@@ -25,6 +25,7 @@ def configured(config: RunConfig, wanted: Wanted) -> RunConfig:
         "seed",
         "backbone",
         "weights",
+        "pretrained",
         "image_size",
         "augment",
         "precision",

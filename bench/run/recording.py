@@ -60,7 +60,7 @@ def describe(prepared: Prepared) -> str:
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
         "code": f"{info.source} runs with your permissions" if info.source.endswith(".py") else "",
         "backbone": f"{config.backbone}, {size:,} parameters"
-        + (f", from {config.weights}" if config.weights else ""),
+        + (f", from {config.weights}" if config.weights else ", with timm's weights" * config.pretrained),
         "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
         "settings": hyperparameters,
@@ -97,7 +97,7 @@ def make_record(
         family=info.family,
         paper=info.paper,
         transductive=prepared.method.transductive,
-        external_data=prepared.method.external_data or config.weights is not None,
+        external_data=prepared.method.external_data or prepared.weights_sha256 is not None,
         labelled_novel_images=largest_class(prepared.data.labels[split.novel_labelled]),
         preset=config.preset,
         hyperparameters=dataclasses.asdict(prepared.method.hp),

@@ -33,10 +33,13 @@ NOT_MEASURING = (
     "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
     "bench.evaluation.invariance", "bench.run", "bench.run.failures", "bench.run.locks", "bench.run.models",
     "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.rehearsal", "bench.run.run_id",
-    "bench.run.source_code", "bench.run.trackers", "methods.registry",
+    "bench.run.source_code", "bench.run.trackers", "bench.run.weights", "methods.registry",
 )  # fmt: skip
 """Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
 
+
+NOT_HASHED = {"method", "dataset", "image_size", "split", "weights", "pretrained", "overrides"}
+"""Settings that are digested by their content instead, or follow from others."""
 
 LONGEST = 200
 """Characters of a run id (`bench.records.schema.RUN_ID`)."""
@@ -88,7 +91,7 @@ def identify(
     parts = split_digest(split)
     # Files and folders count by content, not by path.
     kinds, _, places = zip(*(one.partition(":") for one in data.name.split(ARROW)), strict=True)
-    content = config.model_dump(exclude={"method", "dataset", "image_size", "split", "weights", "overrides"})
+    content = config.model_dump(exclude=NOT_HASHED)
     for key in ("augment", "train_on"):  # newer than the first records, which keep their names
         if content[key] is None:
             del content[key]

@@ -275,9 +275,8 @@ def test_one_line_where_the_hub_is_out_of_reach(workspace):
 
     bench("data", "info", "--dataset", "folder:images")  # decodes the images, which is shown
     said = complaint("run", *RUN, *SMALL, "--set", "pretrained=true", "--offline")
-    assert said.startswith("--method finetune: the weights of timm:test_resnet ") and said.endswith(
-        "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
-    )
+    assert said.startswith("--backbone timm:test_resnet: the weights of timm:test_resnet ")
+    assert said.endswith("--offline or HF_HUB_OFFLINE forbids fetching them; name a file with --weights FILE")
     said = complaint("run", *RUN, "--set", "pretrained=true", "--offline")
     assert "pretrained=true needs a backbone of timm" in said
 

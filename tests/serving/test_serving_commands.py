@@ -86,7 +86,6 @@ def test_a_broken_query_is_named_and_the_others_are_answered(place, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["predict", "--support", "support", "--query", "query"], "--run: is missing"),
         ([*PREDICT, "--query", "nowhere"], "--query nowhere: no such file or folder"),
         ([*PREDICT, "--query", "runs"], "--query runs: has no images"),
         (["predict", "--run", "x", "--support", "no", "--query", "query"], "--support no: no such folder"),
