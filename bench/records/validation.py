@@ -118,11 +118,12 @@ def _against_files(checks: Sequence[tuple[Record, Path, Pools]]) -> Iterator[tup
 
 
 def _duplicates(records: list[Record]) -> Iterator[str]:
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     for record in records:
         if ".py" in str(record.config.get("method")):  # the code in that file may have changed
             continue
-        other = first.setdefault(identity.run(record), record.run_id)
+        # A renamed or copied folder of images honestly makes the same run again.
+        other = first.setdefault((record.dataset, identity.run(record)), record.run_id)
         if other != record.run_id:
             yield f"{record.run_id}: the same configuration and seed as {other}"
 

@@ -64,10 +64,16 @@ def training() -> bool:
     return any("measures" in log.read_text() for log in logs)
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def workers(engine: str, sweep: subprocess.Popen) -> list[int]:
     """Process ids of those that do jobs."""
-    mark = b"ray::work" if engine == "ray" else b"multiprocessing.spawn"
-    return [pid for pid, line in descendants(sweep.pid) if mark in line]
+    mark = b"ray::work" if engine == "ray" else b"multiprocessing.forkserver"
+    found = [pid for pid, line in descendants(sweep.pid) if mark in line]
+    # The local engine's fork from a process that the sweep started.
+    return [pid for pid in found if parent(pid) != sweep.pid]
 
 
 def checked(said: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +85,7 @@ class Local(Engine):
         pool = self.pools[slot]
         if pool is None:
             # A new process for each job: its peak memory is its own, and nothing leaks into the next one.
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(1, context, initializer=_end_with_parent, max_tasks_per_child=1)
+            pool = ProcessPoolExecutor(1, _processes(), initializer=_end_with_parent, max_tasks_per_child=1)
             self.pools[slot] = pool
         return pool
 
@@ -195,6 +196,15 @@ def _gpus(device: str) -> int:
     import torch
 
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
+
+
+def _processes() -> BaseContext:
+    """New processes fork from one that has imported everything and has no other threads, where that works."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.run.sweep.worker"])
+    return context
 
 
 def _end_with_parent() -> None:
