@@ -150,6 +150,11 @@ def test_a_run_that_is_there_twice(folder):
     twice = folder.path / "twice.json"
     folder.edit(lambda record: record.update(run_id="twice", episode_file="twice.npz"), twice)
     assert folder.lines() == [f"twice: the same configuration and seed as {folder.first.stem}"]
+    # The same images in a folder of another name are the same run, which was honestly made twice.
+    named = json.loads(twice.read_text())["dataset"]
+    for name, code in (("folder:copied", 0), (named, 1)):
+        folder.edit(lambda r, name=name: (r.update(dataset=name), r["config"].update(dataset=name)), twice)
+        assert len(folder.lines(code)) == code
     # The code in a file of one's own may have been another each time.
     for path in (folder.first, twice):
         folder.edit(lambda r: (r.update(method="own"), r["config"].update(method="own.py:Own")), path)

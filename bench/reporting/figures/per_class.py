@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 BARS, IMAGES = "Hardest and easiest classes", "Images of the hardest and easiest classes"
 KEYS = {
-    "fewshot/5w1s": "5-way 1-shot accuracy (%)",
-    "novel/pair_accuracy": "pair accuracy (%)",
-    "novel/triplet_accuracy": "triplet accuracy (%)",
+    "fewshot/5w1s": "5-way 1-shot accuracy (%; guessing: 20)",
+    "novel/pair_accuracy": "pair accuracy (%; guessing: 50)",
+    "novel/triplet_accuracy": "triplet accuracy (%; guessing: 50)",
 }
 MOST = 20  # bars
 CLASSES, EACH = 10, 8  # of images

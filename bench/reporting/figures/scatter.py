@@ -118,7 +118,7 @@ def _draw_times(points: list[Timed], numbers: dict[str, int]) -> Figure:
     place.xaxis.set_minor_formatter(NullFormatter())
     place.margins(y=0.1)
     place.set_xlabel("training time (minutes, logarithmic)")
-    place.set_ylabel("5-way 1-shot accuracy (%)")
+    place.set_ylabel("5-way 1-shot accuracy (%; guessing: 20)")
     place.yaxis.set_major_formatter("{x:g}")
     name_beside(place, names)
     return figure

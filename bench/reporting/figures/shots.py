@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Accuracy against shots"
-PARTS = {"novel": "new classes", "base": "base classes", "harmonic": "harmonic mean of both"}
+PARTS = {"novel": "novel classes", "base": "base classes", "harmonic": "harmonic mean of both"}
 
 
 class Line(NamedTuple):
@@ -84,7 +84,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
         title=f"Accuracy against shots when {joined} the {base} base classes",
         caption=f"All {base} base classes and the new ones are distinguished at once; 95% intervals. 0 "
         f"shots: the base classes before any joined.{left_out}",
-        alt=f"Three panels, new classes, base classes and harmonic mean. {told}",
+        alt=f"Three panels, novel classes, base classes and harmonic mean. {told}",
         draw=partial(_panels, by_title, palette),
     )
 
@@ -106,7 +106,7 @@ def _one_panel(lines: Sequence[Line], palette: Palette) -> Figure:
     for line in lines[LEADING:]:
         place.plot(line.x, [100 * y.value for y in line.y], color=GREY.light, lw=0.8, alpha=0.6)
     ends = []
-    handles = _draw(place, lines[:LEADING], numbers, _ticks(lines), "5-way accuracy (%)")
+    handles = _draw(place, lines[:LEADING], numbers, _ticks(lines), "5-way accuracy (%; guessing: 20)")
     for line in lines[:LEADING]:
         x, y = handles[line.label][0].get_xydata()[-1]
         ends.append(Named(x, y, row_name(line.label), SERIES[numbers[line.label]].light))
