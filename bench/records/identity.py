@@ -13,7 +13,7 @@ from bench.common.errors import UserError, one_of
 from bench.records.store import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
-WEIGHTS = ("weights", "pretrained")
+WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
 ALWAYS_NAMED = ("mining", "test_steps")
 """Hyperparameters that a row's name always shows, because papers do not specify them."""
 

@@ -1,7 +1,8 @@
 """Probabilities that mean what they say, and "none of these", from a run's validation images.
 
 Computed at the first use for a number of classes (way) and images per class (shot), because any way and shot
-may be asked for; `calibration.json` in the run's folder keeps what was computed.
+may be asked for. `calibration.json` in the run's folder keeps what was computed; for the model that the
+package ships, whose folder is not written to, a file of the cache does.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import Tensor
 from bench.common.errors import UserError
 from bench.common.files import is_file, write_files
 from bench.config.yaml_files import read_yaml
-from bench.data import sources
+from bench.data import cache, sources
 from bench.data.images import ImageSet
 from bench.data.names import RESIZED
 from bench.data.splits import Split, resolve
 from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
 from bench.run.models import Card
+from bench.serving.shipped import SHIPPED
 from bench.statistics import best_threshold, expected_calibration_error, fit_temperature
 from methods import backbones
 from methods.method import Method
@@ -104,17 +106,26 @@ def calibrate(predictor: Scorer, way: int, shot: int) -> Calibration:
         kept[key] = measure(predictor, *_validation(predictor), way, shot)
         content = {"weights_sha256": predictor.card.weights_sha256, "calibrations": _FILE.dump_python(kept)}
         with suppress(UserError):  # the folder may be read-only
-            write_files({predictor.folder / FILE: f"{json.dumps(content, indent=1)}\n".encode()}, "--runs")
+            write_files({_file(predictor): f"{json.dumps(content, indent=1)}\n".encode()}, "--runs")
     return kept[key]
 
 
+def _file(predictor: Scorer) -> Path:
+    """Where they are kept."""
+    if predictor.folder.parent == SHIPPED:
+        return cache.directory() / f"calibration-{predictor.card.weights_sha256[:20]}.json"
+    return predictor.folder / FILE
+
+
 def _kept(predictor: Scorer) -> dict[str, Calibration]:
-    """Those in the run's folder, if they are of these weights."""
-    with suppress(OSError, ValueError, ValidationError, KeyError, TypeError):
-        content = json.loads((predictor.folder / FILE).read_bytes())
-        if content["weights_sha256"] == predictor.card.weights_sha256:
-            return _FILE.validate_python(content["calibrations"])
-    return {}
+    """Those that were computed before, or shipped, if they are of these weights."""
+    found: dict[str, Calibration] = {}
+    for path in {predictor.folder / FILE, _file(predictor)}:
+        with suppress(OSError, ValueError, ValidationError, KeyError, TypeError):
+            content = json.loads(path.read_bytes())
+            if content["weights_sha256"] == predictor.card.weights_sha256:
+                found |= _FILE.validate_python(content["calibrations"])
+    return found
 
 
 def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from bench.common.environment import pick_device
 from bench.common.errors import UserError
 from bench.config.run_config import METHOD_FILE, RunConfig
-from bench.records.identity import split_digest
+from bench.records.identity import WEIGHTS, split_digest
 from bench.records.store import Record
 from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
@@ -133,7 +133,7 @@ def _content(record: Record) -> str:
         config = RunConfig.model_validate(record.config)
     except ValidationError:
         return ""  # of a version with other settings
-    parts = [config.model_dump(), record.fingerprint, split_digest(record), record.weights]
+    parts = [config.model_dump(exclude={*WEIGHTS}), record.fingerprint, split_digest(record), record.weights]
     return json.dumps(parts, sort_keys=True)
 
 
@@ -141,7 +141,8 @@ def _content_of(run: Prepared) -> str:
     """As `_content`; the empty string for methods of the user's own, whose code may be quite another one."""
     if METHOD_FILE.fullmatch(run.config.method) or run.identity.plugin:
         return ""
-    parts = [run.config.model_dump(), run.data.fingerprint, run.identity.split, run.weights_sha256]
+    settings = run.config.model_dump(exclude={*WEIGHTS})
+    parts = [settings, run.data.fingerprint, run.identity.split, run.weights_sha256]
     return json.dumps(parts, sort_keys=True)
 
 
