@@ -48,6 +48,8 @@ class Split:
             would make queries too easy; and of test and validation images of a user's data set because they
             are copies of training images.
         alone: number of images left out of evaluated parts because their class has no other image there.
+        no_training: class indices, base classes of the list that are left out because none of their images is
+            a training image.
         novel_labelled: int64, labelled images of novel classes that a method learns from before its test;
             empty except with `with_labelled_novel`.
     """
@@ -63,6 +65,7 @@ class Split:
     dropped: int
     copies: int
     alone: int = 0
+    no_training: tuple[int, ...] = ()
     novel_labelled: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
@@ -263,8 +266,14 @@ def _with_images(
         alone += int((~several).sum())
         return torch.from_numpy(index[several])
 
-    in_base, in_novel = np.isin(labels, parts["base"]), np.isin(labels, parts["novel"])
-    in_train = in_base if all_base_train else in_base & ~held_out & ~validating
+    may_train = np.ones_like(held_out) if all_base_train else ~held_out & ~validating
+    trained = set(labels[may_train].tolist())
+    base = tuple(c for c in parts["base"] if c in trained)
+    if len(base) < min(2, len(parts["base"])):
+        problem = f"leaves fewer than 2 base classes of {data.name} that have training images"
+        raise UserError(flag, name, problem)
+    in_base, in_novel = np.isin(labels, base), np.isin(labels, parts["novel"])
+    in_train = in_base & may_train
     seen = np.isin(digests, digests[in_train])
     # Test images of published data sets stay as published: CIFAR-100's contain a few copies.
     trained_on = seen & (":" in data.name.partition(ARROW)[0])
@@ -284,12 +293,9 @@ def _with_images(
         place = np.arange(len(base_test)) - np.searchsorted(labels[base_test], labels[base_test])
         first = place < sizes(base_test) // 2
         validation, base_test = base_test[first], base_test[~first]
-    counts = np.bincount(labels[in_train], minlength=len(data.class_names))
-    if bare := [data.class_names[c] for c in parts["base"] if counts[c] == 0]:
-        raise UserError(flag, name, f"the base class {bare[0]!r} of {data.name} has no training images")
     return Split(
         name=name,
-        base=parts["base"],
+        base=base,
         validation=parts["validation"],
         novel=parts["novel"],
         train=torch.from_numpy(np.flatnonzero(in_train)),
@@ -299,4 +305,5 @@ def _with_images(
         dropped=int((in_novel & seen).sum()),
         copies=copies,
         alone=alone,
+        no_training=tuple(c for c in parts["base"] if c not in trained),
     )

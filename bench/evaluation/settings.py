@@ -61,15 +61,16 @@ def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
 
 
 def nearest(setting: Setting, pool: ClassPool) -> Setting | None:
-    """The setting with as many of its classes and queries as a pool has; None if it has no episode.
+    """The setting with as many of its classes, shots and queries as a pool has; None if it has no episode.
 
-    The shots stay. The setting itself if it fits.
+    Queries are lowered before shots. The setting itself if it fits.
     """
     way = min(setting.way, len(pool.classes) - setting.others)
     if not setting.way or way < 2:
         return None if does_not_fit(setting, pool) else setting
-    query = min(setting.query, int(np.sort(pool.counts)[-way - setting.others]) - setting.shot)
-    return replace(setting, way=way, query=query) if query > 0 else None
+    images = int(np.sort(pool.counts)[-way - setting.others])
+    shot = min(setting.shot, images - 1)
+    return replace(setting, way=way, shot=shot, query=min(setting.query, images - shot)) if shot else None
 
 
 def can_choose(pool: ClassPool) -> bool:

@@ -54,10 +54,12 @@ def measured(
             left_out.append(f"{setting.name} ({KNOWS_NOVEL})")
             continue
         found = nearest(setting, pools["novel"])
+        if found and found.name in {other.name for other in (*settings, *own)}:
+            found = None
         if problem := does_not_fit(setting, pools["novel"]):
             instead = f", measured as {found.name} instead" if found else ""
             left_out.append(f"{setting.name} ({problem}){instead}")
-        settings += [found] if found and found.name not in {own.name for own in settings} else []
+        settings += [found] if found else []
     for setting in own:
         if not few_shot:
             raise UserError("--way", setting.way, f"cannot be measured: {config.method} {KNOWS_NOVEL}")

@@ -15,6 +15,7 @@ from bench.common import environment
 from bench.common.errors import one_line
 from bench.config.run_config import method_info
 from bench.data.inspect import remarks
+from bench.data.photos import listed
 from bench.evaluation.protocol import Evaluation
 from bench.records.parts import (
     Environment,
@@ -44,6 +45,9 @@ def describe(prepared: Prepared) -> str:
     ]
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
     dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
+    if split.no_training:
+        names = [prepared.data.class_names[c] for c in split.no_training]
+        dropped += f", {listed('base classes without training images left out', names)}"
     dropped += f", {split.alone} images alone in their class dropped" if split.alone else ""
     size = backbones.parameter_count(method.backbone)
     stage = prepared.start

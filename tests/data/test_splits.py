@@ -371,12 +371,21 @@ def test_a_csv_that_is_not_there(folder, tmp_path):
 
 
 def test_a_base_class_without_training_images(folder):
+    """It is left out, with its test images; the others are used as before."""
     held_out = folder.held_out | (folder.labels == 1)
-    data = dataclasses.replace(folder, held_out=held_out)
+    whole, without = (
+        resolve(dataclasses.replace(folder, held_out=h), "50-50") for h in (folder.held_out, held_out)
+    )
+    assert without.no_training == (1,) and not whole.no_training
+    assert without.base == tuple(c for c in whole.base if c != 1) and without.novel == whole.novel
+    for part in ("train", "validation_images", "base_test", "novel_images"):
+        index = getattr(whole, part)
+        assert torch.equal(getattr(without, part), index[folder.labels[index] != 1])
+    one = dataclasses.replace(folder, held_out=folder.held_out | (folder.labels != 0))
     with pytest.raises(
-        UserError, match=r"^--split 50-50: the base class 'c1' of noise has no training images"
+        UserError, match=r"^--split 50-50: leaves fewer than 2 base classes of noise that have"
     ):
-        resolve(data, "50-50")
+        resolve(one, "50-50")
 
 
 def test_normalisation_sees_base_training_images_alone(folder):

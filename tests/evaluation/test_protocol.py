@@ -212,11 +212,10 @@ def test_settings_that_do_not_fit(tiny, tiny_split):
 
 
 def test_the_nearest_setting_that_fits():
-    """Ways and queries follow from what is there."""
-    usual = Setting(5, 1, 15, 100)
+    """Ways, queries and shots follow from what is there."""
 
-    def of(*sizes: int) -> str | None:
-        found = nearest(usual, ClassPool(np.repeat(np.arange(len(sizes)), sizes)))
+    def of(*sizes: int, shot: int = 1) -> str | None:
+        found = nearest(Setting(5, shot, 15, 100), ClassPool.of_counts(sizes))
         return found and found.name
 
     assert of(*[40] * 9, 8) == "5w1s"  # nine classes are enough
@@ -224,6 +223,8 @@ def test_the_nearest_setting_that_fits():
     assert of(*[9] * 10) == "5w1s8q"
     assert of(40, 40, 40) == "3w1s" and of(40, 6) == "2w1s5q"
     assert of(*[40] * 4, 1) is None and of(40) is None
+    assert of(*[12] * 6, shot=5) == "5w5s7q" and of(*[6] * 6, shot=5) == "5w5s1q"
+    assert of(*[4] * 6, shot=5) == "5w3s1q" and of(*[2] * 6, shot=5) == "5w1s1q"
 
 
 @pytest.mark.parametrize("setting", [Setting(6, 15, 15, 2), Setting(0, 29, 0, 2), Setting(7, 1, 15, 2)])
