@@ -24,16 +24,12 @@ SMALLER = {
 """What is changed in the code, so that it takes seconds and downloads nothing."""
 
 PAGES = {
-    f"{page} {number}": code
+    page: "".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL))
     for page in ("README.md", "docs/own_encoder.md")
-    for number, code in enumerate(
-        re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    )
 }
 DOCSTRINGS = {
-    name: "".join(example.source for example in doctest.DocTestParser().get_examples(shown.__doc__))
-    for name, shown in {"run": run, **{name: getattr(bench, name) for name in bench.__all__}}.items()
-    if name in ("run", "evaluate", "load", "results", "Episodes")
+    shown.__name__: "".join(one.source for one in doctest.DocTestParser().get_examples(shown.__doc__))
+    for shown in (run, bench.evaluate, bench.load, bench.results, bench.Episodes)
 }
 
 
@@ -79,12 +75,10 @@ def carried_out(code: str, made) -> dict:
     return names
 
 
-@pytest.mark.parametrize("place", PAGES)
-def test_the_python_of_a_page_runs(place, made):
-    found = carried_out(PAGES[place], made)
-    assert found["bench"] is bench
-    if "result" in found:
-        assert found["result"].metrics["fewshot/5w1s"].value > 0.2
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(page, made):
+    found = carried_out(PAGES[page], made)
+    assert found["result"].metrics["fewshot/5w1s"].low > 0.2
 
 
 @pytest.mark.parametrize("name", DOCSTRINGS)

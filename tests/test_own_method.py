@@ -148,5 +148,5 @@ def test_every_command_of_the_tutorial(folder, monkeypatch):
             words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}"}, timeout=500
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
-    assert "leaderboard --show" in command and "soft_prototypes" in done.stdout
+    assert "leaderboard --show" in command and "soft_prototypes (quick" in done.stdout
     assert not Path("leaderboard.md").exists()

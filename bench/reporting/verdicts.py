@@ -57,7 +57,7 @@ def basis(difference: Difference) -> str:
 def for_new_classes(comparison: Comparison, interval: Interval | None) -> str:
     """Result for new classes."""
     if interval is None:
-        return "New classes: unknown; these episodes do not give an interval over classes."
+        return "New classes: not known; these episodes do not give an interval over classes."
     width = comparison.difference._replace(low=interval.low, high=interval.high)
     by = f"{points(interval.value, width)} ± {points(interval.half_width, width)} points"
     over = f"{by} over the {interval.n} novel classes ({comparison.first} minus {comparison.second})"
