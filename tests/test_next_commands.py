@@ -37,6 +37,8 @@ def test_the_command_after_rank(run_code):
         {"method": "protonet", "backbone": "resnet18", "augment": "none", "measure": "pairs,5w1s"},
         {"method": "protonet", "hyperparameters": {"scale": 8.0, "steps": 7}, "way": 3, "shot": 2},
         {"method": "nearest_centroid", "train": False, "weights": "my weights.pt", "backbone": "conv4"},
+        {"method": "protonet", "backbone": "timm:resnet18", "pretrained": True},
+        {"method": "nearest_centroid", "train": False, "backbone": "timm:resnet18"},
         {"method": "protonet", "dataset": "folder:my photos", "novel_dataset": "omniglot", "image_size": 28},
         {"method": "protonet", "hyperparameters": {"init": "pretrained"}, "train_on": "base+val"},
     ],
