@@ -18,7 +18,7 @@ from cifar100_files import TEST, TRAIN, Content, png, python2_pickle, table, wri
 from PIL import Image
 
 from bench.common.errors import UserError
-from bench.data import cache, cifar100, download, sources
+from bench.data import cache, cifar100, download, inspect, sources
 from bench.data.images import ImageSet
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -305,6 +305,13 @@ class TestRealCifar100:
 
     def test_fingerprint(self, data):
         assert data.fingerprint == "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
+
+    def test_known_duplicates(self, data):
+        assert inspect.duplicates(data) == {
+            "within_class": {"groups": 9, "images": 18},
+            "across_classes": {"groups": 17, "images": 34},
+            "train_and_held_out": {"groups": 10, "images": 20},
+        }
 
     def test_twenty_images_decoded_by_hand(self, data, root):
         digests = {bytes(digest): i for i, digest in enumerate(data.digests.numpy())}

@@ -1,6 +1,5 @@
 """What `data info` and `data verify` find."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -287,17 +286,3 @@ def test_cached_glyphs_are_compared_with_new_ones(monkeypatch):
 def test_image_size_is_refused_as_in_load(tmp_path):
     with pytest.raises(UserError, match="--image-size"):
         inspect.verify("cifar100", write_parquet(tmp_path, Content()), image_size=32)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("FEWSHOT_DATA"), reason="needs CIFAR-100 under $FEWSHOT_DATA")
-def test_real_cifar100_is_sound_and_holds_known_duplicates():
-    files = cifar100.find(Path(os.environ["FEWSHOT_DATA"]))
-    assert files is not None
-    problems, fresh = inspect._verify_cifar100(files, None)
-    assert problems == [] and fresh is not None
-    assert inspect.duplicates(fresh) == {
-        "within_class": {"groups": 9, "images": 18},
-        "across_classes": {"groups": 17, "images": 34},
-        "train_and_held_out": {"groups": 10, "images": 20},
-    }
