@@ -44,12 +44,12 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def key(self, size: int) -> str:
-        """Cache key of the decoded images: path, size, every file's name and stamp."""
+        """Cache key of the decoded images: path, size, every file's name, class and stamp."""
         from bench.data.cache import stamp
         from bench.data.photos import DECODING
 
         stamps = [(file, stamp(self.path / file)) for file in self.files]
-        about = (self.roles.key(), self.unused, self.class_names)
+        about = (self.roles.key(), self.unused, self.class_names, self.labels)
         return f"folder {DECODING} {self.path.resolve()} {size} {about} {stamps}"
 
 
@@ -128,14 +128,16 @@ def _from_lists(path: Path) -> dict[str, Classes]:
         if not ((part := part_of(file.stem)) and is_file(file)):
             continue
         try:
-            rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            rows = list(csv.DictReader(lines, skipinitialspace=True))
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError("--dataset", f"folder:{path}", f"{file.name} cannot be read: {error}") from None
         if not rows or not {"filename", "label"} <= rows[0].keys():
             continue
         classes = parts.setdefault(part, {})
         for row in rows:
-            classes.setdefault(row["label"] or "", []).append(images + (row["filename"] or ""))
+            if label := (row["label"] or "").strip():  # images without one are reported as unused
+                classes.setdefault(label, []).append(images + (row["filename"] or ""))
     return {part: parts[part] for part in PARTS if part in parts} if "train" in parts else {}
 
 
