@@ -96,6 +96,6 @@ def test_images_of_two_sizes_are_refused():
 
 def test_a_novel_data_set_that_is_not_there():
     assert complaint(*RUN, "--novel-dataset", "folder:nowhere").startswith(
-        "--dataset folder:nowhere: no such folder"
+        "--novel-dataset folder:nowhere: no such folder"
     )
     assert "did you mean omniglot?" in complaint(*RUN, "--novel-dataset", "omniglott")

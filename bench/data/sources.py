@@ -71,7 +71,12 @@ def load(
         how: dict[str, Any] = {"interpolation": interpolation, "offline": offline, "progress": progress}
         base = load(first, root, image_size=image_size, **how)
         side = base.images.shape[-1] if second.partition(":")[0] in RESIZED else None
-        return joined(base, load(second, root, image_size=side, **how))
+        try:
+            novel = load(second, root, image_size=side, **how)
+        except UserError as error:
+            flag = "--novel-dataset" if error.flag == "--dataset" else error.flag
+            raise UserError(flag, error.value, error.allowed) from None
+        return joined(base, novel)
     source = locate(
         dataset,
         root,
