@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar in a terminal or a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 REDRAW_S = 0.2
+NOTEBOOK_S = 0.5
 LINE_S = 15.0
+WIDTH = 16  # characters of a bar
 
 
 class Progress:
@@ -27,7 +29,10 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.terminal = self.stream.isatty()
+        self.notebook = not self.terminal and _is_notebook(self.stream)
+        self.interval = REDRAW_S if self.terminal else NOTEBOOK_S if self.notebook else LINE_S
         self._bar: Bar | None = None
+        self._drawn = ""  # the line that a notebook shows
         self._notes: dict[str, str] = {}
         self.what, self.unit = "", ""
         self.total = self.done = 0
@@ -43,12 +48,14 @@ class Progress:
             self._bar = _bar(self.stream)
             self._task = self._bar.add_task(one_line(what), total=total, completed=done, rate="", notes="")
             self._bar.start()
+        elif self.notebook:
+            self._show()
 
     def due(self, units: int = 1) -> bool:
         """Whether `advance` by this many units will draw."""
         if self.done + units >= self.total:
             return True
-        return time.monotonic() - self.shown >= (REDRAW_S if self.terminal else LINE_S)
+        return time.monotonic() - self.shown >= self.interval
 
     def advance(self, units: int, **notes: str) -> None:
         """Count finished units; show `notes` until they are replaced."""
@@ -64,6 +71,11 @@ class Progress:
             self._show()
             self._bar.stop()
             self._bar = None
+        if self._drawn:
+            if self.done < self.total:
+                self._show()
+            print(file=self.stream, flush=True)
+            self._drawn = ""
         self.what, self.total = "", 0
 
     def _show(self) -> None:
@@ -75,11 +87,18 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s", notes=notes)
             return
-        left = (self.total - self.done) / max(rate, 1e-9)
-        when = f"{clock(left)} left" if self.done < self.total else f"in {clock(seconds)}"
+        when = f"in {clock(seconds)}" if self.done >= self.total else ""
+        if not when and rate:
+            when = f"{clock((self.total - self.done) / rate)} left"
         done = f"{self.done:,}/{self.total:,} {self.unit}"
         line = f"{one_line(self.what)}: {done}  {rate:,.1f}/s  {when}  {notes}"
-        print(line.rstrip(), file=self.stream, flush=True)
+        if self.notebook:
+            bar = "█" * (WIDTH * self.done // max(self.total, 1))
+            drawn = f"{bar:░<{WIDTH}} {line}".rstrip()
+            print(f"\r{drawn:<{len(self._drawn)}}", end="", file=self.stream, flush=True)
+            self._drawn = drawn
+        else:
+            print(line.rstrip(), file=self.stream, flush=True)
 
 
 @contextmanager
@@ -105,6 +124,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _is_notebook(stream: TextIO) -> bool:
+    """Whether the kernel of a notebook shows the stream: no terminal, but a line can be redrawn."""
+    kernel = sys.modules.get("ipykernel.iostream")
+    return kernel is not None and isinstance(stream, kernel.OutStream)
+
+
 def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -112,7 +137,7 @@ def _bar(stream: TextIO) -> Bar:
 
     return Bar(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
+        BarColumn(bar_width=WIDTH),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
