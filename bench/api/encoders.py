@@ -16,20 +16,22 @@ from bench.api.runs import Result
 from bench.common import clock, environment
 from bench.common.errors import UserError
 from bench.common.progress import Progress
+from bench.config.backbone import ENCODER
 from bench.config.run_config import RunConfig, method_info, resolve
 from bench.data.names import RESIZED
 from bench.data.normalisation import Normaliser
+from bench.data.splits import Split
 from bench.evaluation.embedding import autocast
 from bench.records import store
 from bench.run import runner
-from bench.run.materials import Materials
+from bench.run.materials import Materials, need_normaliser
 from bench.run.measurable import measured
 from bench.run.plan import Options, Prepared
 from bench.run.run_id import identify
 from methods import registry
 
 PROBED = 64
-"""Base training images whose features identify an encoder: a callable has no file of weights."""
+"""Images whose features identify an encoder: a callable has no file of weights."""
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -48,8 +50,9 @@ class _Backbone(nn.Module):
 class _Transform(Normaliser):
     """Any function from uint8 images ``[N, 3, H, W]`` to what the encoder takes."""
 
-    def __init__(self, transform: Callable[[Tensor], Tensor], usual: Normaliser) -> None:
-        self.mean, self.std, self._transform = usual.mean, usual.std, transform
+    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        self.mean, self.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)  # for the card: none of ours
+        self._transform = transform
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._transform(images)
@@ -78,9 +81,10 @@ def evaluate(
 
     The record can be validated, compared and shown on the leaderboard. There it is a variation without a
     rank, marked *external data*, because nothing shows which images the encoder has seen. Its command cannot
-    be run as it stands: the encoder is code that the record does not have. The record identifies the encoder
-    by the SHA-256 of its features of 64 base training images (`weights`), and by that of the saved weights
-    (`model`) if it is a module. Its features are not kept between runs, because nothing identifies its code.
+    be run as it stands, and `bench.load` cannot load it: the encoder is code that the record does not have.
+    The record identifies the encoder by the SHA-256 of its features of 64 base training images (`weights`;
+    of novel images with the split ``all-novel``), and by that of the saved weights (`model`) if it is a
+    module. Its features are not kept between runs, because nothing identifies its code.
 
     Args:
         encoder: an ``nn.Module`` (set to evaluation mode) or any function from image batches to features
@@ -91,7 +95,7 @@ def evaluate(
         transform: from uint8 ``[N, 3, H, W]`` to the encoder's input, such as
             ``torchvision.models.ResNet18_Weights.DEFAULT.transforms()``. By default a model of timm gets
             images of its own size and normalisation; other encoders get images normalised with the
-            statistics of the base training images.
+            statistics of the base training images, which the split ``all-novel`` does not have.
         method: what answers from the features: a method that needs no training of its own, such as
             ``nearest_centroid`` or ``logistic_head``.
         measure: as ``--measure``; by default everything.
@@ -119,18 +123,17 @@ def evaluate(
     started = time.perf_counter()
     materials = Materials(options)
     data = materials.images(config)
-    parts, normalise = materials.parts(config)
+    parts, of_base = materials.parts(config)
     data_s = time.perf_counter() - started
     own = transform or _timm_transform(encoder)
-    if own:
-        normalise = _Transform(own, normalise)
+    normalise = _Transform(own) if own else need_normaliser(of_base, "split", split, "a transform")
 
     chosen = environment.pick_device(device)
     kind = environment.pick_precision(config.precision, chosen)
     if isinstance(encoder, nn.Module):
         encoder.to(chosen)
     with torch.inference_mode(), autocast(chosen, kind):
-        features = encoder(normalise(data.images[parts.train[:PROBED]].to(chosen)))
+        features = encoder(normalise(data.images[_probed(parts)].to(chosen)))
     if not isinstance(features, Tensor) or features.ndim != 2:
         found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise UserError("encoder", name, f"must return features [N, D], but returned {found}")
@@ -169,6 +172,11 @@ def evaluate(
     return Result(store.read(path), path, options.runs)
 
 
+def _probed(parts: Split) -> Tensor:
+    """Indices of the images whose features identify an encoder."""
+    return (parts.train if len(parts.train) else parts.novel_images)[:PROBED]
+
+
 def _configured(
     name: str,
     method: str,
@@ -193,7 +201,7 @@ def _configured(
         "hyperparameters": settings,
     }
     config = resolve(given, {key: key for key in given}, {})
-    backbone = f"encoder:{name}"
+    backbone = ENCODER + name
     return config.model_copy(
         update={"backbone": backbone, "overrides": config.overrides | {"backbone": backbone}}
     )

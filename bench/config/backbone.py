@@ -9,6 +9,7 @@ from bench.common.errors import UserError, one_of
 from methods.backbone_names import ALIASES, BACKBONES
 
 BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
+ENCODER = "encoder:"  # begins the name of what `bench.evaluate` was given
 
 
 def full_backbone(name: Any, flag: str = "--backbone") -> str:

@@ -41,6 +41,22 @@ def split_of(config: RunConfig, data: ImageSet, labelled_novel: bool = False) ->
     return subsampled(data, split, max(BRIEF_IMAGES, (config.shot or 0) + (config.query or 0)))
 
 
+def need_normaliser(found: Normaliser | None, flag: str, split: str, otherwise: str) -> Normaliser:
+    """Refuse a split without images to normalise with.
+
+    Args:
+        found: the normaliser, if there is one.
+        flag, split: for the message. otherwise: what else would give one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if found is None:
+        problem = "leaves no training images of base classes to normalise with; allowed with"
+        raise UserError(flag, split, f"{problem} {otherwise}")
+    return found
+
+
 class Materials:
     """Opens each data set once, and divides it once for each split.
 
@@ -52,7 +68,7 @@ class Materials:
     def __init__(self, options: Options, divide: Callable[[RunConfig, ImageSet], Split] = split_of) -> None:
         self.options, self.divide = options, divide
         self._images: dict[tuple, ImageSet | UserError] = {}
-        self._splits: dict[tuple, tuple[Split, Normaliser]] = {}
+        self._splits: dict[tuple, tuple[Split, Normaliser | None]] = {}
 
     def images(self, config: RunConfig) -> ImageSet:
         """The data set of a run.
@@ -80,8 +96,8 @@ class Materials:
             raise found
         return found
 
-    def parts(self, config: RunConfig) -> tuple[Split, Normaliser]:
-        """The split of a run, and the normaliser of its base training images.
+    def parts(self, config: RunConfig) -> tuple[Split, Normaliser | None]:
+        """The split of a run, and the normaliser of its base training images; None if it has none.
 
         Raises:
             UserError: the split does not fit the data set.
@@ -91,5 +107,5 @@ class Materials:
         key = (data.fingerprint, config.split, config.train_on, config.train, brief)
         if key not in self._splits:
             split = self.divide(config, data)
-            self._splits[key] = split, Normaliser(data.images, split.train)
+            self._splits[key] = split, Normaliser(data.images, split.train) if len(split.train) else None
         return self._splits[key]

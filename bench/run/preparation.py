@@ -25,7 +25,7 @@ from bench.evaluation.settings import can_choose
 from bench.run import pretraining
 from bench.run.devices import check_devices
 from bench.run.failures import method_errors
-from bench.run.materials import Materials, split_of
+from bench.run.materials import Materials, need_normaliser, split_of
 from bench.run.measurable import measured
 from bench.run.models import PRETRAINING
 from bench.run.plan import Options, Prepared
@@ -98,9 +98,7 @@ def prepare(
         said.append("choice of the training step (too few validation images: the last step is kept)")
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
-    elif not len(split.train) and normalise is None:
-        problem = "leaves no training images of base classes to normalise with; allowed with timm's weights"
-        raise UserError("--split", config.split, problem)
+    normalise = need_normaliser(normalise or of_base, "--split", config.split, "timm's weights")
     settings, names, left_out = measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
     identity = identify(config, info, data, split, weights_sha256)
@@ -113,7 +111,7 @@ def prepare(
         data=data,
         split=split,
         method=method,
-        normalise=normalise or of_base,
+        normalise=normalise,
         settings=settings,
         measured=names,
         left_out=[*left_out, *said],
