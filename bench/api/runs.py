@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.common.errors import UserError
 from bench.config.run_config import KEYS, resolve
 from bench.records import store
-from bench.records.identity import value_as_set
+from bench.records.commands import command_of
 from bench.records.parts import Metric
 from bench.records.schema import Record
 from bench.reporting.ranking.rows import by_size
@@ -57,10 +57,10 @@ class Result:
         return DataFrame(rows, index=keys, columns=["value", "low", "high", "n"])
 
     def load(self) -> Predictor:
-        """Its model, see `bench.load`."""
+        """Its model, see `bench.load`; what `bench.evaluate` returns has none: use the encoder itself."""
         from bench.serving.predictor import load
 
-        return load(self.run_id, runs=self.runs)
+        return load(self.path, runs=self.runs)
 
     def __repr__(self) -> str:
         return headline(self.record)
@@ -105,7 +105,7 @@ def run(
     options = Options(
         results=Path(results),
         runs=Path(runs),
-        command=_command(given, own),
+        command=shlex.join(command_of(config.model_dump())),
         data_root=Path(data_root) if data_root else None,
         device=device,
         overwrite=overwrite,
@@ -115,17 +115,3 @@ def run(
     if record.failure is not None:
         raise UserError("method", method, f"{record.failure} (recorded in {path})")
     return Result(store.read(path), path, options.runs)
-
-
-def _command(given: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> str:
-    """The command that makes the same run."""
-    words = ["python", "-m", "bench", "run"]
-    for key, value in given.items():
-        if key == "train":
-            words += [] if value else ["--no-train"]
-        elif value is not None:
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            words += [f"--{key.replace('_', '-')}", text]
-    for key, value in hyperparameters.items():
-        words += ["--set", f"{key}={value_as_set(value)}"]
-    return shlex.join(words)

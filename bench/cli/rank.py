@@ -57,6 +57,7 @@ def rank(
     from bench.api import rank as ranking
     from bench.demo.runs import shipped
     from bench.reporting import recommend
+    from bench.run import models
     from bench.run.plan import Options
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
@@ -78,8 +79,18 @@ def rank(
         raise UserError("FOLDER", folder, "all runs failed")
     said, take = recommend.text(made)
     support = folder if (folder / plan.runs[take].data.class_names[0]).is_dir() else "YOUR_LABELLED_IMAGES"
-    following = ["python", "-m", "bench", "predict", "--run", made[take][0].run_id]
-    following += ["--runs", str(runs)] if runs != Path("runs") else []
-    following += ["--support", str(support), "--query"]
-    following += ["--run-code"] if METHOD_FILE.fullmatch(plan.runs[take].config.method) else []
-    print(f"\n{said}\nnext: {shlex.join(following)} YOUR_IMAGES")
+    run_code = METHOD_FILE.fullmatch(plan.runs[take].config.method) is not None
+    chosen = made[take][0].run_id
+    following = predict_command(chosen, runs, str(support), run_code)
+    if not models.exists(runs / chosen):
+        say(f"note: the model of {chosen} is not in {runs}; the next command makes all of them again")
+        following = f"{command} --overwrite"
+    print(f"\n{said}\nnext: {following}")
+
+
+def predict_command(run_id: str, runs: Path, support: str, run_code: bool) -> str:
+    """The command that classifies images with a run; the user replaces its last word."""
+    words = ["python", "-m", "bench", "predict", "--run", run_id]
+    words += ["--runs", str(runs)] if runs != Path("runs") else []
+    words += ["--run-code"] if run_code else []
+    return shlex.join([*words, "--support", support, "--query", "YOUR_IMAGES"])

@@ -64,6 +64,7 @@ def _pack(data: ImageSet) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         "left_out_classes": str(data.left_out_classes),
         "notes": json.dumps(data.notes),
         "chosen": json.dumps(data.chosen),
+        "spans": json.dumps(data.spans),
     }
     return {name: getattr(data, name) for name in TENSORS}, about
 
@@ -81,6 +82,7 @@ def _unpack(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> ImageSet
         left_out_classes=int(about.get("left_out_classes", 0)),  # older files have none
         notes=tuple(json.loads(about["notes"])),
         chosen=json.loads(about["chosen"]),
+        spans={kind: (low, high) for kind, (low, high) in json.loads(about.get("spans", "{}")).items()},
     )
 
 

@@ -33,7 +33,7 @@ def read(
         UserError: an image cannot be read for a temporary reason.
     """
     dataset = dataset or f"folder:{listing.path}"
-    images, unreadable = decode_photos(
+    images, unreadable, spans = decode_photos(
         dataset,
         listing.files.__getitem__,
         lambda index: check_regular(listing.path / listing.files[index]),
@@ -52,4 +52,5 @@ def read(
         listing.files.__getitem__,
         unused=listing.unused,
         notes=listing.notes,
+        spans=spans,
     )

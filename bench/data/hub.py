@@ -126,7 +126,7 @@ def read(
     def name_of(index: int) -> str:
         return f"{rows[index][1]} row {rows[index][2]}"
 
-    images, unreadable = decode_photos(
+    images, unreadable, spans = decode_photos(
         f"hf:{found.name}",
         name_of,
         lambda index: _file(rows[index][0][rows[index][2]][found.image]),
@@ -149,6 +149,7 @@ def read(
         name_of,
         superclass,
         notes=(own,) if use.part else (),
+        spans=spans,
     )
 
 

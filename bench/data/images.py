@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class ImageSet:
         left_out_classes: number of classes of the source with too few readable images.
         notes: what was left out of the source and why, one line each.
         chosen: whether `held_out` was chosen here, because the source has no test images.
+        spans: ranges of the source's images of more than 8 bits (`pixels.Spans`); empty if it has none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ImageSet:
     left_out_classes: int = 0
     notes: tuple[str, ...] = ()
     chosen: bool = False
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def build(

@@ -40,6 +40,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         left_out=base.left_out + novel.left_out,
         left_out_classes=base.left_out_classes + novel.left_out_classes,
         chosen=base.chosen,
+        spans=base.spans,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -17,11 +17,11 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.common.streams import say
 from bench.data.images import ImageSet, pixel_digests
-from bench.data.pixels import Span, span_of, to_square
+from bench.data.pixels import Span, Spans, kind_of, span_of, to_square
 from bench.data.roles import Roles
 
-# Raised when the same files give other pixels or other held-out images; part of cache keys.
-DECODING = 5
+# Raised when the same files give other pixels, held-out images or ranges; part of cache keys.
+DECODING = 6
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
@@ -43,7 +43,9 @@ def decode_photos(
     size: int,
     progress: Callable[[int, int], None] | None = None,
     interpolation: str = "bilinear",
-) -> tuple[np.ndarray, dict[int, str]]:
+    spans: Mapping[str, Span] | None = None,
+    together: bool = True,
+) -> tuple[np.ndarray, dict[int, str], Spans]:
     """Decode `count` images with one thread per core.
 
     Args:
@@ -54,9 +56,12 @@ def decode_photos(
         size: height and width of the result, in pixels.
         progress: called with (done, N).
         interpolation: ``bilinear`` or ``bicubic``.
+        spans: known ranges of images of more than 8 bits.
+        together: measure an unknown range over all images; otherwise each image is scaled by its own.
 
     Returns:
-        uint8 ``[N, 3, size, size]``, zeros where an image is damaged, and index -> name and reason for these.
+        uint8 ``[N, 3, size, size]``, zeros where an image is damaged; index -> name and reason for these; and
+        `spans` with those that were measured.
 
     Raises:
         UserError: an image cannot be read for a temporary reason, so that it must not be left out.
@@ -64,20 +69,21 @@ def decode_photos(
     images = np.zeros((count, 3, size, size), dtype=np.uint8)
     unreadable: dict[int, str] = {}
 
-    deep: dict[int, Span] = {}  # scaled after the range of all of them is known
+    deep: dict[int, Span] = {}  # decoded after the range of all of them is known
+    chosen: dict[int, Span] = {}
 
-    def decode(index: int, span: Span | None) -> None:
+    def decode(index: int) -> None:
         opened = partial(open_file, index)
-        own = None if span else span_of(opened)
-        if own:
+        span = chosen.get(index)
+        if not span and (own := span_of(opened)):
             deep[index] = own
         else:
             images[index] = to_square(opened, size, interpolation, span)
 
-    def decode_all(indices: Sequence[int], span: Span | None = None) -> int:
+    def decode_all(indices: Sequence[int]) -> int:
         for index in indices:
             try:
-                decode(index, span)
+                decode(index)
             # Pillow's parsers raise many types for damaged files.
             except Exception as error:
                 said = getattr(error, "strerror", None) or str(error)
@@ -96,20 +102,18 @@ def decode_photos(
         for done in threads.map(decode_all, _chunks(range(count))):
             if progress:
                 progress(done, count)
-        # Floating-point and whole numbers are on different scales.
-        for kind in (int, float):
-            chosen = sorted(index for index, (low, _) in deep.items() if type(low) is kind)
-            if not chosen:
-                continue
-            span = min(deep[i][0] for i in chosen), max(deep[i][1] for i in chosen)
-            if span[0] <= span[1]:  # not only images of NaN
-                told = (
-                    f"{len(chosen)} images have more than 8 bits; {span[0]:g} to {span[1]:g} become 0 to 255"
-                )
+        known: Spans = dict(spans or {})
+        for kind in ("int", "float"):
+            own = [span for span in deep.values() if kind_of(span) == kind and span[0] <= span[1]]
+            if together and own and kind not in known:  # own: not only images of NaN
+                low, high = min(span[0] for span in own), max(span[1] for span in own)
+                known[kind] = low, high
+                told = f"{len(own)} images have more than 8 bits; {low:g} to {high:g} become 0 to 255"
                 say(f"note: {dataset}: {told}")
-            for _ in threads.map(partial(decode_all, span=span), _chunks(chosen)):
-                pass
-    return images, dict(sorted(unreadable.items()))
+        chosen |= {index: known.get(kind_of(span), span) for index, span in deep.items()}
+        for _ in threads.map(decode_all, _chunks(sorted(chosen))):
+            pass
+    return images, dict(sorted(unreadable.items())), known
 
 
 def _chunks(indices: Sequence[int]) -> list[Sequence[int]]:
@@ -131,6 +135,7 @@ class Photos:
         superclass: one per class, or None.
         unused: files of the source that are no images of a class.
         notes: what a user should know about the source, one line each.
+        spans: ranges of images of more than 8 bits.
     """
 
     name: str
@@ -143,6 +148,7 @@ class Photos:
     superclass: list[str] | None = None
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
+    spans: Spans = field(default_factory=dict)
 
     @property
     def small(self) -> dict[str, int]:
@@ -202,6 +208,7 @@ def image_set(photos: Photos) -> ImageSet:
         left_out_classes=len(small),
         notes=notes,
         chosen=roles.held_out is None,
+        spans=photos.spans,
     )
 
 

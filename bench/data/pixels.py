@@ -17,6 +17,14 @@ MIN_CONTRAST = 16  # smallest contrast, in levels, between a picture and its bac
 
 Open = Callable[[], Path | IO[bytes]]
 Span = tuple[float, float]
+"""Smallest and largest value of images: integers if the images have whole numbers."""
+Spans = dict[str, Span]
+"""Kind of numbers (`kind_of`) -> the values that become 0 and 255: they are on different scales."""
+
+
+def kind_of(span: Span) -> str:
+    """``int`` or ``float``."""
+    return type(span[0]).__name__
 
 
 @cache

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.common.errors import UserError
+from bench.common.files import is_file, is_folder
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
-from bench.reporting.run_page import find_run
+from bench.serving.finding import find_folder
 
 SHIPPED = Path(__file__).with_name("embedding")
 """A folder of one record, and of its model in a folder of its name (`bench.demo.ship` puts them there)."""
@@ -37,9 +39,18 @@ def with_models(results: Path, runs: Path) -> dict[str, Run]:
 
 
 def chosen(name: str | None, results: Path, runs: Path) -> Run:
-    """The run that ``--run`` names; the shipped one if it is not given.
+    """The run that ``--run`` names, of those whose model is there; the shipped one if it is not given.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or its record is not at hand.
     """
-    return shipped() if name is None else Run(store.read(find_run(results, name, "--run")), runs)
+    if name is None:
+        return shipped()
+    if not is_folder(results):
+        raise UserError("--results", results, "no such folder; must be the folder of records")
+    folder = find_folder(name, runs, results)
+    given = Path(name)
+    path = given if given.suffix == ".json" and is_file(given) else store.find(results, folder.name)
+    if path is None:
+        raise UserError("--results", results, f"has no record of {folder.name}")
+    return Run(store.read(path), folder.parent)

@@ -15,9 +15,11 @@ from safetensors import SafetensorError
 
 from bench import __version__
 from bench.common.errors import UserError
-from bench.common.files import read_regular, write_files
+from bench.common.files import is_file, read_regular, write_files
+from bench.config.backbone import ENCODER
 from bench.config.run_config import METHOD_FILE, method_info
 from bench.data.normalisation import Normaliser
+from bench.data.pixels import Spans
 from bench.records.parts import SharedTraining, Training
 from bench.records.schema import MODEL_FILE
 from bench.run.plan import Prepared
@@ -43,6 +45,7 @@ class Card(BaseModel):
             classifier if the method has one.
         image_size: height and width of its images, in pixels.
         pixel_mean, pixel_std: of each channel, for pixels from 0 to 255; images are normalised with them.
+        spans: ranges of the data set's images of more than 8 bits, by which such images are scaled.
         precision: of the evaluation, as Lightning names it.
         thresholds: name -> similarity from which two images are classified as the same class.
         identity: SHA-256 of everything that determines the weights (`bench.run.run_id`).
@@ -65,6 +68,7 @@ class Card(BaseModel):
     image_size: tuple[int, int]
     pixel_mean: list[float]
     pixel_std: list[float]
+    spans: Spans = {}
     precision: str
     thresholds: dict[str, float]
     identity: str = ""
@@ -114,6 +118,7 @@ def save(
         image_size=(data.images.shape[2], data.images.shape[3]),
         pixel_mean=prepared.normalise.mean.flatten().tolist(),
         pixel_std=prepared.normalise.std.flatten().tolist(),
+        spans=data.spans,
         precision=prepared.precision,
         thresholds=thresholds,
         identity=prepared.identity.sha256,
@@ -136,9 +141,10 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
         run_code: also load methods that are a Python file, which runs its code.
 
     Raises:
-        UserError: there is no model, it is damaged, or its method is not available.
+        UserError: there is no model, it is damaged, or its method or encoder is not available.
     """
     card = read_card(folder)
+    check_kept(card.run_id, card.backbone)
     if METHOD_FILE.fullmatch(card.method) and not run_code:
         raise UserError(
             "--runs", folder, f"its method is a Python file, which is not run here: {card.method}"
@@ -162,6 +168,23 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
         raise UserError("--runs", folder / MODEL_FILE, problem) from None
     method.to(memory_format=torch.channels_last)
     return Model(method.eval(), Normaliser.of_pixels(card.pixel_mean, card.pixel_std), card)
+
+
+def exists(folder: Path) -> bool:
+    """Whether a run's folder has a model."""
+    return is_file(folder / CARD)
+
+
+def check_kept(run_id: str, backbone: str) -> None:
+    """Refuse a run of `bench.evaluate`.
+
+    Raises:
+        UserError: its encoder is the caller's code.
+    """
+    if backbone.startswith(ENCODER):
+        name = backbone.removeprefix(ENCODER)
+        problem = f"was made by bench.evaluate, which does not keep the encoder; use {name} itself"
+        raise UserError("--run", run_id, problem)
 
 
 def read_card(folder: Path) -> Card:

@@ -112,8 +112,11 @@ def run(
     with exclusive(prepared.run_id, options.results, options.runs):
         recorded = store.find(options.results, prepared.run_id)
         if recorded and not options.overwrite:
-            say(f"{prepared.run_id} is recorded already; --overwrite runs it again")
-            return recorded, store.read(recorded)
+            record = store.read(recorded)
+            lost = record.failure is None and not models.exists(options.runs / prepared.run_id)
+            problem = f", but its model is not in {options.runs}" if lost else ""
+            say(f"{prepared.run_id} is recorded already{problem}; --overwrite runs it again")
+            return recorded, record
         if recorded and begun:
             there = store.try_read(recorded)
             if isinstance(there, Record) and there.created > begun:

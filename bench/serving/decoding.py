@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,23 @@ from torch import Tensor
 from bench.common.errors import UserError
 from bench.common.files import is_file, is_folder
 from bench.data.photos import decode_photos
+from bench.data.pixels import Span, Spans
 
-WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps
+WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA")  # modes of Pillow that PNG keeps
 
 
-def decode(items: Sequence[Any], size: int, how: str) -> tuple[Tensor, dict[int, str]]:
+def decode(
+    items: Sequence[Any], size: int, how: str, spans: Mapping[str, Span], together: bool = False
+) -> tuple[Tensor, dict[int, str], Spans]:
     """Bring images of any format to one size.
 
     Args:
         items: paths, PIL images or arrays.
         size: height and width in pixels.
-        how: interpolation, as in `bench.data.photos.decode_photos`.
+        how, spans, together: interpolation and ranges, as in `bench.data.photos.decode_photos`.
 
     Returns:
-        uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read.
+        uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read; and the ranges.
     """
     # Pictures are encoded, so that they are read like files: transparency, 16 bits, size.
     opened = [item if isinstance(item, (str, Path)) else _encoded(item) for item in items]
@@ -45,16 +48,21 @@ def decode(items: Sequence[Any], size: int, how: str) -> tuple[Tensor, dict[int,
         return f"image {index}" if isinstance(opened[index], bytes) else str(opened[index])
 
     try:
-        pixels, unreadable = decode_photos("", name_of, open_file, len(items), size, None, how)
+        pixels, unreadable, known = decode_photos(
+            "support images", name_of, open_file, len(items), size, None, how, spans, together
+        )
     except UserError as error:
         raise UserError("images", "", error.allowed) from None
-    return torch.from_numpy(pixels), unreadable
+    return torch.from_numpy(pixels), unreadable, known
 
 
 def _encoded(picture: Any) -> bytes:
-    """A PIL image or array as PNG."""
+    """A PIL image or array as PNG, or as TIFF if it has more than 8 bits."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
     image = ImageOps.exif_transpose(image)
     file = io.BytesIO()
-    (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
+    if image.mode[0] in "IF":
+        image.save(file, "TIFF", compression="raw")
+    else:
+        (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
     return file.getvalue()

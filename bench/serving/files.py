@@ -52,10 +52,10 @@ def predict_files(
     """
     labelled, files = support_files(support), query_files(query)
     predictor = load(run, runs=runs, device=device, data_root=data_root, run_code=run_code)
-    known, broken = predictor.decode([path for path, _ in labelled])
+    known, broken, spans = predictor.decode([path for path, _ in labelled], together=True)
     if broken:
         raise UserError("--support", support, f"cannot be read: {next(iter(broken.values()))}")
-    pixels, unreadable = predictor.decode(files)
+    pixels, unreadable, _ = predictor.decode(files, spans)
     if len(unreadable) == len(files):
         raise UserError("--query", files[0], f"cannot be read: {next(iter(unreadable.values()))}")
     kept = [index for index in range(len(files)) if index not in unreadable]

@@ -82,12 +82,15 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         parts.append(CLASSES.format(name=classes, size=predictor.size).rstrip())
     elif format_ != "safetensors":
         parts.append(
-            f"How `{card.method}` answers from embeddings is not exported: it is fitted to each support set."
+            f"How `{card.method}` answers from embeddings is not exported: this format cannot hold it,"
+            " for example because it fits each support set."
         )
     if format_ != "safetensors":
         parts.append(
             "Images are RGB: the shorter side resized to that size, then the centre. All in float32."
         )
+        for low, high in card.spans.values():
+            parts.append(f"In images of more than 8 bits, {low:g} to {high:g} become 0 to 255.")
     parts.append("## Numbers")
     if record is None:
         parts.append("The run's record was not at hand at the export.")

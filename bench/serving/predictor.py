@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from bench.common import environment
-from bench.common.errors import UserError, one_of
-from bench.common.files import is_file, is_folder
+from bench.common.errors import UserError
+from bench.data.pixels import Spans
 from bench.evaluation.adapted import QUERIES_AT_ONCE
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast, embed_images
 from bench.run import models
-from bench.run.models import CARD, Model
+from bench.run.models import Model
 from bench.serving.calibration import Calibration, calibrate
 from bench.serving.decoding import decode
+from bench.serving.finding import find_folder
 from methods import backbones
 
 Images = Tensor | Sequence[Any]
@@ -89,17 +90,23 @@ class Predictor:
             raise UserError("--run", self.card.run_id, "measured no pairs, so it has no threshold for them")
         return self.card.thresholds["similarity"]
 
-    def decode(self, items: Sequence[Any]) -> tuple[Tensor, dict[int, str]]:
+    def decode(
+        self, items: Sequence[Any], spans: Spans | None = None, together: bool = False
+    ) -> tuple[Tensor, dict[int, str], Spans]:
         """Bring images of any format and size to the model's size, as the images of its data set.
 
         Args:
-            items: paths, PIL images, or uint8 arrays ``[H, W]`` or ``[H, W, 3 or 4]``.
+            items: paths, PIL images, or arrays ``[H, W]`` or uint8 ``[H, W, 3 or 4]``.
+            spans: ranges of images of more than 8 bits; by default those of the model's data set.
+            together: measure other ranges over all items, which are a support set. Otherwise each image is
+                scaled by its own: an answer must not depend on other queries.
 
         Returns:
-            uint8 ``[N, 3, H, W]``, and index -> name and reason, for images that cannot be read.
+            uint8 ``[N, 3, H, W]``; index -> name and reason, for images that cannot be read; and the ranges
+            for queries.
         """
         how = backbones.interpolation(self.card.backbone, self.size)
-        return decode(items, self.size, how)
+        return decode(items, self.size, how, self.card.spans if spans is None else spans, together)
 
     def pixels(self, images: Images) -> Tensor:
         """As uint8 ``[N, 3, H, W]`` of the model's size.
@@ -107,6 +114,12 @@ class Predictor:
         Raises:
             UserError: one cannot be read. ValueError: a tensor has another type or shape.
         """
+        return self._pixels(images)[0]
+
+    def _pixels(
+        self, images: Images, spans: Spans | None = None, together: bool = False
+    ) -> tuple[Tensor, Spans | None]:
+        """`pixels`, and the ranges as `decode` takes and gives them."""
         if isinstance(images, Tensor):
             if images.dtype != torch.uint8 or images.shape[1:] != (3, *self.card.image_size):
                 wanted = f"uint8 [N, 3, {self.size}, {self.size}]"
@@ -114,11 +127,11 @@ class Predictor:
                     f"images must be {wanted}, but are {images.dtype} {list(images.shape)};"
                     " give images of other sizes as a list of paths, PIL images or arrays"
                 )
-            return images
-        found, unreadable = self.decode(images)
+            return images, spans
+        found, unreadable, spans = self.decode(images, spans, together)
         if unreadable:
             raise UserError("images", "", f"cannot be read: {next(iter(unreadable.values()))}")
-        return found
+        return found, spans
 
     def embed(self, images: Images) -> Tensor:
         """Embeddings: float32 ``[N, D]``."""
@@ -161,7 +174,8 @@ class Predictor:
             ValueError: there are not as many labels as support images, or fewer than two classes.
         """
         labels = support_labels.tolist() if isinstance(support_labels, Tensor) else list(support_labels)
-        support, query = self.pixels(support_images).cpu(), self.pixels(query_images)
+        support, spans = self._pixels(support_images, together=True)
+        support, query = support.cpu(), self._pixels(query_images, spans)[0]
         if len(labels) != len(support):
             raise ValueError(f"{len(support)} support images need as many labels, not {len(labels)}")
         classes = sorted(set(labels))
@@ -250,43 +264,25 @@ def load(
     """Load a run's model; this needs neither its data nor a network connection.
 
     Args:
-        run: a run id, the start of exactly one, the run's folder, or its record; or what `bench.run` returns.
+        run: a run id, the start of exactly one, the run's folder, or its record; or what `bench.run` returns,
+            which names its folder of runs.
         runs: folder of runs, as ``--runs``.
         device: as ``--device``.
         data_root: folder of data sets, for `Predictor.calibration`.
         run_code: also load methods that are a Python file, which runs its code.
 
     Raises:
-        UserError: there is no such run, or its model is missing or damaged.
+        UserError: there is no such run, its model is missing or damaged, or it is of `bench.evaluate`, whose
+            encoder is not kept.
 
     Example:
         >>> import bench
         >>> predictor = bench.load("runs/protonet_glyphs_90-10_quick_s0_8bcbde9a")  # doctest: +SKIP
         >>> predictor.classify(["a.png", "b.png"], ["a", "b"], ["unknown.png"])  # doctest: +SKIP
     """
-    folder = find_folder(str(getattr(run, "run_id", run)), Path(runs))
+    folder = find_folder(str(getattr(run, "path", run)), Path(getattr(run, "runs", runs)))
     model = models.load(folder, run_code=run_code)
     return Predictor(model, folder, device, Path(data_root) if data_root else None)
-
-
-def find_folder(run: str, runs: Path) -> Path:
-    """The folder of a run's model. Arguments and errors as for `load`."""
-    path = Path(run)
-    if is_file(path / CARD):
-        return path
-    name = path.stem if path.suffix in (".json", ".npz") else path.name
-    if is_file(runs / name / CARD):
-        return runs / name
-    names = sorted(card.parent.name for card in runs.glob(f"*/{CARD}")) if is_folder(runs) else []
-    begun = [other for other in names if name and other.startswith(name)]
-    if len(begun) == 1:
-        return runs / begun[0]
-    if begun:
-        raise UserError("--run", run, f"must be one run; {len(begun)} start with this; {one_of(name, begun)}")
-    if is_folder(path):
-        raise UserError("--run", run, f"has no {CARD}: it is not the folder of a finished run")
-    there = one_of(name, names) if names else "there are none: `python -m bench run` makes one"
-    raise UserError("--run", run, f"no such run in {runs}; {there}")
 
 
 def equal_shots(classes: Sequence[Tensor]) -> Tensor:

@@ -155,8 +155,14 @@ def test_the_exported_torchscript_answers_the_same(place, tmp_path):
     assert answer.code == 0, answer.err
     predictor = load("nearest", device="cpu")
     query = predictor.pixels(sorted(Path("query").iterdir()))
-    made = torch.jit.load(tmp_path / "embedding.pt")(query)
+    embed, classes = (torch.jit.load(tmp_path / f"{name}.pt") for name in ("embedding", "classes"))
+    made = embed(query)
     torch.testing.assert_close(made, predictor.embed(query), atol=1e-4, rtol=1e-4)
+    support = torch.stack([predictor.pixels(files) for files in novel(place).values()])
+    scores = classes(embed(support.flatten(0, 1)).unflatten(0, support.shape[:2]), made)
+    chances = predictor.classify(support.flatten(0, 1), [0, 0, 0, 1, 1, 1, 2, 2, 2], query)
+    scaled = scores / predictor.calibration(3, 3).temperature
+    torch.testing.assert_close(scaled.softmax(1), chances, atol=1e-3, rtol=0)
 
 
 def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(place, tmp_path):

@@ -1,0 +1,65 @@
+"""Finds the folder of a run's model; without one, says how to make it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.common.errors import UserError, one_of
+from bench.common.files import is_file, is_folder
+from bench.records import store
+from bench.records.commands import again
+from bench.records.schema import Record
+from bench.run.models import CARD, check_kept, exists
+
+
+def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
+    """The folder of a run's model.
+
+    Args:
+        run: a run id, the start of exactly one whose model is there, the run's folder, or its record.
+        runs: folder of runs. results: folder of records, to say what is missing.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    path = Path(run)
+    if exists(path):
+        return path
+    name = path.stem if path.suffix in (".json", ".npz") else path.name
+    if exists(runs / name):
+        return runs / name
+    names = sorted(card.parent.name for card in runs.glob(f"*/{CARD}")) if is_folder(runs) else []
+    begun = [other for other in names if name and other.startswith(name)]
+    if len(begun) == 1:
+        return runs / begun[0]
+    if begun:
+        raise UserError("--run", run, f"must be one run; {len(begun)} start with this; {one_of(name, begun)}")
+    recorded = _recorded(path, name, results)
+    if len(recorded) == 1:
+        raise UserError("--run", run, _without_model(recorded[0], runs))
+    if recorded:
+        problem = f"{len(recorded)} recorded runs start with this, but no model of them is in {runs}"
+        every = one_of(name, (record.run_id for record in recorded))
+        raise UserError("--run", run, f"{problem}; {every}")
+    if is_folder(path):
+        raise UserError("--run", run, f"has no {CARD}: it is not the folder of a finished run")
+    there = one_of(name, names) if names else "there are none: `python -m bench run` makes one"
+    raise UserError("--run", run, f"no such run in {runs}; {there}")
+
+
+def _recorded(path: Path, name: str, results: Path) -> list[Record]:
+    """The records that `run` means: its own, or those whose run ids start with it."""
+    if own := path if path.suffix == ".json" and is_file(path) else store.find(results, name):
+        paths = [own]
+    else:
+        folders = (results, results / store.OWN) if name else ()
+        there = {path.name: path for folder in folders for path in sorted(folder.glob("*.json"))}
+        paths = [path for own_name, path in there.items() if own_name.startswith(name)]
+    return [record for path in paths if isinstance(record := store.try_read(path), Record)]
+
+
+def _without_model(record: Record, runs: Path) -> str:
+    check_kept(record.run_id, record.backbone)
+    if record.failure is not None:
+        return f"has no model: {record.failure}"
+    return f"is recorded, but its model is not in {runs}; `{again(record, runs)}` makes it again"

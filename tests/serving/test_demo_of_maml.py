@@ -1,0 +1,27 @@
+"""The page of `demo` with a method that adapts its weights to every support set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from served_run import made
+
+from bench.demo import pictures
+from bench.demo.page import Page
+from bench.demo.runs import chosen
+
+
+@pytest.mark.slow
+def test_it_compares_and_classifies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    record = made(tmp_path, "maml", "--measure", "pairs", "--steps", 1)
+    page = Page(chosen("maml", Path("results"), Path("runs")), Path("results"), Path("runs"), None)
+    assert page.record.run_id == record.run_id
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, pictures.SIDE, pictures.SIDE, 3), dtype=np.uint8)
+    one, other = map(pictures.encode, pixels)
+    assert "<strong>Same</strong>" in page.compare(one, one)
+    classes = page.add(page.add((), one, "one")[0], other, "other")[0]
+    probabilities, _ = page.classify(classes, one)
+    assert set(probabilities) == {"one", "other"} and sum(probabilities.values()) == pytest.approx(1)
