@@ -47,3 +47,11 @@ def test_two_encoders_of_one_name_are_two_runs(prepared):
 def test_without_a_transform_there_is_nothing_to_normalise_with(prepared):
     with pytest.raises(UserError, match=r"^split all-novel: leaves no training images .* with a transform$"):
         prepared(lambda images: images.flatten(1), transform=None)
+
+
+def test_episodes_need_base_classes_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    write_images(Path("few"), classes=3, each=3)
+    with pytest.raises(UserError, match=r"^split all-novel: leaves no training images of base classes"):
+        bench.Episodes("all-novel", 2, 1, 1, part="novel", dataset="folder:few")

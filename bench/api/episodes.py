@@ -16,6 +16,7 @@ from bench.common.progress import shown
 from bench.data import sources
 from bench.data.normalisation import Normaliser
 from bench.data.splits import PARTS, resolve
+from bench.run.materials import need_normaliser
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import SEED, episode_key, part_key
 
@@ -90,7 +91,8 @@ class Episodes(Dataset):
         own = {"base": "train", "validation": "validation_images", "novel": "novel_images"}
         self.index = getattr(self.split, own[part])
         self.pool = ClassPool(self.data.labels[self.index].numpy())
-        self._normalise = Normaliser(self.data.images, self.split.train)
+        of_base = Normaliser(self.data.images, self.split.train) if len(self.split.train) else None
+        self._normalise = need_normaliser(of_base, "split", split, "other splits")
         if min(shot, query, episodes) < 1:
             raise UserError("shot, query, episodes", f"{shot}, {query}, {episodes}", "must be at least 1")
         for name, value, most in (

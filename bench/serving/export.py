@@ -129,12 +129,12 @@ def _graphs(predictor: Predictor, format_: str, output: Path) -> dict[Path, byte
             graph = save(classes, example, FREE, "scores")
             others = [episode(2, 1, 1), episode(6, 5, 9)]
             _compare(classes, run(graph), others, f"classes{ending}", format_)
+            files[output / f"classes{ending}"] = graph
         except Exception as error:  # PyTorch's exporters and runtimes raise many types
             if isinstance(error, UserError) and _is_formula(classes, example):
                 raise
-            say(f"note: no classes{ending} of {predictor.card.method}: {NOT_HELD}")
-            return files
-    files[output / f"classes{ending}"] = graph
+    if len(files) == 1:
+        say(f"note: no classes{ending} of {predictor.card.method}: {NOT_HELD}")
     return files
 
 
@@ -169,7 +169,7 @@ def _onnx(module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, int]
     """The module as ONNX. `inputs`: name -> number of leading dimensions that have any length."""
     if any(find_spec(name) is None for name in NEEDED):
         raise UserError("--format", "onnx", 'needs pip install "fewshot-bench[export]"')
-    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+    with torch.no_grad():
         program = torch.onnx.export(
             module,
             example,
@@ -223,10 +223,15 @@ def _run_torchscript(graph: bytes) -> Run:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings about their own future."""
+    """Without what the exporters print and log about their own steps and future."""
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        text = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(text),
+            contextlib.redirect_stderr(text),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
