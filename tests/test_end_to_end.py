@@ -366,7 +366,7 @@ def test_training_that_diverges_is_recorded_as_failed_and_the_next_one_runs(work
     assert failed.failure.endswith("a smaller learning rate may help")
     assert (failed.metrics, failed.episodes, failed.episode_file) == ({}, {}, None)
     assert 0 < failed.timings.steps <= failed.config["hyperparameters"]["steps"]
-    assert done.failure is None and done.metrics and "pairs of new classes" in answer.out
+    assert done.failure is None and done.metrics and "novel pairs" in answer.out
     again = bench(*command)
     assert again.code == 2 and again.err.count("recorded already") == 2
     assert bench("validate", "--results", "diverged").code == 0

@@ -54,13 +54,14 @@ def test_the_command_of_a_configuration_makes_it_again(given, monkeypatch):
 def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = {"config": {"method": "protonet", "split": "cifar-fs", "overrides": {}}}
+    shipped = {"config": common["config"] | {"weights": "glyphs.safetensors"}}
     grid = common | {"command": "python -m bench sweep studies/main.yaml --jobs 18"}
     for record in (
         make_record(run_id="protonet_a_s0_11", **grid),
         make_record(run_id="protonet_a_s1_22", **grid),
         make_record(run_id="own_s0", backbone="encoder:mine", **common),
         make_record(run_id="broken_s0", failure="the loss became NaN", metrics={}, per_class={}, **common),
-        make_record(run_id="frozen_s0", command="python -m bench rank photos", weights="a" * 64, **common),
+        make_record(run_id="frozen_s0", command="python -m bench rank photos", weights="a" * 64, **shipped),
     ):
         store.write(record, Path("results/own" if record.run_id == "frozen_s0" else "results"))
     return Path("results")

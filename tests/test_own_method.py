@@ -137,16 +137,12 @@ def test_every_command_of_the_tutorial(folder, monkeypatch):
     assert len(commands) >= 5
     for command in commands:
         shorter = command.replace("--preset quick", "--preset quick --steps 3 --measure 5w1s")
-        words = shorter.removeprefix("uv run ").split()
-        assert words[0] in ("python", "pytest")
-        words = (
-            [sys.executable, "-m", "pytest", *words[1:]]
-            if words[0] == "pytest"
-            else [sys.executable, *words[1:]]
-        )
-        done = subprocess.run(
-            words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}"}, timeout=500
-        )
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-    assert "leaderboard --show" in command and "soft_prototypes (quick" in done.stdout
+        program, *rest = shorter.removeprefix("uv run ").split()
+        if program == "pytest":  # test_what_new_method_writes_passes_its_own_test
+            assert all(Path(name).is_file() for name in rest)
+            continue
+        assert (program, *rest[:2]) == ("python", "-m", "bench")
+        answer = bench(*rest[2:])
+        assert answer.code == 0, (command, answer)
+    assert "leaderboard --show" in command and "soft_prototypes (quick" in answer.out
     assert not Path("leaderboard.md").exists()

@@ -163,7 +163,7 @@ def test_rank_tries_those_at_hand(asked):
     options = Options(Path("results"), Path("runs"), "", device="cpu")
     of_timm("timm:test_resnet", options)
     Path("runs/weights/not a name.safetensors").touch()
-    found = plan("images", (), (), shipped().folder, options, preset="smoke")
+    found = plan("images", (), None, shipped().folder, options, preset="smoke")
     assert "timm:test_resnet (frozen)" in found.runs and len(found.runs) == 2 and not found.left_out
     assert "Images of 32x32 pixels are resized to 32x32" in found.about
 

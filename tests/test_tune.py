@@ -72,7 +72,7 @@ def test_the_score_is_that_of_single_joins(folder):
     pool = ClassPool(labels[run.split.novel_images].numpy())
     scores = []
     for shot in (1, 5):
-        drawn = _supports(run.data.fingerprint, run.split.name, pool, shot, 0)[0]
+        drawn = _supports(run.data.fingerprint, run.split.name, pool, shot)[0]
         for number, own in enumerate(drawn):
             images = run.split.novel_images[labels[run.split.novel_images] == pool.classes[number]]
             support = run.split.novel_images[torch.from_numpy(own)]

@@ -58,7 +58,7 @@ class Plan:
 def plan(
     folder: str,
     methods: Sequence[str],
-    backbones: Sequence[str],
+    backbones: Sequence[str] | None,
     shipped: Path,
     options: Options,
     preset: str = "quick",
@@ -69,7 +69,7 @@ def plan(
     Args:
         folder: of images, as in ``--dataset folder:PATH``.
         methods: to train; empty for `QUICK`.
-        backbones: of timm, with its weights: their names, ``timm:NAME``; empty for those whose weights are
+        backbones: of timm, with its weights: their names, ``timm:NAME``; None for those whose weights are
             among the runs.
         shipped: folder of the model that the package ships.
         options: of the runs.
@@ -89,7 +89,7 @@ def plan(
     runs: dict[str, Prepared] = {}
     problems: dict[str, UserError] = {}
     frozen_ones = []
-    for name in backbones or weights.at_hand(options.runs):
+    for name in weights.at_hand(options.runs) if backbones is None else backbones:
         try:
             weights.of_timm(name, options)
             frozen_ones.append(name)

@@ -30,7 +30,7 @@ def rank(
         flag(
             "--backbone",
             "NAME,...",
-            "Also try timm:NAME, or an alias, with timm's weights; by default those in --runs.",
+            "Also try timm:NAME, or an alias, with timm's weights; or none. Default: those in --runs.",
         ),
     ] = None,
     preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
@@ -48,12 +48,13 @@ def rank(
     from bench.common.environment import check_device
     from bench.config.backbone import full_backbone
     from bench.config.grid import separated
-    from bench.config.run_config import METHOD_FILE, PRESETS
+    from bench.config.run_config import METHOD_FILE, NONE, PRESETS
 
     check_device(device)
     if preset not in ALLOWED:
         raise UserError("--preset", preset, one_of(preset, ALLOWED))
-    backbones = [full_backbone(name) for name in separated("--backbone", backbone)]
+    names = separated("--backbone", backbone)
+    backbones = [full_backbone(name) for name in names if names != [NONE]]
     if own := [name for name in backbones if not name.startswith("timm:")]:
         raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
     methods = separated("--method", method)
@@ -66,7 +67,9 @@ def rank(
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, None, device, overwrite, offline)
-    plan = ranking.plan(str(folder), methods, backbones, shipped().folder, options, preset, seed or 0)
+    plan = ranking.plan(
+        str(folder), methods, backbones if names else None, shipped().folder, options, preset, seed or 0
+    )
     print("\n".join([plan.about, *plan.left_out]), flush=True)
     if plan.to_train:
         say(f"trains {', '.join(plan.to_train)}; preset {preset}, each: {PRESETS[preset]}")

@@ -53,7 +53,8 @@ def takes_timm_weights(
             )
     elif has_own and asked is False:
         given = hyperparameters[PRETRAINED] = bool(given)
-    needed = values.get("train") is False and given is not False and not brings_weights(info, hyperparameters)
+    refused = asked is False or given is False
+    needed = values.get("train") is False and not refused and not brings_weights(info, hyperparameters)
     taken = of_timm and not weights and bool(asked or needed or (has_own and hyperparameters[PRETRAINED]))
     if taken and has_own:
         hyperparameters[PRETRAINED] = True

@@ -44,7 +44,9 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
 
 def again(record: Record, runs: Path = RUNS) -> str:
     """The command that makes the model of a recorded run again."""
-    if record.weights and record.command.startswith(RANK):  # it finds the weights, or downloads them again
-        return f"{record.command} --overwrite"
     folder = [] if runs == RUNS else ["--runs", str(runs)]
-    return shlex.join([*command_of(record.config), *folder, "--overwrite"])
+    words = command_of({"method": record.method, "split": record.split, **record.config})
+    if record.config.get("weights") and record.command.startswith(RANK):  # of the embedding that it brings
+        words = shlex.split(record.command)
+        folder = [] if "--runs" in words else folder
+    return shlex.join([*words, *folder, "--overwrite"])

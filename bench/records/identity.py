@@ -91,10 +91,17 @@ def name_of(record: Record) -> str:
     """
     named = {key: value for key, value in record.hyperparameters.items() if key in ALWAYS_NAMED}
     starts = [start(record)] if start(record) else []
-    weights = [f"weights={record.weights[:8]}"] if record.weights else []
+    digest = other_weights(record)
+    weights = [f"weights={digest[:8]}"] if digest else []
     training = [] if record.trained or record.pretraining else ["no training"]
     words = [record.preset, *starts, *as_set(named | changes(record)), *weights, *training]
     return f"{record.method} ({', '.join(words)})"
+
+
+def other_weights(record: Record) -> str | None:
+    """SHA-256 of starting weights that the preset does not bring."""
+    of_preset = record.hyperparameters.get("pretrained") and "pretrained" not in overrides(record)
+    return None if of_preset and record.config.get("pretrained") else record.weights
 
 
 def untrained(record: Record) -> bool:

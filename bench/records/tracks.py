@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from bench.records.identity import changes, name_of
+from bench.records.identity import changes, name_of, other_weights
 from bench.records.parts import SharedTraining
 from bench.records.store import Record
 
@@ -66,7 +66,7 @@ def partition_by_track(records: Iterable[Record]) -> tuple[dict[Track, list[Reco
 
     A track's budget is the number of images that most of its rows have seen, up to `TOLERANCE`; among such
     numbers the one with most exact matches, or the largest. A variation has changed values other than its
-    start, starts from weights in a file, has another number of images, or does not record it.
+    start, starts from other weights than the preset's, has another number of images, or does not record it.
 
     Args:
         records: of the same images and protocol.
@@ -75,7 +75,7 @@ def partition_by_track(records: Iterable[Record]) -> tuple[dict[Track, list[Reco
     variations: list[Record] = []
     unchanged: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if images_seen(record) and not changes(record) and record.weights is None:
+        if images_seen(record) and not changes(record) and not other_weights(record):
             unchanged.setdefault((record.preset, record.backbone), []).append(record)
         else:
             variations.append(record)

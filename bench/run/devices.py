@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.run import failures
 from bench.run.models import PRETRAINING
 from bench.run.outcome import Failed
 from bench.run.plan import Prepared
+from bench.run.processes import start_method, take_over
 from bench.training.devices import obstacle
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: obj
         threads = torch.get_num_threads()
         if prepared.device.type == "cpu":
             threads = max(1, threads // devices)
-        given = (prepared.config.method, devices, threads, find_free_network_port(), job)
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port()), "NODE_RANK": "0"}
+        given = (prepared.config.method, devices, threads, os.environ | place, job)
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it tells which one it ends
-        processes = torch.multiprocessing.spawn(_process, given, nprocs=devices, join=False)
+        processes = torch.multiprocessing.start_processes(
+            _process, given, nprocs=devices, join=False, start_method=start_method()
+        )
         problem: Exception | None = None
         try:
             while not processes.join():
@@ -102,10 +106,11 @@ def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: obj
     return replace(first, spent=first.spent + Spent(0.0, elsewhere))
 
 
-def _process(rank: int, method: str, devices: int, threads: int, port: int, job: Path) -> None:
+def _process(
+    rank: int, method: str, devices: int, threads: int, environment: Mapping[str, str], job: Path
+) -> None:
     """Train as process number `rank`, and write the outcome beside the job."""
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": 0, "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in where.items()})
+    take_over({**environment, "LOCAL_RANK": str(rank)})
     torch.set_num_threads(threads)
     keep_freed_memory()
     if own := method != PRETRAINING.name:

@@ -50,7 +50,7 @@ def prepare(
     materials: Materials | None = None,
     normalise: Normaliser | None = None,
 ) -> Prepared:
-    """Make all checks that are possible before training; writes nothing.
+    """Make all checks that are possible before training; writes only timm's weights, at their first use.
 
     Args:
         config, options: of the run.
@@ -65,7 +65,6 @@ def prepare(
     check_writable(options.runs, "--runs")
     device = environment.pick_device(options.device)
     precision = environment.pick_precision(config.precision, device)
-    weights_sha256 = digest(starting_weights(config, options))
     info = method_info(config.method)
     method_class = registry.load(info)
 
@@ -75,6 +74,7 @@ def prepare(
     data = materials.images(config)
     split, of_base = materials.parts(config)
     data_s = time.perf_counter() - started
+    weights_sha256 = digest(starting_weights(config, options))
 
     torch.manual_seed(config.seed)
     backbone = _backbone(config, options, data.images.shape[-1])

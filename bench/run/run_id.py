@@ -32,8 +32,9 @@ MEASURING = (
 NOT_MEASURING = (
     "bench", "bench.common*", "bench.config*", "bench.data*", "bench.records*", "bench.evaluation.contract",
     "bench.evaluation.invariance", "bench.run", "bench.run.failures", "bench.run.locks", "bench.run.models",
-    "bench.run.outcome", "bench.run.plan", "bench.run.recording", "bench.run.rehearsal", "bench.run.run_id",
-    "bench.run.source_code", "bench.run.trackers", "bench.run.weights", "methods.registry",
+    "bench.run.outcome", "bench.run.plan", "bench.run.processes", "bench.run.recording",
+    "bench.run.rehearsal", "bench.run.run_id", "bench.run.source_code", "bench.run.trackers",
+    "bench.run.weights", "methods.registry",
 )  # fmt: skip
 """Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
 

@@ -224,6 +224,7 @@ def _run_torchscript(graph: bytes) -> Run:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporters print and log about their own steps and future."""
+    before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         text = io.StringIO()
@@ -235,4 +236,4 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

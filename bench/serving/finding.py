@@ -62,4 +62,5 @@ def _without_model(record: Record, runs: Path) -> str:
     check_kept(record.run_id, record.backbone)
     if record.failure is not None:
         return f"has no model: {record.failure}"
-    return f"is recorded, but its model is not in {runs}; `{again(record, runs)}` makes it again"
+    made = f"`{again(record, runs)}` makes it again (as another run, if the code has changed since)"
+    return f"is recorded, but its model is not in {runs}; {made}"

@@ -89,8 +89,11 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         parts.append(
             "Images are RGB: the shorter side resized to that size, then the centre. All in float32."
         )
-        for low, high in card.spans.values():
-            parts.append(f"In images of more than 8 bits, {low:g} to {high:g} become 0 to 255.")
+        for kind, (low, high) in card.spans.items():
+            numbers = "whole" if kind == "int" else "floating-point"
+            parts.append(
+                f"In images of more than 8 bits with {numbers} numbers, {low:g} to {high:g} become 0 to 255."
+            )
     parts.append("## Numbers")
     if record is None:
         parts.append("The run's record was not at hand at the export.")

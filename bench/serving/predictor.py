@@ -256,7 +256,7 @@ class Predictor:
 def load(
     run: str | Path,
     *,
-    runs: str | Path = "runs",
+    runs: str | Path | None = None,
     device: str = "auto",
     data_root: str | Path | None = None,
     run_code: bool = False,
@@ -266,7 +266,7 @@ def load(
     Args:
         run: a run id, the start of exactly one, the run's folder, or its record; or what `bench.run` returns,
             which names its folder of runs.
-        runs: folder of runs, as ``--runs``.
+        runs: folder of runs, as ``--runs``; by default that of `run`, or ``runs``.
         device: as ``--device``.
         data_root: folder of data sets, for `Predictor.calibration`.
         run_code: also load methods that are a Python file, which runs its code.
@@ -280,7 +280,8 @@ def load(
         >>> predictor = bench.load("runs/protonet_glyphs_90-10_quick_s0_8bcbde9a")  # doctest: +SKIP
         >>> predictor.classify(["a.png", "b.png"], ["a", "b"], ["unknown.png"])  # doctest: +SKIP
     """
-    folder = find_folder(str(getattr(run, "path", run)), Path(getattr(run, "runs", runs)))
+    name = getattr(run, "path", None) or getattr(run, "run_id", run)
+    folder = find_folder(str(name), Path(runs or getattr(run, "runs", None) or "runs"))
     model = models.load(folder, run_code=run_code)
     return Predictor(model, folder, device, Path(data_root) if data_root else None)
 

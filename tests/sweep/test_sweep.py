@@ -125,6 +125,9 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
 
 
 def test_failed_runs_are_listed_and_the_others_are_made(folder):
+    """In a working directory that has a folder of the user's own called `methods`."""
+    (folder / "methods").mkdir()
+    (folder / "methods" / "__init__.py").write_text("raise SystemExit('not this one')")
     content = {
         **GRID,
         "runs": [*GRID["runs"][:1], {"method": "protonet", "hyperparameters": {"learning_rate": 1e30}}],

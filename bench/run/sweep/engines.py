@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,17 +14,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError
 from bench.run.plan import Options
+from bench.run.processes import THREADS, start_method, take_over
 from bench.run.sweep.jobs import Job
 from bench.run.sweep.worker import Files, Outcome, files_of, work, write_missing
-
-THREADS = "OMP_NUM_THREADS"
 
 
 class Engine(ABC):
@@ -85,7 +82,8 @@ class Local(Engine):
         pool = self.pools[slot]
         if pool is None:
             # A new process for each job: its peak memory is its own, and nothing leaks into the next one.
-            pool = ProcessPoolExecutor(1, _processes(), initializer=_end_with_parent, max_tasks_per_child=1)
+            context = multiprocessing.get_context(start_method())
+            pool = ProcessPoolExecutor(1, context, _begin, (dict(os.environ),), max_tasks_per_child=1)
             self.pools[slot] = pool
         return pool
 
@@ -198,17 +196,12 @@ def _gpus(device: str) -> int:
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
-def _processes() -> BaseContext:
-    """New processes fork from one that has imported everything and has no other threads, where that works."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.run.sweep.worker"])
-    return context
-
-
-def _end_with_parent() -> None:
+def _begin(environment: dict[str, str]) -> None:
     """End this process when the sweep's process is killed, which can no longer do so."""
+    import torch
+
+    take_over(environment)
+    torch.set_num_threads(int(environment[THREADS]))
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

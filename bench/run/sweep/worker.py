@@ -103,13 +103,13 @@ def _make(job: Job, options: Options) -> str:
     progress = Progress(sys.stderr)
     try:
         prepared = prepare(job.config, options)
-        if not job.shared:
-            return run(prepared, options, progress)[1].failure or ""
-        stage = prepared.start
+        stage = prepared.start if job.shared else prepared
         while stage and stage.run_id != job.name:
-            stage = stage.start
+            stage = stage.start if job.shared else None
         if stage is None:
             raise UserError("--engine", job.name, "this process has other code or other images")
+        if not job.shared:
+            return run(prepared, options, progress)[1].failure or ""
         with explained(job.config, device_name(stage.device)):
             share(stage, options, progress)
     except Failed as failed:
