@@ -65,6 +65,7 @@ def prepare(
     check_writable(options.runs, "--runs")
     device = environment.pick_device(options.device)
     precision = environment.pick_precision(config.precision, device)
+    weights_sha256 = digest(config.weights)
     info = method_info(config.method)
     method_class = registry.load(info)
 
@@ -74,7 +75,8 @@ def prepare(
     data = materials.images(config)
     split, of_base = materials.parts(config)
     data_s = time.perf_counter() - started
-    weights_sha256 = digest(starting_weights(config, options))
+    if config.pretrained:  # only now, because it may download them
+        weights_sha256 = digest(starting_weights(config, options))
 
     torch.manual_seed(config.seed)
     backbone = _backbone(config, options, data.images.shape[-1])

@@ -65,7 +65,7 @@ def test_crossed_seeds_wants_a_table(shape):
 def test_two_runs_keep_the_width_of_their_own_intervals():
     one, two = Interval(0.5, 0.4, 0.6, 100), Interval(0.7, 0.68, 0.72, 50)
     assert over_seeds([one]) == pytest.approx(one)
-    assert over_seeds([one, two]) == pytest.approx((0.6, 0.54, 0.66, 50))
+    assert over_seeds([one, two])[:4] == pytest.approx((0.6, 0.54, 0.66, 50))
 
 
 def test_over_seeds_of_certain_runs_is_students_interval_over_the_seeds():
