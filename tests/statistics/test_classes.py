@@ -177,9 +177,7 @@ def test_class_bootstrap_of_triplets_is_that_of_repeated_triplets():
 def test_resamples_without_pairs_of_a_kind_are_dropped():
     scores, first, second = pairs(classes=3)  # one class three times: 1 resample in 9
     found = pairs_over_classes(scores, first, second, 0.45, resamples=200)
-    assert all(
-        np.isfinite(interval[:4]).all() and 0 <= i.low <= i.high <= 1 for i in found.values() for interval in [i]
-    )
+    assert all(np.isfinite(i[:4]).all() and 0 <= i.low <= i.high <= 1 for i in found.values())
 
 
 def test_perfect_pairs_stay_perfect():
