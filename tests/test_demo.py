@@ -201,7 +201,7 @@ def open_tab(page, name: str) -> None:
 def says(page, where: str, text: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator(where)).to_contain_text(text, timeout=15_000)
+    expect(page.locator(where)).to_contain_text(text, timeout=120_000)
 
 
 @pytest.mark.slow
