@@ -54,7 +54,7 @@ def rank(
     if preset not in ALLOWED:
         raise UserError("--preset", preset, one_of(preset, ALLOWED))
     names = separated("--backbone", backbone)
-    backbones = [full_backbone(name) for name in names if names != [NONE]]
+    backbones = [] if names == [NONE] else [full_backbone(name) for name in names]
     if own := [name for name in backbones if not name.startswith("timm:")]:
         raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
     methods = separated("--method", method)

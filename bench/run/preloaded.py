@@ -1,4 +1,4 @@
-"""Imported once for all processes that `start_method` makes."""
+"""What the server process of `start_method` imports, once for all processes that are forked from it."""
 
 from bench.run import source_code
 from bench.run.run_id import MEASURING, NOT_MEASURING

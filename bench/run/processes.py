@@ -14,13 +14,13 @@ THREADS = "OMP_NUM_THREADS"
 def start_method() -> str:
     """A start method of `multiprocessing` that is safe beside threads and CUDA.
 
-    On Linux, processes fork from one that has done nothing but import the bench: importing it anew takes each
-    process about 10 processor seconds.
+    On Linux, each process is forked from a server process that has only imported the bench. Otherwise every
+    process would spend about 10 processor seconds on its imports.
     """
     if sys.platform != "linux":
         return "spawn"
     multiprocessing.set_forkserver_preload(["bench.run.preloaded"])
-    # It must import what this process has imported, and not what the working directory has by these names.
+    # The server must not import files of the working directory that have the same names as our modules.
     paths = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     before = dict(os.environ)
     os.environ.update(paths)
@@ -32,6 +32,6 @@ def start_method() -> str:
 
 
 def take_over(environment: Mapping[str, str]) -> None:
-    """Give this process an environment, such as that of the process that asked for it."""
+    """Replace the environment variables of this process."""
     os.environ.clear()
     os.environ.update(environment)

@@ -235,7 +235,5 @@ def triplets_of_classes(anchor: np.ndarray, won: np.ndarray) -> dict[int, Interv
     Args:
         anchor: int ``[n]``, classes. won: ``[n]``, 1 per correct triplet, 0.5 per tie.
     """
-    return {
-        int(c): proportion_interval(float(won[anchor == c].sum()), int((anchor == c).sum()))
-        for c in np.unique(anchor)
-    }
+    by_class = {int(c): won[anchor == c] for c in np.unique(anchor)}
+    return {c: proportion_interval(float(own.sum()), len(own)) for c, own in by_class.items()}
