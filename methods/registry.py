@@ -249,7 +249,9 @@ def what_raised(error: BaseException, info: MethodInfo) -> tuple[str, bool]:
     line = own or frames[-1]
     if isinstance(error, SyntaxError) and error.filename == source:
         return f"{type(error).__name__}: {error.msg} ({Path(source).name}, line {error.lineno})", True
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    nothing = isinstance(error, SystemExit) and not error.code  # code 0 means what no code means
+    said = "" if nothing else str(error)
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return f"{what} ({Path(line.filename).name}, line {line.lineno})", own is not None
 
 

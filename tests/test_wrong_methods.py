@@ -116,6 +116,12 @@ def test_a_method_that_exits_ends_no_run_as_if_it_were_done(when, workspace):
     assert said == f"raised SystemExit {line_of('sys.exit()')}"
 
 
+@pytest.mark.parametrize(("code", "shown"), [("0", ""), ("3", ": 3"), ("'no data'", ": no data")])
+def test_the_code_of_an_exit_is_named_unless_it_means_success(code, shown, workspace):
+    said = refused(f"\n    def {RAISES['training']}\n        sys.exit({code})\n")
+    assert said == f"raised SystemExit{shown} {line_of('sys.exit')}"
+
+
 def test_a_mistake_in_what_a_method_calls_names_the_method_s_line(workspace):
     said = refused("\n    def similarity(self, a, b):\n        return torch.cat([a, b.T])\n")
     assert said.startswith("raised RuntimeError: Sizes") and said.endswith(line_of("torch.cat"))
