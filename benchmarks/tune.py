@@ -3,8 +3,11 @@
     python -m benchmarks.tune --method protonet --split cifar-fs --try distance=l2 --try "scale=10 steps=800"
 
 Each `--try` is one training; those that differ in test-only hyperparameters alone share it. Novel images are
-never embedded: nothing here can be tuned to them. A line per trial is added to
-``benchmarks/tuning/<method>.csv``.
+never embedded: nothing here can be tuned to them. A line per trial is added to ``benchmarks/tuning/log.csv``.
+
+    python -m benchmarks.tune --plan benchmarks/tuning/trials.yaml
+
+A plan names trials for each method. Those that the log has are skipped, so an interrupted plan goes on.
 
 With `--score harmonic` each validation class joins the base classes alone, from 1 and from 5 images, and a
 trial is judged by the harmonic mean of the accuracy on the class that joined and on the base classes:
@@ -26,15 +29,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, read_sets, resolve
+from bench.config.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from bench.data.images import ImageSet
     from bench.data.splits import Split
     from bench.run.preparation import Prepared
 
-LOGS = Path(__file__).parent / "tuning"
+LOG = Path(__file__).parent / "tuning" / "log.csv"
 COLUMNS = (
-    "date", "commit", "split", "preset", "backbone", "weights", "seed", "steps", "changes",
+    "plan", "method", "date", "commit", "split", "preset", "backbone", "weights", "seed", "steps", "changes",
     "validation_accuracy", "seconds", "images_per_s", "threads",
 )  # fmt: skip
 SHOTS = (1, 5)
@@ -46,7 +50,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tune", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--method", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--method")
+    what.add_argument("--plan", type=Path, help="a file of trials for each method")
     parser.add_argument("--split", default="cifar-fs")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--backbone", help="not the preset's")
@@ -60,22 +66,35 @@ def main() -> int:
     parser.add_argument("--try", dest="trials", action="append", default=[], metavar="'KEY=VALUE ...'")
     args = parser.parse_args()
     try:
-        trials = [(text, _config(args, text)) for text in args.trials or [""]]
+        tries = read_yaml(args.plan) if args.plan else {args.method: args.trials or [""]}
+        trials = [(text, _config(args, method, text)) for method, texts in tries.items() for text in texts]
         with tempfile.TemporaryDirectory() as scratch:
             for text, config in trials:
+                own = _names(args, config, text)
+                if args.plan and any(own.items() <= row.items() for row in logged(LOG)):
+                    continue
                 row = trial(config, args.data_root, args.runs or Path(scratch), args.score)
-                changes = text if args.score == "accuracy" else f"--score {args.score} {text}".strip()
-                add(LOGS / f"{args.method}.csv", row | {"changes": changes, "weights": args.weights or ""})
-                print(f"{row['validation_accuracy']}  {config.split} {config.preset} {changes}", flush=True)
+                add(LOG, row | own)
+                print(f"{row['validation_accuracy']}  {config.method} {config.split} {text}", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _config(args: argparse.Namespace, changes: str) -> RunConfig:
-    given = {key: getattr(args, key) for key in ("method", "split", "preset", "backbone", "weights", "seed")}
-    return resolve(given, {}, read_sets(shlex.split(changes)))
+def _config(args: argparse.Namespace, method: str, changes: str) -> RunConfig:
+    given = {key: getattr(args, key) for key in ("split", "preset", "backbone", "weights", "seed")}
+    return resolve(given | {"method": method}, {}, read_sets(shlex.split(changes)))
+
+
+def _names(args: argparse.Namespace, config: RunConfig, changes: str) -> dict[str, str]:
+    """The columns of the log that tell a trial from all others, except by its commit."""
+    columns = ("method", "split", "preset", "backbone", "seed")
+    return {key: str(getattr(config, key)) for key in columns} | {
+        "plan": args.plan.stem if args.plan else "",
+        "weights": args.weights or "",
+        "changes": changes if args.score == "accuracy" else f"--score {args.score} {changes}".strip(),
+    }
 
 
 def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "accuracy") -> dict[str, Any]:
@@ -114,10 +133,6 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": f"{(commit or '')[:7]}{'+' if dirty else ''}",
-        "split": config.split,
-        "preset": config.preset,
-        "backbone": config.backbone,
-        "seed": config.seed,
         "steps": config.hyperparameters["steps"],
         "validation_accuracy": f"{100 * accuracy:.2f}",
         "seconds": round(training.seconds),
@@ -177,6 +192,14 @@ def check_joins(prepared: Prepared) -> None:
         raise UserError(
             "--score", "harmonic", f"no classes can be joined to {config.method} on {config.split}"
         )
+
+
+def logged(log: Path) -> list[dict[str, str]]:
+    """The lines of a log, one dictionary of columns each; none without a log."""
+    if not log.exists():
+        return []
+    with log.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def add(log: Path, row: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class Finetune(Transfer):
         self.external_data = hp.pretrained  # type: ignore[misc]
         self.order_dependent = hp.adapt_images is not None  # which images meet in a batch
         self.fixed_embedding = hp.adapt_layers == "head"  # type: ignore[misc]
-        # As validation asks (benchmarks/tuning/finetune.csv).
+        # As validation asks (benchmarks/tuning/log.csv).
         usual = 1.0 if hp.head == "cosine" and hp.adapt_layers == "head" else 0.01
         self.adapt_learning_rate = usual if hp.adapt_learning_rate is None else hp.adapt_learning_rate
 

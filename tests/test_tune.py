@@ -1,4 +1,4 @@
-"""Tuning by how well classes join: on validation classes alone."""
+"""Tuning: every method gets as many trials; how well classes join is measured on validation classes alone."""
 
 from pathlib import Path
 
@@ -7,15 +7,60 @@ import torch
 from command_line import write_images
 
 from bench.common.errors import UserError
-from bench.config.run_config import resolve
+from bench.config.run_config import read_sets, resolve
+from bench.config.yaml_files import read_yaml
 from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
+from benchmarks import tune
 from benchmarks.tune import harmonic, trial, with_joining_classes
+from methods import registry
 from methods.imprinted import Imprinted
 
-pytestmark = pytest.mark.slow
 PARTS = ("base", "validation", "novel")
 GIVEN = {"method": "imprinted", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
+
+
+PLAN = Path(tune.LOG).with_name("trials.yaml")
+
+
+def test_every_method_has_as_many_trials_of_as_many_steps():
+    plan = read_yaml(PLAN)
+    assert set(plan) == set(registry.available())
+    for method, texts in plan.items():
+        given = {"method": method, "split": "cifar-fs", "preset": "quick"}
+        tried = [resolve(given, {}, read_sets(text.split())).hyperparameters for text in texts]
+        quick = resolve(given, {}, {}).hyperparameters
+        assert len(tried) == 4 and {each["steps"] for each in tried} == {round(quick["steps"] / 4)}, method
+        # The first is the preset, and no two are the same.
+        assert tried[0] == quick | {"steps": tried[0]["steps"]}
+        assert all(tried.count(each) == 1 for each in tried), method
+
+
+def test_a_plan_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys):
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("protonet: [steps=5, steps=5 scale=2]\nmaml: [steps=3]\n")
+    tried = []
+
+    def trial(config, *_):
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        tried.append((config.method, config.hyperparameters["steps"]))
+        return {"validation_accuracy": "50.00", "steps": config.hyperparameters["steps"]}
+
+    monkeypatch.setattr(tune, "LOG", tmp_path / "log.csv")
+    monkeypatch.setattr(tune, "trial", trial)
+    monkeypatch.setattr("sys.argv", ["tune", "--plan", str(plan)])
+    with pytest.raises(KeyboardInterrupt):
+        tune.main()
+    first, tried[:] = tried[:], []
+    assert tune.main() == 0
+    assert first + tried == [("protonet", 5), ("protonet", 5), ("maml", 3)]
+    assert tune.main() == 0 and len(tried) == 1
+    assert [row["changes"] for row in tune.logged(tmp_path / "log.csv")] == [
+        "steps=5",
+        "steps=5 scale=2",
+        "steps=3",
+    ]
 
 
 @pytest.fixture
@@ -38,6 +83,7 @@ def prepared(**sets: str):
     return prepare(resolve(GIVEN, {}, sets), options, Materials(options, with_joining_classes))
 
 
+@pytest.mark.slow
 def test_novel_images_are_out_of_reach(folder):
     run = prepared()
     classes = {part: set() for part in ("train", "validation_images", "base_test", "novel_images")}
@@ -54,6 +100,7 @@ def test_novel_images_are_out_of_reach(folder):
     assert len(own.split.train) == 5 * 24 and own.run_id != run.run_id
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_single_joins(folder):
     """By hand: each validation class alone, its first support set, base and new accuracy by recalls."""
     run = prepared()
@@ -90,6 +137,7 @@ def test_the_score_is_that_of_single_joins(folder):
     assert harmonic(run) == pytest.approx(sum(scores) / len(scores), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
     taken = []
     step = Imprinted.training_step
@@ -103,6 +151,7 @@ def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
     assert plain != finetuned and all(0 <= score <= 100 for score in (plain, finetuned))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scored_is_refused(folder):
     for given, problem in (
         ({"split": "50-50"}, "--split: 50-50: has no validation classes; allowed: cifar-fs, fc100, FILE.csv"),
