@@ -162,9 +162,9 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     """
     if record.episodes[name].way >= len(record.pools.get("novel", {})):
         return None
-    *identity, sha256 = _identity(record, name)
+    sizes, key, setting, sha256 = _identity(record, name)
     try:
-        classes, own = drawn(*identity)
+        classes, own = drawn(sizes, key, setting)
     except ValueError:
         return None
     return classes if own == sha256 else None
