@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -17,9 +16,6 @@ from torch.nn import functional as F
 
 from methods import fused, timm_backbone
 from methods.timm_backbone import TimmBackbone
-
-WRAPPERS = ("module", "_orig_mod", "backbone", "model", "encoder")
-"""Modules that contain a backbone: of DataParallel, torch.compile, Lightning and others."""
 
 UNREAD = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
@@ -199,34 +195,38 @@ def parameter_count(module: nn.Module) -> int:
 def load_weights(backbone: nn.Module, path: str) -> list[str]:
     """Start a backbone from a file of weights, without executing pickled code.
 
-    Reads safetensors, or a PyTorch checkpoint: a state dict, or one under ``state_dict`` or ``model``.
-    Names may have any of the prefixes `WRAPPERS`, one after another.
+    Reads safetensors, or a PyTorch checkpoint: a state dict, or one under ``state_dict``, ``model`` or
+    another key. Names may have any prefix; of several networks that fit, the one with the fewest prefixes is
+    taken.
 
     Returns:
         Names in the file that the backbone has no place for (its classifier, say).
 
     Raises:
-        ValueError: the file cannot be read, or does not fit the backbone; the message names the first
-            missing, misshapen or surplus parameter.
+        ValueError: the file cannot be read, or does not fit the backbone, or has several equally named
+            networks; the message names the first missing, misshapen or surplus parameter.
     """
     found = _read_state(path)
     wanted = backbone.state_dict()
+    needed = [name for name in wanted if not name.endswith(("num_batches_tracked", "_extra_state"))]
     best: dict[str, Tensor] = {}
     offered: dict[str, Tensor] = {}
-    for prefix in _prefixes(found):
+    chosen: list[str] = []
+    for prefix in _prefixes(found, wanted):
         stripped = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
         # timm's own checkpoints carry no prefix, while the wrapper calls its model `model`.
         for lead in ("", "model."):
             renamed = {lead + k: v for k, v in stripped.items()}
             candidate = {k: v for k, v in renamed.items() if k in wanted}
             if len(candidate) > len(best):
-                best, offered = candidate, renamed
-    optional = {name for name in wanted if name.endswith(("num_batches_tracked", "_extra_state"))}
-    missing = [name for name in wanted if name not in best and name not in optional]
-    if missing:
-        raise ValueError(
-            f"does not fit the backbone: {len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
-        )
+                best, offered, chosen = candidate, renamed, [prefix]
+            elif len(candidate) == len(best) and chosen and prefix.count(".") == chosen[0].count("."):
+                chosen.append(prefix)
+    if missing := [name for name in needed if name not in best]:
+        problem = f"{len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
+        raise ValueError(f"does not fit the backbone: {problem}; the file has {next(iter(found))}, ...")
+    if len(chosen) > 1:
+        raise ValueError(f"holds {len(chosen)} networks: {', '.join(chosen)}; save only one of them")
     for name, value in best.items():
         kind = wanted[name].dtype
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
@@ -252,13 +252,16 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     return [name for name, value in found.items() if id(value) not in used]
 
 
-def _prefixes(names: Iterable[str]) -> list[str]:
-    """The beginnings of names that consist of `WRAPPERS`, shortest first."""
-    found = {""}
+def _prefixes(names: Iterable[str], wanted: Collection[str]) -> list[str]:
+    """What names of a file have before a wanted name, fewest parts first."""
+    found = set()
     for name in names:
-        parts = itertools.takewhile(WRAPPERS.__contains__, name.split("."))
-        found.update(itertools.accumulate(f"{part}." for part in parts))
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+        parts = name.split(".")
+        for start in range(len(parts)):
+            end = ".".join(parts[start:])
+            if end in wanted or f"model.{end}" in wanted:
+                found.add(name.removesuffix(end))
+    return sorted(found, key=lambda prefix: (prefix.count("."), prefix))
 
 
 def _elements(names: Iterable[str]) -> set[str]:
@@ -299,9 +302,16 @@ def _read_state(path: str) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    named = content.items() if isinstance(content, dict) else ()
+    named = _tensors(content)
+    if not named and isinstance(content, dict):  # under other keys
+        named = {f"{key}.{name}": v for key, inner in content.items() for name, v in _tensors(inner).items()}
     # torch.compile puts _orig_mod where the compiled module is.
-    state = {str(k).replace("._orig_mod.", "."): v for k, v in named if isinstance(v, Tensor)}
+    state = {name.replace("._orig_mod.", "."): value for name, value in named.items()}
     if not state:
         raise ValueError("holds no named tensors")
     return state
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    pairs = content.items() if isinstance(content, dict) else ()
+    return {str(name): value for name, value in pairs if isinstance(value, Tensor)}

@@ -68,24 +68,17 @@ def prepare_backbone(backbone: nn.Module, pretrained: bool, small_stem: bool) ->
     """Change a new backbone of timm as asked.
 
     Args:
-        backbone: as built.
-        pretrained: begin with timm's own weights, unless it was given others already (``--weights``).
+        backbone: as built, with its starting weights.
+        pretrained: it starts from timm's own weights.
         small_stem: no downsampling in its stem, for images of 32 pixels.
 
     Raises:
-        ValueError: it is not a model of timm, or its weights cannot be had; the message says what to do.
+        ValueError: it is not a model of timm.
     """
-    if not isinstance(backbone, TimmBackbone):
-        if pretrained:
-            raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
+    if isinstance(backbone, TimmBackbone):
         if small_stem:
-            raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")
-        return
-    if pretrained and not backbone.loaded:
-        try:
-            backbone.load_pretrained()
-        except ValueError as error:
-            ways = "name a file with --weights FILE, or begin from random ones with --set pretrained=false"
-            raise ValueError(f"{error}; {ways}") from None
-    if small_stem:
-        backbone.shrink_stem()
+            backbone.shrink_stem()
+    elif pretrained:
+        raise ValueError("pretrained=true needs a backbone of timm, e.g. --backbone timm:resnet18")
+    elif small_stem:
+        raise ValueError("small_stem changes backbones of timm, e.g. --backbone timm:resnet18")

@@ -102,6 +102,21 @@ def test_splits_of_one_name_and_other_classes_do_not_compare():
     assert compared("protonet", "older")["comparisons"]
 
 
+@pytest.mark.parametrize(("novel", "train_on"), [("3", "base+val"), ("4", "base+val"), ("3", None)])
+def test_validation_classes_in_the_training_are_said(novel, train_on):
+    """Novel images must be the same, and nothing else may differ."""
+    config = record_fields()["config"]
+    for method, split, of_novel, own in (("protonet", "1", "3", None), ("matching", "2", novel, train_on)):
+        sources = {"split": split * 64, "method": "0" * 64, "bench": "0" * 64, "novel": of_novel * 64}
+        write(answers(0.6), method=method, sources=sources, config=config | {"train_on": own})
+    if (novel, train_on) != ("3", "base+val"):
+        assert "the classes or images of their splits differ" in complaint("compare", "protonet", "matching")
+        return
+    marks = ["trained on validation classes"]
+    assert [side["marks"] for side in compared("protonet", "matching")["sides"]] == [[], marks]
+    assert bench("compare", "protonet", "matching").out.count(marks[0]) == 1
+
+
 def test_a_setting_of_one_s_own_is_no_other_configuration():
     write(answers(0.6), method="matching")
     config = record_fields()["config"]

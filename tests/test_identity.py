@@ -182,12 +182,14 @@ def test_the_content_of_a_split_file_counts(workspace):
     """Base and novel classes are swapped in the file: the old record is not the answer."""
     classes = [f"class{number}" for number in range(8)]
     sides = [["base"] * 3 + ["novel"] * 5, ["novel"] * 5 + ["base"] * 3]
+    tested = []
     for parts in sides:
         lines = [f"{name},{part}" for name, part in zip(classes, parts, strict=True)]
         Path("own.csv").write_text("\n".join(["class,part", *lines]))
         answer = bench(*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "own.csv")
         assert answer.code == 0, answer.err
-    assert len(accuracies()) == 2
+        tested.append(list(store.read(Path(answer.out.split()[-1])).pools["novel"]))
+    assert tested == [classes[3:], classes[:5]] and len(accuracies()) == 2
 
 
 def test_which_images_are_held_out_counts(workspace):

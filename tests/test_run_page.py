@@ -75,6 +75,8 @@ def test_the_page_has_everything(results):
         config={"overrides": {"steps": 200}},
         transductive=True,
         weights="12" * 32,
+        left_out_images=3,
+        no_training_classes=["cat", "dog"],
     )
     path = store.write(record, results, make_episodes())
     page = run_page.page(store.read(path), path, results.parent / "runs")
@@ -86,6 +88,7 @@ def test_the_page_has_everything(results):
         f"cifar100, fingerprint {'ab' * 32}",
         "90 base, 0 validation, 10 novel",
         "5,990 novel (10 duplicates left out)",
+        "left out 3 unreadable images; base classes without training images: cat, dog seed",
         "bias=false distance=l2 lr=0.05 milestones=[10, 20]",
         f"transductive, weights {'12' * 32}",
         f"command {record.command}",

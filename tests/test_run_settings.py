@@ -1,5 +1,6 @@
 """Settings of a run that change its training or its classes: --augment and --novel-dataset."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +79,19 @@ def test_joined_sets_keep_every_image_and_the_base_side_of_the_split(folder):
     one, other = (sources.load(f"folder:{name}") for name in ("images", "others"))
     both = joined(one, other)
     assert len(both) == len(one) + len(other)
+    assert both.notes == ("6 novel classes have names of folder:images: class0; class1; class2; ...",)
     alone, split = resolve(one, "50-50"), resolve(both, "50-50")
     for part in ("train", "validation_images", "base_test"):
         mine, theirs = both.images[getattr(split, part)], one.images[getattr(alone, part)]
         assert {image.numpy().tobytes() for image in mine} == {image.numpy().tobytes() for image in theirs}
     novel = {image.numpy().tobytes() for image in both.images[split.novel_images]}
     assert novel == {image.numpy().tobytes() for image in other.images}
+
+
+def test_a_data_set_is_not_novel_to_itself(folder):
+    one = sources.load("folder:images")
+    with pytest.raises(UserError, match=r"^--novel-dataset again: has the images of --dataset folder:images"):
+        joined(one, dataclasses.replace(one, name="again"))
 
 
 def test_images_of_two_sizes_are_refused():

@@ -12,12 +12,10 @@ import torch
 
 from bench.common import environment
 from bench.common.errors import UserError, one_line
-from bench.common.files import expand_user
 from bench.common.progress import shown
 from bench.config.run_config import RunConfig, resolve
 from bench.data import inspect, sources
 from bench.data.images import ImageSet
-from bench.data.listing import scan
 from bench.data.names import GIVEN, NO_BASE
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve as split_as
@@ -78,7 +76,7 @@ def plan(
     Raises:
         UserError: a value is wrong, or the folder has too few images for any candidate.
     """
-    data = _images(folder, options)
+    data, files = _images(folder, options)
     split = _split_for(data)
     if methods and split == NO_BASE:
         raise UserError("--method", ",".join(methods), f"cannot be trained: {_needed(data)}")
@@ -125,7 +123,7 @@ def plan(
     if not runs:
         raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
     left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
-    about = f"{_about(folder, data, next(iter(runs.values())))}\nCandidates: {', '.join(runs)}."
+    about = f"{_about(folder, data, files, next(iter(runs.values())))}\nCandidates: {', '.join(runs)}."
     recorded = {name for name, one in runs.items() if store.find(options.results, one.run_id)}
     new = [name for name in trained if name in runs and (options.overwrite or name not in recorded)]
     return Plan(about, runs, left_out, new)
@@ -139,17 +137,18 @@ def carry_out(made: Plan, options: Options) -> Iterator[tuple[str, Record, Path]
         yield names[record.run_id], store.read(path), path  # as written: it names its file of answers
 
 
-def _images(folder: str, options: Options) -> ImageSet:
+def _images(folder: str, options: Options) -> tuple[ImageSet, Sequence[Path]]:
     try:
         with shown() as progress:
-            data = sources.load(f"folder:{folder}", offline=options.offline, progress=progress)
+            source = sources.locate(f"folder:{folder}", offline=options.offline, progress=progress)
+            data = sources.open_source(source, f"folder:{folder}")
     except UserError as error:
         flag = "FOLDER" if error.flag == "--dataset" else error.flag
         raise UserError(flag, folder, error.allowed) from None
     if (enough := len(data.labels[split_as(data, NO_BASE).novel_images].unique())) < 2:
         problem = f"classes with two different images: {enough}, at least 2 needed:"
         raise UserError("FOLDER", folder, f"{problem} one is learned from, the other is classified")
-    return data
+    return data, source.files
 
 
 def _split_for(data: ImageSet) -> str:
@@ -172,7 +171,7 @@ def _needed(data: ImageSet) -> str:
     return f"training needs {takes}; there are {len(data.class_names)} classes and {len(data):,} images"
 
 
-def _about(folder: str, data: ImageSet, run: Prepared) -> str:
+def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) -> str:
     """What the folder has, how it is used, and which ways and shots are possible."""
     counts = torch.bincount(data.labels, minlength=len(data.class_names))
     smallest = one_line(data.class_names[int(counts.argmin())])
@@ -183,8 +182,7 @@ def _about(folder: str, data: ImageSet, run: Prepared) -> str:
     if not split.base:
         used = f"No class is trained on ({_needed(data)}): frozen embeddings only, tested on all classes."
     side = data.images.shape[-1]
-    listing = scan(expand_user(folder))
-    sizes = inspect.sizes_of(listing.path / file for file in listing.files)
+    sizes = inspect.sizes_of(files)
     not_possible = f" Not possible: {'; '.join(run.left_out)}." if run.left_out else ""
     return (
         f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"

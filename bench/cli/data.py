@@ -65,7 +65,7 @@ def data_cache(
     clear: Annotated[bool, flag("--clear", "", "Delete all files; they are recreated when needed.")] = False,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
-    """List cached images and features of frozen backbones, most recently used first; or delete some."""
+    """List cached images, features and calibrations, most recently used first; or delete some."""
     from datetime import UTC, datetime
 
     from bench.data import cache, cache_upkeep

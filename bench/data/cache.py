@@ -61,7 +61,7 @@ def _pack(data: ImageSet) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         "fingerprint": data.fingerprint,
         "one_colour": str(data.one_colour),
         "left_out": str(data.left_out),
-        "left_out_classes": str(data.left_out_classes),
+        "small_classes": json.dumps(data.left_out_classes),
         "notes": json.dumps(data.notes),
         "chosen": json.dumps(data.chosen),
         "spans": json.dumps(data.spans),
@@ -79,7 +79,7 @@ def _unpack(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> ImageSet
         fingerprint=about["fingerprint"],
         one_colour=int(about["one_colour"]),
         left_out=int(about["left_out"]),
-        left_out_classes=int(about.get("left_out_classes", 0)),  # older files have none
+        left_out_classes=tuple(json.loads(about.get("small_classes", "[]"))),  # older files have none
         notes=tuple(json.loads(about["notes"])),
         chosen=json.loads(about["chosen"]),
         spans={kind: (low, high) for kind, (low, high) in json.loads(about.get("spans", "{}")).items()},

@@ -15,6 +15,8 @@ OTHER_FORMAT = "other format"  # of another version of this bench
 DAMAGED = "damaged"
 LEFT_OVER = "left over"  # of a process that was killed
 
+CALIBRATION = "calibration of the shipped model"  # in place of a data set
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -22,7 +24,7 @@ class Entry:
 
     Attributes:
         path: the file.
-        dataset: as in ``--dataset`` when it was decoded; the empty string if that cannot be read.
+        dataset: as in ``--dataset`` when it was decoded, or `CALIBRATION`; empty if that cannot be read.
         images: ``[N, 3, H, W]``, or ``[N, D]`` of features; empty if that cannot be read.
         size: bytes.
         used: Unix time of the last use.
@@ -77,6 +79,8 @@ def _entry(path: Path) -> Entry | None:
     known = ("", (), about.st_size, max(about.st_atime, about.st_mtime))
     if path.suffix == ".tmp":
         return Entry(path, *known, LEFT_OVER)
+    if path.suffix == ".json":
+        return Entry(path, CALIBRATION, *known[1:], version=path.name)
     if path.suffix != ".safetensors":
         return None
     try:

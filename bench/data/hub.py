@@ -19,7 +19,7 @@ from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
 from bench.data.photos import DECODING, Photos, decode_photos
-from bench.data.roles import part_of, roles
+from bench.data.roles import NO_TEST, part_of, roles
 
 LABEL_COLUMNS = ("fine_label", "label")
 SUPERCLASS_COLUMN = "coarse_label"
@@ -116,12 +116,12 @@ def read(
     import datasets
 
     tables = [data.cast_column(found.image, datasets.Image(decode=False)) for data in found.splits.values()]
-    rows = [
-        (table, split, row, label)
+    every = [
+        (table, split, row, -1 if label is None else label)  # hidden test labels are -1
         for table, split in zip(tables, found.splits, strict=True)
         for row, label in enumerate(table[found.label])
-        if label is not None and label >= 0  # hidden test labels are -1
     ]
+    rows = [row for row in every if row[3] >= 0]
 
     def name_of(index: int) -> str:
         return f"{rows[index][1]} row {rows[index][2]}"
@@ -139,6 +139,7 @@ def read(
     labels = np.array([label for *_, label in rows], dtype=np.int64)
     use = roles(labels, [part_of(split) or "train" for _, split, _, _ in rows], len(class_names))
     own = "its splits have different classes: --split own takes these as base, validation and novel classes"
+    notes = (own,) if use.part else (NO_TEST,) if len(found.splits) > 1 and use.held_out is None else ()
     return Photos(
         f"hf:{found.name}",
         images,
@@ -148,7 +149,8 @@ def read(
         unreadable,
         name_of,
         superclass,
-        notes=(own,) if use.part else (),
+        unused=[f"{split} row {row}" for _, split, row, label in every if label < 0],
+        notes=notes,
         spans=spans,
     )
 

@@ -30,7 +30,7 @@ class ImageSet:
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
         one_colour: number of images with a single colour.
         left_out: number of unreadable images of the source.
-        left_out_classes: number of classes of the source with too few readable images.
+        left_out_classes: names of classes of the source with too few readable images.
         notes: what was left out of the source and why, one line each.
         chosen: whether `held_out` was chosen here, because the source has no test images.
         spans: ranges of the source's images of more than 8 bits (`pixels.Spans`); empty if it has none.
@@ -48,7 +48,7 @@ class ImageSet:
     fingerprint: str
     one_colour: int = 0
     left_out: int = 0
-    left_out_classes: int = 0
+    left_out_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     chosen: bool = False
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)

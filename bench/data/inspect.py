@@ -15,7 +15,7 @@ import torch
 from bench.common.errors import UserError
 from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour, pixel_digests
-from bench.data.photos import LEAST, Photos, image_set
+from bench.data.photos import LEAST, Photos, flattened, image_set
 from bench.data.pixels import size_of
 
 CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
@@ -50,7 +50,7 @@ def info(
         "image_shape": list(data.images.shape[1:]),
         "images_per_class": {"min": int(counts.min()), "max": int(counts.max())},
         "left_out": data.left_out,
-        "left_out_classes": data.left_out_classes,
+        "left_out_classes": len(data.left_out_classes),
         "one_colour": data.one_colour,
         "fingerprint": data.fingerprint,
         "duplicates": duplicates(data),
@@ -114,6 +114,7 @@ def verify(
         for name, count in photos.small.items()
     ]
     problems += [f"{photos.name}: {file} does not belong to a class" for file in photos.unused]
+    problems += [f"{photos.name}: {line}" for line in flattened(photos)]
     problems += _empty_and_copied(photos)
     try:
         return problems + _verify_cache(source.key, image_set(photos))

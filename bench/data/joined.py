@@ -9,22 +9,27 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.data.images import ImageSet
 from bench.data.names import ARROW, FOREIGN, class_key
+from bench.data.photos import listed
 
 
 def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     """All images of both; every class of the second has the part `FOREIGN`.
 
-    A class of the second whose name the first has too is called ``name (data set)``.
+    A class of the second whose name the first has too is called ``name (data set)``, and a note says so.
 
     Raises:
-        UserError: their images differ in size.
+        UserError: their images differ in size, or the second is the first.
     """
+    if novel.fingerprint == base.fingerprint:
+        problem = f"has the images of --dataset {base.name}, so its classes are not novel"
+        raise UserError("--novel-dataset", novel.name, problem)
     sizes = ["x".join(map(str, data.images.shape[2:])) for data in (base, novel)]
     if sizes[0] != sizes[1]:
         problem = f"its images are {sizes[1]} pixels, those of {base.name} {sizes[0]}; set --image-size"
         raise UserError("--novel-dataset", novel.name, problem)
     known = {class_key(name) for name in base.class_names}
-    names = [f"{name} ({novel.name})" if class_key(name) in known else name for name in novel.class_names]
+    common = [name for name in novel.class_names if class_key(name) in known]
+    names = [f"{name} ({novel.name})" if name in common else name for name in novel.class_names]
     made = ImageSet.build(
         f"{base.name}{ARROW}{novel.name}",
         np.concatenate([base.images.numpy(), novel.images.numpy()]),
@@ -39,6 +44,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         made,
         left_out=base.left_out + novel.left_out,
         left_out_classes=base.left_out_classes + novel.left_out_classes,
+        notes=(listed(f"{len(common)} novel classes have names of {base.name}", common),) if common else (),
         chosen=base.chosen,
         spans=base.spans,
     )

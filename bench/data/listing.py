@@ -13,9 +13,10 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file, is_folder
 from bench.data.names import ARROW, DEFAULT_SPLIT, GIVEN, check_classes
-from bench.data.roles import PARTS, Roles, part_of, roles
+from bench.data.roles import NO_TEST, PARTS, Roles, part_of, roles
 
 LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>"
+LISTS = "PATH/{train,val,test}.csv with the columns filename,label"
 
 Classes = dict[str, list[str]]
 """Class name -> files, relative to the folder."""
@@ -81,7 +82,7 @@ def scan(path: Path) -> Listing:
     use = roles(np.array(labels, dtype=np.int64), of_part, len(names))
     unused = tuple(_unused(path, set(files), set(places), is_image))
     alone = len(parts) > 1 and not use.part and use.held_out is None
-    notes = ("has no labelled test images, so some images of each class are held out",) if alone else ()
+    notes = (NO_TEST,) if alone else ()
     return Listing(path, names, files, labels, use, unused, notes)
 
 
@@ -101,7 +102,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise UserError("--dataset", f"folder:{path}", f"class name {garbled[0]!r} is not UTF-8")
     check_classes(names, f"folder:{path}")
     if len(names) < 2:
-        problem = f"has {len(names)} classes, at least 2 needed; must be {LAYOUT}"
+        problem = f"has {len(names)} classes, at least 2 needed; must be {LAYOUT}, or {LISTS}"
         raise UserError("--dataset", f"folder:{path}", problem)
 
 
@@ -111,10 +112,13 @@ def _from_folders(path: Path, is_image: Callable[[str], bool]) -> tuple[dict[str
     top = _folders_in(path)
     inner = [(part, own) for place in top if (part := part_of(place.name)) for own in _folders_in(place)]
     for part, own in inner:
-        parts[part].setdefault(own.name, []).extend(_images_in(path, own, is_image))
+        parts[part].setdefault(own.name, []).extend(_images_of(path, own, is_image))
     if any(files for classes in parts.values() for files in classes.values()):
+        for part in ("validation", "test"):
+            if len(parts[part]) == 1 < len(parts["train"]) and not parts[part].keys() & parts["train"].keys():
+                parts[part] = {}  # images without labels, such as test/unknown/
         return parts, [own for _, own in inner]
-    return {"train": {own.name: _images_in(path, own, is_image) for own in top}}, top
+    return {"train": {own.name: _images_of(path, own, is_image) for own in top}}, top
 
 
 def _from_lists(path: Path) -> dict[str, Classes]:
@@ -152,6 +156,15 @@ def _folders_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _images_of(path: Path, folder: Path, is_image: Callable[[str], bool]) -> list[str]:
+    """The images of a class: those of its folder or, if it has none, of its only subfolder."""
+    if found := _images_in(path, folder, is_image):
+        return found
+    # <class>/images/ in Tiny ImageNet. Synology names folders of thumbnails like images.
+    inner = [place for place in _folders_in(folder) if not is_image(place.name)]
+    return _images_in(path, inner[0], is_image) if len(inner) == 1 else []
 
 
 def _images_in(path: Path, folder: Path, is_image: Callable[[str], bool]) -> list[str]:

@@ -44,6 +44,7 @@ OWN = ("mini-imagenet", "omniglot")  # splits that come with the data set of the
 BASE, BASE_AND_VALIDATION = "base", "base+val"  # classes that are trained on
 NO_NOVEL = "100-0"
 NO_BASE = "all-novel"  # all classes are novel: for encoders that are not trained
+INVISIBLE = re.compile("[\u200b\ufeff]")  # spaces of no width, which str.strip keeps
 RATIOS = (*(f"{base}-{100 - base}" for base in TENS), NO_NOVEL)
 PUBLISHED = ("cifar-fs", "fc100", *OWN)
 SPLITS = {
@@ -82,12 +83,13 @@ def licence(dataset: str) -> str:
 
 
 def class_key(name: str) -> str:
-    """Key that is equal for names of the same class: the text without case and Unicode form.
+    """Key that is equal for names of the same class: the text without case, Unicode form and outer spaces.
 
     Normalised with NFC, which keeps the text; NFKC would also merge x2 and x with a superscript 2, which may
     be two classes of characters. For the same reason single characters keep their case.
     """
-    composed = unicodedata.normalize("NFC", name)
+    visible = INVISIBLE.sub("", name).strip()
+    composed = unicodedata.normalize("NFC", visible or name)
     return composed if len(composed) == 1 else unicodedata.normalize("NFC", composed.casefold())
 
 
@@ -102,13 +104,13 @@ def check_classes(names: Iterable[str], dataset: str) -> None:
         other = seen.setdefault(class_key(name), name)
         if other != name:
             both = " and ".join(quoted(other, name))
-            problem = f"classes {both} differ only in case or Unicode form; rename or merge them"
+            problem = f"classes {both} differ only in case, Unicode form or spaces; rename or merge them"
             raise UserError("--dataset", dataset, problem)
 
 
 def quoted(*names: str) -> list[str]:
     """Names in quotes, with escapes if they would look the same."""
-    same = len({unicodedata.normalize("NFC", name) for name in names}) < len(set(names))
+    same = len({unicodedata.normalize("NFC", INVISIBLE.sub("", name)) for name in names}) < len(set(names))
     return [ascii(name) if same else repr(name) for name in names]
 
 

@@ -20,11 +20,12 @@ from bench.data.images import ImageSet, pixel_digests
 from bench.data.pixels import Span, Spans, kind_of, span_of, to_square
 from bench.data.roles import Roles
 
-# Raised when the same files give other pixels, held-out images or ranges; part of cache keys.
-DECODING = 6
+# Raised when the same files give other pixels, parts, ranges or notes; part of cache keys.
+DECODING = 7
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
+FEWEST_VALUES = 8  # of 256, of nine tenths of the pixels of an image
 MOST_NAMED = 3  # names of what was left out, in a message
 
 TEMPORARY = {
@@ -201,15 +202,27 @@ def image_set(photos: Photos) -> ImageSet:
         of_kept(roles.part),
         None if roles.validation is None else roles.validation[kept],
     )
-    notes = (*(f"left out {line}" for line in lines), *photos.notes)
+    notes = (*(f"left out {line}" for line in lines), *photos.notes, *flattened(photos))
     return replace(
         data,
         left_out=len(unreadable),
-        left_out_classes=len(small),
+        left_out_classes=tuple(small),
         notes=notes,
         chosen=roles.held_out is None,
         spans=photos.spans,
     )
+
+
+def flattened(photos: Photos) -> list[str]:
+    """One line if a range of more than 8 bits leaves most images with one grey value but for a few pixels."""
+    if not photos.spans:
+        return []
+    low, high = np.percentile(photos.images.reshape(len(photos.images), -1), (5, 95), axis=1)
+    flat = int((high - low < FEWEST_VALUES).sum())
+    if 2 * flat <= len(photos.images):
+        return []
+    what = f"{flat} of {len(photos.images)} images have nearly one colour after scaling to 8 bits"
+    return [f"{what}: do outliers or fill values such as -9999 set the range?"]
 
 
 def listed(what: str, names: Sequence[str]) -> str:

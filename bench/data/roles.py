@@ -14,6 +14,8 @@ PARTS = {
 }
 """Part -> what sources call it."""
 
+NO_TEST = "has no labelled test images, so some images of each class are held out"
+
 
 @dataclass(frozen=True)
 class Roles:

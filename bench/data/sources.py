@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ class Source:
         decode: reads and decodes all images.
         photos: like `decode`, with a list of unreadable images; None for published data sets.
         examine: for a published data set, the images (None if some cannot be read) and every problem.
+        files: of a folder's images.
     """
 
     where: str
@@ -39,6 +40,7 @@ class Source:
     decode: Callable[[], ImageSet]
     photos: Callable[[], Photos] | None = None
     examine: Callable[[], Examined] | None = None
+    files: Sequence[Path] = ()
 
 
 def load(
@@ -76,7 +78,10 @@ def load(
         except UserError as error:
             flag = "--novel-dataset" if error.flag == "--dataset" else error.flag
             raise UserError(flag, error.value, error.allowed) from None
-        return joined(base, novel)
+        data = joined(base, novel)
+        for note in data.notes:
+            say(f"warning: {dataset}: {note}")
+        return data
     source = locate(
         dataset,
         root,
@@ -234,7 +239,8 @@ def _folder(path: Path, size: int, interpolation: str, progress: Progress | None
 
     listing = scan(path)
     key = f"{listing.key(size)} {interpolation}"
-    return _own_photos(str(path), key, lambda: folder.read(listing, size, progress, interpolation))
+    found = _own_photos(str(path), key, lambda: folder.read(listing, size, progress, interpolation))
+    return replace(found, files=[path / file for file in listing.files])
 
 
 def _hub(name: str, size: int, interpolation: str, offline: bool, progress: Progress | None) -> Source:

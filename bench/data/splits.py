@@ -213,12 +213,13 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
         if header.count(column) > 1:
             raise UserError(flag, path, f"has {header.count(column)} columns {column}; must have one")
     ids = {class_key(name): i for i, name in enumerate(data.class_names)}
+    left_out = set(map(class_key, data.left_out_classes))  # which is said when images are loaded
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     seen: dict[str, str] = {}
     for line, row in rows:
         name, part = (row["class"] or "").strip(), (row["part"] or "").strip()
         key = class_key(name)
-        if key not in ids:
+        if key not in ids and key not in left_out:
             known = one_of(name, data.class_names)
             raise UserError(flag, path, f"line {line}: {data.name} has no class {name!r}; {known}")
         if part not in PARTS:
@@ -228,7 +229,7 @@ def _from_csv(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tupl
             as_well = "" if again == first else f", first as {first}"
             raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
         seen[key] = name
-        parts[part].append(ids[key])
+        parts[part] += [ids[key]] if key in ids else []
     if len(parts["base"]) < 2:
         raise UserError(flag, path, "needs at least 2 base classes")
     for part in ("validation", "novel"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.common.errors import UserError
-from bench.common.files import is_file, is_folder
+from bench.common.files import is_folder
 from bench.records import store
 from bench.records.schema import MODEL_FILE
 from bench.serving.finding import find_folder
@@ -33,8 +33,7 @@ def chosen(name: str | None, results: Path, runs: Path) -> Run:
     if not is_folder(results):
         raise UserError("--results", results, "no such folder; must be the folder of records")
     folder = find_folder(name, runs, results)
-    given = Path(name)
-    path = given if given.suffix == ".json" and is_file(given) else store.find(results, folder.name)
+    path = store.named(results, name) or store.find(results, folder.name)
     if path is None:
         raise UserError("--results", results, f"has no record of {folder.name}")
     return Run(store.read(path), folder.parent)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import UserError, one_of
+from bench.data.names import BASE_AND_VALIDATION
 from bench.records.store import Record, find, read, read_all
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
@@ -116,8 +117,14 @@ def marks(record: Record) -> list[str]:
         "transductive": record.transductive,
         f"{record.labelled_novel_images:,} labelled images of each novel class": record.labelled_novel_images,
         "untrained": untrained(record),
+        "trained on validation classes": train_on(record) == BASE_AND_VALIDATION,
     }
     return [word for word, on in words.items() if on]
+
+
+def train_on(record: Record) -> Any:
+    """Which classes it was trained on, as ``--train-on``; None for base classes."""
+    return record.config.get("train_on")
 
 
 def split_digest(record: Record) -> str | None:

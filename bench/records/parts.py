@@ -104,7 +104,7 @@ class Sources(Part):
     """SHA-256 of what determines the numbers besides configuration and images (`bench.run.run_id`).
 
     Attributes:
-        split: of the classes and images of each part.
+        split: of the classes and images of each part. novel: of the novel ones; None in older records.
         method: of the code of the method and of its imports, except libraries.
         bench: of the code that trains and measures.
         plugin: name and version of the package of a plug-in method; the empty string for others.
@@ -114,6 +114,7 @@ class Sources(Part):
     method: Sha256
     bench: Sha256
     plugin: str = ""
+    novel: Sha256 | None = None
 
 
 class Training(Part):

@@ -9,10 +9,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.records.arrays import setting_of
-from bench.records.parts import EpisodeInfo
+from bench.records.arrays import drawn, setting_of
+from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
-from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.episodes import ClassPool, Setting
 from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
@@ -122,13 +122,6 @@ def _pool(sizes: tuple[int, ...]) -> ClassPool:
     return ClassPool.of_counts(sizes)
 
 
-@lru_cache(maxsize=64)
-def _drawn(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
-    """The classes ``[T, way]`` of a list of episodes, and its hash; cached, because records share lists."""
-    episodes = draw(_pool(sizes), key, setting)
-    return episodes.classes, episodes.sha256()
-
-
 def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     info, key = source.record.episodes[name], f"fewshot/{name}"
     correct = source.array(name, (info.count,), kind="u")
@@ -166,11 +159,22 @@ def _open_set(source: _Source, name: str, found: Recomputed) -> None:
         accepted = source.array(f"{name}/accepted", (info.count, info.way + info.others), kind="u")
         if not ((accepted >= 0) & (accepted <= info.query)).all():
             raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
+        _check_possible(name, won, accepted, info)
     metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
     found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
     if "novel" not in source.pools:
         return
     _redrawn(source, name, setting, info, found)
+
+
+def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: OpenSetInfo) -> None:
+    """Compare won pairs with accepted queries: above a threshold all win against all below it."""
+    known, other = accepted[:, : info.way].sum(axis=1), accepted[:, info.way :].sum(axis=1)
+    knowns, others = info.way * info.query, info.others * info.query
+    fewest = 2 * known * (others - other)
+    most = 2 * (knowns * others - (knowns - known) * other)
+    if ((won < fewest) | (won > most)).any():
+        raise _Wrong(f"{name}/won: impossible with {name}/accepted: no threshold accepts these queries")
 
 
 def _redrawn(
@@ -180,7 +184,7 @@ def _redrawn(
     record, pool = source.record, source.pools["novel"]
     key = episode_key(record.fingerprint, record.split, setting, info.seed)
     try:
-        classes, sha256 = _drawn(tuple(pool.counts.tolist()), key, setting)
+        classes, sha256 = drawn(tuple(pool.counts.tolist()), key, setting)
     except ValueError as error:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)

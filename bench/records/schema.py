@@ -98,6 +98,7 @@ class Record(Part):
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
         left_out_images: number of unreadable images. left_out_classes: of classes with too few others.
+        no_training_classes: base classes of the split that are left out, without training images.
         metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
         per_class: class name -> metric key -> metric.
         constant_answer: metric key -> score of always giving the same answer.
@@ -143,6 +144,7 @@ class Record(Part):
     fingerprint: Sha256
     left_out_images: Count = 0
     left_out_classes: Count = 0
+    no_training_classes: list[str] = Field(default_factory=list)
     split: str
     seed: Count
     classes: SplitCounts

@@ -118,6 +118,15 @@ def find(directory: Path, run_id: str) -> Path | None:
     return path if RUN_ID.fullmatch(run_id) and is_file(path) else None
 
 
+def named(directory: Path, run: str) -> Path | None:
+    """The file that a run id or the path of a record or of its answers means; None if there is none."""
+    path = Path(run)
+    if path.suffix not in (".json", ".npz"):
+        return find(directory, path.name)
+    own = path.with_suffix(".json")
+    return own if is_file(own) else find(directory, path.stem)
+
+
 def beside(directory: Path, name: str) -> Path:
     """The file `name` of a folder of records; of its folder `OWN`, or the one around, if only that has it."""
     paths = (folder / name for folder in (directory, directory / OWN, whole(directory)))

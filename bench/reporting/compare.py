@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.common.errors import UserError, one_line, one_of
 from bench.records.arrays import common_classes, read_episodes
-from bench.records.identity import Table, name_of, named, split_digest
+from bench.records.identity import Table, name_of, named, split_digest, train_on
 from bench.records.store import Record
 from bench.records.tracks import network
 
@@ -162,7 +162,7 @@ def why_incomparable(first: Record, second: Record, setting: str) -> str | None:
         fingerprints = f"{first.fingerprint[:12]} and {second.fingerprint[:12]}"
         return f"their images differ: {first.dataset} and {second.dataset}, fingerprints {fingerprints}"
     digests = split_digest(first), split_digest(second)
-    if None not in digests and digests[0] != digests[1]:
+    if None not in digests and digests[0] != digests[1] and not _novel_alike(first, second):
         return f"the classes or images of their splits differ, {first.split} and {second.split}"
     one, two = first.episodes[setting], second.episodes[setting]
     if one.sha256 == two.sha256:
@@ -182,6 +182,12 @@ def why_incomparable(first: Record, second: Record, setting: str) -> str | None:
     if not _begin_alike(first, second, setting, pool):
         return f"their episodes of {setting} differ: neither list is the beginning of the other"
     return None
+
+
+def _novel_alike(first: Record, second: Record) -> bool:
+    """Whether only ``--train-on`` makes their splits differ: both are tested on the same novel images."""
+    novel = {record.sources and record.sources.novel for record in (first, second)}
+    return None not in novel and len(novel) == 1 and train_on(first) != train_on(second)
 
 
 def _begin_alike(first: Record, second: Record, setting: str, pool: dict[str, int]) -> bool:

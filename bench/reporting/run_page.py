@@ -109,6 +109,15 @@ def _what(record: Record) -> Iterator[tuple[str, str]]:
         f"{counts.base_test_images:,} base-test, {counts.novel_images:,} novel "
         f"({counts.novel_dropped_duplicates:,} duplicates left out)",
     )
+    left_out = {
+        f"{record.left_out_images:,} unreadable images": record.left_out_images,
+        f"{record.left_out_classes:,} classes with fewer than 2 others": record.left_out_classes,
+        f"base classes without training images: {', '.join(record.no_training_classes)}": bool(
+            record.no_training_classes
+        ),
+    }
+    if said := [text for text, there in left_out.items() if there]:
+        yield "left out", one_line("; ".join(said))
     yield "seed", str(record.seed)
     yield "hyperparameters", one_line(" ".join(as_set(record.hyperparameters))) or "none"
     training = [] if record.trained or record.pretraining else ["no training"]

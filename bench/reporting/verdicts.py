@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
+from bench.records.identity import marks
 from bench.reporting import terminal
 from bench.reporting.blocks import number
 from bench.reporting.compare import Compared
@@ -135,8 +136,11 @@ def as_text(compared: Compared) -> str:
                 "episodes": f"{own.n:,}",
                 "seeds": len(side.records),
                 "images": "".join(images(side.records)),
+                "marks": ", ".join(marks(side.records[0])) or "–",
             }
         )
+    if all(side["marks"] == "–" for side in sides):
+        sides = [{key: value for key, value in side.items() if key != "marks"} for side in sides]
     pairs = [
         {
             "difference": f"{comparison.first} - {comparison.second}",
@@ -196,6 +200,7 @@ def as_json(compared: Compared) -> dict[str, Any]:
                 "name": side.name,
                 "runs": [record.run_id for record in side.records],
                 "accuracy": float(side.accuracies.mean()),
+                "marks": marks(side.records[0]),
             }
             for side in compared.sides
         ],

@@ -29,6 +29,7 @@ from bench.records.parts import (
 from bench.records.schema import Record
 from bench.run.outcome import Learned
 from bench.run.plan import Options, Prepared
+from bench.run.run_id import novel_digest
 from bench.sampling.keys import SEED
 from bench.statistics import Interval
 from methods import backbones
@@ -113,7 +114,8 @@ def make_record(
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
         left_out_images=prepared.data.left_out,
-        left_out_classes=prepared.data.left_out_classes,
+        left_out_classes=len(prepared.data.left_out_classes),
+        no_training_classes=[prepared.data.class_names[c] for c in split.no_training],
         split=split.name,
         seed=config.seed,
         classes=SplitCounts(
@@ -155,7 +157,8 @@ def make_record(
         kept_step=own.kept_step if own else None,
         failure=failure,
         sources=Sources(
-            **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")}
+            **{key: getattr(prepared.identity, key) for key in ("split", "method", "bench", "plugin")},
+            novel=novel_digest(split),
         ),
         model=model,
         timings=timings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -136,6 +137,14 @@ def split_digest(split: Split) -> str:
         total.update(f"{part} {len(images)}".encode())
         total.update(images.tobytes())
     return total.hexdigest()
+
+
+def novel_digest(split: Split) -> str:
+    """SHA-256 (hex) of the novel classes and their images, as `split_digest`."""
+    none = split.train[:0]
+    return split_digest(
+        dataclasses.replace(split, base=(), validation=(), train=none, validation_images=none, base_test=none)
+    )
 
 
 def _slug(text: str) -> str:

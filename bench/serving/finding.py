@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.common.errors import UserError, one_of
-from bench.common.files import is_file, is_folder
+from bench.common.files import is_folder
 from bench.records import store
 from bench.records.commands import again
 from bench.records.schema import Record
@@ -34,7 +34,7 @@ def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
         return runs / begun[0]
     if begun:
         raise UserError("--run", run, f"must be one run; {len(begun)} start with this; {one_of(name, begun)}")
-    recorded = _recorded(path, name, results)
+    recorded = _recorded(run, name, results)
     if len(recorded) == 1:
         raise UserError("--run", run, _without_model(recorded[0], runs))
     if recorded:
@@ -47,9 +47,9 @@ def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
     raise UserError("--run", run, f"no such run in {runs}; {there}")
 
 
-def _recorded(path: Path, name: str, results: Path) -> list[Record]:
+def _recorded(run: str, name: str, results: Path) -> list[Record]:
     """The records that `run` means: its own, or those whose run ids start with it."""
-    if own := path if path.suffix == ".json" and is_file(path) else store.find(results, name):
+    if own := store.named(results, run):
         paths = [own]
     else:
         folders = (results, results / store.OWN) if name else ()

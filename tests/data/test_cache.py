@@ -57,18 +57,23 @@ def test_the_command_lists_the_cache_and_prunes_what_no_run_needs(folder, tmp_pa
     assert bench("data", "info", "--dataset", "folder:images", "--image-size", "16").code == 0
     (folder / "cut.safetensors").write_bytes(b"cut")
     (folder / "killed.tmp").write_bytes(b"killed")
+    for moment, weights in enumerate(("old", "new")):  # of the shipped model
+        (folder / f"calibration-{weights}.json").write_text("{}")
+        os.utime(folder / f"calibration-{weights}.json", (moment, moment))
     listed = json.loads(bench("data", "cache", "--json").out)
     assert Counter(row["needed"] for row in listed) == {
-        "yes": 2, "superseded": 4, "damaged": 1, "left over": 1
+        "yes": 3, "superseded": 5, "damaged": 1, "left over": 1
     }  # fmt: skip
-    assert {row["images"] for row in listed if row["needed"] == "yes"} == {"18x3x32x32", "18x3x16x16"}
-    assert "deleted 6 files" in bench("data", "cache", "--prune").out
-    assert sorted(path.suffix for path in folder.iterdir()) == [".lock"] * 2 + [".safetensors"] * 2
+    assert {row["images"] for row in listed if row["needed"] == "yes"} == {"18x3x32x32", "18x3x16x16", ""}
+    assert "deleted 7 files" in bench("data", "cache", "--prune").out
+    assert (
+        sorted(path.suffix for path in folder.iterdir()) == [".json"] + [".lock"] * 2 + [".safetensors"] * 2
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bench("data", "info", "--dataset", "folder:images").code == 0
     assert len(list(folder.glob("*.safetensors"))) == 2
-    assert "deleted 2 files" in bench("data", "cache", "--clear").out and not list(folder.iterdir())
+    assert "deleted 3 files" in bench("data", "cache", "--clear").out and not list(folder.iterdir())
 
 
 def never() -> ImageSet:

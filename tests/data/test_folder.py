@@ -125,19 +125,28 @@ def test_train_and_one_other_part_of_the_same_classes(pictures, name):
     assert len(split.train) == 8 and len(split.validation_images) == len(split.base_test) == 4
 
 
-def test_train_beside_unlabelled_test_images(pictures, capsys):
+@pytest.mark.parametrize("place", ["test", "test/unknown", "val/images"])
+def test_train_beside_unlabelled_test_images(pictures, capsys, place):
     """As in competitions: test images without classes are counted, and others are held out and said to be."""
     for first, own in enumerate("ab"):
         fill(pictures / "train" / own, 24, first=100 * first)
-    fill(pictures / "test", 4, first=300)
+    fill(pictures / place, 4, first=300)
     data = load(pictures)
     assert data.class_names == ("a", "b") and data.held_out.sum() == 8
     said = capsys.readouterr().err
-    assert (
-        "left out 4 files that do not belong to a class: test/300.png; test/301.png; test/302.png; ..."
-        in said
-    )
+    unused = "; ".join(f"{place}/{number}.png" for number in (300, 301, 302))
+    assert f"left out 4 files that do not belong to a class: {unused}; ..." in said
     assert "has no labelled test images, so some images of each class are held out" in said
+
+
+def test_images_in_the_only_folder_of_their_class(pictures, capsys):
+    """As Tiny ImageNet has them: train/<class>/images/."""
+    for first, own in enumerate("ab"):
+        fill(pictures / "train" / own / "images", 24, first=100 * first)
+        (pictures / "train" / own / "boxes.txt").touch()
+    data = load(pictures)
+    assert data.class_names == ("a", "b") and len(data) == 48
+    assert "left out 2 files that do not belong to a class: train/a/boxes.txt" in capsys.readouterr().err
 
 
 def disjoint(pictures: Path, *names: str) -> None:
@@ -545,8 +554,11 @@ def test_mostly_unreadable_is_refused(pictures):
 
 @pytest.mark.parametrize(
     "names",
-    [("Cat", "cat"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("\u00e9", "e\u0301")],
-)
+    [
+        ("Cat", "cat"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "cafe\u0301"), ("\u00e9", "e\u0301"),
+        ("cat", "cat "), ("cat", "ca\u200bt"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("places", [("train", "test"), ("", "")])
 def test_two_names_of_one_class_are_refused(pictures, names, places):
     """They would be two classes, of which one may be base and the other novel."""
@@ -558,9 +570,10 @@ def test_two_names_of_one_class_are_refused(pictures, names, places):
 
 
 def test_characters_may_differ_in_case_alone(pictures):
-    for first, name in enumerate(("a", "A", "x2", "x\u00b2")):
+    names = ("\u200b", "A", "a", "x2", "x\u00b2", "\ufeff")
+    for first, name in enumerate(names):
         fill(pictures / name, 2, first=10 * first)
-    assert load(pictures).class_names == ("A", "a", "x2", "x\u00b2")
+    assert load(pictures).class_names == tuple(sorted(names))
 
 
 def test_one_folder_has_one_name(pictures, monkeypatch):

@@ -9,8 +9,10 @@ from command_line import bench
 from PIL import Image
 
 from bench.common.errors import UserError
+from bench.data import inspect
 from bench.data.folder import read
 from bench.data.listing import scan
+from bench.data.photos import image_set
 from bench.data.splits import resolve
 
 NAME = "p[/q]\x1b[31m\u202e"
@@ -60,6 +62,23 @@ def test_progress_and_messages_are_escaped(folder, tmp_path, monkeypatch):
 def test_a_pipe_among_the_images_is_left_out(folder):
     os.mkfifo(folder / "c0" / "9.png")
     assert list(read(scan(folder), 8).unreadable.values()) == ["c0/9.png (not a regular file)"]
+
+
+def test_outliers_that_flatten_all_other_values_are_said(tmp_path):
+    """A hot pixel of a sensor."""
+    rng = np.random.default_rng(0)
+    values = rng.random((6, 8, 8)).astype(np.float32)
+    for hot in (False, True):
+        values[:, 0, 0] = 1e6 if hot else 1
+        for i, grey in enumerate(values):
+            place = tmp_path / f"hot {hot}" / f"c{i % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grey).save(place / f"{i}.tiff")
+        folder = tmp_path / f"hot {hot}"
+        data = image_set(read(scan(folder), 8))
+        said = "6 of 6 images have nearly one colour after scaling to 8 bits"
+        assert any(said in note for note in data.notes) == hot
+        assert any(said in line for line in inspect.verify(f"folder:{folder}", image_size=8)) == hot
 
 
 def test_floating_point_and_whole_numbers_have_their_own_range(tmp_path):

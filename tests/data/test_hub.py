@@ -167,6 +167,11 @@ def test_rows_without_label_do_not_count_and_other_splits_are_not_used(tmp_path,
     said = capsys.readouterr().err
     assert "extra not used, only " in said
     assert "left out 1 of 3 classes with fewer than 2 readable images: unseen (0)" in said
+    assert "left out 2 files that do not belong to a class: test row 0; test row 1" in said
+    splits["validation"] = splits["test"]
+    save(tmp_path / "hidden", columns, features, **splits)
+    assert not load(f"hf:{tmp_path / 'hidden'}").held_out.any()
+    assert "has no labelled test images, so some images of each class are held out" in capsys.readouterr().err
 
 
 def test_damaged_and_missing_images_are_left_out_and_named(tmp_path, capsys):

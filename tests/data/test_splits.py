@@ -305,6 +305,19 @@ def test_a_csv_with_validation_classes(folder, tmp_path):
     assert [len(i) for i in (split.train, split.validation_images, split.base_test)] == [36, 24, 0]
 
 
+def test_a_csv_may_name_classes_that_are_left_out(folder, tmp_path):
+    """Those with too few readable images, of which loading the images has told."""
+    path = tmp_path / "split.csv"
+    lines = ["class,part", *(f"{name},base" for name in folder.class_names[:3])]
+    path.write_text("\n".join(lines))
+    expected = resolve(folder, str(path))
+    path.write_text("\n".join([*lines, "Tiny,novel"]))
+    found = resolve(dataclasses.replace(folder, left_out_classes=("tiny",)), str(path))
+    assert (found.base, found.novel, found.name) == (expected.base, (), expected.name)
+    with pytest.raises(UserError, match="has no class 'Tiny'"):
+        resolve(folder, str(path))
+
+
 def test_a_csv_s_name_follows_its_content(folder, tmp_path):
     usual = resolve(folder, csv(tmp_path, GOOD)).name
     as_excel = "\ufeff" + "\r\n".join(

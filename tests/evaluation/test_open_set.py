@@ -32,7 +32,20 @@ SETTING = Setting(4, 1, 10, 25, others=2)
 NAME = "open4w1s10q"
 
 
-class Known(ProtoNet):
+class Adapting(ProtoNet):
+    """Answers episodes by `adapt` too, as methods without a fixed embedding do."""
+
+    def adapt(self, support):
+        made = self.embed(support.flatten(0, 2)).unflatten(0, support.shape[:3])
+
+        def answer(query):
+            own = self.embed(query.flatten(0, 1)).unflatten(0, query.shape[:2])
+            return self.episode_logits(made, own)
+
+        return answer
+
+
+class Known(Adapting):
     """Knows the class of each image, from a pixel; or sees nothing."""
 
     def __init__(self, normalise: Normaliser, sees: bool, fixed: bool) -> None:
@@ -43,15 +56,6 @@ class Known(ProtoNet):
     def embed(self, images):
         pixel = images[:, 0, 0, 0] * self.normalise.std[0].item() + self.normalise.mean[0].item()
         return nn.functional.one_hot((pixel / 10).round().long() * self.sees, 19).float()
-
-    def adapt(self, support):
-        made = self.embed(support.flatten(0, 2)).unflatten(0, support.shape[:3])
-
-        def answer(query):
-            own = self.embed(query.flatten(0, 1)).unflatten(0, query.shape[:2])
-            return self.episode_logits(made, own)
-
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +94,12 @@ def test_the_area_is_that_of_scikit_learn():
     np.testing.assert_allclose(pairs_won(scores, known) / (2 * 20 * 8), expected, rtol=1e-12)
 
 
-class Colour(ProtoNet):
+class Colour(Adapting):
     """The colour of one pixel."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: bool = True) -> None:
         super().__init__(nn.Identity(), ProtoNet.Hyperparameters(), 8)
+        self.fixed_embedding = fixed
         self.eval()
 
     def embed(self, images):
@@ -125,13 +130,14 @@ def test_numbers_against_single_episodes(marked):
     assert 0.55 < expected["auroc"] < 0.99 and 0.02 < expected["false_accepts"] < 0.9
 
 
-def test_novel_images_do_not_move_the_threshold(marked):
+@pytest.mark.parametrize("fixed", [True, False])
+def test_novel_images_do_not_move_the_threshold(marked, fixed):
     data, split, normalise = marked
     images = data.images.clone()
     images[split.novel_images] = 255 - images[split.novel_images].flip(0)
-    changed = evaluated(replace(data, images=images), split, normalise, Colour())
-    assert changed.thresholds == evaluated(*marked, Colour()).thresholds
-    assert changed.metrics != evaluated(*marked, Colour()).metrics
+    before = evaluated(*marked, Colour(fixed))
+    changed = evaluated(replace(data, images=images), split, normalise, Colour(fixed))
+    assert changed.thresholds == before.thresholds and changed.metrics != before.metrics
 
 
 def test_other_measurements_stay_the_same(marked):
@@ -175,6 +181,12 @@ def test_validate_recomputes_them(recorded):
         ({f"{NAME}/won": np.full(25, 8001, dtype=np.uint32)}, "from 0 to 1600"),
         ({f"{NAME}/accepted": np.full((25, 6), 11, dtype=np.uint8)}, "from 0 to 10"),
         ({f"{NAME}/accepted": np.zeros((25, 5), dtype=np.uint8)}, "not [25, 6]"),
+        # All known queries above the threshold and all others below it: then the known ones win.
+        (
+            {f"{NAME}/accepted": np.tile(np.array([10] * 4 + [0] * 2, dtype=np.uint8), (25, 1))},
+            "no threshold accepts these",
+        ),
+        ({f"{NAME}/won": np.zeros(25, dtype=np.uint32)}, "no threshold accepts these"),
     ],
 )
 def test_wrong_answers_are_named(recorded, wrong, problem):

@@ -210,9 +210,9 @@ def test_parameter_names():
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "backbone.", "model.", "_orig_mod.", "module._orig_mod.", "model.encoder."]
+    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model.encoder.", "online_network.trunk.0."]
 )
-@pytest.mark.parametrize("wrap", ["", "state_dict", "model", "safetensors"])
+@pytest.mark.parametrize("wrap", ["", "state_dict", "model", "net", "safetensors"])
 def test_every_form_of_file(tmp_path, prefix, wrap):
     source, target = lived_in(build("conv4")).eval(), build("conv4").eval()
     state = {prefix + name: value for name, value in source.state_dict().items()}
@@ -244,6 +244,18 @@ def test_numpy_values_beside_the_weights_are_skipped(tmp_path, beside):
     torch.save({"state_dict": source.state_dict(), "best": beside}, path)
     assert load_weights(target, path) == []
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_of_two_networks_the_outer_one_is_taken_and_equals_are_named(tmp_path):
+    """Such as student and teacher, or MoCo's encoder_q and encoder_k."""
+    one, other = (lived_in(build("conv4")).state_dict() for _ in range(2))
+    outer = {f"backbone.{name}": value for name, value in one.items()}
+    outer |= {f"teacher.backbone.{name}": value for name, value in other.items()}
+    target = build("conv4")
+    load_weights(target, str(saved(tmp_path, outer)))
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in one.items())
+    message = refused(build("conv4"), saved(tmp_path, {"student": one, "teacher": other}))
+    assert message == "holds 2 networks: student., teacher.; save only one of them"
 
 
 def test_what_is_refused_is_named(tmp_path):
@@ -285,10 +297,14 @@ def saved(tmp_path: Path, content: object) -> Path:
         (
             "resnet20",
             "resnet56",
-            r"does not fit the backbone: \d+ of \d+ missing, e\.g\. layer1\.3\.conv1\.weight",
+            r"does not fit the backbone: \d+ of \d+ missing, e\.g\. layer1\.3\.conv1\.weight; .*",
         ),
         ("resnet56", "resnet20", r"does not fit the backbone, which has no layer1\.3"),
-        ("conv4", "resnet20", r"does not fit the backbone: \d+ of \d+ missing, e\.g\. conv1\.weight"),
+        (
+            "conv4",
+            "resnet20",
+            r"does not fit the backbone: \d+ of \d+ missing, e\.g\. conv1\.weight; the file has 0\.0\..*",
+        ),
         (
             "resnet12-8",
             "resnet12-16",

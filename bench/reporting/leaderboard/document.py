@@ -66,8 +66,9 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   wall-clock time of training, if a record has no processor time. **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
   queries of an episode are classified together; *500 labelled images of each novel class*: before a class was
-  tested, the method trained on this number of its images; *untrained*: the weights are random. Such rows are
-  below the others, without a rank. *other episodes*: the row has other episodes than the ranked rows.
+  tested, the method trained on this number of its images; *untrained*: the weights are random; *trained on
+  validation classes*: with `--train-on base+val`. Such rows are below the others, without a rank.
+  *other episodes*: the row has other episodes than the ranked rows.
   *network a*: rows with the same letter use the same trained network. *uncommitted code*: the code was not
   committed.
 - A **method** is named with its preset, its start if it has the choice, and what was changed.
