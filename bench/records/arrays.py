@@ -146,7 +146,12 @@ def pool_of(record: Record, part: str) -> ClassPool | None:
 
 def redraw_episodes(record: Record, name: str) -> EpisodeList | None:
     """Redraws the episodes of a setting; None if class sizes are not recorded or give other episodes."""
-    return _draw(*_identity(record, name))
+    sizes, key, setting, sha256 = _identity(record, name)
+    try:
+        found = draw(ClassPool.of_counts(sizes), key, setting)
+    except ValueError:  # the classes are too few or too small
+        return None
+    return found if found.sha256() == sha256 else None
 
 
 def episode_classes(record: Record, name: str) -> np.ndarray | None:
@@ -155,8 +160,14 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     Returns:
         None if every episode contains all novel classes, or if `redraw_episodes` returns None.
     """
-    all_there = record.episodes[name].way >= len(record.pools.get("novel", {}))
-    return None if all_there else _classes(*_identity(record, name))
+    sizes, key, setting, sha256 = _identity(record, name)
+    if record.episodes[name].way >= len(sizes):
+        return None
+    try:
+        classes, own = drawn_classes(sizes, key, setting)
+    except ValueError:
+        return None
+    return classes if own == sha256 else None
 
 
 def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
@@ -172,17 +183,14 @@ def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting,
 
 
 @functools.lru_cache(maxsize=64)
-def _classes(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> np.ndarray | None:
-    found = _draw(sizes, key, setting, sha256)
-    return None if found is None else found.classes
+def drawn_classes(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
+    """The classes ``[T, way]`` of a list of episodes, and its SHA-256; cached, because records share lists.
 
-
-def _draw(sizes: tuple[int, ...], key: str, setting: Setting, sha256: str) -> EpisodeList | None:
-    try:
-        found = draw(ClassPool.of_counts(sizes), key, setting)
-    except ValueError:  # the classes are too few or too small
-        return None
-    return found if found.sha256() == sha256 else None
+    Raises:
+        ValueError: the classes are too few or too small.
+    """
+    found = draw(ClassPool.of_counts(sizes), key, setting)
+    return found.classes, found.sha256()
 
 
 def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:

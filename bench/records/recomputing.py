@@ -9,10 +9,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.records.arrays import setting_of
+from bench.records.arrays import drawn_classes, setting_of
 from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
-from bench.sampling.episodes import ClassPool, Setting, draw
+from bench.sampling.episodes import ClassPool, Setting
 from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
@@ -122,13 +122,6 @@ def _pool(sizes: tuple[int, ...]) -> ClassPool:
     return ClassPool.of_counts(sizes)
 
 
-@lru_cache(maxsize=64)
-def _drawn(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
-    """The classes ``[T, way]`` of a list of episodes, and its hash; cached, because records share lists."""
-    episodes = draw(_pool(sizes), key, setting)
-    return episodes.classes, episodes.sha256()
-
-
 def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     info, key = source.record.episodes[name], f"fewshot/{name}"
     correct = source.array(name, (info.count,), kind="u")
@@ -180,7 +173,7 @@ def _redrawn(
     record, pool = source.record, source.pools["novel"]
     key = episode_key(record.fingerprint, record.split, setting, info.seed)
     try:
-        classes, sha256 = _drawn(tuple(pool.counts.tolist()), key, setting)
+        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key, setting)
     except ValueError as error:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)
