@@ -71,7 +71,8 @@ def possible(
     knows_classes = class_tasks(method) is not None
     if not (usable.keys() & {"base", "novel"} and (knows_classes or "validation" in usable)):
         verified = []
-    shots, left_out = [], []
+    shots: list[int] = []
+    left_out: list[str] = []
     if "generalized" in wanted and not knows_classes:
         shots, left_out = generalized.plan(method, pools["base"], pools["novel"])
     return Measurements(usable, settings, verified, shots), left_out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,9 @@ def draw_points(points: Points, kinds: np.ndarray | None = None) -> Figure:
         if kinds is not None:
             parts = [(own & (kinds == kind), form, area) for kind, (form, area, _) in enumerate(KINDS)]
         for chosen, marker, area in parts:
-            line = {"lw": 1.3} if marker == "x" else {"lw": 0.4, "edgecolors": PAPER.light, "alpha": 0.85}
+            line: dict[str, Any] = {"lw": 0.4, "edgecolors": PAPER.light, "alpha": 0.85}
+            if marker == "x":
+                line = {"lw": 1.3}
             place.scatter(*points.places[chosen].T, s=area, marker=marker, color=colour, **line)
         handles.append(Line2D([], [], ls="", marker=form if kinds is None else "s", color=colour))
         words.append(name)
