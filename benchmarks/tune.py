@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
-from bench.config.run_config import RunConfig, read_sets, resolve
+from bench.config.lists import read_sets
+from bench.config.run_config import RunConfig, resolve
 from bench.config.yaml_files import read_yaml
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ DROPS: dict[str, tuple[float, tuple[float, ...]]] = {
 
 
 def configure_classifier(parameters: Iterable[nn.Parameter], hp: Pretraining) -> dict[str, Any]:
-    """What `configure_optimizers` returns: as `optimizers.configure`, with the schedules of `DROPS` besides.
+    """What `configure_optimizers` returns: as `optimizers.configure`, and the schedules of `DROPS`.
 
     SimpleShot's and RFS's learning rates fall to a tenth at epochs 45 and 66, and 45, 60 and 75, of 90; MTL's
     to a fifth every 30 epochs.

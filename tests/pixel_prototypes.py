@@ -8,7 +8,8 @@ from torch import nn
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.evaluation.embedding import embed_images
-from bench.evaluation.generalized import Generalized, evaluate
+from bench.evaluation.generalized import Generalized, evaluate, plan
+from bench.evaluation.measurements import pools_of
 from bench.sampling.episodes import ClassPool, Setting, draw
 from methods.method import Method
 from methods.protonet import ProtoNet
@@ -42,7 +43,9 @@ def join(data, split, method: Method) -> Generalized:
         embed_images(method, data.images, i, normalise, "32-true")
         for i in (split.base_test, split.novel_images)
     ]
-    return evaluate(method, data, split, normalise, "32-true", Progress(io.StringIO()), *made)
+    pools = pools_of(data, split)
+    shots, _ = plan(method, pools["base"], pools["novel"])
+    return evaluate(method, shots, data, split, normalise, "32-true", Progress(io.StringIO()), *made)
 
 
 def drawn(data, split, shot: int) -> tuple[ClassPool, list[dict[int, list[int]]]]:

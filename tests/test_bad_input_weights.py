@@ -9,6 +9,7 @@ from command_line import bench, complaint
 from safetensors.torch import save_file
 
 from methods import backbones
+from methods.weight_files import load_weights
 
 RUN = [
     "run",
@@ -146,5 +147,5 @@ def test_half_precision_is_as_good_as_any():
         {name: value.half() if value.is_floating_point() else value for name, value in state.items()}, "f16"
     )
     loaded = backbones.build("conv4")
-    backbones.load_weights(loaded, "f16")
+    load_weights(loaded, "f16")
     assert torch.allclose(loaded.state_dict()[FIRST], state[FIRST], atol=1e-3)

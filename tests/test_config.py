@@ -2,7 +2,8 @@ import pytest
 
 from bench.common.errors import UserError
 from bench.config import run_config
-from bench.config.run_config import RunConfig, method_info, read_sets, resolve
+from bench.config.lists import read_sets
+from bench.config.run_config import RunConfig, method_info, resolve
 from bench.config.yaml_files import read_yaml
 from bench.records.identity import as_set
 from methods.registry import available

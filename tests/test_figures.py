@@ -15,6 +15,7 @@ import figure_records
 import numpy as np
 import pytest
 from command_line import bench, complaint, write_images
+from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 from record_factory import ON_GPU, make_record
 
@@ -447,12 +448,14 @@ def ran(tmp_path_factory) -> Path:
 def test_pictures_of_a_trained_method(ran):
     found = everything(ran / "results", "../runs")
     made = {re.sub(r".*csv@[0-9a-f]+-", "", item.name): item for item in found if isinstance(item, Picture)}
-    assert {"class-images", "embeddings", "confusions", "episode", "generated"} <= set(made)
+    assert {"per-class", "embeddings", "confusions", "episode", "generated"} <= set(made)
     (record,), _ = store.read_all(ran / "results")
     model = f"{name_of(record)}, seed 0, 5w1s accuracy {100 * record.metrics['fewshot/5w1s'].value:.1f}%"
     assert "protonet_hallucination (quick, from scratch, steps=2)" in model
-    for name in ("class-images", "embeddings", "confusions", "episode", "generated", "per-class"):
+    for name in ("embeddings", "confusions", "episode", "generated", "per-class"):
         assert made[name].title.endswith(f": {model}")
+    with drawn(made["per-class"]) as figure:  # three images of each of the six classes
+        assert len(figure.findobj(AnnotationBbox)) == 3 * 6
     with drawn(made["generated"]) as figure:
         (axes,) = figure.axes
         sizes = [len(points.get_offsets()) for points in axes.collections]

@@ -6,7 +6,8 @@ import pytest
 from command_line import complaint
 
 from bench.common.errors import UserError
-from bench.config.grid import build, separated
+from bench.config.grid import build
+from bench.config.lists import separated
 from bench.config.run_config import RunConfig, resolve
 from methods.registry import available
 

@@ -145,7 +145,7 @@ def evaluate(
     answering = method_class(_Backbone(encoder, features.shape[1]), hp, len(parts.base))
     if answering.training_steps or not answering.fixed_embedding:
         raise UserError("method", method, "trains; must answer from features as they are")
-    todo, names, left_out = measured(config, parts, data, answering)
+    plan, left_out = measured(config, parts, data, answering)
     prepared = Prepared(
         config=config,
         identity=identify(config, info, data, parts, weights),
@@ -153,8 +153,7 @@ def evaluate(
         split=parts,
         method=answering,
         normalise=normalise,
-        settings=todo,
-        measured=names,
+        plan=plan,
         left_out=left_out,
         device=chosen,
         precision=kind,

@@ -15,7 +15,8 @@ from bench.common.errors import UserError, one_of
 from bench.common.progress import shown
 from bench.data import sources
 from bench.data.normalisation import Normaliser
-from bench.data.splits import PARTS, resolve
+from bench.data.split_files import PARTS
+from bench.data.splits import resolve
 from bench.run.materials import need_normaliser
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import SEED, episode_key, part_key

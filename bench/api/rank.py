@@ -97,7 +97,7 @@ def plan(
     def add(name: str, config: RunConfig, normalise: Normaliser | None = None) -> None:
         try:
             made = prepare(config, options, materials, normalise)
-            if not made.settings:
+            if not made.plan.settings:
                 raise UserError(
                     "--method", name, f"has no few-shot episodes here: {'; '.join(made.left_out)}"
                 )
@@ -187,6 +187,6 @@ def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) ->
     return (
         f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
         f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.\n"
-        f"{used} To be measured: {', '.join(run.measured)}.{not_possible}\n"
+        f"{used} To be measured: {', '.join(run.plan.names)}.{not_possible}\n"
         f"Images of {sizes} pixels are resized to {side}x{side}; models of timm take their own size."
     )

@@ -78,7 +78,7 @@ data_app = typer.Typer(cls=Commands, help="Show what a data set holds; check it.
 app.add_typer(data_app, name="data")
 
 Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
-DATA_ROOT = "Folder of data sets; else $FEWSHOT_DATA, else the user's cache folder."
+DATA_ROOT = "Folder of data sets; by default $FEWSHOT_DATA, or else the user's cache folder."
 IMAGE_SIZE = (
     "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized. Pretrained models"
     " of timm use their own size by default."

@@ -14,7 +14,7 @@ from bench.cli.app import DataRoot, Results, app, flag
 def demo(
     run: Annotated[
         str | None,
-        flag("--run", "RUN", "A recorded run whose model is used; else a small one."),
+        flag("--run", "RUN", "Use this run's model; by default a small one that ships with the package."),
     ] = None,
     results: Results = Path("results"),
     runs: Annotated[Path, flag("--runs", "DIR", "Folder of models.")] = Path("runs"),
@@ -22,7 +22,7 @@ def demo(
     port: Annotated[int | None, flag("--port", "N", "By default a free one from 7860.")] = None,
     no_browser: Annotated[bool, flag("--no-browser", "", "Only print the address.")] = False,
 ) -> None:
-    """Show a web page on this machine: draw, compare and classify pictures, browse episodes and results."""
+    """Serve a web page on this machine: draw, compare and classify pictures, browse episodes and results."""
     from bench.demo.server import check_installed, serving
 
     check_installed(port)

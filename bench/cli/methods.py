@@ -17,7 +17,7 @@ def new_method(
     ],
     output: Annotated[Path, flag("--output", "DIR", "Folder to write to.")] = Path(),
 ) -> None:
-    """Write a method that works, NAME.py, as a template, and its test, test_NAME.py."""
+    """Write a working method to start from, NAME.py, and its test, test_NAME.py."""
     from bench.run import new_method as made
 
     class_name, files = made.write(name, output)

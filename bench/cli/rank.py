@@ -47,8 +47,8 @@ def rank(
     """
     from bench.common.environment import check_device
     from bench.config.backbone import full_backbone
-    from bench.config.grid import separated
-    from bench.config.run_config import METHOD_FILE, NONE, PRESETS
+    from bench.config.lists import NONE, separated
+    from bench.config.run_config import METHOD_FILE, PRESETS
 
     check_device(device)
     if preset not in ALLOWED:

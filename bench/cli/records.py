@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -46,13 +47,7 @@ def leaderboard(
     if not results.exists():
         raise UserError("--results", results, "no such folder; `python -m bench run` creates it")
     if check:
-        stale, problems = board.is_stale(results, output)
-        with report_problems(problems):
-            if stale:
-                say(f"{output} is out of date: run `python -m bench leaderboard`")
-                raise typer.Exit(1)
-            print(f"{output} is up to date")
-        return
+        return _check(output, *board.is_stale(results, output), "leaderboard")
     problems = board.show(results) if show else board.write(results, output)
     with report_problems(problems):
         if not show:
@@ -71,16 +66,20 @@ def docs(
     from bench.reporting import method_docs
 
     if check:
-        pages, problems = method_docs.stale(results, output)
-        with report_problems(problems):
-            if pages:
-                say(f"{output} is out of date ({', '.join(pages)}): run `python -m bench docs`")
-                raise typer.Exit(1)
-            print(f"{output} is up to date")
-        return
+        return _check(output, *method_docs.stale(results, output), "docs")
     problems = method_docs.write(results, output)
     with report_problems(problems):
         print(output)
+
+
+def _check(output: Path, stale: bool | Sequence[str], problems: Sequence[str], command: str) -> None:
+    """Say whether what `command` generates is up to date; `stale` may name the pages that are not."""
+    with report_problems(problems):
+        if stale:
+            pages = "" if stale is True else f" ({', '.join(stale)})"
+            say(f"{output} is out of date{pages}: run `python -m bench {command}`")
+            raise typer.Exit(1)
+        print(f"{output} is up to date")
 
 
 @app.command()

@@ -91,7 +91,7 @@ def run(
         flag(
             "--measure",
             "NAME,...",
-            "Only these: 5w1s, 5w5s, allw1s, open5w1s, pairs, triplets, generalized.",
+            "Measure only these: 5w1s, 5w5s, allw1s, open5w1s, pairs, triplets, generalized.",
             HOW,
         ),
     ] = None,
@@ -124,8 +124,8 @@ def run(
     Give several methods, splits or seeds as lists: `--method protonet,siamese_triplet --seed 0,1,2`.
     """
     from bench.common.environment import check_device
-    from bench.config.grid import build, separated
-    from bench.config.run_config import read_sets
+    from bench.config.grid import build
+    from bench.config.lists import read_sets, separated
     from bench.run.trackers import check_trackers
 
     flags = {

@@ -18,7 +18,7 @@ RUN = "A run id, the start of one, or the folder of a run."
 Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default the model that ships with the package.")]
 Runs = Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")]
 Device = Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")]
-RunCode = Annotated[bool, flag("--run-code", "", "The method is a Python file: run its code.")]
+RunCode = Annotated[bool, flag("--run-code", "", "Run the code of a method that is a Python file.")]
 AsJson = Annotated[bool, flag("--json", "", "Print JSON.")]
 NONE = "none of these"
 
@@ -125,7 +125,7 @@ def export(
     runs: Runs = Path("runs"),
     run_code: RunCode = False,
 ) -> None:
-    """Write a run's model for use elsewhere, with a model card; what is written gives the same answers."""
+    """Write a run's model for use elsewhere, with a model card; the written model gives the same answers."""
     formats = ("safetensors", "onnx", "torchscript")
     if format_ not in formats:
         raise UserError("--format", format_, one_of(format_, formats))

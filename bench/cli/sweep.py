@@ -48,7 +48,7 @@ def sweep(
     device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
 ) -> None:
-    """Make all runs of a file that are not recorded yet, several at once.
+    """Run everything in a file that is not recorded yet, several runs at once.
 
     Shared trainings run once, before the runs that need them. A failed run does not stop the others. If
     interrupted, the same command resumes.

@@ -124,19 +124,6 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     return grid
 
 
-def separated(flag: str, values: list[str] | None) -> list[str]:
-    """Repeated flags and comma lists as one list without duplicates.
-
-    Raises:
-        UserError: a name is empty.
-    """
-    parts = [(value, part.strip()) for value in values or [] for part in value.split(",")]
-    for value, part in parts:
-        if not part:
-            raise UserError(flag, value or "''", "names must not be empty")
-    return list(dict.fromkeys(part for _, part in parts))
-
-
 def _several(source: str, value: Any) -> list[Any]:
     if value == []:
         raise UserError(source, value, "must name at least one")

@@ -14,8 +14,8 @@ from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
+from bench.config.lists import NONE, augmentations, measurements
 from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, takes_timm_weights
-from bench.data.augmentation import AUGMENTATIONS, usual
 from bench.data.names import (
     ARROW,
     BASE,
@@ -38,9 +38,6 @@ PRESETS = {
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
-MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", "pairs", "triplets", "generalized")
-NONE = "none"
-SETTING_NAME = re.compile(r"(open)?[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -176,11 +173,11 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
     if "measure" in values:
-        extra["measure"] = _measure(flag("measure"), values["measure"])
+        extra["measure"] = measurements(flag("measure"), values["measure"])
     if values.get("train_on") == BASE:
         values["train_on"] = None
     if "augment" in values:
-        extra["augment"] = _augment(flag("augment"), values["augment"], str(values.get("dataset", "")))
+        extra["augment"] = augmentations(flag("augment"), values["augment"], str(values.get("dataset", "")))
     overrides = {key: value for key, value in hyperparameters.items() if value != from_preset[key]}
     if values["backbone"] != backbone:
         overrides["backbone"] = values["backbone"]
@@ -264,45 +261,3 @@ def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
         if key not in values:
             raise UserError(flag(key), "", "is missing; an additional setting needs --way and --shot")
     return {"query": values.get("query", QUERY), "episodes": values.get("episodes", EPISODES)}
-
-
-def _augment(flag: str, value: Any, dataset: str) -> list[str] | None:
-    """None if these are the usual ones, so that equal runs are equal."""
-    names = (
-        [] if value in ([], NONE, [NONE]) else _names(flag, value, "must be none or a list, e.g. crop,flip")
-    )
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise UserError(flag, name, f"{one_of(name, AUGMENTATIONS)}, or {NONE} alone")
-    return None if names == usual(dataset) else names
-
-
-def _measure(flag: str, value: Any) -> list[str]:
-    names = _names(flag, value, "must be a list of names, e.g. 5w1s,pairs")
-    for name in names:
-        if name not in MEASURES and not SETTING_NAME.fullmatch(name):
-            raise UserError(flag, name, one_of(name, MEASURES))
-    return names
-
-
-def _names(flag: str, value: Any, allowed: str) -> list[str]:
-    """Names sorted and without duplicates, so that equal runs are equal."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        raise UserError(flag, value, allowed)
-    return sorted({name.strip() for name in names})
-
-
-def read_sets(texts: list[str]) -> dict[str, str]:
-    """``--set key=value`` texts as a map.
-
-    Raises:
-        UserError: a text does not have that form.
-    """
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key.strip() and equals):
-            raise UserError("--set", text, "must be key=value, e.g. --set learning_rate=0.05")
-        found[key.strip()] = value.strip()
-    return found

@@ -1,4 +1,4 @@
-"""The page: same or different, classes of one's own, episodes of a run, the leaderboard.
+"""The page: same or different, your own classes, episodes of a run, the leaderboard.
 
 Pictures are not written to disk: a canvas is sent as text, and classes are kept in their visitor's session.
 """
@@ -113,7 +113,7 @@ class Page:
             f'<div class="tiles">{tiles}</div>',
         )
 
-    # Classes of one's own.
+    # Your own classes.
 
     def _classes_tab(self) -> None:
         gr.Markdown(

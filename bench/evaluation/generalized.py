@@ -10,6 +10,7 @@ over classes, so that each class counts the same:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +83,7 @@ def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], 
 
 def evaluate(
     method: Method,
+    shots: Sequence[int],
     data: ImageSet,
     split: Split,
     normalise: Normaliser,
@@ -105,7 +107,8 @@ def evaluate(
 
     Args:
         method: in evaluation mode.
-        data, split: images and their parts; `plan` gives the possible shots.
+        shots: numbers of support images, from `plan`.
+        data, split: images and their parts.
         normalise: the one that training used.
         precision: as Lightning names it.
         progress: shows the progress.
@@ -120,7 +123,6 @@ def evaluate(
     found = Generalized(images=len(split.train) if method.joins_with == "means" else 0)
     pool, trained = joins.pool, method.joins_with == "training"
 
-    shots, _ = plan(method, ClassPool(joins.base_labels), pool)
     supports = [_supports(data.fingerprint, split.name, pool, shot) for shot in shots]
     names = [data.class_names[c] for c in pool.classes]
     chosen = np.arange(len(names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,7 +19,8 @@ from bench.evaluation import adapted, fewshot, generalized, open_set, verificati
 from bench.evaluation.answers import inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.learned_classes import LearnedClasses
-from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS, can_verify, does_not_fit
+from bench.evaluation.measurements import Measurements, tested_images
+from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
@@ -27,9 +28,6 @@ from methods.abilities import class_tasks
 from methods.method import Method
 
 BRIEF_PAIRS = 2_000  # of a smoke run
-OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
-"""Measurements other than few-shot settings."""
-
 AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 
 
@@ -96,47 +94,37 @@ class Evaluator:
         self.augment, self.pairs = augment, BRIEF_PAIRS if brief else None
         self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
 
-    def run(self, settings: list[Setting], others: Collection[str] = OTHER_MEASUREMENTS) -> Evaluation:
-        """Measure the settings and `others`, except those that do not fit the classes."""
-        found = Evaluation()
-        verify, join = "pairs" in others or "triplets" in others, "generalized" in others
-        if verify and class_tasks(self.method):
-            self._learned_classes(found, others)
-            return found
+    def run(self, plan: Measurements) -> Evaluation:
+        """Measure what was planned."""
+        if class_tasks(self.method):
+            return self._learned_classes(plan)
+        found = Evaluation(pools={part: self._sizes(pool) for part, pool in plan.pools.items()})
+        pairs, joins, settings = bool(plan.verified), bool(plan.shots), plan.settings
         fixed_open = self.method.fixed_embedding and any(setting.others for setting in settings)
-        parts = {
-            "validation": (self.split.validation_images, verify or fixed_open),
-            "base": (self.split.base_test, verify or join),
-            "novel": (self.split.novel_images, verify or join or bool(settings)),
-        }
-        images = sum(len(index) for index, wanted in parts.values() if wanted)
-        self.progress.start("embedding", images, "images")
+        novel = pairs or joins or bool(settings)
+        needed = {"validation": pairs or fixed_open, "base": pairs or joins, "novel": novel}
+        parts = {part: tested_images(self.split)[part] for part in plan.pools if needed[part]}
+        found.images = sum(map(len, parts.values()))
+        self.progress.start("embedding", found.images, "images")
         embeddings: dict[str, tuple[Tensor, ClassPool]] = {}
-        for part, (index, wanted) in parts.items():
-            pool = ClassPool(self.data.labels[index].numpy())
-            if not can_verify(pool):
-                continue
-            found.pools[part] = self._sizes(pool)
-            if wanted:
-                where = (self.data.images, index, self.normalise, self.precision)
-                made = embed_images(self.method, *where, self.progress.advance, self.frozen)
-                embeddings[part] = made, pool
-                found.images += len(index)
+        for part, index in parts.items():
+            where = (self.data.images, index, self.normalise, self.precision)
+            made = embed_images(self.method, *where, self.progress.advance, self.frozen)
+            embeddings[part] = made, plan.pools[part]
         self.progress.stop()
         with (
             weights_unchanged(self.method),
             inputs_unchanged("the method", *(made for made, _ in embeddings.values())),
         ):
-            if verify and "validation" in embeddings:
-                self._verification(found, embeddings, others)
-            if "novel" in embeddings:
-                for setting in settings:
-                    if not setting.others:
-                        self._fewshot(found, setting, *embeddings["novel"])
-                    elif not does_not_fit(setting, embeddings["novel"][1]):
-                        self._open_set(found, setting, embeddings)
-            if join and "novel" in embeddings and "base" in embeddings:
-                self._generalized(found, embeddings["base"], embeddings["novel"])
+            if pairs:
+                self._verification(found, embeddings, plan.verified)
+            for setting in settings:
+                if setting.others:
+                    self._open_set(found, setting, embeddings)
+                else:
+                    self._fewshot(found, setting, *embeddings["novel"])
+            if joins:
+                self._generalized(found, plan.shots, embeddings["base"][0], embeddings["novel"][0])
         return found
 
     def _key(self, part: str) -> str:
@@ -151,7 +139,7 @@ class Evaluator:
         return self.data.class_names[pool.classes[position]]
 
     def _verification(
-        self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]], wanted: Collection[str]
+        self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]], wanted: Sequence[str]
     ) -> None:
         threshold = verification.threshold(
             self.method, *embeddings["validation"], self._key("validation"), self.pairs
@@ -170,23 +158,22 @@ class Evaluator:
             )
             found.metrics[name], found.arrays[name] = closed_interval(shares), shares
 
-    def _learned_classes(self, found: Evaluation, wanted: Collection[str]) -> None:
+    def _learned_classes(self, plan: Measurements) -> Evaluation:
         """Pairs and triplets of a method that first learns each class of both parts."""
         tasks = class_tasks(self.method)
         assert tasks
-        found.thresholds["similarity"] = tasks.threshold
-        for part, index in (("base", self.split.base_test), ("novel", self.split.novel_images)):
-            pool = ClassPool(self.data.labels[index].numpy())
-            if not can_verify(pool):
-                continue
+        found = Evaluation(thresholds={"similarity": tasks.threshold})
+        for part in filter(plan.pools.__contains__, ("base", "novel")):
+            index, pool = tested_images(self.split)[part], plan.pools[part]
             found.pools[part] = self._sizes(pool)
             found.images += len(index)
             self.progress.start(f"learning {part} classes", len(pool.classes), "classes")
             where = (self.data, self.split, self.normalise, self.precision, self._key(part))
             learned = LearnedClasses(self.method, *where, self.progress.advance, self.augment)
             with weights_unchanged(self.method):
-                self._compare(found, part, pool, partial(learned.scores, index, pool), wanted)
+                self._compare(found, part, pool, partial(learned.scores, index, pool), plan.verified)
             self.progress.stop()
+        return found
 
     def _compare(
         self,
@@ -194,7 +181,7 @@ class Evaluator:
         part: str,
         pool: ClassPool,
         score: verification.Score,
-        wanted: Collection[str],
+        wanted: Sequence[str],
     ) -> None:
         """Metrics of a part's pairs and triplets from their similarities."""
         of_its_own = class_tasks(self.method) is not None  # scores pairs by the first image's class
@@ -214,8 +201,6 @@ class Evaluator:
         return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting), setting)
 
     def _fewshot(self, found: Evaluation, setting: Setting, made: Tensor, pool: ClassPool) -> None:
-        if does_not_fit(setting, pool):
-            return
         episodes = self._draw(setting, pool)
         self.progress.start(f"answering {setting.name}", len(episodes), "episodes")
         if self.method.fixed_embedding:
@@ -278,14 +263,9 @@ class Evaluator:
 
         return answers
 
-    def _generalized(
-        self, found: Evaluation, base: tuple[Tensor, ClassPool], novel: tuple[Tensor, ClassPool]
-    ) -> None:
-        shots, _ = generalized.plan(self.method, base[1], novel[1])
-        if not shots:
-            return
+    def _generalized(self, found: Evaluation, shots: Sequence[int], base: Tensor, novel: Tensor) -> None:
         where = (self.data, self.split, self.normalise, self.precision, self.progress)
-        made = generalized.evaluate(self.method, *where, base[0], novel[0], self.frozen)
+        made = generalized.evaluate(self.method, shots, *where, base, novel, self.frozen)
         found.metrics |= made.metrics
         found.arrays |= made.arrays
         found.networks |= made.networks
@@ -294,7 +274,7 @@ class Evaluator:
             found.per_class.setdefault(name, {}).update(own)
 
 
-def _of(part: str, metrics: dict[str, Interval], wanted: Collection[str]) -> dict[str, Interval]:
+def _of(part: str, metrics: dict[str, Interval], wanted: Sequence[str]) -> dict[str, Interval]:
     """Metrics of pairs and triplets with the name of their part, if wanted."""
     return {
         f"{part}/{name}": interval

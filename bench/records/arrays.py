@@ -160,11 +160,11 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     Returns:
         None if every episode contains all novel classes, or if `redraw_episodes` returns None.
     """
-    if record.episodes[name].way >= len(record.pools.get("novel", {})):
-        return None
     sizes, key, setting, sha256 = _identity(record, name)
+    if record.episodes[name].way >= len(sizes):
+        return None
     try:
-        classes, own = drawn(sizes, key, setting)
+        classes, own = drawn_classes(sizes, key, setting)
     except ValueError:
         return None
     return classes if own == sha256 else None
@@ -183,14 +183,14 @@ def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting,
 
 
 @functools.lru_cache(maxsize=64)
-def drawn(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
-    """The classes ``[T, way]`` of a list of episodes, and its hash; cached, because records share lists.
+def drawn_classes(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[np.ndarray, str]:
+    """The classes ``[T, way]`` of a list of episodes, and its SHA-256; cached, because records share lists.
 
     Raises:
         ValueError: the classes are too few or too small.
     """
-    episodes = draw(ClassPool.of_counts(sizes), key, setting)
-    return episodes.classes, episodes.sha256()
+    found = draw(ClassPool.of_counts(sizes), key, setting)
+    return found.classes, found.sha256()
 
 
 def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:

@@ -101,7 +101,7 @@ class OpenSetInfo(EpisodeInfo):
 
 
 class Sources(Part):
-    """SHA-256 of what determines the numbers besides configuration and images (`bench.run.run_id`).
+    """SHA-256 of what determines the numbers, except configuration and images (`bench.run.run_id`).
 
     Attributes:
         split: of the classes and images of each part. novel: of the novel ones; None in older records.

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.records.arrays import drawn, setting_of
+from bench.records.arrays import drawn_classes, setting_of
 from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
 from bench.sampling.episodes import ClassPool, Setting
@@ -184,7 +184,7 @@ def _redrawn(
     record, pool = source.record, source.pools["novel"]
     key = episode_key(record.fingerprint, record.split, setting, info.seed)
     try:
-        classes, sha256 = drawn(tuple(pool.counts.tolist()), key, setting)
+        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key, setting)
     except ValueError as error:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,9 @@ from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.photos import listed
 from bench.data.splits import Split
-from bench.evaluation import generalized
+from bench.evaluation.measurements import OTHER_MEASUREMENTS, Measurements, pools_of, possible
 from bench.evaluation.open_set import OTHERS, rehearsal
-from bench.evaluation.protocol import OTHER_MEASUREMENTS
-from bench.evaluation.settings import can_verify, does_not_fit, nearest, standard_settings
+from bench.evaluation.settings import does_not_fit, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting
 from methods.abilities import class_tasks
 from methods.method import Method
@@ -26,20 +26,13 @@ KNOWS_NOVEL = "learns from labelled images of the novel classes"
 
 def measured(
     config: RunConfig, split: Split, data: ImageSet, method: Method
-) -> tuple[list[Setting], list[str], list[str]]:
-    """The few-shot settings that will run, everything that will be measured, and what cannot be and why.
+) -> tuple[Measurements, list[str]]:
+    """What will be measured, and what cannot be and why.
 
     Raises:
         UserError: the additional setting does not fit, or nothing can be measured.
     """
-    pools = {
-        part: ClassPool(data.labels[index].numpy())
-        for part, index in (
-            ("validation", split.validation_images),
-            ("base", split.base_test),
-            ("novel", split.novel_images),
-        )
-    }
+    pools = pools_of(data, split)
     settings: list[Setting] = []
     left_out: list[str] = []
     few_shot = class_tasks(method) is None
@@ -71,27 +64,23 @@ def measured(
         if setting.others and not _threshold_exists(setting, split, data):
             left_out.append(f"a threshold for {setting.name} (too few validation classes or images)")
         left_out += _small_classes(setting.name, setting.images, pools["novel"], data)
-    names = [setting.name for setting in settings]
-    verified = [name for name in ("pairs", "triplets") if name in wanted]
-    if verified and few_shot and not can_verify(pools["validation"]):
-        left_out.append(f"{' and '.join(verified)} (too few validation images to find a threshold on)")
-    elif can_verify(pools["base"]) or can_verify(pools["novel"]):
-        names = [*verified, *names]
-        few = len(split.base) - len(pools["base"].classes)
-        if verified and few and len(split.base_test):
-            left_out.append(f"{' and '.join(verified)} of {few} base classes (fewer than 2 test images)")
-    if split.novel and "generalized" in wanted and not few_shot:
+    others = [name for name in wanted if split.novel or name != "generalized"]
+    plan, missing = possible(method, pools, settings, others)
+    pairs = " and ".join(name for name in ("pairs", "triplets") if name in wanted)
+    if pairs and few_shot and "validation" not in plan.pools:
+        left_out.append(f"{pairs} (too few validation images to find a threshold on)")
+    few = len(split.base) - len(pools["base"].classes)
+    if plan.verified and few and len(split.base_test):
+        left_out.append(f"{pairs} of {few} base classes (fewer than 2 test images)")
+    if "generalized" in others and not few_shot:
         left_out.append(f"generalized accuracy ({KNOWS_NOVEL})")
-    elif split.novel and "generalized" in wanted:
-        shots, missing = generalized.plan(method, pools["base"], pools["novel"])
-        names += ["generalized"] if shots else []
-        left_out += missing + _not_joining(shots, pools["novel"], data)
-    if not names:
+    left_out += missing + _not_joining(plan.shots, pools["novel"], data)
+    if not plan.names:
         if not left_out:  # there are no novel classes, and nothing else was requested
             allowed = "has no novel classes; allowed: pairs, triplets"
             raise UserError("--measure", ",".join(wanted), f"{config.split} {allowed}")
         raise UserError("--split", config.split, f"leaves nothing to measure: no {'; no '.join(left_out)}")
-    return settings, names, left_out
+    return plan, left_out
 
 
 def _threshold_exists(setting: Setting, split: Split, data: ImageSet) -> bool:
@@ -99,7 +88,7 @@ def _threshold_exists(setting: Setting, split: Split, data: ImageSet) -> bool:
     return drawn is not None and drawn.is_of(setting)
 
 
-def _not_joining(shots: list[int], pool: ClassPool, data: ImageSet) -> list[str]:
+def _not_joining(shots: Sequence[int], pool: ClassPool, data: ImageSet) -> list[str]:
     """The classes that are too small to join the base classes; shots with the same ones in one line."""
     alike: dict[int, list[int]] = {}
     for shot in shots:

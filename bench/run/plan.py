@@ -13,8 +13,8 @@ from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.evaluation.measurements import Measurements
 from bench.run.run_id import Identity
-from bench.sampling.episodes import Setting
 from methods.base_classifier import BaseClassifier
 from methods.method import Method
 
@@ -48,6 +48,7 @@ class Prepared:
     """A run that has passed all checks before training.
 
     Attributes:
+        plan: what is measured. left_out: what cannot be, and why.
         data_s: seconds for the images and the split. spent: time for the whole preparation.
         start: the shared training that provides its weights: a classifier of the base classes, or the run
             that differs only in test-only hyperparameters. It is trained first if necessary.
@@ -59,8 +60,7 @@ class Prepared:
     split: Split
     method: Method
     normalise: Normaliser
-    settings: list[Setting]
-    measured: list[str]
+    plan: Measurements
     left_out: list[str]
     device: torch.device
     precision: str

@@ -19,6 +19,7 @@ from bench.data.images import ImageSet
 from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, RESIZED
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
+from bench.evaluation.measurements import Measurements
 from bench.evaluation.settings import can_choose
 from bench.run import pretraining
 from bench.run.devices import check_devices
@@ -37,6 +38,7 @@ from methods.base_classifier import BaseClassifier
 from methods.method import Method
 from methods.registry import MethodInfo
 from methods.timm_backbone import hub
+from methods.weight_files import load_weights
 
 SOME_CLASSES = 64
 """Number of classes for a method that is built only to read its attributes."""
@@ -100,7 +102,7 @@ def prepare(
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
     normalise = need_normaliser(normalise or of_base, "--split", config.split, "timm's weights")
-    settings, names, left_out = measured(config, split, data, method)
+    plan, left_out = measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
     identity = identify(config, info, data, split, weights_sha256)
     for ending in ("npz", "json"):
@@ -113,8 +115,7 @@ def prepare(
         split=split,
         method=method,
         normalise=normalise,
-        settings=settings,
-        measured=names,
+        plan=plan,
         left_out=[*left_out, *said],
         device=device,
         precision=precision,
@@ -169,8 +170,10 @@ def _stage(
     method = _built(method_class, hp, run.config.method, backbone, len(run.split.base), options.offline)
     method.to(memory_format=torch.channels_last)
     identity = identify(config, info, run.data, run.split, run.weights_sha256)
-    nothing: dict[str, Any] = {"settings": [], "measured": [], "left_out": []}
-    return replace(run, config=config, identity=identity, method=method, start=None, **nothing)
+    nothing = Measurements({}, [], [], [])
+    return replace(
+        run, config=config, identity=identity, method=method, start=None, plan=nothing, left_out=[]
+    )
 
 
 def _at_own_size(config: RunConfig, method_class: type[Method], options: Options) -> RunConfig:
@@ -211,7 +214,7 @@ def _backbone(config: RunConfig, options: Options, image_size: int = DEFAULT_IMA
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns about files that are then refused
-                backbones.load_weights(backbone, weights)
+                load_weights(backbone, weights)
         except ValueError as error:
             raise UserError("--weights", weights, f"{error} ({config.backbone})") from None
     return backbone

@@ -69,7 +69,7 @@ def describe(prepared: Prepared) -> str:
         "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
         "settings": hyperparameters,
-        "measures": ", ".join(prepared.measured),
+        "measures": ", ".join(prepared.plan.names),
         "left out": "; ".join(prepared.left_out),
         "device": f"{device}, {prepared.precision}, {torch.get_num_threads()} threads",
     }

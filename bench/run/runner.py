@@ -173,7 +173,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
         augment=config.augment,
         frozen=frozen_features(prepared),
     )
-    evaluation = evaluator.run(prepared.settings, prepared.measured)
+    evaluation = evaluator.run(prepared.plan)
     evaluate_s = time.perf_counter() - evaluation_started
     training = learned.training
     spent = clock.now() - started - learned.not_own + learned.earlier

@@ -86,7 +86,7 @@ def train(
     `augment` names the augmentations of training images, by default the data set's usual ones.
     If `compiled` (see `bench.training.compilation`), the backbone trains on fused operations.
     With several `devices`, this is process number `rank` of as many, and `device` is its own.
-    `loggers` get the curves besides CSV files and, with `tensorboard`, TensorBoard's.
+    `loggers` get the curves in addition to CSV files and, with `tensorboard`, TensorBoard's.
 
     The method gets base training images from `TrainingBatches`; the harness embeds validation images. The
     method cannot access novel images.

@@ -58,7 +58,7 @@ def evaluated(one: Prepared, kept: bool = True) -> tuple[Evaluation, int]:
     )
     frozen = frozen_features(one) if kept else None
     where = (one.data, one.split, one.normalise, one.precision, Progress())
-    found = Evaluator(one.method.eval(), *where, brief=True, frozen=frozen).run(one.settings, MEASURED)
+    found = Evaluator(one.method.eval(), *where, brief=True, frozen=frozen).run(one.plan)
     hook.remove()
     return found, sum(seen)
 

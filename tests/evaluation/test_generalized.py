@@ -266,7 +266,9 @@ def test_a_method_that_no_class_can_join_is_not_asked():
 def test_a_method_in_training_mode_is_refused(tiny, split):
     with pytest.raises(ValueError, match="evaluation mode"):
         nothing = torch.empty(0, 1)
-        evaluate(Pixels().train(), tiny, split, None, "32-true", Progress(io.StringIO()), nothing, nothing)
+        evaluate(
+            Pixels().train(), [], tiny, split, None, "32-true", Progress(io.StringIO()), nothing, nothing
+        )
 
 
 def test_the_spread_is_in_the_record_and_in_its_table():

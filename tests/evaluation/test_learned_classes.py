@@ -20,6 +20,7 @@ from bench.data.images import ImageSet
 from bench.data.splits import resolve, with_labelled_novel
 from bench.evaluation import learned_classes, verification
 from bench.evaluation.learned_classes import LearnedClasses, check_enough
+from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluator
 from bench.reporting.leaderboard import render
 from bench.run.preparation import Options, prepare
@@ -81,7 +82,8 @@ def few(monkeypatch):
 def evaluate(method: Method, data, split, settings=()):
     normalise = Normaliser(data.images, split.train)
     where = (data, split, normalise, "32-true", Progress(io.StringIO()))
-    return Evaluator(method.eval(), *where).run(list(settings), ("pairs", "triplets"))
+    plan, _ = possible(method, pools_of(data, split), settings, ("pairs", "triplets"))
+    return Evaluator(method.eval(), *where).run(plan)
 
 
 def plainly(monkeypatch) -> None:
@@ -229,9 +231,9 @@ def test_only_such_a_method_is_prepared_with_labelled_novel_images(recorded):
     given = {"method": "siamese_reptile", "preset": "smoke", "dataset": "folder:images", "split": "50-50"}
     options = Options(Path("results"), Path("runs"), "", device="cpu")
     few_shot = prepare(configuration(given, {}, {}), options)
-    assert not len(few_shot.split.novel_labelled) and "allw1s" in few_shot.measured
+    assert not len(few_shot.split.novel_labelled) and "allw1s" in few_shot.plan.names
     adapted = prepare(configuration(given, {}, {"adapt_to_class": "true", "adapt_triplets": "5"}), options)
-    assert adapted.measured == ["pairs", "triplets"] and not adapted.settings
+    assert adapted.plan.names == ["pairs", "triplets"]
     left_out = ["5w1s", "5w5s", "allw1s", "choice of the training step"]
     assert [reason.split(" (")[0] for reason in adapted.left_out] == left_out
     held_out = adapted.data.held_out

@@ -18,6 +18,7 @@ from bench.config.run_config import resolve as configured
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation.embedding import embed_images
+from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluation, Evaluator
 from bench.records import store
 from bench.records.recomputing import recompute
@@ -69,7 +70,7 @@ def marked(tiny, tiny_split):
 
 def evaluated(data, split, normalise, method, settings=(SETTING,), others=()) -> Evaluation:
     evaluator = Evaluator(method, data, split, normalise, "32-true", Progress(io.StringIO()))
-    return evaluator.run(list(settings), others)
+    return evaluator.run(possible(method, pools_of(data, split), settings, others)[0])
 
 
 def values(found: Evaluation) -> dict[str, float]:
@@ -204,8 +205,8 @@ def test_other_episodes_are_named(recorded):
 
 def asked(data, split, *names: str) -> tuple[list[str], list[str]]:
     given = {"method": "protonet", "dataset": "glyphs", "measure": list(names) or None}
-    settings, _, left_out = measured(configured(given, {}, {}), split, data, Colour())
-    return [setting.name for setting in settings], left_out
+    plan, left_out = measured(configured(given, {}, {}), split, data, Colour())
+    return [setting.name for setting in plan.settings], left_out
 
 
 def test_it_is_measured_only_if_asked_for(tiny, tiny_split):

@@ -72,8 +72,8 @@ def test_validate_recomputes_them(case):
 def test_they_are_named(case):
     data, split = case
     config = configured({"method": "protonet", "dataset": "glyphs", "measure": ["generalized"]}, {}, {})
-    _, names, left_out = measured(config, split, data, Pixels())
-    assert names == ["generalized"]
+    found, left_out = measured(config, split, data, Pixels())
+    assert found.names == ["generalized"]
     small = [f"{data.class_names[split.novel[c]]} ({n})" for c, n in SMALL.items()]
     assert left_out == [
         f"generalized 10s of 1 novel class with fewer than 11 images: {small[0]}",

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.backbone_names import BACKBONES
-from methods.backbones import build, load_weights, parameter_count
+from methods.backbones import build, parameter_count
+from methods.weight_files import load_weights
 
 # What akamaster/pytorch_resnet_cifar10 prints for its networks, less 64 x 10 + 10 of the linear layer.
 AKAMASTER = {"resnet20": 269_722 - 650, "resnet32": 464_154 - 650, "resnet56": 853_018 - 650}

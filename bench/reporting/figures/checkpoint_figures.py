@@ -17,7 +17,6 @@ from bench.reporting.figures.novel import (
     Points,
     draw_confusions,
     draw_episode,
-    draw_generated,
     draw_points,
     most_confused,
     t_sne,
@@ -182,7 +181,7 @@ def _of_generator(trained: Trained) -> Picture:
     way, made = generated.shape[1:3]
     features = torch.cat([query[0], support.flatten(0, 2), generated.flatten(0, 2)]).numpy()
     classes = np.concatenate([episodes.labels[0], np.arange(way), np.repeat(np.arange(way), made)])
-    kinds = np.repeat([0, 1, 2], [len(query[0]), way, way * made])
+    kinds = np.repeat([0, 2, 1], [len(query[0]), way, way * made])  # positions in `KINDS`
     names = [trained.names[c] for c in episodes.classes[0]]
     return Picture(
         name="generated",
@@ -190,5 +189,5 @@ def _of_generator(trained: Trained) -> Picture:
         caption=f"One episode of {way} classes with one support image each, and the "
         f"{made} features generated from each (t-SNE). Good ones are among the real features of their class.",
         alt=f"Points of real, crosses of generated features: {_listed(names)}.",
-        draw=partial(draw_generated, Points(t_sne(features), classes, names), kinds),
+        draw=partial(draw_points, Points(t_sne(features), classes, names), kinds),
     )

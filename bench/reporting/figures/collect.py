@@ -67,23 +67,23 @@ def collect(sections: Sequence[Section], options: Options) -> list[Picture | Gap
     found = splits.pictures(sections)
     for section in sections:
         of_rows = [item for one in (shots, scatter, curves) for item in one.pictures(section, palette)]
-        items = [*of_rows, *per_class.pictures(section), *_with_images(section, options)]
+        items = [*of_rows, *_of_models(section, options)]
         found += [item._replace(section=section.title) for item in items]
     taken: set[str] = set()
     return [_named(item, taken) if isinstance(item, Picture) else item for item in found]
 
 
-def _with_images(section: Section, options: Options) -> list[Picture | Gap]:
-    """Figures with images, which are slow: only if there is a model or a data root."""
+def _of_models(section: Section, options: Options) -> list[Picture | Gap]:
+    """Figures of one model; those with images, which are slow, only if there is a model or a data root."""
     kept = (options.runs / record.run_id / MODEL_FILE for row in section.rows for record in row.records)
     if options.data_root is None and not any(path.is_file() for path in kept):
         why = "needs the model of a run, in the folder --runs, and its data set"
         title = "Embeddings, confusions and an episode of novel classes; images of the hardest classes"
-        return [Gap(title, why)]
+        return [*per_class.pictures(section, None, with_images=False), Gap(title, why)]
     from bench.reporting.figures import checkpoint_figures
 
     return [
-        *per_class.images(section, options.data_root),
+        *per_class.pictures(section, options.data_root, with_images=True),
         *checkpoint_figures.pictures(section, options.runs, options.data_root),
     ]
 

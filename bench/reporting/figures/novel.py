@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_CLASSES = 20  # of a confusion matrix
 RIGHT, WRONG = SERIES[0], SERIES[1]
 HEIGHT = 4.0  # inches, of a cloud of points
+KINDS = (("o", 22, "real: query"), ("x", 28, "generated"), ("*", 170, "real: support"))
+"""Marker, area in square points and name of the features of a method that generates some."""
 
 
 class Points(NamedTuple):
@@ -43,54 +45,40 @@ def t_sne(features: np.ndarray) -> np.ndarray:
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features / scatter)
 
 
-def draw_points(points: Points) -> Figure:
-    """Images, as points in the colour and form of their class."""
-    from matplotlib.lines import Line2D
-
-    figure, (place,) = axes(HEIGHT + 0.1 * len(points.names))
-    handles = []
-    for number in range(len(points.names)):
-        colour, form = SERIES[number % 6].light, MARKERS[(number + 3 * (number // 6)) % len(MARKERS)]
-        x, y = points.places[points.classes == number].T
-        place.scatter(x, y, s=22, marker=form, color=colour, alpha=0.85, lw=0.4, edgecolors=PAPER.light)
-        handles.append(Line2D([], [], ls="", marker=form, color=colour))
-    _coordinates(place)
-    legend(figure, handles, points.names)
-    return figure
-
-
-def draw_generated(points: Points, kinds: np.ndarray) -> Figure:
-    """Real and generated features of the classes of an episode.
+def draw_points(points: Points, kinds: np.ndarray | None = None) -> Figure:
+    """Features, as points in the colour and form of their class.
 
     Args:
         points: of all.
-        kinds: int ``[n]``, 0 a query, 1 a support image, 2 generated.
+        kinds: int ``[n]``, positions in `KINDS`, for the forms of these instead.
     """
     from matplotlib.lines import Line2D
 
-    figure, (place,) = axes(HEIGHT + 0.8)
-    for number in range(len(points.names)):
-        colour = SERIES[number % 6].light
-        query, support, made = (
-            points.places[(points.classes == number) & (kinds == kind)].T for kind in range(3)
-        )
-        place.scatter(query[0], query[1], s=22, color=colour, alpha=0.85, lw=0.4, edgecolors=PAPER.light)
-        place.scatter(made[0], made[1], s=28, marker="x", color=colour, linewidths=1.3)
-        place.scatter(support[0], support[1], s=170, marker="*", color=colour, lw=0.6, edgecolors=PAPER.light)
-    _coordinates(place)
-    forms = [("o", 4, "real: query"), ("*", 12, "real: support"), ("x", 6, "generated")]
-    handles = [Line2D([], [], ls="", color=INK.light, marker=form, ms=size) for form, size, _ in forms]
-    for number in range(len(points.names)):
-        handles.append(Line2D([], [], ls="", marker="s", color=SERIES[number % 6].light))
-    legend(figure, handles, [*(word for *_, word in forms), *points.names])
-    return figure
-
-
-def _coordinates(place: Axes) -> None:
+    figure, (place,) = axes(HEIGHT + 0.1 * len(points.names))
+    handles, words = [], []
+    if kinds is not None:
+        for form, area, word in KINDS:
+            handles.append(Line2D([], [], ls="", color=INK.light, marker=form, ms=area**0.5))
+            words.append(word)
+    for number, name in enumerate(points.names):
+        colour, form = SERIES[number % 6].light, MARKERS[(number + 3 * (number // 6)) % len(MARKERS)]
+        own = points.classes == number
+        parts = [(own, form, 22)]
+        if kinds is not None:
+            parts = [(own & (kinds == kind), form, area) for kind, (form, area, _) in enumerate(KINDS)]
+        for chosen, marker, area in parts:
+            line: dict[str, Any] = {"lw": 0.4, "edgecolors": PAPER.light, "alpha": 0.85}
+            if marker == "x":
+                line = {"lw": 1.3}
+            place.scatter(*points.places[chosen].T, s=area, marker=marker, color=colour, **line)
+        handles.append(Line2D([], [], ls="", marker=form if kinds is None else "s", color=colour))
+        words.append(name)
     place.set_xticks([])
     place.set_yticks([])
     place.set_xlabel("t-SNE, first coordinate (no unit)")
     place.set_ylabel("t-SNE, second coordinate (no unit)")
+    legend(figure, handles, words)
+    return figure
 
 
 def draw_confusions(shares: np.ndarray, names: Sequence[str]) -> Figure:
@@ -117,27 +105,6 @@ def draw_confusions(shares: np.ndarray, names: Sequence[str]) -> Figure:
     place.grid(visible=False)
     place.set_xlabel(f"answer (class; % of the row, darkest {100 * darkest:.0f}%)")
     place.set_ylabel("truth (class)")
-    return figure
-
-
-def draw_images(pixels: np.ndarray, names: Sequence[str], gap_after: int | None = None) -> Figure:
-    """A row of images for each class.
-
-    Args:
-        pixels: uint8 ``[classes, n, H, W, 3]``.
-        names: of the classes.
-        gap_after: a gap follows this row.
-    """
-    rows, columns = pixels.shape[:2]
-    figure, (place,) = axes(0.42 * rows + 0.3)
-    for i, (name, images) in enumerate(zip(names, pixels, strict=True)):
-        top = i + (0.5 if gap_after is not None and i >= gap_after else 0.0)
-        place.annotate(
-            plain(name, 20), (-0.15, top + 0.5), ha="right", va="center", size=SMALL, annotation_clip=False
-        )
-        for j, image in enumerate(images):
-            _image(place, image, j, top)
-    _blank(place, columns, rows + (0.5 if gap_after is not None else 0.0), 3.6)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The hardest and the easiest novel classes: their accuracies, and their images."""
+"""The hardest and the easiest novel classes: their accuracies, and some of their images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.records.parts import Metric
 from bench.records.store import Record
-from bench.reporting.figures.novel import draw_images
 from bench.reporting.figures.picture import Gap, Picture, bars
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import GREY, INK, SERIES, SMALL, axes, of_model, plain
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 
     from bench.data.images import ImageSet
 
-BARS, IMAGES = "Hardest and easiest classes", "Images of the hardest and easiest classes"
+TITLE, IMAGES = "Hardest and easiest classes", "Images of the hardest and easiest classes"
 KEYS = {
     "fewshot/5w1s": "5-way 1-shot accuracy (%; guessing: 20)",
     "novel/pair_accuracy": "pair accuracy (%; guessing: 50)",
     "novel/triplet_accuracy": "triplet accuracy (%; guessing: 50)",
 }
 MOST = 20  # bars
-CLASSES, EACH = 10, 8  # of images
+EACH, SIDE = 3, 16  # images of a class, and points
 
 
 class Ranked(NamedTuple):
@@ -75,28 +74,47 @@ def ranked(section: Section) -> Ranked | None:
     return None
 
 
-def pictures(section: Section) -> list[Picture | Gap]:
-    """Bars of the best row's classes, and points of the other rows'."""
+def pictures(section: Section, data_root: Path | None, with_images: bool) -> list[Picture | Gap]:
+    """Bars of the best row's classes with some of their images, and points of the other rows'.
+
+    Args:
+        section: of one split.
+        data_root: ``--data-root``.
+        with_images: whether to look for the images of the data set.
+    """
     found = ranked(section)
     if found is None:
-        return [Gap(BARS, "needs numbers per class")]
+        return [Gap(TITLE, "needs numbers per class")]
+    images: dict[str, np.ndarray] = {}
+    gaps: list[Picture | Gap] = []
+    try:
+        if with_images:
+            data = load_images(found.row.first, data_root)
+            images = {name: _images_of(data, name) for name in ends(found.names, MOST)}
+    except UserError as error:
+        gaps = [Gap(IMAGES, f"{error.flag} {error.value}: {error.allowed}")]
     hardest, easiest = (
         f"{plain(name).strip()} {100 * own.value:.1f}%" for name, own in (found.classes[0], found.classes[-1])
     )
     left_out = len(found.classes) - len(ends(found.names, MOST))
     return [
+        *gaps,
         Picture(
             name="per-class",
-            title=of_model(BARS, found.row.first),
+            title=of_model(TITLE, found.row.first),
             caption="Bars: the model of the best row of this split, with 95% intervals; points: "
-            "other rows." + (f" {left_out} classes in between are left out." if left_out else ""),
+            "other rows."
+            + " Right: images of each class." * bool(images)
+            + (f" {left_out} classes in between are left out." if left_out else ""),
             alt=f"Accuracy of each novel class; hardest {hardest}, easiest {easiest}.",
-            draw=partial(_draw, found),
-        )
+            draw=partial(_draw, found, images),
+        ),
     ]
 
 
-def _draw(found: Ranked) -> Figure:
+def _draw(found: Ranked, images: dict[str, np.ndarray]) -> Figure:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
     chosen = set(ends(found.names, MOST))
     every = zip(found.classes, found.others, strict=True)
     shown = [(name, metric, others) for (name, metric), others in every if name in chosen]
@@ -108,8 +126,17 @@ def _draw(found: Ranked) -> Figure:
         xerr=bars(metric for _, metric, _ in shown), color=SERIES[5].light, alpha=0.6,
         error_kw={"ecolor": INK.light, "elinewidth": 1.0, "capsize": 2},
     )  # fmt: skip
-    for where, (_, _, others) in zip(places, shown, strict=True):
+    for where, (name, _, others) in zip(places, shown, strict=True):
         place.plot([100 * value for value in others], [where] * len(others), "o", ms=2.6, color=INK.light)
+        for number, image in enumerate(images.get(name, ())):
+            place.add_artist(
+                AnnotationBbox(
+                    OffsetImage(image, zoom=SIDE / max(image.shape)),
+                    (1, where), (4 + number * (SIDE + 1), 0),
+                    xycoords=place.get_yaxis_transform(), boxcoords="offset points",
+                    box_alignment=(0, 0.5), pad=0, frameon=False, annotation_clip=False,
+                )
+            )  # fmt: skip
     if gap:
         hidden = len(found.classes) - len(shown)
         place.annotate(f"… {hidden} classes in between …", (0.02, len(shown) // 2), size=SMALL,
@@ -121,29 +148,6 @@ def _draw(found: Ranked) -> Figure:
     place.set_xlabel(KEYS[found.key])
     place.set_ylabel("novel class (name)")
     return figure
-
-
-def images(section: Section, data_root: Path | None) -> list[Picture | Gap]:
-    """The first images of each of those classes, if the data set is available."""
-    found = ranked(section)
-    if found is None:
-        return []
-    try:
-        data = load_images(found.row.first, data_root)
-    except UserError as error:
-        return [Gap(IMAGES, f"{error.flag} {error.value}: {error.allowed}")]
-    names = ends(found.names, CLASSES)
-    pixels = np.stack([_images_of(data, name) for name in names])
-    return [
-        Picture(
-            name="class-images",
-            title=of_model(IMAGES, found.row.first),
-            caption="Above the gap: the hardest classes, hardest first; below: the easiest, easiest last. "
-            "Ranked by the accuracies of this model.",
-            alt=f"{EACH} images of each of {', '.join(plain(name).strip() for name in names)}.",
-            draw=partial(draw_images, pixels, names, len(names) // 2 if len(names) == CLASSES else None),
-        )
-    ]
 
 
 def load_images(record: Record, data_root: Path | None) -> ImageSet:

@@ -1,5 +1,4 @@
-"""Runs a grid on several processes or machines.
+"""Runs a grid on several processes or machines: which runs and shared trainings, in which order, and where.
 
-One job: which runs and shared trainings are to be made, in which order, by which engine. Imports what makes
-a single run; is imported by the command line.
+Imports the rest of `run`; `cli` imports it.
 """
