@@ -13,7 +13,13 @@ from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import checked
 from methods.method import Method
 
-BATCH = 512
+BATCH = 512  # images of up to 84x84 pixels
+BATCH_PIXELS = BATCH * 84 * 84  # larger images come in smaller batches, or they would take gigabytes
+
+
+def batch_size(images: Tensor) -> int:
+    """How many of the images, ``[N, 3, H, W]``, pass the backbone at once."""
+    return min(BATCH, max(1, BATCH_PIXELS // (images.shape[-1] * images.shape[-2])))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -51,7 +57,7 @@ def embed_images(
     device, backbone = method.device, method.backbone
 
     def batches() -> Iterator[Tensor]:
-        for part in index.split(BATCH):
+        for part in index.split(batch_size(images)):
             yield normalise(images[part].to(device))
             if progress:
                 progress(len(part))
@@ -62,7 +68,7 @@ def embed_images(
 
     if frozen and not _takes_features(method, normalise(images[index[:1]].to(device))):
         frozen = None
-    features = frozen.open_or_build(index, featured).split(BATCH) if frozen else None
+    features = frozen.open_or_build(index, featured).split(batch_size(images)) if frozen else None
     if features:
         progress = None  # either all of it is made, or nothing has to be
     parts = []
