@@ -51,7 +51,7 @@ class Page:
         self.record = run.record
         self.model = load(run.record.run_id, runs=run.runs, data_root=data_root)
         self.threshold = self.model.threshold
-        self.level = 255 * fmean(self.model.card.pixel_mean)
+        self.level = fmean(self.model.card.pixel_mean)
         self.results, self.data_root = results, data_root
         self.runs = {run.record.run_id: run} | with_models(results, runs)
         self._browsers: dict[str, Browser] = {}

@@ -64,11 +64,8 @@ def fit(pixels: np.ndarray, size: int, level: float = 128) -> np.ndarray:
             square = Image.new("RGB", (side, side), tuple(ground.tolist()))
             square.paste(image.crop(box), ((side - width) // 2, (side - height) // 2))
             light = ground.mean() > 127
-            image = (
-                ImageOps.invert(square)
-                if (level < DARK and light) or (level > LIGHT and not light)
-                else square
-            )
+            other_ground = level < DARK if light else level > LIGHT
+            image = ImageOps.invert(square) if other_ground else square
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
