@@ -29,7 +29,7 @@ def test_episodes_of_the_run_that_rank_makes_can_be_browsed():
     assert run.record.split == "all-novel"
     page = Browser(run, None).show(1, only_wrong=False)
     assert "Episode 1, 3w1s2q: " in page and page.count("<img") == 3 + 3 * 2
-    found = load(run.record.run_id, runs="runs").calibration(2, 1)  # on the classes that it was tested on
+    found = load(run.record.run_id, runs="runs").calibration(2, 1)  # on the tested classes
     assert (found.way, found.shot, found.classes) == (
         2,
         1,
