@@ -63,7 +63,7 @@ class Calibration(BaseModel):
         false_accepts: share of images of other classes that are answered with a class.
         false_rejects: share of images of the episode's classes that are answered with "none of these".
         episodes: number of them. classes: ``validation``; or ``base``, whose training images the model has
-            seen: then it is likely to be too confident on new classes; or ``novel`` if no class was trained on.
+            seen: then it is likely to be too confident on new classes; or ``novel``: no class was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
