@@ -80,7 +80,7 @@ def timings(predictor: Predictor, paths: list[Path], repeats: int) -> list[Row]:
     }
     measured = interleave(sides, repeats, command.say)
     count = f"{len(paths):,} images, {CLASSES} classes of 1 image"
-    alone = "`backbone(normalised batch of 512)` in a loop, nothing classified"
+    alone = "`embed(normalised batch of 512)` in a loop, nothing classified"
     comparisons = [
         Comparison(
             what="images classified/s, in memory",
@@ -118,8 +118,8 @@ def timings(predictor: Predictor, paths: list[Path], repeats: int) -> list[Row]:
 @torch.inference_mode()
 def embed(predictor: Predictor, images: Tensor) -> Tensor:
     """What anyone would write: ``[N, D]``."""
-    backbone, normalise = predictor.method.backbone, predictor.normalise
-    return torch.cat([backbone(normalise(batch)) for batch in images.split(512)])
+    method, normalise = predictor.method, predictor.normalise
+    return torch.cat([method.embed(normalise(batch)) for batch in images.split(512)])
 
 
 def decode_and_embed(predictor: Predictor, paths: list[Path]) -> Tensor:

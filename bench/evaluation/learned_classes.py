@@ -85,7 +85,8 @@ class LearnedClasses:
         with autocast(device, self.precision), torch.enable_grad():
             embed = self.method.learn_class(self.batches(label))
         parts = []
-        for part in index.split(batch_size(self.data.images)):
+        first = self.normalise(self.data.images[:1].to(device))
+        for part in index.split(batch_size(first, self.method.backbone)):
             images = self.normalise(self.data.images[part].to(device))
             with autocast(device, self.precision), torch.inference_mode():
                 answer = embed(images)
