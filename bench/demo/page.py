@@ -183,8 +183,8 @@ class Page:
     def _episodes_tab(self) -> None:
         gr.Markdown("One support image per class. Queries: blue and ✓ is correct, dashed and ✗ is wrong.")
         names = list(self.runs)
+        run = gr.Dropdown(names, value=names[0], label="Run")  # in a row its name is cut in a narrow window
         with gr.Row():
-            run = gr.Dropdown(names, value=names[0], label="Run", scale=3)
             number = gr.Slider(1, EPISODES, 1, step=1, label="Episode")
             wrong = gr.Checkbox(label="Only mistakes")
         show = gr.Button("Show", variant="primary")
