@@ -8,6 +8,7 @@ from command_line import bench, complaint, write_images
 from bench.demo.episodes import Browser
 from bench.demo.runs import with_models
 from bench.records.schema import MODEL_FILE
+from bench.serving.predictor import load
 from bench.serving.shipped import shipped
 
 EMBEDDING = str(shipped().folder / MODEL_FILE)
@@ -28,6 +29,12 @@ def test_episodes_of_the_run_that_rank_makes_can_be_browsed():
     assert run.record.split == "all-novel"
     page = Browser(run, None).show(1, only_wrong=False)
     assert "Episode 1, 3w1s2q: " in page and page.count("<img") == 3 + 3 * 2
+    found = load(run.record.run_id, runs="runs").calibration(2, 1)  # on the tested classes
+    assert (found.way, found.shot, found.classes) == (
+        2,
+        1,
+        "novel",
+    ) and " of the run's data set)" in f"{found}"
 
 
 @pytest.mark.parametrize(

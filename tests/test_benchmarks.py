@@ -9,7 +9,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.data.images import ImageSet
-from benchmarks import eager, measure, memory, ours, peers, speed
+from benchmarks import eager, measure, memory, ours, peers, predict, speed
 
 EACH = 20
 STEPS = {"conv4": 7, "resnet12-32": 7}
@@ -219,3 +219,16 @@ def test_missing_data_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["speed"])
     assert speed.main() == 2
     assert capsys.readouterr().err == "error: --data-root nowhere: a folder with CIFAR-100\n"
+
+
+def test_prediction_is_timed_against_the_same_embeddings(tmp_path):
+    from bench.serving.predictor import load
+    from bench.serving.shipped import shipped
+
+    own = shipped()
+    predictor = load(own.record.run_id, runs=own.runs, device="cpu")
+    paths = predict.photographs(tmp_path, 6)
+    torch.testing.assert_close(predict.embed(predictor, predictor.pixels(paths)), predictor.embed(paths))
+    assert predict.decode_and_embed(predictor, paths).shape == predictor.embed(paths).shape
+    memory, files, one = predict.timings(predictor, paths, 1)
+    assert memory.ratio.endswith("x") and files.ratio.endswith("x") and one.goal.startswith("< 100 ms: ")

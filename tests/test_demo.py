@@ -83,6 +83,13 @@ def test_place_and_size_of_a_drawing_do_not_matter():
     assert np.abs(np.argwhere(fitted[0][0] < 128).mean(axis=0) - 15.5).max() < 4
 
 
+def test_a_drawing_has_the_ground_of_the_images_that_the_model_knows():
+    black_on_white = drawing(RING)
+    corners = {level: pictures.fit(black_on_white, 28, level)[0, 0, 0] for level in (33, 128, 235)}
+    assert corners == {33: 0, 128: 255, 235: 255}  # MNIST's, glyphs', Omniglot's
+    assert pictures.fit(255 - black_on_white, 28, 235)[0, 0, 0] == 255
+
+
 def test_a_photograph_is_not_cropped():
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)

@@ -165,6 +165,10 @@ def test_rank_tries_those_at_hand(asked):
     Path("runs/weights/not a name.safetensors").touch()
     found = plan("images", (), None, shipped().folder, options, preset="smoke")
     assert "timm:test_resnet (frozen)" in found.runs and len(found.runs) == 2 and not found.left_out
+    file = "runs/weights/test_resnet.safetensors"
+    named = plan("images", (), ["timm:test_resnet"], shipped().folder, options, "smoke", weights_file=file)
+    ones = [made.runs["timm:test_resnet (frozen)"] for made in (found, named)]
+    assert len({one.weights_sha256 for one in ones}) == 1 and ones[1].config.weights == file
     assert "Images of 32x32 pixels are resized to 32x32" in found.about
 
 

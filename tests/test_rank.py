@@ -66,7 +66,9 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     answer = bench("rank", "few", "--backbone", "timm:test_resnet", *SMOKE)
     assert answer.code == 0, answer.err
     assert "No class is trained on (training needs at least 11 classes with 10 images each" in answer.out
-    assert "To be measured: 3w1s1q, allw1s. Not possible: 5w1s (way 5: at most 3" in answer.out
+    assert "\nTo be measured: 3w1s1q, allw1s.\n" in answer.out
+    assert "\n  3w1s1q: 3 classes at a time, 1 labelled image of each, 1 more to classify\n" in answer.out
+    assert "\nNot possible:\n  5w1s (way 5: at most 3" in answer.out
     assert "too few images to say whether it would lead on others" in answer.out
     assert "timm:test_resnet (frozen) " in answer.out and "other episodes of the same classes" in answer.out
     records = store.read_all(Path("results"))[0]
@@ -95,6 +97,9 @@ def test_bad_input_is_refused_in_one_line():
         complaint("rank", "empty", "--preset", "paper") == "--preset paper: allowed: smoke, quick, standard"
     )
     assert complaint("rank", "empty", "--backbone", "conv4").startswith("--backbone conv4: has no pretrained")
+    assert complaint("rank", "empty", "--weights", "a.pth").startswith(
+        "--weights a.pth: needs one --backbone"
+    )
     write_images(Path("images"), classes=3, each=2)
     assert bench("data", "info", "--dataset", "folder:images").code == 0  # which decodes them
     assert complaint("rank", "images", "--method", "protonet").startswith(

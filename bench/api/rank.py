@@ -26,6 +26,7 @@ from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.rehearsal import rehearse
+from bench.sampling.episodes import Setting
 
 QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
 """Methods that are trained unless others are named: the safe choices of docs/findings.md."""
@@ -61,6 +62,7 @@ def plan(
     options: Options,
     preset: str = "quick",
     seed: int = 0,
+    weights_file: str | None = None,
 ) -> Plan:
     """Look at the folder, and prepare a run of each candidate.
 
@@ -72,6 +74,7 @@ def plan(
         shipped: folder of the model that the package ships.
         options: of the runs.
         preset, seed: as in ``run``.
+        weights_file: weights of the one backbone, instead of timm's.
 
     Raises:
         UserError: a value is wrong, or the folder has too few images for any candidate.
@@ -89,7 +92,8 @@ def plan(
     frozen_ones = []
     for name in weights.at_hand(options.runs) if backbones is None else backbones:
         try:
-            weights.of_timm(name, options)
+            if weights_file is None:
+                weights.of_timm(name, options)
             frozen_ones.append(name)
         except ValueError as error:
             problems[name] = UserError("--backbone", name, str(error))
@@ -106,7 +110,7 @@ def plan(
                 rehearse(made)
             runs[name] = made
         except UserError as error:
-            if name in methods or error.flag in ("--results", "--runs", "--device"):
+            if name in methods or error.flag in ("--results", "--runs", "--device", "--weights"):
                 raise
             problems[name] = error
 
@@ -119,7 +123,8 @@ def plan(
     for name, config in trained.items():
         add(name, config)
     for name in frozen_ones:
-        add(f"{name} (frozen)", resolve(frozen | {"backbone": name}, {}, {}))
+        own_file = {"weights": weights_file} if weights_file else {}
+        add(f"{name} (frozen)", resolve(frozen | {"backbone": name} | own_file, {}, {}))
     if not runs:
         raise UserError("FOLDER", folder, next(iter(problems.values())).allowed)
     left_out = [f"{name}: left out: {one_line(error.allowed)}" for name, error in problems.items()]
@@ -183,10 +188,22 @@ def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) ->
         used = f"No class is trained on ({_needed(data)}): frozen embeddings only, tested on all classes."
     side = data.images.shape[-1]
     sizes = inspect.sizes_of(files)
-    not_possible = f" Not possible: {'; '.join(run.left_out)}." if run.left_out else ""
-    return (
-        f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
-        f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.\n"
-        f"{used} To be measured: {', '.join(run.plan.names)}.{not_possible}\n"
-        f"Images of {sizes} pixels are resized to {side}x{side}; models of timm take their own size."
+    not_possible = ["Not possible:", *(f"  {line}" for line in run.left_out)] if run.left_out else []
+    return "\n".join(
+        [
+            f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
+            f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.",
+            f"Images of {sizes} pixels are resized to {side}x{side}; models of timm take their own size.",
+            used,
+            f"To be measured: {', '.join(run.plan.names)}.",
+            *(f"  {_in_words(setting)}" for setting in run.plan.settings),
+            *not_possible,
+        ]
     )
+
+
+def _in_words(setting: Setting) -> str:
+    """``5w1s: 5 classes at a time, 1 labelled image of each, 15 more to classify``."""
+    classes = f"{setting.way} classes at a time" if setting.way else "all classes at once"
+    labelled = f"{setting.shot} labelled image{'s' * (setting.shot > 1)} of each"
+    return f"{setting.name}: {classes}, {labelled}, {setting.query or 'all'} more to classify"

@@ -33,6 +33,9 @@ def rank(
             "Also try timm:NAME, or an alias, with timm's weights; or none. Default: those in --runs.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None, flag("--weights", "FILE", "Take the weights of the one --backbone from a file.")
+    ] = None,
     preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
     seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
     results: OwnResults = OWN_RESULTS,
@@ -57,6 +60,8 @@ def rank(
     backbones = [] if names == [NONE] else [full_backbone(name) for name in names]
     if own := [name for name in backbones if not name.startswith("timm:")]:
         raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
+    if weights and len(backbones) != 1:
+        raise UserError("--weights", weights, "needs one --backbone timm:NAME, whose weights they are")
     methods = separated("--method", method)
 
     from bench.api import rank as ranking
@@ -67,8 +72,16 @@ def rank(
 
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     options = Options(results, runs, command, None, device, overwrite, offline)
+    own_weights = str(weights) if weights else None
     plan = ranking.plan(
-        str(folder), methods, backbones if names else None, shipped().folder, options, preset, seed or 0
+        str(folder),
+        methods,
+        backbones if names else None,
+        shipped().folder,
+        options,
+        preset,
+        seed or 0,
+        own_weights,
     )
     print("\n".join([plan.about, *plan.left_out]), flush=True)
     if plan.to_train:

@@ -21,6 +21,7 @@ from bench.data.names import (
     BASE,
     BASE_AND_VALIDATION,
     DEFAULT_SPLIT,
+    NO_BASE,
     canonical,
     check_dataset,
     check_split,
@@ -166,9 +167,9 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     from_preset |= checked(info, start, lambda name, value: (f"starts of {info.name}", value), strict=True)
     hyperparameters = from_preset | own
 
-    given = {"backbone": backbone, "split": _default_split(given)} | given
-    values = given | {"preset": preset, "hyperparameters": hyperparameters}
+    values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
     values["backbone"] = full_backbone(values["backbone"], flag("backbone"))
+    values.setdefault("split", _default_split(values))
     if isinstance(values.get(PRETRAINED, False), bool):
         values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
@@ -202,12 +203,17 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         raise UserError(flag(str(first["loc"][0])), first["input"], allowed_text(first)) from None
 
 
-def _default_split(given: Mapping[str, Any]) -> str:
-    if "split" in given or "dataset" not in given:
+def _default_split(values: Mapping[str, Any]) -> str:
+    dataset = str(values.get("dataset", ""))
+    if not dataset.startswith("folder:"):
         return DEFAULT_SPLIT
     from bench.data.listing import default_split  # needs numpy, which `--help` does not
 
-    return default_split(str(given["dataset"]))
+    found = default_split(dataset)
+    own_images = found == DEFAULT_SPLIT and ARROW not in dataset
+    if own_images and values.get("train") is False and values["backbone"].startswith("timm:"):
+        return NO_BASE  # nothing is trained, so every class can be tested
+    return found
 
 
 def as_trained(config: RunConfig) -> RunConfig:

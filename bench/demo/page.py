@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
 from threading import Lock
 from typing import Any
 
@@ -50,6 +51,7 @@ class Page:
         self.record = run.record
         self.model = load(run.record.run_id, runs=run.runs, data_root=data_root)
         self.threshold = self.model.threshold
+        self.level = fmean(self.model.card.pixel_mean)
         self.results, self.data_root = results, data_root
         self.runs = {run.record.run_id: run} | with_models(results, runs)
         self._browsers: dict[str, Browser] = {}
@@ -71,7 +73,7 @@ class Page:
 
     def _image(self, url: str) -> Tensor:
         """A canvas as the model sees it: uint8 ``[1, 3, size, size]``."""
-        return torch.from_numpy(fit(decode(url), self.model.size))[None]
+        return torch.from_numpy(fit(decode(url), self.model.size, self.level))[None]
 
     def _about(self) -> str:
         record = self.record
@@ -181,8 +183,8 @@ class Page:
     def _episodes_tab(self) -> None:
         gr.Markdown("One support image per class. Queries: blue and ✓ is correct, dashed and ✗ is wrong.")
         names = list(self.runs)
+        run = gr.Dropdown(names, value=names[0], label="Run")  # in a row its name is cut in a narrow window
         with gr.Row():
-            run = gr.Dropdown(names, value=names[0], label="Run", scale=3)
             number = gr.Slider(1, EPISODES, 1, step=1, label="Episode")
             wrong = gr.Checkbox(label="Only mistakes")
         show = gr.Button("Show", variant="primary")

@@ -6,7 +6,7 @@ import base64
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIDE = 280  # pixels, of the page's canvas
 PREFIX = "data:image/png;base64,"
@@ -15,6 +15,7 @@ PLAIN = 24  # levels; a border that differs less from its median is plain ground
 INK = 48  # levels from the ground
 SHARE = 0.65  # of a picture's side, for a drawing; about that of glyphs' characters
 SMALLEST = 40  # pixels; a smaller drawing is not enlarged as much
+DARK, LIGHT = 64, 191  # mean levels; images beyond them are mostly ground, of that kind
 
 
 class NotAPicture(ValueError):
@@ -38,15 +39,17 @@ def decode(url: object) -> np.ndarray:
     raise NotAPicture(f"must be a PNG of {SIDE} x {SIDE} pixels")
 
 
-def fit(pixels: np.ndarray, size: int) -> np.ndarray:
+def fit(pixels: np.ndarray, size: int, level: float = 128) -> np.ndarray:
     """A picture at the model's size: uint8 ``[3, size, size]``.
 
-    What is drawn on a plain ground is cropped and centred, so that place and size do not matter.
+    What is drawn on a plain ground is cropped and centred, so that place and size do not matter. It becomes
+    white on black for a model of such images, as MNIST's digits are, and black on white for one of those.
     Other pictures, such as photographs, are only resized.
 
     Args:
         pixels: uint8 ``[H, W, 3]``.
         size: in pixels.
+        level: mean of the images that the model was trained on, 0 to 255.
     """
     image = Image.fromarray(pixels)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
@@ -60,7 +63,9 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
             side = round(max(width, height, SMALLEST) / SHARE)
             square = Image.new("RGB", (side, side), tuple(ground.tolist()))
             square.paste(image.crop(box), ((side - width) // 2, (side - height) // 2))
-            image = square
+            light = ground.mean() > 127
+            other_ground = level < DARK if light else level > LIGHT
+            image = ImageOps.invert(square) if other_ground else square
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -13,7 +14,19 @@ from bench.data.normalisation import Normaliser
 from bench.evaluation.answers import checked
 from methods.method import Method
 
-BATCH = 512
+BATCH = 512  # images of up to 84x84 pixels
+BATCH_VALUES = BATCH * 3 * 84 * 84  # larger images come in smaller batches, or they would take gigabytes
+
+
+def batch_size(image: Tensor, backbone: nn.Module) -> int:
+    """How many images pass the backbone at once.
+
+    Args:
+        image: one, ``[1, ...]``, as the backbone gets it. backbone: may resize it, to its `size`.
+    """
+    own = getattr(backbone, "size", None)
+    values = max(image.numel(), 3 * math.prod(own) if isinstance(own, tuple) else 1)
+    return min(BATCH, max(1, BATCH_VALUES // values))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -49,9 +62,11 @@ def embed_images(
     if method.training:
         raise ValueError("embeddings are made in evaluation mode")
     device, backbone = method.device, method.backbone
+    first = normalise(images[:1].to(device))
+    size = batch_size(first, backbone)
 
     def batches() -> Iterator[Tensor]:
-        for part in index.split(BATCH):
+        for part in index.split(size):
             yield normalise(images[part].to(device))
             if progress:
                 progress(len(part))
@@ -60,9 +75,9 @@ def embed_images(
         with autocast(device, precision):
             return torch.cat([backbone(batch).cpu() for batch in batches()])
 
-    if frozen and not _takes_features(method, normalise(images[index[:1]].to(device))):
+    if frozen and not _takes_features(method, first):
         frozen = None
-    features = frozen.open_or_build(index, featured).split(BATCH) if frozen else None
+    features = frozen.open_or_build(index, featured).split(size) if frozen else None
     if features:
         progress = None  # either all of it is made, or nothing has to be
     parts = []

@@ -14,7 +14,7 @@ from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.answers import checked
-from bench.evaluation.embedding import BATCH, autocast
+from bench.evaluation.embedding import autocast, batch_size
 from bench.sampling.anchor_tasks import anchor_task
 from bench.sampling.episodes import ClassPool
 from methods.abilities import LearnsClasses
@@ -85,7 +85,8 @@ class LearnedClasses:
         with autocast(device, self.precision), torch.enable_grad():
             embed = self.method.learn_class(self.batches(label))
         parts = []
-        for part in index.split(BATCH):
+        first = self.normalise(self.data.images[:1].to(device))
+        for part in index.split(batch_size(first, self.method.backbone)):
             images = self.normalise(self.data.images[part].to(device))
             with autocast(device, self.precision), torch.inference_mode():
                 answer = embed(images)

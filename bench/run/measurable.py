@@ -124,5 +124,6 @@ def _wanted(config: RunConfig, settings: list[str], open_set: list[str]) -> list
     known += open_set
     for name in config.measure:
         if name not in known:
-            raise UserError("--measure", name, one_of(name, known))
+            others = "; others with --way and --shot" if name[:1].isdigit() else ""
+            raise UserError("--measure", name, one_of(name, known) + others)
     return config.measure

@@ -13,6 +13,7 @@ import torch
 from bench import PROTOCOL_VERSION, __version__
 from bench.common import environment
 from bench.common.errors import one_line
+from bench.config.backbone import ENCODER
 from bench.config.run_config import method_info
 from bench.data.inspect import remarks
 from bench.data.photos import listed
@@ -57,6 +58,8 @@ def describe(prepared: Prepared) -> str:
         training = "shared with a run that differs only in test-only hyperparameters"
     hyperparameters = ", ".join(f"{key}={value}" for key, value in config.hyperparameters.items())
     device = environment.device_name(prepared.device)
+    in_file = config.weights and not config.backbone.startswith(ENCODER)
+    start = f", from {config.weights}" if in_file else ", with timm's weights" * config.pretrained
     lines = {
         "run": prepared.run_id,
         "data": f"{prepared.data.name}, {len(prepared.data):,} images",
@@ -64,8 +67,7 @@ def describe(prepared: Prepared) -> str:
         "split": f"{split.name}: {', '.join(parts)}; {len(split.train):,} training images{dropped}",
         "method": f"{info.name} ({info.paper or 'no paper given'}), preset {config.preset}",
         "code": f"{info.source} runs with your permissions" if info.source.endswith(".py") else "",
-        "backbone": f"{config.backbone}, {size:,} parameters"
-        + (f", from {config.weights}" if config.weights else ", with timm's weights" * config.pretrained),
+        "backbone": f"{config.backbone}, {size:,} parameters{start}",
         "start": f"{stage.run_id}, {stage.method.training_steps:,} steps" if stage else "",
         "training": f"{training}, seed {config.seed}",
         "settings": hyperparameters,

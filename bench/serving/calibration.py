@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from bench.common.files import is_file, write_files
 from bench.config.yaml_files import read_yaml
 from bench.data import cache, sources
 from bench.data.images import ImageSet
-from bench.data.names import RESIZED
+from bench.data.names import NO_BASE, RESIZED
 from bench.data.splits import Split, resolve
 from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
 from bench.run.models import Card
@@ -61,8 +62,8 @@ class Calibration(BaseModel):
         threshold: largest score below which the answer is "none of these".
         false_accepts: share of images of other classes that are answered with a class.
         false_rejects: share of images of the episode's classes that are answered with "none of these".
-        episodes: number of them. classes: ``validation``, or ``base``, whose training images the model has
-            seen: then it is likely to be too confident on new classes.
+        episodes: number of them. classes: ``validation``; or ``base``, whose training images the model has
+            seen: then it is likely to be too confident on new classes; or ``novel``: no class was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,9 +80,11 @@ class Calibration(BaseModel):
     classes: str
 
     def __str__(self) -> str:
-        seen = "" if self.classes == "validation" else ", new images of classes that it was trained on"
+        whose = {"base": ", new images of classes that it was trained on", "novel": " of the run's data set"}
+        kind = "" if self.classes == "novel" else "validation "
         return (
-            f"{self.episodes} validation episodes ({self.way} classes, {self.shot} images per class{seen});"
+            f"{self.episodes} {kind}episodes ({self.way} classes, {self.shot} images per class"
+            f"{whose.get(self.classes, '')});"
             f" expected calibration error {self.calibration_error:.3f},"
             f" without temperature {self.uncalibrated_error:.3f};"
             f" none of these: {self.false_accepts:.1%} of other classes' images are accepted,"
@@ -151,7 +154,12 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
 
 
 def measure(predictor: Scorer, data: ImageSet, split: Split, way: int, shot: int) -> Calibration:
-    """Calibrate on validation episodes in which one more class plays "none of these". Errors as above."""
+    """Calibrate on validation episodes in which one more class plays "none of these". Errors as above.
+
+    A model that was trained on no class has no validation images: those that it was tested on serve.
+    """
+    if untrained := split.name == NO_BASE:
+        split = replace(split, validation_images=split.novel_images)
     episodes = EPISODES if predictor.method.fixed_embedding else ADAPTED_EPISODES
     found = rehearsal(data, split, way, shot, episodes)
     if found is None:
@@ -182,7 +190,7 @@ def measure(predictor: Scorer, data: ImageSet, split: Split, way: int, shot: int
         false_accepts=float(accepted[~rest].mean()),
         false_rejects=float(1 - accepted[rest].mean()),
         episodes=episodes,
-        classes="validation" if split.validation else "base",
+        classes="novel" if untrained else "validation" if split.validation else "base",
     )
 
 

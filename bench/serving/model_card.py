@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench.config.run_config import method_info
 from bench.data.names import licence
 from bench.run.models import PRETRAINING
+from methods import backbones
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
@@ -86,8 +87,9 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
             " for example because it fits each support set."
         )
     if format_ != "safetensors":
+        how = backbones.interpolation(card.backbone, card.image_size[0])
         parts.append(
-            "Images are RGB: the shorter side resized to that size, then the centre. All in float32."
+            f"Images are RGB: the shorter side resized to that size ({how}), then the centre. All in float32."
         )
         for kind, (low, high) in card.spans.items():
             numbers = "whole" if kind == "int" else "floating-point"

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from bench.common.errors import UserError
+from bench.config import run_config
 from bench.data import inspect, listing, photos, sources
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.listing import default_split
@@ -211,6 +212,20 @@ def test_own_split_of_a_folder_without_one(pictures):
     assert default_split(f"folder:{pictures}") == "90-10" == default_split("folder:nowhere")
     with pytest.raises(UserError, match="its train and test parts need at least 2 classes each"):
         resolve(load(pictures), "own")
+
+
+@pytest.mark.parametrize(
+    ("given", "split"),
+    [
+        ({"backbone": "resnet18", "train": False}, "all-novel"),
+        ({"backbone": "resnet18"}, "90-10"),
+        ({"weights": "x", "train": False}, "90-10"),
+        ({"backbone": "resnet18", "train": False, "split": "50-50"}, "50-50"),
+    ],
+)
+def test_without_training_a_model_of_timm_is_tested_on_all_classes(given, split):
+    config = run_config.resolve({"method": "nearest_centroid", "dataset": "folder:nowhere"} | given, {}, {})
+    assert config.split == split
 
 
 def test_classes_that_are_called_train_and_test(pictures):

@@ -59,6 +59,16 @@ def test_progress_counts_every_image(method, tiny, normalise, monkeypatch):
     assert counts == [30, 30, 30, 10]
 
 
+@pytest.mark.parametrize(("side", "count"), [(28, 512), (84, 512), (224, 72), (5000, 1)])
+def test_large_images_come_in_smaller_batches(side, count):
+    class Resizes(torch.nn.Module):
+        size = (side, side)
+
+    image = torch.empty(1, 3, side, side, device="meta")
+    assert embedding.batch_size(image, torch.nn.Identity()) == count
+    assert embedding.batch_size(image[..., :28, :28], Resizes()) == count
+
+
 def test_the_backbone_runs_in_the_precision_asked_for(tiny, normalise):
     seen = []
 
