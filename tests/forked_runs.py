@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -141,9 +141,7 @@ def _start(arguments: list[str], said: str, streams: Streams | None = None) -> i
         os.close(begun)
         return child
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    say_into(Path(said))
-    if streams:
-        streams()
+    say_into(Path(said), streams)
     sys.argv = ["bench", *arguments]
     code = 99
     os.write(begin, b".")
@@ -157,12 +155,23 @@ def _start(arguments: list[str], said: str, streams: Streams | None = None) -> i
         os._exit(code)
 
 
-def say_into(path: Path) -> None:
-    """Standard output and standard error of this process go into a file."""
+def say_into(path: Path, streams: Streams | None = None) -> None:
+    """Standard output and standard error of this process go into a file, or where `streams` puts them."""
     with path.open("a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    if streams:
+        streams()
+    sys.stdout, sys.stderr = _opened(1, -1), _opened(2, 1)
+
+
+def _opened(number: int, buffering: int) -> TextIO | None:
+    """None if it is closed, as when Python starts."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return os.fdopen(number, "w", buffering)
 
 
 def _run(arguments: list[str], kill: int, after: float) -> dict[str, Any]:
