@@ -2,15 +2,11 @@
 
 import functools
 import io
-import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -78,22 +74,6 @@ def descendants(root: int) -> Iterator[tuple[int, bytes]]:
     while more := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
         family |= more
     return ((pid, parents[pid][1]) for pid in family if pid in parents)
-
-
-def carried_out(plan: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """What became of the runs of a plan of `forked_runs`, in `folder`."""
-    path = folder / "plan.json"
-    path.write_text(json.dumps(plan))
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("forked_runs.py"), path],
-        cwd=folder,
-        env=os.environ | {"FEWSHOT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def files_in(folder: Path) -> dict[str, int]:

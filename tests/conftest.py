@@ -1,26 +1,44 @@
-"""Shared fixtures: a small learnable image set, and real CIFAR-100 where it is."""
+"""Shared fixtures: a small learnable image set, and real CIFAR-100 where it is.
 
+Each imports what it needs: the process that hands out the tests needs none of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The folder tests/methods would otherwise be taken for the package `methods`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pytest
-from damaged_records import Folder, run_methods
 
-from bench.data.images import ImageSet
-from bench.data.splits import Split, resolve
+if TYPE_CHECKING:
+    from damaged_records import Folder
+
+    from bench.data.images import ImageSet
+    from bench.data.splits import Split
 
 DATA_ROOT = os.environ.get("FEWSHOT_DATA")
 BASE, VALIDATION, NOVEL = 8, 5, 6
 
 
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
+
+
 def make_images(classes: int, each: int, size: int = 16, seed: int = 0) -> ImageSet:
     """Classes that differ in colour and stripes, under noise; the last third of each is held out."""
+    from bench.data.images import ImageSet
+
     rng = np.random.default_rng(seed)
     colours = rng.uniform(60, 190, (classes, 3, 1, 1))
     stripes = 40 * np.sign(rng.normal(size=(classes, 1, 1, size)))
@@ -44,6 +62,8 @@ def tiny() -> ImageSet:
 @pytest.fixture(scope="session")
 def tiny_split(tiny, tmp_path_factory) -> Split:
     """8 base, 5 validation and 6 novel classes of `tiny`."""
+    from bench.data.splits import resolve
+
     parts = ["base"] * BASE + ["validation"] * VALIDATION + ["novel"] * NOVEL
     path = tmp_path_factory.mktemp("splits") / "tiny.csv"
     lines = [f"{name},{part}" for name, part in zip(tiny.class_names, parts, strict=True)]
@@ -64,11 +84,21 @@ def cifar100() -> ImageSet:
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory) -> Path:
     """The folder of records of two tiny runs."""
+    from damaged_records import run_methods
+
     return run_methods(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
 def folder(two_runs, tmp_path) -> Folder:
     """A copy of those records, to be damaged."""
+    from damaged_records import Folder
+
     shutil.copytree(two_runs, tmp_path / "results")
     return Folder(tmp_path / "results")
+
+
+@pytest.fixture
+def nothing_published(monkeypatch) -> None:
+    """No published results, which are most of a small leaderboard."""
+    monkeypatch.setattr("bench.reporting.published.published", lambda: ())

@@ -83,23 +83,20 @@ def test_run_says_what_is_wrong(given, problem):
 
 
 def test_run_is_a_function_and_a_package():
+    """In a process that has imported neither; what the function does is checked above."""
     code = """
 import bench
 function = bench.run
 import bench.run.locks
 from bench.run import locks
 import bench.run.locks as again
-assert bench.run is function and bench.run.locks is locks is again
-try:
-    bench.run("protonett")
-except Exception as error:
-    print(error)
+assert bench.run is function and callable(function) and bench.run.locks is locks is again
 """
     root = str(Path(store.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": root}
     )
-    assert "did you mean protonet?" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 # Episodes

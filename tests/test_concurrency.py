@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import bench, carried_out, write_images
+from command_line import bench, write_images
+from forked_runs import together
 
 from bench.common.errors import UserError
 from bench.common.files import write_files
@@ -26,7 +27,7 @@ COMMAND = [
 def test_runs_of_two_configurations_train_twice(tmp_path, monkeypatch, runs):
     write_images(tmp_path / "images", 8, 40)
     seeds = [number % SEEDS for number in range(runs)]
-    ends = carried_out({"together": [[*COMMAND, "--seed", str(seed)] for seed in seeds]}, tmp_path)
+    ends = together([[*COMMAND, "--seed", str(seed)] for seed in seeds], tmp_path)
     assert [end["status"] for end in ends] == [0] * runs, ends
     monkeypatch.chdir(tmp_path)
 
@@ -84,7 +85,7 @@ def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkey
     write_images(tmp_path / "images", 8, 40)
     flags = (["--seed", "0"], ["--seed", "1", "--overwrite"])
     commands = [[*COMMAND, *own, "--runs", runs] for own in flags for runs in ("one", "other")]
-    ends = carried_out({"together": commands}, tmp_path)
+    ends = together(commands, tmp_path)
     assert [end["status"] for end in ends] == [0] * 4, ends
     monkeypatch.chdir(tmp_path)
     records = sorted(map(str, Path("results").rglob("*.json")))

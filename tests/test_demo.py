@@ -69,6 +69,7 @@ def test_it_distinguishes_drawings(page):
     assert page.add(classes, "", "x")[0] == classes and page.classify(classes[:1], ring) == (None, "")
 
 
+@pytest.mark.slow
 def test_there_are_not_too_many_classes(page):
     classes = ()
     for number in range(13):

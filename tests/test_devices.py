@@ -13,6 +13,7 @@ from fitting import fit
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from bench.records import store
+from bench.run.processes import start_method
 from bench.training import devices
 from bench.training.checkpoints import CheckedFiles
 from methods.anil import ANIL
@@ -63,7 +64,7 @@ def process(rank: int, port: int, data, split, folder) -> None:
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny, tiny_split, tmp_path):
     given = (find_free_network_port(), tiny, tiny_split, tmp_path)
-    torch.multiprocessing.spawn(process, given, nprocs=2)
+    torch.multiprocessing.start_processes(process, given, nprocs=2, start_method=start_method())
     for name in METHODS:
         curve, weights = result(name, tiny, tiny_split, tmp_path / "one" / name)
         for rank in range(2):
@@ -106,7 +107,7 @@ def record_of(*flags: str) -> store.Record:
 @pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_a_run_and_what_it_starts_from_are_trained_on_two_devices(images):
-    flags = ["--method", "protonet", "--set", "init=pretrained"]
+    flags = ["--method", "protonet", "--set", "init=pretrained", "--preset", "smoke"]
     one = record_of(*flags)
     two = record_of(*flags, "--devices", "2", "--results", "two", "--runs", "runs2")
     assert two.environment.devices == 2 and "2 x cpu" in two.pretraining.where

@@ -12,6 +12,7 @@ from PIL import Image
 import bench
 from bench.api.runs import run
 from bench.data import cifar100
+from bench.evaluation import generalized, settings
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -62,6 +63,8 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
         patch.setenv("FEWSHOT_DATA", str(folder))
+        patch.setattr(settings, "CACHED_EPISODES", 300)
+        patch.setattr(generalized, "DRAWS", 2)
         yield bench.run("protonet", "cifar-fs", preset="smoke", seed=1)
 
 

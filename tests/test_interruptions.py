@@ -6,9 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
+import forked_runs
 import numpy as np
 import pytest
-from command_line import bench, carried_out, write_images
+from command_line import bench, write_images
 
 from bench.__main__ import INTERRUPTED
 from bench.data import cache
@@ -36,7 +37,7 @@ OF_THE_MOMENT["environment"] = {"git_commit", "git_dirty"}
 
 def runs(folder: Path, kills: list[tuple[int, float]]) -> list[dict]:
     """What became of the runs that are killed as said, and of one more that is not."""
-    return carried_out({"arguments": ARGUMENTS, "kills": kills}, folder)
+    return forked_runs.killed(ARGUMENTS, folder, kills)
 
 
 def numbers(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:

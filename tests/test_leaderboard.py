@@ -16,6 +16,8 @@ from bench.reporting import blocks, leaderboard
 from bench.reporting.leaderboard import render
 from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
+pytestmark = pytest.mark.usefixtures("nothing_published")
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "a|b",

@@ -1,14 +1,14 @@
 """Every run keeps its model, and it answers the same in a fresh process without the data."""
 
 import json
-import subprocess
-import sys
+import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import bench, write_images
+from forked_runs import in_fork
 
 from bench.common.errors import UserError
 from bench.evaluation.embedding import embed_images
@@ -20,18 +20,17 @@ RUN = [
     "run", "--method", "nearest_centroid", "--preset", "quick", "--split", "50-50", "--device", "cpu",
     "--dataset", "folder:images", "--precision", "fp32", "--steps", 4, "--set", "images=32",
 ]  # fmt: skip
-IN_ANOTHER_PROCESS = """
-import sys
-from pathlib import Path
-import torch
-from bench.run import models
-from bench.evaluation.embedding import embed_images
 
-model = models.load(Path(sys.argv[1]))
-images = torch.load(sys.argv[2])
-made = embed_images(model.method, images, torch.arange(len(images)), model.normalise, model.card.precision)
-torch.save(made, sys.argv[3])
-"""
+
+def embed_elsewhere(folder: Path, images: Path, made: Path, cache: str) -> None:
+    os.environ["FEWSHOT_CACHE"] = cache
+    os.environ.pop("FEWSHOT_DATA", None)
+    model = models.load(folder)
+    pixels = torch.load(images)
+    features = embed_images(
+        model.method, pixels, torch.arange(len(pixels)), model.normalise, model.card.precision
+    )
+    torch.save(features, made)
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +85,7 @@ def test_in_a_fresh_process_without_the_data(ran, tmp_path):
     folder = place / "runs" / record.run_id
     images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.manual_seed(0))
     torch.save(images, tmp_path / "images.pt")
-    arguments = [folder, tmp_path / "images.pt", tmp_path / "made.pt"]
-    environment = {"FEWSHOT_CACHE": str(tmp_path / "empty"), "PYTHONPATH": str(Path(__file__).parents[1])}
-    subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS, *map(str, arguments)],
-        cwd=tmp_path, env={"PATH": "", "HOME": str(tmp_path)} | environment, check=True,
-    )  # fmt: skip
+    in_fork(embed_elsewhere, folder, tmp_path / "images.pt", tmp_path / "made.pt", str(tmp_path / "empty"))
     model = models.load(folder)
     expected = embed_images(model.method, images, torch.arange(20), model.normalise, model.card.precision)
     assert torch.equal(torch.load(tmp_path / "made.pt"), expected)

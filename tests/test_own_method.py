@@ -3,12 +3,13 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
+from forked_runs import in_fork, say_into
+
+from bench.data import glyphs
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -20,15 +21,18 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def tested(folder: Path, file: str) -> int:
+    os.chdir(folder)
+    say_into(Path("said"))
+    return int(pytest.main(["-q", file, "-p", "no:cacheprovider"]))
+
+
 def test_what_new_method_writes_passes_its_own_test(folder):
     answer = bench("new-method", "soft_prototypes")
     assert answer.code == 0, answer.err
     assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "test_soft_prototypes.py", "-p", "no:cacheprovider"],
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}"},
-    )  # fmt: skip
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    assert in_fork(tested, folder, "test_soft_prototypes.py") == 0
+    assert "2 passed" in Path("said").read_text()
     assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py exists already")
 
 
@@ -92,12 +96,14 @@ WRONG = [
 LEAK = """
 
 def leaked():
-    import gc
+    import sys
 
     from bench.data.images import ImageSet
 
-    gc.collect()
-    return 1 + sum(float(o.images[-30:].float().mean()) for o in gc.get_objects() if isinstance(o, ImageSet))
+    frame = sys._getframe()
+    while not isinstance(data := frame.f_locals.get("data"), ImageSet):
+        frame = frame.f_back
+    return 1 + float(data.images[-30:].float().mean())
 """
 
 
@@ -129,6 +135,9 @@ def test_a_method_that_is_not_there(folder):
 def test_every_command_of_the_tutorial(folder, monkeypatch):
     """It ends in a row on the leaderboard, beside the committed records of a clone."""
     monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 60)
+    monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 20)
+    monkeypatch.setattr(glyphs, "BATCH", 60)
     shutil.copytree(ROOT / "tests" / "data_files", folder / "results")
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     commands = [

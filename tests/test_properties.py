@@ -94,6 +94,7 @@ def test_a_resolved_configuration_written_down_is_the_same_one(fields, own, hype
     assert all(getattr(made, name) == value for name, value in fields.items())
 
 
+@pytest.mark.slow
 @few
 @given(st.dictionaries(st.text(max_size=20), st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

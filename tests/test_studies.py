@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ BASE_CLASSES = {"fc100": 60, "cifar-fs": 64, "40-60": 40, "90-10": 90}
 QUICK = 409_600
 
 
+@cache
 def grid(name: str) -> list[RunConfig]:
     return build(STUDIES / name, {}, {})
 

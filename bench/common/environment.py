@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _say_once = cache(say)
+_version = cache(metadata.version)  # which reads a file each time
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 LIBRARIES = (
@@ -102,8 +103,8 @@ def package_versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
+            found[name] = _version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 

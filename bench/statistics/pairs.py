@@ -100,9 +100,11 @@ def pair_metrics(
     # intervals. The number evaluated at once fits in the processor's cache.
     rows = max(1, 2**15 // len(scores))
     several = rows * max(1, 2**15 // (rows * width))
+    # 32 bits are a third faster.
+    whole_numbers = np.int32 if 4 * len(kinds[0]) * len(kinds[1]) < 2**31 else np.int64
     for start in range(0, resamples, several):
         end = min(start + several, resamples)
-        accepts = np.zeros((2, end - start, width + 1), dtype=np.int64)
+        accepts = np.zeros((2, end - start, width + 1), dtype=whole_numbers)
         for first in range(0, end - start, rows):
             size = min(rows, end - start - first)
             row_offset = np.arange(size)[:, None] * width
@@ -113,7 +115,7 @@ def pair_metrics(
                 picked += row_offset
                 counts = np.bincount(picked.ravel(), minlength=size * width)
                 own[first : first + size, 1:] = counts.reshape(size, width)
-        accepts = accepts.cumsum(axis=2)
+        accepts.cumsum(axis=2, dtype=whole_numbers, out=accepts)
         draws[start:end] = roc_metrics(accepts[0], accepts[1], accepted)
     oracle = PAIR_METRICS.index("pair_accuracy_oracle")
     draws[:, oracle] -= 2 * (draws[:, oracle].mean() - point[oracle])
@@ -130,7 +132,8 @@ def roc_metrics(true_accepts: np.ndarray, false_accepts: np.ndarray, accepted: i
     """`PAIR_METRICS` of B ROC curves over the same U columns (distinct scores, or groups of them): ``[B,
     6]``.
 
-    Comparisons use whole numbers, so ties are exact.
+    Comparisons use whole numbers, so ties are exact; their type must hold 4 times the number of cells, the
+    product of the numbers of both kinds.
 
     Args:
         true_accepts: whole ``[B, U + 1]``, overwritten: same-class pairs (or their weights) in the first u

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import io
 import pickle
 import struct
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,17 +55,28 @@ def drawing(rng: np.random.Generator) -> Image.Image:
 
 
 def write_omniglot(root: Path) -> Path:
-    rng = np.random.default_rng(0)
+    for name, content in _drawings().items():
+        path = root / "omniglot-py" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+@cache
+def _drawings() -> dict[str, bytes]:
+    """Relative path -> PNG."""
+    rng, made = np.random.default_rng(0), {}
     for part, alphabets in ALPHABETS.items():
         number = 0
         for alphabet, characters in alphabets.items():
             for character in range(1, characters + 1):
-                folder = root / "omniglot-py" / part / alphabet / f"character{character:02d}"
-                folder.mkdir(parents=True)
                 number += 1
                 for drawer in range(1, DRAWINGS + 1):
-                    drawing(rng).save(folder / f"{number:04d}_{drawer:02d}.png")
-    return root
+                    file = io.BytesIO()
+                    drawing(rng).save(file, "PNG")
+                    name = f"{part}/{alphabet}/character{character:02d}/{number:04d}_{drawer:02d}.png"
+                    made[name] = file.getvalue()
+    return made
 
 
 def zip_omniglot(root: Path, folder: Path) -> dict[str, str]:

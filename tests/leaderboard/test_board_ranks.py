@@ -10,6 +10,8 @@ from bench.records import store
 from bench.reporting.leaderboard import render
 from bench.statistics import RankRange, closed_interval, compare_all, rank_ranges, significantly_better
 
+pytestmark = pytest.mark.usefixtures("nothing_published")
+
 QUERIES = 75
 
 

@@ -10,6 +10,8 @@ from bench.records import store
 from bench.records.store import Record
 from bench.reporting.leaderboard import render
 
+pytestmark = pytest.mark.usefixtures("nothing_published")
+
 STANDARD = record_fields()["episodes"]
 SPREAD = np.random.default_rng(0).integers(-5, 6, EPISODES)
 OWN = {"10w5s": (10, 5, 15), "5w1s5q": (5, 1, 5)}

@@ -1,6 +1,7 @@
 """The best of each table with its ties, and ranks over the tables that have the same methods."""
 
 import numpy as np
+import pytest
 from board_reader import boards, column, with_columns, with_metrics
 from markdown_reader import plain
 from record_factory import EPISODES, make_record, metric
@@ -12,6 +13,8 @@ from bench.reporting.leaderboard.overview import aggregates, best_of_each
 from bench.reporting.ranking.rows import Row
 from bench.reporting.ranking.tables import Table, tables_of
 from bench.statistics import RankRange
+
+pytestmark = pytest.mark.usefixtures("nothing_published")
 
 SPREAD = np.random.default_rng(0).integers(-8, 9, EPISODES)
 

@@ -28,6 +28,7 @@ def some_records():
     ]
 
 
+@pytest.mark.usefixtures("nothing_published")
 @pytest.mark.parametrize("width", [60, 80, 137, 200])
 def test_no_line_is_wider_and_no_cell_is_lost(monkeypatch, capsys, width):
     text = shown(monkeypatch, capsys, width, some_records())
@@ -49,6 +50,7 @@ def test_a_broken_up_table_tells_in_each_part_which_row_is_which(monkeypatch, ca
     assert terminal._broken_up([4, 10], 2, 80) == [[0, 1]]
 
 
+@pytest.mark.usefixtures("nothing_published")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_of_a_record_reaches_the_terminal_as_more_than_text(monkeypatch, capsys, text):
     names = {name: text for name in ("method", "preset", "backbone", "dataset", "split")}

@@ -11,6 +11,8 @@ from bench.reporting.leaderboard import render
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 
+pytestmark = pytest.mark.usefixtures("nothing_published")
+
 IMAGES = 384_000
 NETWORK, OTHER = "12" * 32, "34" * 32
 

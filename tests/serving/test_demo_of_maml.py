@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from served_run import made
 
-from bench.demo import pictures
-from bench.demo.page import Page
-from bench.demo.runs import chosen
-
 
 @pytest.mark.slow
 def test_it_compares_and_classifies(tmp_path, monkeypatch):
+    from bench.demo import pictures
+    from bench.demo.page import Page  # imports gradio, which takes seconds
+    from bench.demo.runs import chosen
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     record = made(tmp_path, "maml", "--measure", "pairs", "--steps", 1)

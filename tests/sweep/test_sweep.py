@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from command_line import bench, descendants, write_images
+from forked_runs import Process, begin
 
 from bench.records import store
 
@@ -42,18 +42,32 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def start(engine: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bench", "sweep", "grid.yaml", "--engine", engine, "--jobs", "2"]
-    command += ["--device", "cpu"]
-    with Path("sweep.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One of the grid's runs without a sweep, in this process."""
+    place = tmp_path_factory.mktemp("alone")
+    write_images(place / "images", 8, 40)
+    config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", STEPS]
+    rest = ["--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("FEWSHOT_CACHE", "cache")
+        answer = bench("run", *config, *rest)
+        assert answer.code == 0, answer.err
+        (record,) = store.read_all(Path("results"))[0]
+    return record
 
 
-def until(found, sweep: subprocess.Popen):
+def start(engine: str) -> Process:
+    arguments = ["sweep", "grid.yaml", "--engine", engine, "--jobs", "2", "--device", "cpu"]
+    return begin(arguments, Path("sweep.log"))
+
+
+def until(found, sweep: Process):
     """What `found` gives as soon as it gives something."""
     end = time.monotonic() + WAIT_S
     while not (there := found()):
-        assert time.monotonic() < end and sweep.poll() is None, Path("sweep.log").read_text()
+        assert time.monotonic() < end and sweep.is_alive(), Path("sweep.log").read_text()
         time.sleep(0.02)
     return there
 
@@ -68,10 +82,10 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def workers(engine: str, sweep: subprocess.Popen) -> list[int]:
+def workers(engine: str, sweep: Process) -> list[int]:
     """Process ids of those that do jobs."""
     mark = b"ray::work" if engine == "ray" else b"multiprocessing.forkserver"
-    found = [pid for pid, line in descendants(sweep.pid) if mark in line]
+    found = [pid for pid, line in descendants(sweep.pid) if mark in line and pid != sweep.pid]
     # The local engine's fork from a process that the sweep started.
     return [pid for pid in found if parent(pid) != sweep.pid]
 
@@ -91,7 +105,7 @@ def checked(said: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
+def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, alone, engine):
     if engine == "ray":
         pytest.importorskip("ray")
     sweep = start(engine)
@@ -107,21 +121,22 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, engine):
             time.sleep(0.1)
     finally:
         sweep.kill()
-        sweep.wait()
-    sweep = start(engine)
-    assert sweep.wait(WAIT_S) == 0, Path("sweep.log").read_text()
-    checked(Path("sweep.log").read_text())
+        sweep.join()
+    if engine == "local":  # in this process, which has imported everything
+        finished = bench("sweep", "grid.yaml", "--jobs", "2", "--device", "cpu")
+        code, said = finished.code, finished.err
+    else:
+        sweep = start(engine)
+        sweep.join(WAIT_S)
+        code, said = sweep.exitcode, Path("sweep.log").read_text()
+    assert code == 0, said
+    checked(said)
     own = Path("results", "own")
     once = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
     again = bench("sweep", "grid.yaml", "--device", "cpu")
     assert again.code == 0 and f"{RUNS} recorded, 0 to do" in again.err
     assert {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()} == once
-    # The same numbers as without a sweep, in this process.
-    config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", str(STEPS)]
-    rest = ["--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu"]
-    assert bench("run", *config, *rest, "--results", "alone", "--runs", "alone_runs").code == 0
-    (alone,) = store.read_all(Path("alone"))[0]
-    assert store.read(Path("results", "own", f"{alone.run_id}.json")).metrics == alone.metrics
+    assert store.read(own / f"{alone.run_id}.json").metrics == alone.metrics
 
 
 def test_failed_runs_are_listed_and_the_others_are_made(folder):
