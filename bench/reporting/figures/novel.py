@@ -70,7 +70,8 @@ def draw_points(points: Points, kinds: np.ndarray | None = None) -> Figure:
             line: dict[str, Any] = {"lw": 0.4, "edgecolors": PAPER.light, "alpha": 0.85}
             if marker == "x":
                 line = {"lw": 1.3}
-            place.scatter(*points.places[chosen].T, s=area, marker=marker, color=colour, **line)
+            x, y = points.places[chosen].T
+            place.scatter(x, y, s=area, marker=marker, color=colour, **line)
         handles.append(Line2D([], [], ls="", marker=form if kinds is None else "s", color=colour))
         words.append(name)
     place.set_xticks([])
