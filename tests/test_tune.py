@@ -7,7 +7,8 @@ import torch
 from command_line import write_images
 
 from bench.common.errors import UserError
-from bench.config.run_config import read_sets, resolve
+from bench.config.lists import read_sets
+from bench.config.run_config import resolve
 from bench.config.yaml_files import read_yaml
 from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
