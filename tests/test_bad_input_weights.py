@@ -60,7 +60,7 @@ CONTENTS = {
     "a list": (lambda s: list(s.values()), "holds no named tensors"),
     "one tensor": (lambda s: s[FIRST], "holds no named tensors"),
     "text": (lambda s: dict.fromkeys(s, "text"), "holds no named tensors"),
-    "two folds": (lambda s: {"state_dict": {"state_dict": s}}, "holds no named tensors"),
+    "three folds": (lambda s: {"model": {"net": {"weights": s}}}, "holds no named tensors"),
     "no model": (lambda s: {"model": None}, "holds no named tensors"),
 }  # fmt: skip
 
