@@ -108,7 +108,7 @@ class Page:
         tiles = _tile(a, "first, as the model sees it") + _tile(b, "second, as the model sees it")
         return _box(
             "Same" if score >= threshold else "Different",
-            f"<span>Similarity {score:.2f}, threshold {threshold:.2f}.</span>"
+            f"<span>Similarity {score:.3f}, threshold {threshold:.3f}.</span>"
             '<div class="scale" aria-hidden="true">'
             f'<i style="left:{mark:.1f}%"></i><b style="left:{at:.1f}%"></b></div>'
             '<div class="ends"><span>different</span><span>same</span></div>'

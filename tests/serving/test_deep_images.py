@@ -99,7 +99,7 @@ def test_a_model_keeps_the_range_of_its_images(tmp_path, folder):
             Image.fromarray(values(number, 999)).save(f"images/{label}/{number}.tif")
     built, data = (sources.load("folder:images", image_size=SIZE) for _ in range(2))  # and from the cache
     assert built.spans == data.spans == {"int": (0, 999)}
-    other = replace(data, name="other", spans={"int": (0, 1)})
+    other = replace(data, name="other", fingerprint="another", spans={"int": (0, 1)})
     assert joined(data, other).spans == {"int": (0, 999)} and joined(other, data).spans == {"int": (0, 1)}
     prepared = SimpleNamespace(
         method=Pixels(), config=SimpleNamespace(method="protonet", backbone="conv4"), data=data, run_id="r",

@@ -76,6 +76,10 @@ def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     found = plan(grid[:1], OPTIONS, [other])
     assert (found.jobs, found.recorded, found.by_other_code) == ([], 1, 1)
     assert len(plan(grid[:1], OPTIONS, [other], remake=True).jobs) == 2
+    before = {name: value for name, value in run.config.hyperparameters.items() if name != "weight_decay"}
+    earlier = given["config"] | {"hyperparameters": before}  # before the method had this hyperparameter
+    found = plan(grid[:1], OPTIONS, [make_record(**(given | {"config": earlier, "sources": sources}))])
+    assert len(before) < len(run.config.hyperparameters) and found.by_other_code == 1
     for changes in ({"fingerprint": "1" * 64}, {"sources": sources | {"split": "1" * 64}}, {"config": {}}):
         assert (
             len(plan(grid[:1], OPTIONS, [make_record(**(given | {"sources": sources} | changes))]).jobs) == 2

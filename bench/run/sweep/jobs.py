@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench.common.environment import pick_device
 from bench.common.errors import UserError
-from bench.config.run_config import METHOD_FILE, RunConfig
+from bench.config.run_config import METHOD_FILE, RunConfig, method_info
 from bench.records.identity import WEIGHTS, split_digest
 from bench.records.store import Record
 from bench.run.materials import Materials
@@ -131,9 +131,14 @@ def _content(record: Record) -> str:
     """Equal for a record and a prepared run of one configuration on the same images, whatever the code."""
     try:
         config = RunConfig.model_validate(record.config)
-    except ValidationError:
-        return ""  # of a version with other settings
-    parts = [config.model_dump(exclude={*WEIGHTS}), record.fingerprint, split_digest(record), record.weights]
+        parameters = method_info(config.method).parameters
+    except (ValidationError, UserError):
+        return ""  # of a version with other settings or methods
+    # A hyperparameter that was added later has the default that changes nothing.
+    added = {name: parameter.default for name, parameter in parameters.items()}
+    settings = config.model_dump(exclude={*WEIGHTS})
+    settings["hyperparameters"] = added | settings["hyperparameters"]
+    parts = [settings, record.fingerprint, split_digest(record), record.weights]
     return json.dumps(parts, sort_keys=True)
 
 
