@@ -7,7 +7,7 @@ never embedded: nothing here can be tuned to them. A line per trial is added to 
 
     python -m benchmarks.tune --plan benchmarks/tuning/trials.yaml
 
-A plan names trials for each method. Those that the log has are skipped, so an interrupted plan goes on.
+A plan names trials for each method. Those that the log has are skipped, so an interrupted plan resumes.
 
 With `--score harmonic` each validation class joins the base classes alone, from 1 and from 5 images, and a
 trial is judged by the harmonic mean of the accuracy on the class that joined and on the base classes:
@@ -66,8 +66,10 @@ def main() -> int:
     parser.add_argument("--score", choices=("accuracy", "harmonic"), default="accuracy")
     parser.add_argument("--try", dest="trials", action="append", default=[], metavar="'KEY=VALUE ...'")
     args = parser.parse_args()
+    if args.plan and args.trials:
+        parser.error("--try: the trials of --plan are in its file")
     try:
-        tries = read_yaml(args.plan) if args.plan else {args.method: args.trials or [""]}
+        tries = read_plan(args.plan) if args.plan else {args.method: args.trials or [""]}
         trials = [(text, _config(args, method, text)) for method, texts in tries.items() for text in texts]
         with tempfile.TemporaryDirectory() as scratch:
             for text, config in trials:
@@ -86,6 +88,19 @@ def main() -> int:
 def _config(args: argparse.Namespace, method: str, changes: str) -> RunConfig:
     given = {key: getattr(args, key) for key in ("split", "preset", "backbone", "weights", "seed")}
     return resolve(given | {"method": method}, {}, read_sets(shlex.split(changes)))
+
+
+def read_plan(path: Path) -> dict[str, list[str]]:
+    """Method -> its trials.
+
+    Raises:
+        UserError: the file is not a map from methods to lists of texts.
+    """
+    tries = read_yaml(path)
+    for method, texts in tries.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError("--plan", path, f"{method} must be a list of trials, e.g. `- steps=800 scale=10`")
+    return tries
 
 
 def _names(args: argparse.Namespace, config: RunConfig, changes: str) -> dict[str, str]:

@@ -27,7 +27,6 @@ class TimmBackbone(nn.Module):
 
     Attributes:
         dim: number of features.
-        loaded: whether it was given weights, by `load_pretrained` or from a file.
         external: whether its weights began as those of a training elsewhere; checkpoints keep it.
         small_stem: whether the stem is that for images of 32 pixels.
 
@@ -49,7 +48,7 @@ class TimmBackbone(nn.Module):
         except RuntimeError as error:  # no such tag
             raise ValueError(f"no backbone 'timm:{name}': {error}") from None
         self.dim: int = self.model.head_hidden_size  # type: ignore[assignment]
-        self.loaded = self.external = self.small_stem = False
+        self.external = self.small_stem = False
 
     @property
     def _wants(self) -> dict:
@@ -91,7 +90,7 @@ class TimmBackbone(nn.Module):
                 # timm draws random weights first; how often must not decide what is drawn after them.
                 with hub(offline), torch.random.fork_rng(devices=[]):
                     self.model = timm.create_model(self.name, pretrained=True, num_classes=0)
-                self.loaded = self.external = True
+                self.external = True
                 return
             except Exception as error:  # those of the hub's client, of its HTTP library, of safetensors, ...
                 reason = str(error.__cause__ or error).strip().partition("\n")[0]
@@ -107,7 +106,7 @@ class TimmBackbone(nn.Module):
         Args:
             state: parameters under the names that they have here.
         """
-        self.loaded = self.external = True  # `set_extra_state` knows better, where the file has it
+        self.external = True  # `set_extra_state` knows better, where the file has it
         stem, kernel = self._stem(), state.get(f"model.{self._wants.get('first_conv')}.weight")
         small = EXTRA in state and bool(state[EXTRA][1])
         if stem is not None and kernel is not None and kernel.ndim == 4:

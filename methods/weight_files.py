@@ -39,21 +39,24 @@ def load_weights(backbone: nn.Module, path: str) -> list[str]:
     best: dict[str, Tensor] = {}
     offered: dict[str, Tensor] = {}
     chosen: list[str] = []
+    most = 0
     for prefix in _prefixes(found, wanted):
         stripped = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
         # timm's own checkpoints carry no prefix, while the wrapper calls its model `model`.
         for lead in ("", "model."):
             renamed = {lead + k: v for k, v in stripped.items()}
             candidate = {k: v for k, v in renamed.items() if k in wanted}
-            if len(candidate) > len(best):
-                best, offered, chosen = candidate, renamed, [prefix]
-            elif len(candidate) == len(best) and chosen and prefix.count(".") == chosen[0].count("."):
+            fitting = sum(name in candidate for name in needed)
+            if fitting > most:
+                best, offered, chosen, most = candidate, renamed, [prefix], fitting
+            elif most and fitting == most and prefix.count(".") == chosen[0].count("."):
                 chosen.append(prefix)
     if missing := [name for name in needed if name not in best]:
         problem = f"{len(missing)} of {len(wanted)} missing, e.g. {missing[0]}"
         raise ValueError(f"does not fit the backbone: {problem}; the file has {next(iter(found))}, ...")
     if len(chosen) > 1:
-        raise ValueError(f"holds {len(chosen)} networks: {', '.join(chosen)}; save only one of them")
+        names = ", ".join(prefix.rstrip(".") for prefix in chosen)
+        raise ValueError(f"holds {len(chosen)} networks: {names}; save only one of them")
     for name, value in best.items():
         kind = wanted[name].dtype
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
@@ -130,8 +133,8 @@ def _read_state(path: str) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     named = _tensors(content)
-    if not named and isinstance(content, dict):  # under other keys
-        named = {f"{key}.{name}": v for key, inner in content.items() for name, v in _tensors(inner).items()}
+    if isinstance(content, dict):  # under other keys
+        named |= {f"{key}.{name}": v for key, inner in content.items() for name, v in _tensors(inner).items()}
     # torch.compile puts _orig_mod where the compiled module is.
     state = {name.replace("._orig_mod.", "."): value for name, value in named.items()}
     if not state:

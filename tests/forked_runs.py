@@ -26,10 +26,28 @@ from bench.run.processes import start_method, take_over
 Streams = Callable[[], None]
 
 
+LIMIT_S = 400
+
+
 def in_fork(work: Callable, *arguments: Any) -> Any:
-    """What a function of a module gives or raises in a process that shares nothing with this one."""
+    """What a function of a module gives or raises in a process that has only the environment of this one.
+
+    After `LIMIT_S` it is killed with all that it started.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context(start_method())) as pool:
-        return pool.submit(work, *arguments).result(timeout=400)
+        return pool.submit(_limited, dict(os.environ), work, *arguments).result()
+
+
+def _limited(environment: dict[str, str], work: Callable, *arguments: Any) -> Any:
+    take_over(environment)
+    os.setpgrp()
+    killer = threading.Timer(LIMIT_S, os.killpg, (os.getpgrp(), signal.SIGKILL))
+    killer.daemon = True
+    killer.start()
+    try:
+        return work(*arguments)
+    finally:
+        killer.cancel()
 
 
 def killed(arguments: list[str], folder: Path, kills: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:

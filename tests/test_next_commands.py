@@ -1,5 +1,6 @@
 """Commands that the program prints for the next step are ones that it takes, and do what they say."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bench.common.errors import UserError
 from bench.config.run_config import resolve
 from bench.demo.runs import chosen
 from bench.records import store
-from bench.records.commands import command_of
+from bench.records.commands import command_of, made_by
 from bench.run import runner
 from bench.run.models import CARD, Card
 from bench.run.plan import Options
@@ -48,6 +49,14 @@ def test_the_command_of_a_configuration_makes_it_again(given, monkeypatch):
     monkeypatch.setattr(runner, "run_all", lambda grid, _: iter(taken.extend(grid) or ()))
     answer = command(*command_of(config.model_dump())[3:])
     assert answer.code == 0 and taken == [config], answer.err
+
+
+def test_a_run_of_a_sweep_has_a_command_of_its_own():
+    config = resolve({"method": "protonet", "preset": "quick", "split": "cifar-fs", "seed": 2}, {}, {})
+    record = make_record(config=config.model_dump(mode="json"), command="python -m bench sweep a.yaml")
+    assert made_by(record) == shlex.join(command_of(config.model_dump()))
+    alone = "python -m bench run --split all"
+    assert made_by(make_record(command=alone)) == alone
 
 
 @pytest.fixture

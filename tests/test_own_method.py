@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def tested(folder: Path, file: str) -> int:
+def exit_of_pytest(folder: Path, file: str) -> int:
     os.chdir(folder)
     say_into(Path("said"))
     return int(pytest.main(["-q", file, "-p", "no:cacheprovider"]))
@@ -31,7 +31,7 @@ def test_what_new_method_writes_passes_its_own_test(folder):
     answer = bench("new-method", "soft_prototypes")
     assert answer.code == 0, answer.err
     assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
-    assert in_fork(tested, folder, "test_soft_prototypes.py") == 0
+    assert in_fork(exit_of_pytest, folder, "test_soft_prototypes.py") == 0
     assert "2 passed" in Path("said").read_text()
     assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py exists already")
 

@@ -107,7 +107,7 @@ def asked(tmp_path, monkeypatch) -> list[str]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
             backbone.model = timm.create_model(backbone.name, pretrained=False, num_classes=0)
-        backbone.loaded = backbone.external = True
+        backbone.external = True
 
     monkeypatch.setattr(TimmBackbone, "load_pretrained", load)
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))

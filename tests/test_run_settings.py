@@ -79,7 +79,9 @@ def test_joined_sets_keep_every_image_and_the_base_side_of_the_split(folder):
     one, other = (sources.load(f"folder:{name}") for name in ("images", "others"))
     both = joined(one, other)
     assert len(both) == len(one) + len(other)
-    assert both.notes == ("6 novel classes have names of folder:images: class0; class1; class2; ...",)
+    assert both.notes == (
+        "folder:others and folder:images have classes of the same name: class0; class1; class2; ...",
+    )
     alone, split = resolve(one, "50-50"), resolve(both, "50-50")
     for part in ("train", "validation_images", "base_test"):
         mine, theirs = both.images[getattr(split, part)], one.images[getattr(alone, part)]

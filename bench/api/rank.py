@@ -203,7 +203,8 @@ def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) ->
 
 
 def _in_words(setting: Setting) -> str:
-    """``5w1s: 5 classes at a time, 1 labelled image of each, 15 more to classify``."""
+    """``5w1s: 5 classes at a time; per class, 1 labelled image and 15 others to classify``."""
     classes = f"{setting.way} classes at a time" if setting.way else "all classes at once"
-    labelled = f"{setting.shot} labelled image{'s' * (setting.shot > 1)} of each"
-    return f"{setting.name}: {classes}, {labelled}, {setting.query or 'all'} more to classify"
+    labelled = f"{setting.shot} labelled image{'s' * (setting.shot > 1)}"
+    others = f"{setting.query} other{'s' * (setting.query > 1)}" if setting.query else "all others"
+    return f"{setting.name}: {classes}; per class, {labelled} and {others} to classify"

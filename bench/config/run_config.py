@@ -38,6 +38,7 @@ PRESETS = {
 }
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
+NEED_BASE = ("pairs", "triplets", "generalized")  # measurements that need base classes
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 
 Positive = Annotated[int, Field(ge=1)]
@@ -211,9 +212,10 @@ def _default_split(values: Mapping[str, Any]) -> str:
 
     found = default_split(dataset)
     own_images = found == DEFAULT_SPLIT and ARROW not in dataset
-    if own_images and values.get("train") is False and values["backbone"].startswith("timm:"):
-        return NO_BASE  # nothing is trained, so every class can be tested
-    return found
+    few_shot = not any(name in str(values.get("measure", "")) for name in NEED_BASE)
+    frozen = values.get("train") is False and values["backbone"].startswith("timm:")
+    # Nothing is trained, so every class can be tested.
+    return NO_BASE if own_images and few_shot and frozen else found
 
 
 def as_trained(config: RunConfig) -> RunConfig:

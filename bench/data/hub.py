@@ -18,7 +18,7 @@ from bench.common.files import expand_user, is_folder
 from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
-from bench.data.photos import DECODING, Photos, decode_photos
+from bench.data.photos import DECODING, Photos, decode_photos, listed
 from bench.data.roles import NO_TEST, part_of, roles
 
 LABEL_COLUMNS = ("fine_label", "label")
@@ -139,7 +139,9 @@ def read(
     labels = np.array([label for *_, label in rows], dtype=np.int64)
     use = roles(labels, [part_of(split) or "train" for _, split, _, _ in rows], len(class_names))
     own = "its splits have different classes: --split own takes these as base, validation and novel classes"
-    notes = (own,) if use.part else (NO_TEST,) if len(found.splits) > 1 and use.held_out is None else ()
+    notes = [own] if use.part else [NO_TEST] if len(found.splits) > 1 and use.held_out is None else []
+    if hidden := [f"{split} row {row}" for _, split, row, label in every if label < 0]:
+        notes.append(listed(f"left out {len(hidden):,} rows without a label", hidden))
     return Photos(
         f"hf:{found.name}",
         images,
@@ -149,7 +151,6 @@ def read(
         unreadable,
         name_of,
         superclass,
-        unused=[f"{split} row {row}" for _, split, row, label in every if label < 0],
         notes=notes,
         spans=spans,
     )

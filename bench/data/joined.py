@@ -30,6 +30,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     known = {class_key(name) for name in base.class_names}
     common = [name for name in novel.class_names if class_key(name) in known]
     names = [f"{name} ({novel.name})" if name in common else name for name in novel.class_names]
+    notes = (listed(f"{novel.name} and {base.name} have classes of the same name", common),) if common else ()
     made = ImageSet.build(
         f"{base.name}{ARROW}{novel.name}",
         np.concatenate([base.images.numpy(), novel.images.numpy()]),
@@ -44,7 +45,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         made,
         left_out=base.left_out + novel.left_out,
         left_out_classes=base.left_out_classes + novel.left_out_classes,
-        notes=(listed(f"{len(common)} novel classes have names of {base.name}", common),) if common else (),
+        notes=notes,
         chosen=base.chosen,
         spans=base.spans,
     )

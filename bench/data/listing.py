@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file, is_folder
-from bench.data.names import ARROW, DEFAULT_SPLIT, GIVEN, check_classes
+from bench.data.names import ARROW, DEFAULT_SPLIT, GIVEN, check_classes, class_key
 from bench.data.roles import NO_TEST, PARTS, Roles, part_of, roles
 
 LAYOUT = "a folder with PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>"
@@ -114,8 +114,9 @@ def _from_folders(path: Path, is_image: Callable[[str], bool]) -> tuple[dict[str
     for part, own in inner:
         parts[part].setdefault(own.name, []).extend(_images_of(path, own, is_image))
     if any(files for classes in parts.values() for files in classes.values()):
+        known = set(map(class_key, parts["train"]))
         for part in ("validation", "test"):
-            if len(parts[part]) == 1 < len(parts["train"]) and not parts[part].keys() & parts["train"].keys():
+            if len(parts[part]) == 1 < len(known) and known.isdisjoint(map(class_key, parts[part])):
                 parts[part] = {}  # images without labels, such as test/unknown/
         return parts, [own for _, own in inner]
     return {"train": {own.name: _images_of(path, own, is_image) for own in top}}, top

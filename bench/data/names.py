@@ -83,7 +83,7 @@ def licence(dataset: str) -> str:
 
 
 def class_key(name: str) -> str:
-    """Key that is equal for names of the same class: the text without case, Unicode form and outer spaces.
+    """Key that is equal for names of one class: without case, Unicode form, outer spaces and invisible text.
 
     Normalised with NFC, which keeps the text; NFKC would also merge x2 and x with a superscript 2, which may
     be two classes of characters. For the same reason single characters keep their case.

@@ -25,7 +25,7 @@ DECODING = 7
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
-FEWEST_VALUES = 8  # of 256, of nine tenths of the pixels of an image
+FEWEST_VALUES = 8  # of 256, which all but a few pixels of an image have at least
 MOST_NAMED = 3  # names of what was left out, in a message
 
 TEMPORARY = {
@@ -217,11 +217,12 @@ def flattened(photos: Photos) -> list[str]:
     """One line if a range of more than 8 bits leaves most images with one grey value but for a few pixels."""
     if not photos.spans:
         return []
-    low, high = np.percentile(photos.images.reshape(len(photos.images), -1), (5, 95), axis=1)
-    flat = int((high - low < FEWEST_VALUES).sum())
-    if 2 * flat <= len(photos.images):
+    readable = [image for i, image in enumerate(photos.images) if i not in photos.unreadable]
+    spread = [np.subtract(*np.percentile(image, (98, 2))) for image in readable]
+    flat = sum(values < FEWEST_VALUES for values in spread)
+    if 2 * flat <= len(readable):
         return []
-    what = f"{flat} of {len(photos.images)} images have nearly one colour after scaling to 8 bits"
+    what = f"{flat} of {len(readable)} images have nearly one colour after scaling to 8 bits"
     return [f"{what}: do outliers or fill values such as -9999 set the range?"]
 
 

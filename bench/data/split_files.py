@@ -57,11 +57,13 @@ def read_split(data: ImageSet, path: str, flag: str) -> tuple[str, dict[str, tup
             raise UserError(flag, path, f"line {line}: class {again} is listed twice{as_well}")
         seen[key] = name
         parts[part] += [ids[key]] if key in ids else []
+    gone = sum(key not in ids for key in seen)
+    why = f" ({gone} of its classes have too few images)" if gone else ""
     if len(parts["base"]) < 2:
-        raise UserError(flag, path, "needs at least 2 base classes")
+        raise UserError(flag, path, f"needs at least 2 base classes{why}")
     for part in ("validation", "novel"):
         if len(parts[part]) == 1:
-            raise UserError(flag, path, f"must have 0 or at least 2 {part} classes")
+            raise UserError(flag, path, f"must have 0 or at least 2 {part} classes{why}")
     content = "\n".join(f"{part}:{sorted(parts[part])}" for part in PARTS)
     name = f"{Path(path).name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return name, {part: tuple(sorted(parts[part])) for part in PARTS}

@@ -13,6 +13,7 @@ from bench.records.schema import Record
 
 RUNS = Path("runs")  # default of --runs
 RANK = "python -m bench rank "
+SWEEP = "python -m bench sweep "
 CHANGED = ("backbone", "augment", "train_on", "measure")  # overrides that are no hyperparameters
 FIELDS = ("image_size", "weights", "way", "shot", "query", "episodes")
 DEFAULTS = {"dataset": "cifar100", "preset": "standard", "seed": 0, "precision": "auto"}
@@ -40,6 +41,13 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
         if key in config.get("hyperparameters", {}):
             words += ["--set", f"{key}={value_as_set(value)}"]
     return words
+
+
+def made_by(record: Record) -> str:
+    """The command that made a run; if a sweep made it beside others, the one that makes this run alone."""
+    if not record.command.startswith(SWEEP):
+        return record.command
+    return shlex.join(command_of({"method": record.method, "split": record.split, **record.config}))
 
 
 def again(record: Record, runs: Path = RUNS) -> str:

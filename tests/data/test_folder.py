@@ -221,6 +221,7 @@ def test_own_split_of_a_folder_without_one(pictures):
         ({"backbone": "resnet18"}, "90-10"),
         ({"weights": "x", "train": False}, "90-10"),
         ({"backbone": "resnet18", "train": False, "split": "50-50"}, "50-50"),
+        ({"backbone": "resnet18", "train": False, "measure": "5w1s,pairs"}, "90-10"),
     ],
 )
 def test_without_training_a_model_of_timm_is_tested_on_all_classes(given, split):
@@ -582,6 +583,13 @@ def test_two_names_of_one_class_are_refused(pictures, names, places):
         fill(pictures / place / "dog", 2, first=10 * first + 5)
     message = refused(pictures)
     assert all(ascii(name) in message or repr(name) in message for name in names)
+
+
+def test_two_names_of_the_only_test_class_are_refused(pictures):
+    for first, place in enumerate(("train/Cat", "train/dog", "test/cat")):
+        fill(pictures / place, 2, first=10 * first)
+    message = refused(pictures)
+    assert "'Cat'" in message and "'cat'" in message
 
 
 def test_characters_may_differ_in_case_alone(pictures):

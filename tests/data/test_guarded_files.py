@@ -81,6 +81,16 @@ def test_outliers_that_flatten_all_other_values_are_said(tmp_path):
         assert any(said in line for line in inspect.verify(f"folder:{folder}", image_size=8)) == hot
 
 
+def test_thin_strokes_on_white_are_not_taken_for_outliers(tmp_path):
+    for i in range(4):
+        paper = np.full((32, 32), 65535, np.uint16)
+        paper[4:28, 8 + i] = 0  # 2.3% of the pixels
+        place = tmp_path / "thin" / f"c{i % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(paper).save(place / f"{i}.png")
+    assert inspect.verify(f"folder:{tmp_path / 'thin'}", image_size=32) == []
+
+
 def test_floating_point_and_whole_numbers_have_their_own_range(tmp_path):
     """One folder with values of 0 to 1, of 0 to 4,000, and an image of NaN: none becomes one colour."""
     rng = np.random.default_rng(0)

@@ -167,7 +167,7 @@ def test_rows_without_label_do_not_count_and_other_splits_are_not_used(tmp_path,
     said = capsys.readouterr().err
     assert "extra not used, only " in said
     assert "left out 1 of 3 classes with fewer than 2 readable images: unseen (0)" in said
-    assert "left out 2 files that do not belong to a class: test row 0; test row 1" in said
+    assert "left out 2 rows without a label: test row 0; test row 1" in said
     splits["validation"] = splits["test"]
     save(tmp_path / "hidden", columns, features, **splits)
     assert not load(f"hf:{tmp_path / 'hidden'}").held_out.any()

@@ -252,11 +252,21 @@ def test_of_two_networks_the_outer_one_is_taken_and_equals_are_named(tmp_path):
     one, other = (lived_in(build("conv4")).state_dict() for _ in range(2))
     outer = {f"backbone.{name}": value for name, value in one.items()}
     outer |= {f"teacher.backbone.{name}": value for name, value in other.items()}
+    # Counters are not needed, so they do not make the other one fit better.
+    outer = {k: v for k, v in outer.items() if k[0] == "t" or not k.endswith("num_batches_tracked")}
     target = build("conv4")
     load_weights(target, str(saved(tmp_path, outer)))
-    assert all(torch.equal(v, target.state_dict()[k]) for k, v in one.items())
+    got = target.state_dict()
+    assert all(torch.equal(v, got[k]) for k, v in one.items() if not k.endswith("num_batches_tracked"))
     message = refused(build("conv4"), saved(tmp_path, {"student": one, "teacher": other}))
-    assert message == "holds 2 networks: student., teacher.; save only one of them"
+    assert message == "holds 2 networks: student, teacher; save only one of them"
+
+
+def test_a_tensor_beside_the_weights_hides_no_network(tmp_path):
+    source, target = lived_in(build("conv4")), build("conv4")
+    path = str(saved(tmp_path, {"net": source.state_dict(), "best_acc": torch.tensor(76.0)}))
+    assert load_weights(target, path) == ["best_acc"]
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 
 def test_what_is_refused_is_named(tmp_path):
@@ -438,13 +448,13 @@ def test_images_as_timm_says_that_weights_want_them(tmp_path):
     backbone = build("timm:test_resnet")
     load_weights(backbone, str(tmp_path / "file.safetensors"))
     assert seen(backbone).shape == (3, 3, 160, 160)
-    assert backbone.normalisation == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) and backbone.loaded
+    assert backbone.normalisation == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     # And so does what a training from there leaves behind, but not one from random weights.
     for source, size in ((backbone, 160), (build("timm:test_resnet"), 32)):
         state = {f"backbone.{name}": value for name, value in source.state_dict().items()}
         again = build("timm:test_resnet")
         load_weights(again, str(saved(tmp_path, {"state_dict": state})))
-        assert seen(again).shape[2:] == (size, size) and again.loaded
+        assert seen(again).shape[2:] == (size, size)
         assert again.normalisation == source.normalisation
 
 
@@ -471,7 +481,7 @@ def test_timm_s_own_weights(hub):
     chance = torch.get_rng_state()
     backbone.load_pretrained()
     assert torch.equal(torch.get_rng_state(), chance)
-    assert backbone.loaded and backbone.external and seen(backbone).shape[2:] == (160, 160)
+    assert backbone.external and seen(backbone).shape[2:] == (160, 160)
     with torch.no_grad():
         large = images(160)
         expected = source.forward_head(source.forward_features(large), pre_logits=True)
@@ -483,7 +493,7 @@ def test_timm_s_own_weights_that_are_not_there(hub):
     with pytest.raises(ValueError) as caught:
         backbone.load_pretrained()
     assert "timm/test_resnet.r160_in1k" in str(caught.value) and "HF_HUB_OFFLINE" in str(caught.value)
-    assert "\n" not in str(caught.value) and not backbone.loaded
+    assert "\n" not in str(caught.value) and not backbone.external
     hub.write_bytes(b"half a fi")
     with pytest.raises(ValueError, match=r"cannot be had: .*header"):
         backbone.load_pretrained()

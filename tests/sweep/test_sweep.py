@@ -129,6 +129,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, alone, engine):
         sweep = start(engine)
         sweep.join(WAIT_S)
         code, said = sweep.exitcode, Path("sweep.log").read_text()
+        sweep.kill()
     assert code == 0, said
     checked(said)
     own = Path("results", "own")

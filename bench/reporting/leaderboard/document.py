@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from bench.records.commands import made_by
 from bench.records.identity import split_digest
 from bench.reporting.blocks import (
     Block,
@@ -154,5 +155,5 @@ def _table(table: Table) -> list[Block]:
     for row in table.rows:
         seeds = ", ".join(str(record.seed) for record in row.records)
         title = joined([name(row), (Code(row.first.backbone),), (f"seed {seeds}",)])
-        commands.append((title, "\n".join(dict.fromkeys(run.command for runs in row.runs for run in runs))))
+        commands.append((title, "\n".join(dict.fromkeys(made_by(run) for runs in row.runs for run in runs))))
     return [*blocks, Commands(commands)]

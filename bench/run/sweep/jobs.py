@@ -131,6 +131,8 @@ def _content(record: Record) -> str:
     """Equal for a record and a prepared run of one configuration on the same images, whatever the code."""
     try:
         config = RunConfig.model_validate(record.config)
+        if METHOD_FILE.fullmatch(config.method):
+            return ""  # it may be another file by now; see `_content_of`
         parameters = method_info(config.method).parameters
     except (ValidationError, UserError):
         return ""  # of a version with other settings or methods
