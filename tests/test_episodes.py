@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from bench.sampling import episodes
-from bench.sampling.episodes import ClassPool, Setting, draw, stream
+from bench.sampling.episodes import ClassPool, Setting, draw, draw_classes, stream
 from bench.sampling.keys import episode_key
 
 FIVE_ONE = Setting(5, 1, 15, 1000)
@@ -113,6 +113,11 @@ def test_the_first_episodes_do_not_depend_on_how_many_are_drawn(pool, setting):
     many = draw(pool, KEY, setting)
     for name in ("classes", "support", "query", "labels"):
         assert np.array_equal(getattr(few, name), getattr(many, name)[:100])
+
+
+def test_classes_alone_are_those_of_the_episodes(uneven):
+    for setting in (Setting(5, 1, 2, 300), Setting(0, 2, 0, 4), Setting(2, 1, 1, 50, others=2)):
+        assert (draw_classes(uneven, "key", setting) == draw(uneven, "key", setting).classes).all()
 
 
 def test_nor_on_how_many_are_drawn_at_a_time(pool):

@@ -15,7 +15,7 @@ from bench.common.errors import UserError
 from bench.common.files import read_regular
 from bench.records.schema import Record
 from bench.records.store import beside
-from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, draw_classes
 from bench.sampling.keys import episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
 from bench.statistics import open_set_aurocs
@@ -158,16 +158,16 @@ def episode_classes(record: Record, name: str) -> np.ndarray | None:
     """The classes of each episode of a setting, int ``[T, way]``.
 
     Returns:
-        None if every episode contains all novel classes, or if `redraw_episodes` returns None.
+        None if every episode contains all novel classes, or if they are too few or too small. Whether the
+        list has the record's SHA-256 is what `validate` checks.
     """
-    sizes, key, setting, sha256 = _identity(record, name)
+    sizes, key, setting, _ = _identity(record, name)
     if record.episodes[name].way >= len(sizes):
         return None
     try:
-        classes, own = drawn_classes(sizes, key, setting)
+        return draw_classes(ClassPool.of_counts(sizes), key, setting)
     except ValueError:
         return None
-    return classes if own == sha256 else None
 
 
 def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:

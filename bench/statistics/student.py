@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from types import ModuleType
 
 
 def t_quantile(df: float, level: float) -> float:
@@ -42,11 +44,9 @@ def p_value(value: float, first: float, first_df: float, second: float, second_d
     if error == 0:
         return 1.0 if value == 0 else 0.0
     if second == 0:
-        from scipy.special import stdtr
-
-        return max(1e-16, 2 * float(stdtr(first_df, -abs(value) / error)))
+        return max(1e-16, 2 * float(_special().stdtr(first_df, -abs(value) / error)))
     low, high = -16.0, 0.0  # of log10 p
-    for _ in range(50):
+    for _ in range(30):  # to 8 digits
         middle = (low + high) / 2
         if _t(first, first_df, second, second_df, 10**middle) * error > abs(value):
             low = middle
@@ -66,6 +66,13 @@ def _t(first: float, first_df: float, second: float, second_df: float, tail: flo
 
 
 def _upper(df: float, tail: float) -> float:
-    from scipy.special import ndtri, stdtrit  # scipy.stats would take seconds to import
+    special = _special()
+    return -float(special.ndtri(tail / 2) if math.isinf(df) else special.stdtrit(df, tail / 2))
 
-    return -float(ndtri(tail / 2) if math.isinf(df) else stdtrit(df, tail / 2))
+
+@functools.cache
+def _special() -> ModuleType:
+    """Imported where it is needed, and once: an import statement takes longer than a quantile."""
+    import scipy.special  # scipy.stats would take seconds
+
+    return scipy.special
