@@ -127,7 +127,7 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
     from bench.run.materials import Materials
     from bench.run.plan import Options
     from bench.run.preparation import prepare
-    from bench.training.callbacks import Curves, Validation
+    from bench.training.callbacks import ADAPTED_VALIDATION_EPISODES, Curves, Validation
 
     environment.keep_freed_memory()
     options = Options(runs, runs, "", data_root)
@@ -137,12 +137,12 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
         check_joins(prepared)
     learned = learn(prepared, options, Progress())
     training = learned.shared or learned.training
-    accuracy = learned.best_validation
     if score == "harmonic":
         accuracy = harmonic(prepared)
-    elif accuracy is None:  # it has no training of its own
+    else:  # of the kept weights, on the same episodes in every trial, however often it was validated
         where = (prepared.data, prepared.split, prepared.normalise, prepared.precision)
-        validation = Validation(*where, 1, Curves(1), prepared.method.fixed_embedding)
+        every = ADAPTED_VALIDATION_EPISODES
+        validation = Validation(*where, every, Curves(1), prepared.method.fixed_embedding)
         scores = validation.scores(prepared.method.to(prepared.device))
         accuracy = sum(scores.values()) / len(scores)
     commit, dirty = prepared.git

@@ -35,7 +35,7 @@ class ANIL(MetaLearner):
     )
     trains_on = "episodes"
     test_only = ("test_steps",)
-    presets = {**MetaLearner.presets, "paper": {"backbone": "conv4", "head": "learned"}}
+    presets = {**MetaLearner.presets, "paper": {"backbone": "conv4-32", "head": "learned"}}
     starts = {
         "pretrained": {
             "feature_length": 10.0,

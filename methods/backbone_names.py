@@ -5,6 +5,7 @@ from itertools import pairwise
 
 BACKBONES = {
     "conv4": "4 blocks of 3x3 convolution with 64 filters, 0.11 M parameters (Snell et al. 2017)",
+    "conv4-32": "the same with 32 filters, 0.03 M parameters (Finn et al. 2017, on mini-ImageNet)",
     "resnet12": "ResNet-12, width 64-128-256-512, 8.0 M parameters (Lee et al. 2019, without DropBlock)",
     "resnet12-32": "ResNet-12 of half width, 32-64-128-256, 2.0 M parameters",
     "resnet20": "CIFAR ResNet-20, option A shortcuts, 0.27 M parameters (He et al. 2016)",
@@ -35,8 +36,8 @@ def parameter_count(name: str) -> int | None:
     Args:
         name: one of `BACKBONES`.
     """
-    if name == "conv4":
-        channels = (3, 64, 64, 64, 64)
+    if match := re.fullmatch(r"conv4(?:-([1-9][0-9]{0,3}))?", name):
+        channels = (3, *[int(match[1] or 64)] * 4)
         return sum(_convolution(i, o) for i, o in pairwise(channels))
     if match := re.fullmatch(r"resnet12(?:-([1-9][0-9]{0,3}))?", name):
         width = int(match[1] or 64)

@@ -27,8 +27,8 @@ def build(name: str, image_size: int = 32) -> nn.Module:
     Raises:
         ValueError: no such backbone.
     """
-    if name == "conv4":
-        return Conv4(image_size=image_size)
+    if name == "conv4" or name.removeprefix("conv4-").isdigit():
+        return Conv4(int(name.partition("-")[2] or 64), image_size)
     if name == "resnet12" or name.removeprefix("resnet12-").isdigit():
         return ResNet12(width=int(name.partition("-")[2] or 64))
     if name in ("resnet20", "resnet32", "resnet56"):

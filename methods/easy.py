@@ -34,8 +34,9 @@ class Easy(ClassMeans, Distillation):
 
     The images of half of each batch are mixed in pairs, and so are their labels (`mixup`). The other half is
     turned by 0, 90, 180 or 270 degrees, and a second head tells by how much (`rotations`); the loss of these
-    images is the mean of both heads'. With `distillation`, a plain classifier is trained in the first half of
-    the steps and teaches the second (see `logistic_head`).
+    images is the mean of both heads'. Without one of the two, its half of the batch stays plain. With
+    `distillation`, a plain classifier is trained in the first half of the steps and teaches the second (see
+    `logistic_head`).
 
     At test time, an image is embedded as the mean over `crops` shifted crops and, with `mirror`, their mirror
     images. The mean feature of the training images is subtracted (`centre`), the features are divided by
@@ -124,21 +125,22 @@ class Easy(ClassMeans, Distillation):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of classes over mixed and turned images, plus that of the turns."""
         count, labels = len(batch.images), batch.labels
-        mixed = (count // 2 if self.hp.rotations else count) if self.hp.mixup else 0
+        half = count // 2
+        mixed = half if self.hp.mixup else 0
         blended, partner, share = self._mix(batch.images[:mixed], labels[:mixed])
-        rest, turns = self._turn(batch.images[mixed:])
-        images = torch.cat([blended, rest])
+        rest, turns = self._turn(batch.images[half:])
+        images = torch.cat([blended, batch.images[mixed:half], rest])
         features = self.backbone(images).float()
-        upright = features[mixed:][turns == 0] if mixed < count else features
+        upright = torch.cat([features[mixed:half], features[half:][turns == 0]])
         self.mean.lerp_(upright.detach().mean(0), MOMENTUM)
         logits = self.head(features)
-        own = F.cross_entropy(logits[:mixed], labels[:mixed], reduction="sum")
-        others = F.cross_entropy(logits[:mixed], partner, reduction="sum")
-        unmixed = F.cross_entropy(logits[mixed:], labels[mixed:], reduction="sum")
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        others = F.cross_entropy(logits[:mixed], partner, reduction="none")
+        losses[:mixed] = share * losses[:mixed] + (1 - share) * others
         if self.turn_head is not None:
-            turned = F.cross_entropy(self.turn_head(features[mixed:]), turns, reduction="sum")
-            unmixed = (unmixed + turned) / 2
-        loss = (share * own + (1 - share) * others + unmixed) / count
+            turned = F.cross_entropy(self.turn_head(features[half:]), turns, reduction="none")
+            losses[half:] = (losses[half:] + turned) / 2
+        loss = losses.mean()
         return self.log_loss(self.taught(loss, logits, images))
 
     def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:

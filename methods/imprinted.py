@@ -43,9 +43,10 @@ class Imprinted(JoinsAsNetwork, Method):
     training: their weights are the mean of their support embeddings, normalised again (eq. 7).
 
     `finetune` continues training when classes join, as the original project does: SGD with momentum 0.9
-    on the support images and as many base training images, the loss weighted by the share of new and base
-    classes, all weights renormalised after each step, and those of the base classes frozen in every second
-    step. Batch norm keeps its statistics. Episodes of new classes alone use imprinted weights as they are.
+    on the support images (at most `finetune_images`) and on `finetune_images` base training images, the loss
+    weighted by the share of new and base classes, all weights renormalised after each step, and those of the
+    base classes frozen in every second step. Batch norm keeps its statistics. Episodes of new classes alone
+    use imprinted weights as they are.
 
     The embedding layer is linear: features after a ReLU are all alike in sign, and a new class imprinted
     from them takes most images of the base classes.

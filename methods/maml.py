@@ -45,7 +45,7 @@ class MAML(OuterLoop, MetaLearner):
     presets = {
         **MetaLearner.presets,
         # Mini-ImageNet (appendix A.1): 60,000 steps of 4 tasks, 5 inner steps of 0.01, and 10 at test time.
-        "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 5, "test_steps": 10},
+        "paper": {"backbone": "conv4-32", "head": "learned", "inner_steps": 5, "test_steps": 10},
     }
     starts = {
         "pretrained": {

@@ -86,6 +86,11 @@ class PairClassifier(Method):
             return Pairs(self.hp.random_pairs)
         return Balanced(min(self.hp.classes, self.num_classes), self.hp.images)
 
+    @property
+    def starts_trained(self) -> bool:
+        """No: the sigmoid units are random, whatever the backbone has learned."""
+        return False
+
     def training_step(self, batch: LabelledBatch | PairBatch, batch_idx: int) -> Tensor:
         """Binary cross-entropy of same against different, half of the weight each."""
         if isinstance(batch, PairBatch):

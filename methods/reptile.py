@@ -72,7 +72,7 @@ class Reptile(OuterLoop, MetaLearner):
         "quick": {"backbone": "conv4", "steps": 1092},
         "standard": {"backbone": "resnet12-32", "steps": 1365},
         # Mini-ImageNet (appendix A): 100,000 steps of 5 tasks, 8 inner steps, and 50 at test time.
-        "paper": {"backbone": "conv4", "head": "learned", "inner_steps": 8, "test_steps": 50},
+        "paper": {"backbone": "conv4-32", "head": "learned", "inner_steps": 8, "test_steps": 50},
     }
     starts = {
         "pretrained": {

@@ -43,7 +43,8 @@ class SiameseReptile(LearnsClasses, OuterLoop, Siamese):
     It costs one forward and backward pass for each of tasks x inner steps x 3 x triplets images per step,
     and a copy of the backbone per task. It learns less from an image than siamese_triplet does, since a
     batch pulls together the images of one class only. Evaluation embeds each image once. Preset
-    `original` takes 115 million images.
+    `original` takes 115 million images; its source keeps one Adam for all tasks, where each task has its own
+    here.
     """
 
     family = "meta-learning"

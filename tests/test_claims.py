@@ -73,6 +73,19 @@ def test_a_mark_that_a_hyperparameter_brings_cannot_be_taken_back(method):
     assert claims("support", True) == [f"transductive: true, but must be false {must}"]
 
 
+@pytest.mark.parametrize("distillation", [0.0, 0.5])
+def test_easy_has_a_pretraining_if_a_teacher_distils(distillation):
+    info = available()["easy"]
+    teacher = {"run_id": "teacher", "model": "b" * 64, "steps": 6, "kept_step": 6, "images": 60}
+    record = make_record(
+        method="easy", family=info.family, paper=info.paper, config={"method": "easy"}, parameters=112_832,
+        hyperparameters={"distillation": distillation}, sources={"method": "a" * 64, "bench": "b" * 64, "split": "c" * 64},
+        pretraining=teacher | {"seconds": 1.0, "processor_s": 1.0},
+    )  # fmt: skip
+    has_none = [line for line in contradictions(record) if line.startswith("pretraining: teacher, but easy")]
+    assert bool(has_none) == (not distillation)
+
+
 @pytest.mark.parametrize("method, file", [("theirs", None), ("mine", "code/mine.py:Mine")])
 def test_methods_that_are_not_at_hand_may_say_what_they_like(method, file):
     record = make_record(method=method, family="new", config={"method": file or method}, parameters=3)

@@ -202,8 +202,10 @@ def test_untrained_weights_are_not_evaluated():
     assert problem(**nothing) == "--no-train: needs trained weights: --weights FILE"
     either = "--no-train: needs trained weights: --weights FILE or --set pretrained=true"
     assert problem(method="finetune", **nothing) == either
-    assert problem({"pretrained": "false"}, method="finetune", preset="paper", **nothing) == either
-    assert not resolved(method="finetune", preset="paper", train=False).train  # it begins with timm's weights
+    assert problem({"pretrained": "false"}, method="finetune", preset="original", **nothing) == either
+    assert not resolved(
+        method="finetune", preset="original", train=False
+    ).train  # it begins with timm's weights
     assert not resolved({"pretrained": "true"}, method="finetune", train=False).train
     assert not resolved(weights="trained.pt", train=False).train
 

@@ -1,6 +1,7 @@
 """The picture of what a new class costs the old ones."""
 
 from pathlib import Path
+from typing import Any
 
 import figure_records
 import numpy as np
@@ -17,7 +18,9 @@ STRENGTHS = {"plain": (0.46, 0.64), "weak": (0.57, 0.63), "strong": (0.9, 0.35)}
 SHARED = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 1.0, "run_id": "plain"}
 
 
-def write(folder: Path, name: str, novel: float, base: float, seed: int = 0, model: str = "a") -> None:
+def write(
+    folder: Path, name: str, novel: float, base: float, seed: int = 0, model: str = "a", **more: Any
+) -> None:
     """One strength of one training, except where it is plain: that is the training."""
     digest = f"{model}{seed}" * 32
     numbers = figure_records.metrics(0.5, generalized=False)
@@ -31,7 +34,7 @@ def write(folder: Path, name: str, novel: float, base: float, seed: int = 0, mod
         timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}
         given |= {"timings": timings, "images": 0, "kept_step": 0}
         given |= {"shared_training": SHARED | {"run_id": f"plain-{seed}", "model": digest}}
-    figure_records.write(folder, 50, method="imprinted", **given)
+    figure_records.write(folder, 50, method="imprinted", **(given | more))
 
 
 @pytest.fixture
@@ -85,6 +88,19 @@ def test_seeds_are_one_point(folder):
     assert len(points) == 4 and {point.network for point in points} == {0, None}
     plain = next(point for point in points if point.label == "imprinted (quick)")
     assert plain.base.value == pytest.approx(0.67) and plain.base.low < 0.67 < plain.base.high
+
+
+def test_only_classes_that_joined_in_all_rows_count(tmp_path):
+    """As for a finetuned network, which fewer classes join."""
+    for name, values in {"plain": (0.4, 0.6, 0.2), "other": (0.5, 0.7)}.items():
+        numbers = [
+            {f"generalized/50+1/5s/{part}": metric(value, 0.05) for part in ("novel", "base")}
+            for value in values
+        ]
+        write(tmp_path, name, 0.1, 0.9, per_class={f"c{i}": own for i, own in enumerate(numbers)})
+    points = scatter.joined_rows(sections(store.read_all(tmp_path)[0], tmp_path)[0], 50)
+    assert [point.novel.value for point in points] == pytest.approx([0.6, 0.5])
+    assert {point.novel.n for point in points} == {2}
 
 
 def test_one_row_is_no_trade_off(tmp_path):

@@ -12,6 +12,7 @@ from bench.config.run_config import resolve
 from bench.config.yaml_files import read_yaml
 from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
+from bench.training.callbacks import Validation
 from benchmarks import tune
 from benchmarks.tune import harmonic, trial, with_joining_classes
 from methods import registry
@@ -162,3 +163,23 @@ def test_what_cannot_be_scored_is_refused(folder):
             trial(resolve(GIVEN | given, {}, {}), None, folder / "runs", "harmonic")
         assert f"{caught.value.flag}: {caught.value.value}: {caught.value.allowed}" == problem
     assert not list((folder / "runs").glob("*_*"))
+
+
+@pytest.mark.slow
+def test_a_test_only_value_is_scored_on_the_episodes_of_the_preset(folder, monkeypatch):
+    """Though it trains nothing itself, so nothing was validated on the way."""
+    asked = []
+    scores = Validation.scores
+    monkeypatch.setattr(
+        Validation,
+        "scores",
+        lambda self, method: (
+            asked.append([own.sha256() for own in self.lists.values()]) or scores(self, method)
+        ),
+    )
+    given = GIVEN | {"method": "anil"}
+    last = []
+    for sets in ({}, {"test_steps": "2"}):
+        trial(resolve(given, {}, sets), None, folder / "runs")
+        last.append(asked[-1])
+    assert last[0] == last[1] and last[0]

@@ -8,7 +8,7 @@ from typing import Any
 from bench.common.errors import UserError, one_of
 from methods.backbone_names import ALIASES, BACKBONES
 
-BACKBONE = re.compile(r"conv4|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
+BACKBONE = re.compile(r"conv4(-[1-9]\d{0,3})?|resnet12(-[1-9]\d{0,3})?|resnet(20|32|56)|timm:[\w.-]+")
 ENCODER = "encoder:"  # begins the name of what `bench.evaluate` was given
 
 

@@ -50,7 +50,9 @@ def contradictions(record: Record) -> Iterator[str]:
             is_, was = str(must).lower(), str(recorded).lower()
             yield f"{mark}: {was}, but must be {is_} for {info.name} with these settings"
     if built_in and record.sources and record.trained and record.failure is None:
-        pretrained = record.hyperparameters.get("init") == "pretrained" or info.trains_on == "pretraining"
+        chosen = record.hyperparameters
+        taught = bool(chosen.get("distillation"))  # the teacher is one
+        pretrained = chosen.get("init") == "pretrained" or info.trains_on == "pretraining" or taught
         if pretrained and record.pretraining is None:
             yield f"pretraining: none, but {info.name} with these settings starts from one"
         if record.pretraining and not pretrained:

@@ -58,19 +58,26 @@ def test_without_both_it_is_a_plain_classifier():
 
 def test_turned_images_keep_their_class_and_are_told_apart():
     ours, (images, labels) = method(mixup=0.0), batch()
-    pictures, turns = turned(images)
-    found = features(ours, pictures)
-    expected = F.cross_entropy(ours.head(found), labels) + F.cross_entropy(ours.turn_head(found), turns)
-    torch.testing.assert_close(loss_of(ours), expected / 2)
+    half = N // 2  # the other half, that of `mixup`, is plain
+    pictures, turns = turned(images[half:])
+    found = features(ours, torch.cat([images[:half], pictures]))
+    classes = F.cross_entropy(ours.head(found), labels, reduction="none")
+    turning = F.cross_entropy(ours.turn_head(found[half:]), turns, reduction="none")
+    expected = torch.cat([classes[:half], (classes[half:] + turning) / 2]).mean()
+    torch.testing.assert_close(loss_of(ours), expected)
 
 
 def test_mixed_images_have_two_labels_by_their_shares():
     ours, (images, labels) = method(rotations=False, mixup=2.0), batch()
     torch.manual_seed(5)
     share = float(torch.distributions.Beta(2.0, 2.0).sample())
-    blended = torch.stack([share * images[i] + (1 - share) * images[i - 1] for i in range(N)])
-    logits = ours.head(features(ours, blended)).log_softmax(1)
-    expected = [-share * logits[i, labels[i]] - (1 - share) * logits[i, labels[i - 1]] for i in range(N)]
+    half = N // 2  # the other half, that of `rotations`, is plain
+    others = [(i - 1) % half for i in range(half)]
+    blended = torch.stack([share * images[i] + (1 - share) * images[others[i]] for i in range(half)])
+    logits = ours.head(features(ours, torch.cat([blended, images[half:]]))).log_softmax(1)
+    expected = [
+        -share * logits[i, labels[i]] - (1 - share) * logits[i, labels[others[i]]] for i in range(half)
+    ] + [-logits[i, labels[i]] for i in range(half, N)]
     torch.testing.assert_close(loss_of(ours), torch.stack(expected).mean())
 
 
@@ -86,7 +93,8 @@ def test_half_of_a_batch_is_mixed_and_half_is_turned(monkeypatch):
 
 def test_the_mean_feature_is_that_of_upright_images():
     ours, (images, _) = method(mixup=0.0), batch()
-    found = features(ours, turned(images)[0])[: N // 4].mean(0)
+    half = N // 2
+    found = features(ours, torch.cat([images[:half], turned(images[half:])[0]]))[: half + N // 8].mean(0)
     ours.train().training_step(batch(), 0)
     torch.testing.assert_close(ours.mean, 0.1 * found)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from bench.records.tracks import on_gpu, shared_networks
 from bench.reporting.blocks import duration
@@ -20,7 +23,8 @@ from bench.reporting.figures.picture import (
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import GREY, axes, row_name
 from bench.reporting.leaderboard.generalized import joins_of
-from bench.statistics import Interval
+from bench.reporting.ranking.rows import Row
+from bench.statistics import Interval, closed_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,11 +138,20 @@ def joined_rows(section: Section, base: int) -> list[Joined]:
     rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}]
     sets = shared_networks([row.records for row in rows])
     network = {position: number for number, own in enumerate(sets) for position in own}
-    found = [
-        Joined(row.label, row.intervals[novel], row.intervals[old], network.get(position))
-        for position, row in enumerate(rows)
-    ]
+    over = zip(*(_over_common_classes(rows, key) for key in (novel, old)), strict=True)
+    found = [Joined(rows[i].label, *both, network.get(i)) for i, both in enumerate(over)]
     return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))
+
+
+def _over_common_classes(rows: Sequence[Row], key: str) -> list[Interval]:
+    """A number of each row over the classes that joined in all rows: finetuned networks get only some."""
+    numbers = [[record.per_class for record in row.records] for row in rows]
+    classes = [{name for name, own in one.items() if key in own} for seeds in numbers for one in seeds]
+    common = sorted(set.intersection(*classes)) if classes else []
+    if len(common) < 2 or all(len(own) == len(common) for own in classes):
+        return [row.intervals[key] for row in rows]
+    means = [[[one[name][key].value for name in common] for one in seeds] for seeds in numbers]
+    return [closed_interval(np.mean(own, axis=0)) for own in means]
 
 
 def _of_join(section: Section, base: int, palette: Palette) -> list[Picture | Gap]:
@@ -155,9 +168,9 @@ def _of_join(section: Section, base: int, palette: Palette) -> list[Picture | Ga
             name="trade-off",
             title=f"Accuracy on a class that joined and on the {base} base classes",
             caption=f"One novel class joins the {base} base classes with {SHOTS} images, and all are "
-            "classified jointly; 95% intervals. Up and to the right is better; names have the harmonic mean "
-            "of both. A line connects rows with the same trained network, such as one finetuned more and "
-            "more." + others_in_grey(len(points)),
+            "classified jointly; over the novel classes that joined in all rows, with 95% intervals. Up and "
+            "to the right is better; names have the harmonic mean of both. A line connects rows with the "
+            "same trained network, such as one finetuned more and more." + others_in_grey(len(points)),
             alt=f"Points: {told}.",
             draw=partial(_draw_join, points, palette.numbers(point.label for point in leading), base),
         )

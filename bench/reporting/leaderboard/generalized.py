@@ -34,7 +34,8 @@ LEGEND = """\
 Novel classes join the base classes from a few support images each, and all are classified jointly:
 accuracy on the joined classes (*novel*), on the base classes (*base*), over both (*all*), and the harmonic
 mean of the first two. *before*: on the base classes before any class joined. ± applies to other novel
-classes if they join one at a time (`+1`), otherwise to other support images."""
+classes if they join one at a time (`+1`), otherwise to other support images. Rows over different novel
+classes (*marks*) are not comparable; the figure of accuracies where classes join has the common ones."""
 
 Line = tuple[tuple, dict[str, Cell]]
 
@@ -76,6 +77,9 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
         # By shots; ours before published results, and best first.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = identity.marks(row.first)
+        joined_alone = row.first.metrics[f"generalized/{classes}/{shots}s/novel"].n
+        if new == 1 and joined_alone < row.first.classes.novel:
+            marks.append(f"{joined_alone} of {row.first.classes.novel} novel classes")
         if len(row.records) > 1:
             marks.append(f"{len(row.records)} seeds")
         line: dict[str, Cell] = {
