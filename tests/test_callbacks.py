@@ -98,8 +98,17 @@ def uninterrupted(tiny, tiny_split, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("kills", [[1], [19], [3, 6, 12]], ids=str)
+@pytest.mark.parametrize(
+    "kind, kills",
+    [
+        (Drawing, [1]),
+        (Drawing, [19]),
+        (Drawing, [3, 6, 12]),
+        (Siamese, [3, 12]),
+        *(pytest.param(Siamese, kills, marks=pytest.mark.soak) for kills in ([1], [19], [3, 6, 12])),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     kind, kills, uninterrupted, tiny, tiny_split, tmp_path
 ):
