@@ -78,7 +78,7 @@ def together(tmp_path_factory):
     "method, init", [*((name, "pretrained") for name in BOTH), ("protonet", "scratch"), ("mtl", "scratch")]
 )
 def test_both_starts(together, method, init):
-    sets = [f"init={init}", *(["inner_steps=1", "test_steps=1"] if method == "maml" else [])]
+    sets = [f"init={init}", *(["inner_steps=1"] if method == "maml" else [])]
     record, _ = record_of("--method", method, *(word for one in sets for word in ("--set", one)))
     own, steps = record.timings.steps, record.hyperparameters["steps"]
     assert record.images > 0 and record.timings.processor_s > 0
@@ -90,7 +90,7 @@ def test_both_starts(together, method, init):
         assert own == steps // 4
         share = record.pretraining.images / (record.pretraining.images + record.images)
         assert share == pytest.approx(0.75, abs=0.15)  # of so few steps
-    assert set(record.config["overrides"]) <= {"init", "measure", "inner_steps", "test_steps"}
+    assert set(record.config["overrides"]) <= {"init", "measure", "inner_steps"}
 
 
 def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):

@@ -12,6 +12,12 @@ from methods.method import Method
 pytestmark = pytest.mark.slow
 KILLED = 3
 """Steps of 6."""
+STARTED = ("anil", "mtl", "protonet")
+"""Of the methods that can start from a classifier; the others repeat it with `-m soak`."""
+RUNS = [
+    pytest.param(name, given, marks=pytest.mark.soak if "init" in given and name not in STARTED else ())
+    for name, given in SMOKE_RUNS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +33,7 @@ def result(name, given, data, split, folder) -> tuple[Method, Trained]:
     return method, fit(method, data, split, folder)
 
 
-@pytest.mark.parametrize("name, given", SMOKE_RUNS, ids=str)
+@pytest.mark.parametrize("name, given", RUNS, ids=str)
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     name, given, tiny, tiny_split, tmp_path, monkeypatch
 ):
