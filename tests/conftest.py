@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
     from bench.data.images import ImageSet
     from bench.data.splits import Split
+
+# At the start of each training Lightning reads what is installed, to find callbacks of other packages.
+_entry_points = importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **wanted: (
+    () if wanted.get("group") == "pytorch_lightning.callbacks_factory" else _entry_points(**wanted)
+)
 
 DATA_ROOT = os.environ.get("FEWSHOT_DATA")
 BASE, VALIDATION, NOVEL = 8, 5, 6

@@ -43,8 +43,9 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def result():
     return bench.run(
-        "nearest_centroid", **IMAGES, preset="smoke", seed=1, device="cpu", precision="fp32", scale=8.0
-    )
+        "nearest_centroid", **IMAGES, preset="smoke", measure=["5w1s"], seed=1, device="cpu",
+        precision="fp32", scale=8.0, steps=3,
+    )  # fmt: skip
 
 
 def test_run_returns_what_it_recorded(result):
@@ -219,7 +220,8 @@ class Colours(nn.Module):
         return self.weight * self.pool(images).flatten(1)
 
 
-MEASURED = {**IMAGES, "measure": ["5w1s", "pairs"], "device": "cpu", "precision": "fp32"}
+PAIRS = {**IMAGES, "measure": ["pairs"], "device": "cpu", "precision": "fp32"}
+MEASURED = {**PAIRS, "measure": ["5w1s", "pairs"]}
 
 
 @pytest.fixture(scope="module")
@@ -257,22 +259,23 @@ def test_another_encoder_or_transform_is_another_run(evaluated):
     assert again.run_id == evaluated.run_id and again.record.created == evaluated.record.created
     other = Colours()
     other.weight.data *= 2
-    assert bench.evaluate(other, name="colours", **MEASURED).run_id != evaluated.run_id
-    brighter = bench.evaluate(
-        Colours(), name="colours", transform=lambda pixels: pixels.float() / 255 + 1, **MEASURED
+    made = [bench.evaluate(encoder, name="colours", **PAIRS) for encoder in (Colours(), other)]
+    made.append(
+        bench.evaluate(Colours(), name="colours", transform=lambda pixels: pixels.float() / 255 + 1, **PAIRS)
     )
-    assert brighter.run_id != evaluated.run_id
+    assert len({result.run_id for result in made}) == 3
 
 
 def test_any_function_and_any_model_of_timm():
     import timm
 
-    found = bench.evaluate(lambda images: images[:, :, ::8, ::8].flatten(1), name="some pixels", **MEASURED)
+    found = bench.evaluate(lambda images: images[:, :, ::8, ::8].flatten(1), name="some pixels", **PAIRS)
     assert found.metrics["novel/pair_accuracy"].value > 0.5
     model = timm.create_model("test_resnet.r160_in1k", pretrained=False, num_classes=0)
     sizes = []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
-    found = bench.evaluate(model, **{**MEASURED, "measure": ["5w1s"]})
+    write_images(Path("few"), classes=4, each=12)
+    found = bench.evaluate(model, **PAIRS | {"dataset": "folder:few"})
     assert found.record.backbone == "encoder:test_resnet.r160_in1k"
     assert {tuple(size) for size in sizes} == {(160, 160)}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fitting import fit, killed_after
 from forked_runs import in_fork, say_into
+from torch import nn
 
 from bench.training import callbacks, checkpoints, compilation
 from bench.training.compilation import compile_training, gains, long_enough
@@ -52,16 +53,22 @@ def test_it_pays_in_a_long_training_only(monkeypatch):
     assert not saves_time(made("protonet", "quick"), 32, CPU)
 
 
-def protonet(steps: int) -> ProtoNet:
+STEPS = 6
+
+
+def protonet(steps: int = STEPS) -> ProtoNet:
+    """On the first and the last block of a conv4, images of 16 and of 2 pixels: each shape is compiled."""
     torch.manual_seed(0)
-    backbone = Conv4(filters=16, image_size=16)
+    first, _, _, last, flatten = Conv4(filters=16, image_size=16)
+    backbone = nn.Sequential(first, nn.AvgPool2d(4), last, flatten)
+    backbone.dim = 16
     method = ProtoNet(backbone, ProtoNet.Hyperparameters(steps=steps, train_way=5), 8)
     return method.to(memory_format=torch.channels_last)
 
 
-def result(data, split, folder, runs_compiled: bool, steps: int = 12) -> dict[str, torch.Tensor]:
+def result(data, split, folder, runs_compiled: bool) -> dict[str, torch.Tensor]:
     """Train; the weights and running statistics at the end."""
-    method = protonet(steps)
+    method = protonet()
     fit(method, data, split, folder, compiled=runs_compiled)
     return method.state_dict()
 
@@ -71,7 +78,7 @@ def available():
     """Skips without a compiler; leaves the random numbers and the method as they were."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compilation, "PAYS_FROM", 0)
-        method = protonet(12)
+        method = protonet()
         before = {name: value.clone() for name, value in method.state_dict().items()}
         drawn = torch.get_rng_state()
         if not compile_training(method, 16, "32-true", CPU):
@@ -89,17 +96,17 @@ def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split,
     norm_pool = fused.norm_pool
     monkeypatch.setattr(fused, "norm_pool", lambda *a, **k: called.append(a) or norm_pool(*a, **k))
     whole = result(tiny, tiny_split, tmp_path / "whole", runs_compiled=True)
-    assert len(called) == 4 * 12  # validation embeds uncompiled
+    assert len(called) == 2 * STEPS  # validation embeds uncompiled
     eager = result(tiny, tiny_split, tmp_path / "eager", runs_compiled=False)
-    assert len(called) == 4 * 12
+    assert len(called) == 2 * STEPS
     for name, value in eager.items():
         torch.testing.assert_close(whole[name], value, rtol=1e-2, atol=1e-3, msg=name)
 
-    with killed_after(5):
+    with killed_after(3):
         result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
     torch._dynamo.reset()  # the resuming process starts from what is in the cache
     resumed = result(tiny, tiny_split, tmp_path / "killed", runs_compiled=True)
-    assert (tmp_path / "killed" / "logs" / "from-5").is_dir()
+    assert (tmp_path / "killed" / "logs" / "from-3").is_dir()
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
 
@@ -134,7 +141,7 @@ def test_operations_that_give_other_gradients_are_not_used(monkeypatch, capsys):
     monkeypatch.setattr(compilation, "PAYS_FROM", 0)
     right = fused.norm_pool
     monkeypatch.setattr(fused, "norm_pool", lambda norm, x, slope: 1.1 * right(norm, x, slope))
-    assert not compile_training(protonet(12), 16, "32-true", CPU)
+    assert not compile_training(protonet(), 16, "32-true", CPU)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: training runs without torch.compile") and "other gradients" in line
 
@@ -147,7 +154,7 @@ def compiled_without_a_compiler(folder: Path) -> bool:
     config.cpp.cxx = (None, "no-such-compiler")  # what $CXX sets when torch is imported
     compilation.PAYS_FROM = 0
     say_into(folder / "said")
-    return compile_training(protonet(12), 16, "32-true", CPU)
+    return compile_training(protonet(), 16, "32-true", CPU)
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SEEDS = 2
 COMMAND = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",
-    "--steps", "3", "--set", "train_way=3", "--device", "cpu",
+    "--image-size", "16", "--steps", "3", "--set", "train_way=3", "--measure", "pairs", "--device", "cpu",
 ]  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from bench.records.store import Record
 pytestmark = pytest.mark.slow
 COMMAND = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50", "--preset",
-    "smoke", "--steps", 6, "--set", "classes=4", "--device", "cpu", "--precision", "fp32",
-    "--way", 3, "--shot", 2, "--query", 5, "--episodes", 200,
+    "smoke", "--image-size", "16", "--steps", 6, "--set", "classes=4", "--device", "cpu",
+    "--precision", "fp32", "--way", 3, "--shot", 2, "--query", 5, "--episodes", 200,
 ]  # fmt: skip
 NOISE = 0.005
 """A similarity at the threshold, or two equally near classes, may go either way: one answer in 200."""

@@ -12,6 +12,7 @@ from command_line import bench, complaint, descendants, write_images
 from fitting import fit
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from bench.common.environment import available_cores
 from bench.records import store
 from bench.run.processes import start_method
 from bench.training import devices
@@ -87,7 +88,7 @@ def test_a_single_process_is_left_alone():
 
 RUN = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--steps", "6", "--backbone", "conv4",
-    "--device", "cpu", "--measure", "5w1s",
+    "--image-size", "16", "--device", "cpu", "--measure", "5w1s",
 ]  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def record_of(*flags: str) -> store.Record:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 def test_a_run_and_what_it_starts_from_are_trained_on_two_devices(images):
     flags = ["--method", "protonet", "--set", "init=pretrained", "--preset", "smoke"]
     one = record_of(*flags)
@@ -128,7 +129,7 @@ class Mine(ProtoNet):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 def test_what_happens_in_a_process_is_told_in_one_line(images):
     Path("mine.py").write_text(MINE)
     for flags, said in (
@@ -142,7 +143,7 @@ def test_what_happens_in_a_process_is_told_in_one_line(images):
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):
     root = Path(store.__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
@@ -170,10 +171,10 @@ def test_a_stopped_run_ends_its_processes_and_resumes(images, monkeypatch):
 
 @pytest.mark.slow
 def test_what_cannot_train_on_two_devices_is_refused(images):
-    bench("data", "info", *RUN[1:3])  # decodes the images
+    bench("data", "info", *RUN[1:3], "--image-size", "16")  # decodes the images
     assert "--devices 1000" in complaint(*RUN, "--method", "protonet", "--devices", "1000")
     assert "--devices 0" in complaint(*RUN, "--method", "protonet", "--devices", "0")
-    if (os.cpu_count() or 1) > 1:
+    if available_cores() > 1:
         assert "must be 1: this method trains on one (maml)" in complaint(
             *RUN, "--method", "maml", "--devices", "2"
         )

@@ -12,7 +12,7 @@ from PIL import Image
 import bench
 from bench.api.runs import run
 from bench.data import cifar100
-from bench.evaluation import generalized, settings
+from bench.evaluation import generalized, settings, verification
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -64,6 +64,7 @@ def made(tmp_path_factory):
         patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
         patch.setenv("FEWSHOT_DATA", str(folder))
         patch.setattr(settings, "CACHED_EPISODES", 300)
+        patch.setattr(verification, "COUNT", 1000)
         patch.setattr(generalized, "DRAWS", 2)
         yield bench.run("protonet", "cifar-fs", preset="smoke", seed=1)
 

@@ -21,7 +21,7 @@ from bench.records import store
 from bench.records.arrays import read_arrays
 
 pytestmark = pytest.mark.slow
-BYTES, VALUES, ARCHIVES = 24, 24, 16
+BYTES, VALUES, ARCHIVES = 14, 14, 8
 """How many times bytes are damaged, values replaced, and answers damaged, of each seed."""
 seeds = pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 20))])
 

@@ -16,7 +16,10 @@ from bench.run.run_id import identify
 from methods import registry
 
 pytestmark = pytest.mark.slow
-RUN = ["run", "--preset", "smoke", "--device", "cpu", "--dataset", "folder:images", "--precision", "fp32"]
+RUN = [
+    "run", "--preset", "smoke", "--device", "cpu", "--precision", "fp32", "--image-size", "16",
+    "--dataset", "folder:images",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ come ever later in the work.
 ROUNDS = [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 10))]
 ARGUMENTS = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50",
-    "--preset", "smoke", "--steps", "40", "--device", "cpu", "--precision", "fp32",
+    "--image-size", "16", "--preset", "smoke", "--steps", "20", "--device", "cpu", "--precision", "fp32",
     "--set", "classes=4", "--way", "3", "--shot", "2", "--query", "5", "--episodes", "50",
 ]  # fmt: skip
 

@@ -7,13 +7,13 @@ import pytest
 from board_reader import boards, column
 from command_line import bench, complaint, write_images
 
-from bench.evaluation import generalized, settings
+from bench.evaluation import generalized, settings, verification
 from bench.records import identity, store
 
 pytestmark = pytest.mark.slow
 CLASSES, EACH = 12, 40
 RUN = [
-    "run", "--dataset", "folder:images", "--split", "50-50", "--steps", "6",
+    "run", "--dataset", "folder:images", "--image-size", "16", "--split", "50-50", "--steps", "6",
     "--backbone", "conv4", "--device", "cpu",
 ]  # fmt: skip
 PROTONET = [*RUN, "--method", "protonet"]
@@ -74,6 +74,7 @@ def test_a_smoke_run_joins_when_it_is_told_to(monkeypatch):
 def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
     monkeypatch.setattr(generalized, "DRAWS", 2)
     monkeypatch.setattr(settings, "CACHED_EPISODES", 300)
+    monkeypatch.setattr(verification, "COUNT", 1000)
     whole = made("--preset", "quick")
     assert groups(whole) == {"5w1s", "5w5s", "allw1s", "pairs", "triplets", "generalized"}
     parts = {

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 RUN = [
     "run", "--method", "nearest_centroid", "--preset", "quick", "--split", "50-50", "--device", "cpu",
     "--dataset", "folder:images", "--precision", "fp32", "--steps", 4, "--set", "images=32",
+    "--measure", "pairs",
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The classifier that runs start from: trained once, shared, part of their identity, and in their records."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from methods.base_classifier import BaseClassifier
 pytestmark = pytest.mark.slow
 COMMAND = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
-    "--measure", "5w1s",
+    "--image-size", "16", "--measure", "5w1s",
 ]  # fmt: skip
 BOTH = sorted(
     name for name, info in registry.available().items() if "init" in info.parameters and name != "reptile"
@@ -30,7 +31,7 @@ PRETRAINED = ["--set", "init=pretrained"]
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "images", 10, 40)
+    write_images(tmp_path / "images", 10, 24)
     return tmp_path
 
 
@@ -66,7 +67,7 @@ def test_transfer_methods_answer_with_one_network(workspace):
 def together(tmp_path_factory):
     """One working directory for several tests, in which the classifier is trained once."""
     place = tmp_path_factory.mktemp("together")
-    write_images(place / "images", 10, 40)
+    write_images(place / "images", 10, 24)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("FEWSHOT_CACHE", "cache")
@@ -77,7 +78,8 @@ def together(tmp_path_factory):
     "method, init", [*((name, "pretrained") for name in BOTH), ("protonet", "scratch"), ("mtl", "scratch")]
 )
 def test_both_starts(together, method, init):
-    record, _ = record_of("--method", method, "--set", f"init={init}")
+    sets = [f"init={init}", *(["inner_steps=1"] if method == "maml" else [])]
+    record, _ = record_of("--method", method, *(word for one in sets for word in ("--set", one)))
     own, steps = record.timings.steps, record.hyperparameters["steps"]
     assert record.images > 0 and record.timings.processor_s > 0
     assert 0 <= record.kept_step <= own
@@ -88,11 +90,11 @@ def test_both_starts(together, method, init):
         assert own == steps // 4
         share = record.pretraining.images / (record.pretraining.images + record.images)
         assert share == pytest.approx(0.75, abs=0.15)  # of so few steps
-    assert set(record.config["overrides"]) <= {"init", "measure"}
+    assert set(record.config["overrides"]) <= {"init", "measure", "inner_steps"}
 
 
 def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):
-    run = ["--method", "nearest_centroid", "--overwrite"]
+    run = ["--method", "nearest_centroid", "--steps", "4", "--overwrite"]
     first, _ = record_of(*run)
     folder = Path("runs", first.pretraining.run_id)
     assert "pretraining:" not in record_of(*run)[1]
@@ -101,33 +103,34 @@ def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):
     content[-1] ^= 1
     weights.write_bytes(content)
     again, said = record_of(*run)
-    assert "pretraining: 12/12 steps" in said and again.pretraining.model == first.pretraining.model
+    assert "pretraining: 4/4 steps" in said and again.pretraining.model == first.pretraining.model
     (folder / "model.json").unlink()
-    assert "pretraining: 12/12 steps" in record_of(*run)[1]
+    assert "pretraining: 4/4 steps" in record_of(*run)[1]
     # Another seed, budget or recipe is another network.
-    for change in (["--seed", "1"], ["--steps", "8"], ["--set", "head=linear"]):
+    for change in (["--seed", "1"], ["--steps", "3"], ["--set", "head=linear"]):
         other, said = record_of(*run, *change)
         assert "pretraining:" in said and other.pretraining.run_id != first.pretraining.run_id
 
 
 def test_an_interrupted_pretraining_resumes_bit_for_bit(workspace, monkeypatch):
-    whole, _ = record_of("--method", "nearest_centroid", "--runs", "whole")
+    run = ["--method", "nearest_centroid", "--steps", "6"]
+    whole, _ = record_of(*run, "--runs", "whole")
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
     step = BaseClassifier.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.trainer.global_step == 5:
+        if self.trainer.global_step == 3:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
-    command = [*COMMAND, "--method", "nearest_centroid", "--results", "others"]
+    command = [*COMMAND, *run, "--results", "others"]
     with monkeypatch.context() as patch:
         patch.setattr(BaseClassifier, "training_step", interrupted)
         assert bench(*command).code == 130
     answer = bench(*command)
     assert answer.code == 0, answer.err
     record = store.read(Path(answer.out.splitlines()[-1]))
-    assert Path("runs", record.pretraining.run_id, "logs", "from-5").is_dir()
+    assert Path("runs", record.pretraining.run_id, "logs", "from-3").is_dir()
     assert record.pretraining.model == whole.pretraining.model and record.metrics == whole.metrics
 
 
@@ -135,7 +138,8 @@ def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
     """The code of the pretraining is part of the identity of whatever starts from it."""
     from bench.run import run_id
 
-    first, _ = record_of("--method", "nearest_centroid")
+    run = ["--method", "nearest_centroid", "--steps", "3"]
+    first, _ = record_of(*run)
     real = run_id.source_code.digest
 
     def changed(*modules, **options):
@@ -143,28 +147,27 @@ def test_a_changed_classifier_is_another_run(workspace, monkeypatch):
         return found[::-1] if modules == ("methods.base_classifier",) else found
 
     monkeypatch.setattr(run_id.source_code, "digest", changed)
-    second, said = record_of("--method", "nearest_centroid")
+    second, said = record_of(*run)
     assert second.run_id != first.run_id and "pretraining:" in said
     assert second.sources.method == first.sources.method
 
 
 def test_a_run_is_left_for_later_while_another_process_trains_what_it_starts_from(workspace):
-    first, _ = record_of("--method", "nearest_centroid")
+    first, _ = record_of("--method", "nearest_centroid", "--steps", "3")
     for path in Path("results").rglob("*_*.*"):
         path.unlink()
-    taken, done = threading.Event(), threading.Event()
+    taken, end = threading.Event(), time.monotonic() + 60
 
     def other() -> None:
         with exclusive(first.pretraining.run_id, Path("results", "own"), Path("runs")):
             taken.set()
-            done.wait(60)
+            while not list(Path("results").rglob("siamese*.json")) and time.monotonic() < end:
+                time.sleep(0.01)
 
     thread = threading.Thread(target=other)
     thread.start()
     taken.wait()
-    timer = threading.Timer(3.0, done.set)
-    timer.start()
-    answer = bench(*COMMAND, "--method", "nearest_centroid,siamese_triplet")
+    answer = bench(*COMMAND, "--method", "nearest_centroid,siamese_triplet", "--steps", "3")
     thread.join()
     assert answer.code == 0, answer.err
     assert f"{first.pretraining.run_id} is running in another process; postponed" in answer.err
@@ -186,7 +189,7 @@ def test_a_pretraining_that_diverges_is_the_failure_of_the_run(workspace):
 
 
 def test_without_training_there_is_no_pretraining(workspace):
-    first, _ = record_of("--method", "siamese_triplet")
+    first, _ = record_of("--method", "siamese_triplet", "--steps", "3")
     weights = load_file(Path("runs", first.run_id, "model.safetensors"))
     from safetensors.torch import save_file
 

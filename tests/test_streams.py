@@ -19,7 +19,8 @@ from bench.records import store
 ROOT = Path(__file__).parents[1]
 RUN = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50",
-    "--preset", "smoke", "--steps", "3", "--set", "classes=4", "--device", "cpu",
+    "--image-size", "16",
+    "--preset", "smoke", "--steps", "3", "--set", "classes=4", "--measure", "pairs", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_the_second_ctrl_c_prints_nothing_more(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["methods", "yaml", "typer"])
+@pytest.mark.parametrize("name", ["methods", "yaml", pytest.param("typer", marks=pytest.mark.soak)])
 def test_modules_of_the_working_directory_are_not_imported(folder, name):
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text("raise RuntimeError('imported')\n")

@@ -19,7 +19,7 @@ def test_each_mining_trains_and_its_row_names_it(tmp_path, monkeypatch):
     write_images(Path("images"), classes=16, each=40)
     answer = bench(
         "run", "--config", STUDIES / "minings.yaml", "--preset", "smoke", "--steps", 2, "--device", "cpu",
-        "--dataset", "folder:images", "--split", "50-50", "--measure", "pairs",
+        "--dataset", "folder:images", "--image-size", "16", "--split", "50-50", "--measure", "pairs",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     found, problems = store.read_all(Path("results"))

@@ -20,10 +20,11 @@ from methods.anil import ANIL
 from methods.protonet import ProtoNet
 
 pytestmark = pytest.mark.slow
-DATA = ["--dataset", "folder:images", "--split", "parts.csv"]
+DATA = ["--dataset", "folder:images", "--image-size", "16", "--split", "parts.csv"]
 COMMAND = ["run", *DATA, "--preset", "smoke", "--device", "cpu"]
 PARTS = ("base", "validation", "novel")
-ROW = ("--method", "protonet", "--measure", "5w1s")
+STEPS = 6
+ROW = ("--method", "protonet", "--measure", "5w1s", "--steps", STEPS)
 MIRROR = (*ROW, "--set", "mirror=true")
 
 
@@ -31,7 +32,7 @@ MIRROR = (*ROW, "--set", "mirror=true")
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "images", 15, 40, tint=60)
+    write_images(tmp_path / "images", 15, 24, tint=60)
     parts = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *parts]))
     return tmp_path
@@ -62,15 +63,15 @@ def record_of(*arguments):
 def test_one_training_gives_several_answers(workspace, steps, order):
     made = {arguments: record_of(*arguments) for arguments in order}
     base, mirror = made[ROW], made[MIRROR]
-    assert steps == list(range(12))
-    assert base.shared_training is None and base.timings.steps == 12 and base.timings.train_s > 0
+    assert steps == list(range(STEPS))
+    assert base.shared_training is None and base.timings.steps == STEPS and base.timings.train_s > 0
     shared = mirror.shared_training
     assert (shared.run_id, shared.model) == (base.run_id, base.model) and mirror.model == base.model
-    assert (shared.steps, shared.kept_step, shared.images) == (12, base.kept_step, base.images)
+    assert (shared.steps, shared.kept_step, shared.images) == (STEPS, base.kept_step, base.images)
     assert shared.processor_s > 0 and base.run_id != mirror.run_id
     # It is counted, but not as its own.
     assert (mirror.timings.steps, mirror.timings.train_s, mirror.images, mirror.kept_step) == (0, 0.0, 0, 0)
-    assert images_seen(mirror) == images_seen(base) == 12 * 5 * 6
+    assert images_seen(mirror) == images_seen(base) == STEPS * 5 * 6
     assert kept([mirror]) == kept([base]) and shared_networks([[base], [mirror]]) == [(0, 1)]
     own = mirror.timings.processor_s
     assert cost([mirror]).seconds == pytest.approx(own + shared.processor_s)
@@ -83,7 +84,7 @@ def test_what_is_recorded_does_not_depend_on_the_order(workspace, steps):
     alone = record_of(*ROW)
     record_of(*MIRROR, "--runs", "others", "--results", "others")
     after = record_of(*ROW, "--runs", "others", "--results", "others")
-    assert len(steps) == 24
+    assert len(steps) == 2 * STEPS
     assert (alone.run_id, alone.model, alone.metrics) == (after.run_id, after.model, after.metrics)
     assert (alone.images, alone.kept_step) == (after.images, after.kept_step)
     # The training that another run paid for is in its time, as the time before an interruption is.
@@ -107,7 +108,7 @@ def test_a_training_on_top_of_a_pretraining(workspace, steps):
 
 def test_other_hyperparameters_train_again(workspace, steps):
     first = record_of(*MIRROR)
-    for change in (["--set", "scale=2"], ["--seed", "1"], ["--steps", "8"]):
+    for change in (["--set", "scale=2"], ["--seed", "1"], ["--steps", "4"]):
         before = len(steps)
         other = record_of(*MIRROR, *change)
         assert len(steps) > before and other.shared_training.run_id != first.shared_training.run_id
@@ -122,7 +123,7 @@ def test_an_interrupted_training_resumes_for_whichever_run_comes_next(workspace,
     step = ProtoNet.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.trainer.global_step == 5:
+        if self.trainer.global_step == 3:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
@@ -130,8 +131,8 @@ def test_an_interrupted_training_resumes_for_whichever_run_comes_next(workspace,
         patch.setattr(ProtoNet, "training_step", interrupted)
         assert bench(*COMMAND, *MIRROR).code == 130
     base = record_of(*ROW)
-    assert steps == list(range(12)) and base.model == whole.model and base.metrics == whole.metrics
-    assert record_of(*MIRROR).shared_training.model == whole.model and len(steps) == 12
+    assert steps == list(range(STEPS)) and base.model == whole.model and base.metrics == whole.metrics
+    assert record_of(*MIRROR).shared_training.model == whole.model and len(steps) == STEPS
 
 
 def test_damaged_weights_are_trained_again(workspace, steps):
@@ -141,7 +142,7 @@ def test_damaged_weights_are_trained_again(workspace, steps):
     weights.write_bytes(weights.read_bytes()[:-1])
     (folder / "checkpoints" / "last.ckpt").unlink()
     again = record_of(*MIRROR, "--overwrite")
-    assert len(steps) == 24 and again.model == first.model == models.read_card(folder).weights_sha256
+    assert len(steps) == 2 * STEPS and again.model == first.model == models.read_card(folder).weights_sha256
 
 
 def test_a_training_that_diverges_is_the_failure_of_both(workspace):
@@ -255,8 +256,9 @@ def test_tuning_shares_the_training(workspace, steps):
     from benchmarks.tune import trial
 
     given = {"method": "protonet", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
-    tried = [{"mirror": "true"}, {}, {"mirror": "true", "steps": "6"}]
+    given["image_size"] = 16
+    tried = [{"mirror": "true", "steps": "4"}, {"steps": "4"}, {"mirror": "true", "steps": "2"}]
     rows = [trial(resolve(given, {}, sets), None, workspace / "runs") for sets in tried]
-    assert len(steps) == 12 + 6
+    assert len(steps) == 4 + 2
     assert all(row["seconds"] != "" and row["images_per_s"] > 0 for row in rows)
     assert rows[0]["validation_accuracy"] != rows[1]["validation_accuracy"]

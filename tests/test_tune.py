@@ -20,6 +20,7 @@ from methods.imprinted import Imprinted
 
 PARTS = ("base", "validation", "novel")
 GIVEN = {"method": "imprinted", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
+GIVEN |= {"image_size": 16}
 
 
 PLAN = Path(tune.LOG).with_name("trials.yaml")

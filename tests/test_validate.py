@@ -30,7 +30,7 @@ def test_real_records_are_clean_and_every_number_is_recomputed(folder):
 
 def test_some_records_of_this_repository_are_clean(tmp_path):
     """`tox -e leaderboard` validates all of them, which takes a minute."""
-    for record in sorted((REPOSITORY / "results").glob("*.json"))[::50]:
+    for record in sorted((REPOSITORY / "results").glob("*.json"))[::100]:
         for path in (record, record.with_suffix(".npz")):
             (tmp_path / path.name).symlink_to(path)
     answer = bench("validate", "--results", tmp_path)
@@ -246,7 +246,7 @@ def test_members_that_are_no_arrays(folder):
 def test_flipped_bytes_with_their_hash_are_survived(folder):
     original = bytearray(folder.first.with_suffix(".npz").read_bytes())
     chance = random.Random(0)
-    for _ in range(30):
+    for _ in range(15):
         content = bytearray(original)
         for _ in range(3):
             content[chance.randrange(len(content))] = chance.randrange(256)

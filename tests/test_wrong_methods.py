@@ -62,11 +62,19 @@ RAISES = {
 RUN = ["run", "--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--method"]
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of images, which are decoded once."""
+    place = tmp_path_factory.mktemp("wrong")
+    write_images(place / "images", classes=8, each=24)
+    return place
+
+
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    write_images(tmp_path / "images", classes=8, each=24)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(images / "cache"))
+    Path("images").symlink_to(images / "images")
     method_info.cache_clear()
     yield tmp_path
     method_info.cache_clear()
@@ -215,7 +223,7 @@ def test_training_that_diverges_is_recorded_as_before(workspace):
 """
     Path("mine.py").write_text(START + text)
     # Validation takes 5 classes of 16 images.
-    write_images(Path("more"), classes=12, each=120)
+    write_images(Path("more"), classes=10, each=120)
     answer = bench(*RUN, "mine.py", "--steps", "1", "--dataset", "folder:more")
     assert answer.code == 2 and "weights are not finite" in answer.err, answer.err
     (path,) = Path("results").rglob("*.json")

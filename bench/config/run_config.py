@@ -170,7 +170,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
 
     values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
     values["backbone"] = full_backbone(values["backbone"], flag("backbone"))
-    values.setdefault("split", _default_split(values))
+    if "split" not in values:
+        values["split"] = _default_split(values)
     if isinstance(values.get(PRETRAINED, False), bool):
         values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
     extra = _own_setting(values, flag)

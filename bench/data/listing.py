@@ -150,7 +150,12 @@ def _image_test() -> Callable[[str], bool]:
     from bench.data.pixels import formats
 
     endings = formats()
-    return lambda name: Path(name).suffix.lower() in endings
+
+    def is_image(name: str) -> bool:  # without a `Path`, for folders of a million files
+        _, dot, ending = name.rpartition(".")
+        return dot + ending.lower() in endings
+
+    return is_image
 
 
 def _folders_in(path: Path) -> list[Path]:
@@ -176,7 +181,8 @@ def _images_in(path: Path, folder: Path, is_image: Callable[[str], bool]) -> lis
             for entry in entries
             if not entry.name.startswith(".") and is_image(entry.name) and not _is_folder(entry)
         ]
-    return [(folder.relative_to(path) / name).as_posix() for name in sorted(names)]
+    here = folder.relative_to(path).as_posix()
+    return [f"{here}/{name}" for name in sorted(names)]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -191,7 +197,8 @@ def _unused(path: Path, used: set[str], classes: set[Path], is_image: Callable[[
     for place, inner, names in os.walk(path):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         here = Path(place)
+        prefix = "" if here == path else f"{here.relative_to(path).as_posix()}/"
         for name in sorted(names):
-            file = (here.relative_to(path) / name).as_posix()
+            file = prefix + name
             if not name.startswith(".") and file not in used and (is_image(name) or here in classes):
                 yield file

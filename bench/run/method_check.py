@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,7 @@ def _equal(one: Method, other: Method) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@cache
 def _images() -> ImageSet:
     """Classes of noise around a colour and stripes; a third of each is held out."""
     rng = np.random.default_rng(0)

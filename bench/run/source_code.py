@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import hashlib
 import importlib.util
 import io
+import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterable, Iterator
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
 KEPT = "__stripped_source__"
+HERE = ("bench", "methods")
 
 
 def digest(*modules: str, without: Collection[str] = ()) -> str:
@@ -37,7 +39,8 @@ def digest(*modules: str, without: Collection[str] = ()) -> str:
 
 def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
     """`modules` and all their imports except libraries: name -> file. Arguments as for `digest`."""
-    own = {"bench", "methods", *(name.partition(".")[0] for name in modules)}
+    own = {*HERE, *(name.partition(".")[0] for name in modules)}
+    left_out = re.compile("|".join(map(fnmatch.translate, without)) or "(?!)").match
     found: dict[str, Path] = {}
     seen: set[str] = set()
     waiting = list(modules)
@@ -46,7 +49,7 @@ def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
         if name in seen:
             continue
         seen.add(name)
-        if name not in modules and any(fnmatchcase(name, pattern) for pattern in without):
+        if name not in modules and left_out(name):
             continue
         path = _file_of(name)
         if path is None or (name.partition(".")[0] not in own and _is_library(name, path)):
@@ -154,6 +157,16 @@ def _file_of(name: str) -> Path | None:
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top == "__future__":
         return None
+    return _file_here(name) if top in HERE else _find(name)
+
+
+@cache
+def _file_here(name: str) -> Path | None:
+    """Of a module of this repository: these do not move while a process runs."""
+    return _find(name)
+
+
+def _find(name: str) -> Path | None:
     parent = name.rpartition(".")[0]
     if name not in sys.modules and parent and parent not in sys.modules:
         # `find_spec` would import the parent: look beside its file instead.

@@ -16,6 +16,7 @@ from methods.protonet import ProtoNet
 
 BASE = 8
 NAMES = sorted(name for name, info in registry.available().items() if info.source == f"methods.{name}")
+KINDS = ("siamese_triplet", "pair_classifier", "reptile")  # of distances, of a learned score, and adapting
 PRECISIONS = ("32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow))
 
 
@@ -289,8 +290,16 @@ def test_what_is_right_or_declared_is_not(kind, precision, tiny, tiny_split):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name, precision",
+    [
+        *((name, "32-true") for name in NAMES),
+        *(
+            pytest.param(name, "bf16-mixed", marks=() if name in KINDS else pytest.mark.soak)
+            for name in NAMES
+        ),
+    ],
+)
 def test_the_methods_of_the_package_keep_it(name, precision, tiny, tiny_split):
     """Of every preset that answers in another way, and with weights that differ from class to class."""
     info = registry.available()[name]

@@ -203,7 +203,18 @@ def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
     write_images(Path("images"), classes=4, each=24)
     command = ["run", "--method", "imprinted", "--dataset", "folder:images", "--split", "50-50"]
-    command += ["--preset", "smoke", "--steps", "1", "--set", "finetune=true", "--device", "cpu"]
+    command += [
+        "--image-size",
+        "16",
+        "--preset",
+        "smoke",
+        "--steps",
+        "1",
+        "--set",
+        "finetune=true",
+        "--device",
+        "cpu",
+    ]
     command += ["--set", "finetune_steps=2", "--measure", "generalized", "--verbose"]
     answer = bench(*command)
     assert answer.code == 0, answer.err

@@ -78,7 +78,7 @@ def test_left_and_right_arrows_are_told_apart_without_flips(tmp_path, monkeypatc
     (tmp_path / "split.csv").write_text("\n".join(["class,part", *parts]))
     answer = bench(
         "run", "--method", "protonet", "--dataset", "folder:arrows", "--split", "split.csv",
-        "--preset", "smoke", "--steps", "80", "--measure", "5w1s", "--augment", "none", "--device", "cpu",
+        "--preset", "smoke", "--steps", "50", "--measure", "5w1s", "--augment", "none", "--device", "cpu",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     record = store.read(tmp_path / answer.out.splitlines()[-1])

@@ -134,9 +134,19 @@ ALL = {"adapt_layers": "all", "adapt_epochs": 4, "adapt_learning_rate": 0.1}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["linear", "cosine"])
-@pytest.mark.parametrize("adapt_images", [None, 5])
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    "head, adapt_images, together",
+    [
+        ("linear", None, True),
+        ("linear", 5, True),
+        ("cosine", None, True),
+        ("cosine", 5, True),
+        ("linear", 5, False),
+        ("cosine", None, False),
+        pytest.param("linear", None, False, marks=pytest.mark.soak),
+        pytest.param("cosine", 5, False, marks=pytest.mark.soak),
+    ],
+)
 def test_all_layers_trained(images, head, adapt_images, together):
     ours = method(head=head, adapt_images=adapt_images, **ALL)
     assert ours.fixed_embedding is False and Finetune.fixed_embedding is True
@@ -248,6 +258,8 @@ SMALL = [
     5,
     "--episodes",
     5,
+    "--measure",
+    "3w1s5q",
 ]
 
 

@@ -37,6 +37,16 @@ SMALL = {
 PRESETS = [(name, preset) for name in NAMES for preset in registry.available()[name].presets]
 
 
+def once_for_its_settings() -> list:
+    """`PRESETS` as cases; those that repeat the step of an earlier one are for soak."""
+    cases, seen = [], []
+    for name, preset in PRESETS:
+        own = name, dict(registry.available()[name].presets[preset]) | {"steps": 0, "backbone": "conv4"}
+        cases.append(pytest.param(name, preset, marks=pytest.mark.soak if own in seen else ()))
+        seen.append(own)
+    return cases
+
+
 def make(name: str, preset: str | None = None, num_classes: int = 8, **changes) -> Method:
     """A method on a small backbone, for images of 16 pixels."""
     method_class = registry.load(registry.available()[name])
@@ -165,7 +175,7 @@ def test_presets_cost_as_many_images_whatever_they_start_from(name, preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, preset", PRESETS)
+@pytest.mark.parametrize("name, preset", once_for_its_settings())
 def test_a_training_step_reaches_every_parameter(name, preset, tiny, tiny_split):
     method = make(name, preset)
     if not method.training_steps:

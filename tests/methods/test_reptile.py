@@ -243,10 +243,10 @@ def test_what_it_trains_on():
 
 @pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 40, "inner_steps": 6, "inner_learning_rate": 0.01}
+    changes = {"steps": 25, "inner_steps": 6, "inner_learning_rate": 0.01}
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
     assert trained.curves["loss"][-3:, 1].mean() < np.log(5)  # what guessing costs
-    assert int(method.updates) == 40 * 2 * 6
+    assert int(method.updates) == 25 * 2 * 6
 
 
 def test_the_paper_s_steps_on_mini_imagenet():

@@ -10,13 +10,16 @@ from bench.records.store import Record
 CLASSES, EACH = 12, 60  # the last six are novel
 
 
+QUICK_MAML = ("--steps", 1, "--set", "inner_steps=1")
+
+
 def made(place: Path, method: str, *more: object) -> Record:
-    """The record of a run in `place`, which is the working directory."""
+    """The record of a run in `place`, which is the working directory. Only pairs are measured."""
     if not (place / "images").exists():
         write_images(place / "images", CLASSES, EACH)
     answer = bench(
         "run", "--method", method, "--preset", "smoke", "--split", "50-50", "--device", "cpu",
-        "--dataset", "folder:images", "--precision", "fp32", *more,
+        "--dataset", "folder:images", "--precision", "fp32", "--measure", "pairs", *more,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     return store.read(Path(answer.out.split()[-1]))

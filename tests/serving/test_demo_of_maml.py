@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from served_run import made
+from served_run import QUICK_MAML, made
 
 
 @pytest.mark.slow
@@ -15,7 +15,7 @@ def test_it_compares_and_classifies(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    record = made(tmp_path, "maml", "--measure", "pairs", "--steps", 1)
+    record = made(tmp_path, "maml", *QUICK_MAML)
     page = Page(chosen("maml", Path("results"), Path("runs")), Path("results"), Path("runs"), None)
     assert page.record.run_id == record.run_id
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from served_run import made, novel
+from served_run import QUICK_MAML, made, novel
 
 import bench
 from bench.common.errors import UserError
@@ -156,9 +156,9 @@ def test_none_of_these(place, predictor):
     assert found.known[:60].float().mean() > found.known[60:].float().mean()
 
 
-@pytest.mark.parametrize("method", ["maml", "pair_classifier"])
-def test_every_kind_of_method_can_be_asked(place, method):
-    record = made(place, method, "--measure", "pairs", "--steps", 2)
+@pytest.mark.parametrize(("method", "quick"), [("maml", QUICK_MAML), ("pair_classifier", ("--steps", 2))])
+def test_every_kind_of_method_can_be_asked(place, method, quick):
+    record = made(place, method, *quick)
     predictor = load(record.run_id, device="cpu")
     support, labels = flat(novel(place, classes=range(6, 11), images=range(1)))
     query, _ = flat(novel(place, classes=range(6, 11), images=range(5, 7)))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import bench, complaint
-from served_run import made, novel
+from served_run import QUICK_MAML, made, novel
 
 from bench.serving.predictor import load
 
@@ -180,7 +180,7 @@ def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(pla
 
 
 def test_a_method_that_adapts_its_weights_is_exported_as_weights_only(place, tmp_path):
-    made(place, "maml", "--measure", "pairs", "--steps", 1)
+    made(place, "maml", *QUICK_MAML)
     assert complaint("export", "maml", "--format", "onnx", "--output", tmp_path).startswith(
         "--format onnx: maml adapts its weights to each support set; allowed: safetensors"
     )

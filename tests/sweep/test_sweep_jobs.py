@@ -88,9 +88,22 @@ def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     assert (own.jobs, own.recorded, own.by_other_code) == ([], 1, 0)
 
 
+@pytest.fixture(scope="module")
+def prepared() -> dict:
+    """Runs of the grid, prepared once for many plans: configuration -> run."""
+    return {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("of", [1, 3, 6])
-def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, of):
+def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, prepared, monkeypatch, of):
+    def once(config, *rest):
+        key = str(config.model_dump())
+        if key not in prepared:
+            prepared[key] = prepare(config, *rest)
+        return prepared[key]
+
+    monkeypatch.setattr("bench.run.sweep.jobs.prepare", once)
     parts = [plan(grid, OPTIONS, [], (number, of)).jobs for number in range(1, of + 1)]
     runs = [[job.name for job in part if not job.shared] for part in parts]
     whole = [job.name for job in plan(grid, OPTIONS, []).jobs if not job.shared]
