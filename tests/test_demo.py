@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -67,6 +69,36 @@ def test_it_distinguishes_drawings(page):
     probabilities, _ = page.classify(classes, other)
     assert probabilities["class 2"] > 0.5 and sum(probabilities.values()) == pytest.approx(1)
     assert page.add(classes, "", "x")[0] == classes and page.classify(classes[:1], ring) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "shown"),
+    [
+        (0.85, 0.646, ("0.850", "0.646")),
+        (0.6499, 0.65, ("0.6499", "0.6500")),
+        (0.649997, 0.650004, ("0.649997", "0.650004")),
+        (0.65, 0.65, ("0.650", "0.650")),
+    ],
+)
+def test_the_similarity_can_be_told_from_the_threshold(score, threshold, shown):
+    pytest.importorskip("gradio")
+    from bench.demo.page import distinct
+
+    assert distinct(score, threshold) == shown
+
+
+def test_the_page_is_made_before_torch_is_imported():
+    """Torch and Lightning take seconds, in which the page can be open already."""
+    pytest.importorskip("gradio")
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from bench.demo.page import Page
+        from bench.demo.runs import chosen
+        folder = Path("results")
+        Page(chosen(None, folder, folder), folder, folder, None).blocks()
+        assert "torch" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.slow
