@@ -40,7 +40,8 @@ def test_it_trains_once_and_recommends():
     assert answer.code == 0, answer.err
     assert answer.out.startswith("images: 12 classes, 360 images; the smallest class, class0, has 30.")
     assert "Split 50-50: 6 classes are trained on, 6 tested." in answer.out
-    for start in ("glyph embedding (frozen) ", "nearest_centroid ", "5w1s: ", "5w5s: ", "Recommendation: "):
+    starts = "embedding of characters (frozen) ", "nearest_centroid ", "5w1s: ", "5w5s: ", "Recommendation: "
+    for start in starts:
         assert re.search(f"^{re.escape(start)}", answer.out, re.M), answer.out
     assert len(store.read_all(Path("results"))[0]) == 2
     assert store.find(Path("results"), recommended(answer.out))

@@ -32,7 +32,7 @@ QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
 """Methods that are trained unless others are named: the safe choices of docs/findings.md."""
 
 FROZEN = "nearest_centroid"  # what answers with a frozen embedding
-SHIPPED = "glyph embedding (frozen)"
+SHIPPED = "embedding of characters (frozen)"
 FEWEST_CLASSES = 5  # base classes to train on, and novel classes to test on
 FEWEST_IMAGES = 10  # per class, on average, to train on
 

@@ -16,7 +16,7 @@ AUGMENTATIONS = {
     "flip": "half of the images mirrored left to right",
     "jitter": "brightness, contrast and saturation times 0.6 to 1.4",
 }
-CHARACTERS = ("glyphs", "omniglot", "mnist")
+CHARACTERS = ("glyphs", "letters", "omniglot", "mnist")
 """Data sets that are not flipped by default: a mirrored character is another character, or none."""
 
 JITTER = 0.4

@@ -199,9 +199,11 @@ class Masks:
     of: dict[str, range]
 
 
-@lru_cache(maxsize=1)
-def load_masks() -> Masks:
-    """Scan-convert every character in every typeface that has it."""
+@lru_cache(maxsize=2)
+def load_masks(
+    chars: str = "".join(char for chars in CHARACTERS.values() for char in chars.values()),
+) -> Masks:
+    """Scan-convert characters, by default those of `glyphs`, in every typeface that has them."""
     import matplotlib
     from matplotlib.ft2font import FT2Font, LoadFlags
 
@@ -210,7 +212,7 @@ def load_masks() -> Masks:
     held = {face: font.get_charmap() for face, font in fonts.items()}
     pixels: list[np.ndarray] = []
     of = {}
-    for char in (char for chars in CHARACTERS.values() for char in chars.values()):
+    for char in chars:
         first = len(pixels)
         for face in (*TYPEFACES, *DIGIT_TYPEFACES) if char.isdigit() else TYPEFACES:
             if ord(char) in held[face]:

@@ -13,6 +13,7 @@ from bench.common.files import is_file
 DATASETS = {
     "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
     "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
+    "letters": "49,100 generated pictures of 491 letters and digits, dark on light; nothing to download",
     "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
     "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
     "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
@@ -23,6 +24,7 @@ DATASETS = {
 LICENCES = {
     "cifar100": "none stated",
     "glyphs": "MIT, as the code",
+    "letters": "MIT, as the code",
     "mini-imagenet": "ImageNet's terms: research and education, not commercial",
     "omniglot": "MIT",
     "mnist": "CC BY-SA 3.0",

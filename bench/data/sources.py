@@ -134,6 +134,8 @@ def locate(
         return _cifar100(root, offline, progress)
     if kind == "glyphs":
         return _glyphs(progress)
+    if kind == "letters":
+        return _letters(progress)
     if kind == "mini-imagenet":
         return _mini_imagenet(root, offline, progress)
     if kind == "omniglot":
@@ -177,6 +179,15 @@ def _glyphs(progress: Progress | None) -> Source:
     # The outlines come from matplotlib's fonts, so another release may give other pixels.
     key = f"glyphs {GLYPHS_VERSION} matplotlib {version('matplotlib')}"
     return Source("generated", key, lambda: generate(progress and partial(progress, "drawing glyphs")))
+
+
+def _letters(progress: Progress | None) -> Source:
+    from importlib.metadata import version
+
+    from bench.data.letters import LETTERS_VERSION, generate
+
+    key = f"letters {LETTERS_VERSION} matplotlib {version('matplotlib')}"
+    return Source("generated", key, lambda: generate(progress and partial(progress, "drawing letters")))
 
 
 def _mini_imagenet(root: Path | None, offline: bool, progress: Progress | None) -> Source:

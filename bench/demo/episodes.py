@@ -9,7 +9,6 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.demo.pictures import encode
 from bench.evaluation.settings import does_not_fit
-from bench.reporting.figures.trained import Trained
 from bench.reporting.html_table import escape
 from bench.sampling.episodes import QUERIES, Setting
 from bench.serving.shipped import Run
@@ -30,6 +29,8 @@ class Browser:
     """
 
     def __init__(self, run: Run, data_root: Path | None) -> None:
+        from bench.reporting.figures.trained import Trained  # imports torch: the page opens before
+
         self.trained = Trained(run.record, run.runs, data_root)
         pool = self.trained.pool
         setting = Setting(min(WAY, len(pool.classes)), 1, min(QUERIES, pool.smallest - 1), EPISODES)

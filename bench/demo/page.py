@@ -9,11 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import torch
-from torch import Tensor
+import numpy as np
 
 from bench.common.errors import UserError
 from bench.demo.episodes import EPISODES, Browser
@@ -25,37 +24,49 @@ from bench.reporting.figures.rows import Section, sections
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
 from bench.reporting.report_tables import in_order
-from bench.serving.predictor import load
 from bench.serving.shipped import Run
+
+if TYPE_CHECKING:  # torch and Lightning take seconds to import; the page opens before
+    from bench.serving.predictor import Predictor
 
 MOST_CLASSES = 10
 LONGEST_NAME = 30
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-Classes = tuple[tuple[str, Tensor], ...]
-"""A visitor's classes: name and image, uint8 ``[1, 3, size, size]``."""
+Classes = tuple[tuple[str, np.ndarray], ...]
+"""A visitor's classes: name and image, uint8 ``[size, size, 3]``."""
 
 
 class Page:
     """The contents of the page and its answers.
 
     Args:
-        run: whose model compares and classifies.
+        run: whose model compares and classifies. It is loaded at its first use.
         results, runs, data_root: as the flags of these names.
-
-    Raises:
-        UserError: the model cannot be used.
     """
 
     def __init__(self, run: Run, results: Path, runs: Path, data_root: Path | None) -> None:
-        self.record = run.record
-        self.model = load(run.record.run_id, runs=run.runs, data_root=data_root)
-        self.threshold = self.model.threshold
-        self.level = fmean(self.model.card.pixel_mean)
-        self.results, self.data_root = results, data_root
-        self.runs = {run.record.run_id: run} | with_models(results, runs)
+        self.run, self.record = run, run.record
+        self.results, self.folder, self.data_root = results, runs, data_root
+        self._model: Predictor | None = None
+        self._runs: dict[str, Run] = {}
         self._browsers: dict[str, Browser] = {}
-        self._lock = Lock()
+        self._lock, self._loading = Lock(), Lock()
+
+    def model(self) -> Predictor:
+        """The model; the first caller loads it, others wait.
+
+        Raises:
+            UserError: the model cannot be used.
+        """
+        with self._loading:
+            if self._model is None:
+                from bench.serving.predictor import load
+
+                loaded = load(self.record.run_id, runs=self.run.runs, data_root=self.data_root)
+                _ = loaded.threshold  # it must have one
+                self._model = loaded
+            return self._model
 
     def blocks(self) -> gr.Blocks:
         """The page for Gradio."""
@@ -65,15 +76,16 @@ class Page:
                 self._pair_tab()
             with gr.Tab("Your own classes"):
                 self._classes_tab()
-            with gr.Tab("Episodes"):
-                self._episodes_tab()
+            with gr.Tab("Episodes") as tab:
+                self._episodes_tab(tab)
             with gr.Tab("Leaderboard") as tab:
                 self._board_tab(tab)
         return made
 
-    def _image(self, url: str) -> Tensor:
-        """A canvas as the model sees it: uint8 ``[1, 3, size, size]``."""
-        return torch.from_numpy(fit(decode(url), self.model.size, self.level))[None]
+    def _image(self, url: str) -> np.ndarray:
+        """A canvas as the model sees it: uint8 ``[size, size, 3]``."""
+        model = self.model()
+        return fit(decode(url), model.size, fmean(model.card.pixel_mean)).transpose(1, 2, 0)
 
     def _about(self) -> str:
         record = self.record
@@ -102,14 +114,14 @@ class Page:
             a, b = (self._image(url) for url in (first, second))
         except NotAPicture as error:
             return _box("Cannot be compared", escape(str(error)))
-        score, threshold = float(self.model.similarity(a, b)), self.threshold
+        score, threshold = float(self.model().similarity([a], [b])), self.model().threshold
         low, high = min(-0.2, score, threshold - 0.2), max(1.0, score, threshold + 0.2)
         at, mark = (100 * (value - low) / (high - low) for value in (score, threshold))
         tiles = _tile(a, "first, as the model sees it") + _tile(b, "second, as the model sees it")
         return _box(
             "Same" if score >= threshold else "Different",
-            f"<span>Similarity {score:.3f}, threshold {threshold:.3f}.</span>"
-            '<div class="scale" aria-hidden="true">'
+            "<span>Similarity {}, threshold {}.</span>".format(*distinct(score, threshold))
+            + '<div class="scale" aria-hidden="true">'
             f'<i style="left:{mark:.1f}%"></i><b style="left:{at:.1f}%"></b></div>'
             '<div class="ends"><span>different</span><span>same</span></div>'
             f'<div class="tiles">{tiles}</div>',
@@ -173,17 +185,18 @@ class Page:
             image = self._image(url)
         except NotAPicture as error:
             return None, escape(f"{error}.")
-        support, names = torch.cat([own for _, own in classes]), [name for name, _ in classes]
-        found = self.model.answer(support, range(len(names)), image)
+        support, names = [own for _, own in classes], [name for name, _ in classes]
+        found = self.model().answer(support, range(len(names)), [image])
         said = escape(found.note) if bool(found.known[0]) else "It is probably none of these."
         return dict(zip(names, found.probabilities[0].tolist(), strict=True)), said
 
     # Episodes.
 
-    def _episodes_tab(self) -> None:
+    def _episodes_tab(self, tab: gr.Tab) -> None:
         gr.Markdown("One support image per class. Queries: blue and ✓ is correct, dashed and ✗ is wrong.")
-        names = list(self.runs)
-        run = gr.Dropdown(names, value=names[0], label="Run")  # in a row its name is cut in a narrow window
+        own = self.record.run_id
+        run = gr.Dropdown([own], value=own, label="Run")  # in a row its name is cut in a narrow window
+        tab.select(lambda: gr.update(choices=list(self.runs())), None, run, **HIDDEN)
         with gr.Row():
             number = gr.Slider(1, EPISODES, 1, step=1, label="Episode")
             wrong = gr.Checkbox(label="Only mistakes")
@@ -193,14 +206,20 @@ class Page:
         events = [show.click, number.release, wrong.change, run.change]
         gr.on(events, self.episode, inputs, shown, show_progress="full", api_visibility="private")
 
+    def runs(self) -> dict[str, Run]:
+        """Run id -> run, for all whose model is there; read at the first use, since records are many."""
+        if not self._runs:
+            self._runs = {self.record.run_id: self.run} | with_models(self.results, self.folder)
+        return self._runs
+
     def episode(self, run_id: str, number: float, only_wrong: bool) -> str:
         """An episode of a run as HTML."""
-        if run_id not in self.runs:
+        if run_id not in self.runs():
             return _box("No such run")
         try:
             with self._lock:  # one visitor loads, the others wait
                 if run_id not in self._browsers:
-                    self._browsers[run_id] = Browser(self.runs[run_id], self.data_root)
+                    self._browsers[run_id] = Browser(self.runs()[run_id], self.data_root)
         except UserError as error:
             return _box("The episodes of this run cannot be shown", escape(str(error)))
         return self._browsers[run_id].show(int(number), bool(only_wrong))
@@ -253,13 +272,21 @@ class Page:
         return note, gr.update(value=cells, column_widths=widths, visible=True)
 
 
+def distinct(score: float, threshold: float) -> tuple[str, str]:
+    """Two numbers with three decimals, or with as many as show which one is larger."""
+    for decimals in range(3, 17):
+        shown = f"{score:.{decimals}f}", f"{threshold:.{decimals}f}"
+        if score == threshold or shown[0] != shown[1]:
+            break
+    return shown
+
+
 def _box(title: str, text: str = "") -> str:
     return f'<div class="answer" role="status"><strong>{title}</strong>{text}</div>'
 
 
-def _tile(image: Tensor, name: str) -> str:
-    url = encode(image[0].permute(1, 2, 0).numpy())
-    return f'<figure><img src="{url}" alt=""><figcaption>{escape(name)}</figcaption></figure>'
+def _tile(image: np.ndarray, name: str) -> str:
+    return f'<figure><img src="{encode(image)}" alt=""><figcaption>{escape(name)}</figcaption></figure>'
 
 
 def _pad(title: str, elem_id: str) -> gr.HTML:

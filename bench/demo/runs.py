@@ -8,7 +8,6 @@ from bench.common.errors import UserError
 from bench.common.files import is_folder
 from bench.records import store
 from bench.records.schema import MODEL_FILE
-from bench.serving.finding import find_folder
 from bench.serving.shipped import Run, shipped
 
 
@@ -32,6 +31,8 @@ def chosen(name: str | None, results: Path, runs: Path) -> Run:
         return shipped()
     if not is_folder(results):
         raise UserError("--results", results, "no such folder; must be the folder of records")
+    from bench.serving.finding import find_folder  # imports torch
+
     folder = find_folder(name, runs, results)
     path = store.named(results, name) or store.find(results, folder.name)
     if path is None:

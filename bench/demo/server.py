@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from threading import Thread
 
 from bench.common.errors import UserError
 
@@ -50,7 +51,10 @@ def serving(
         from bench.demo.page import Page
         from bench.demo.runs import chosen
 
-        blocks = Page(chosen(name, results, runs), results, runs, data_root).blocks()
+        page = Page(chosen(name, results, runs), results, runs, data_root)
+        if name is not None:
+            page.model()  # an error if it cannot be used
+        blocks = page.blocks()
         try:
             _, address, _ = blocks.launch(
                 server_name=HOST,
@@ -67,6 +71,7 @@ def serving(
             )
         except OSError:
             raise UserError("--port", port or "", "is taken; without --port a free one is used") from None
+        Thread(target=page.model, daemon=True).start()  # while the visitor draws
         try:
             yield address
         finally:

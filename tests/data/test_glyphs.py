@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import glyphs
+from bench.data import glyphs, letters
 from bench.data.glyph_characters import (
     CHARACTERS,
     CLOSE,
@@ -144,3 +144,41 @@ def test_an_alphabetical_split_leaves_many_families_on_either_side() -> None:
     names = sorted(NAMES)
     assert len({families[name] for name in names[:10]}) >= 5
     assert len({families[name] for name in names[-10:]}) >= 5
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[Masks, np.ndarray]:
+    masks = load_masks("4RД")
+    return masks, np.stack([letters.draw_class(char, masks) for char in "4RД"])
+
+
+def test_letters_are_the_same_every_time_and_all_differ(drawn: tuple[Masks, np.ndarray]) -> None:
+    masks, images = drawn
+    assert (letters.draw_class("R", masks) == images[1]).all()
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    assert digest[:16] == "d4329ad15a989b06", "raise LETTERS_VERSION"
+    assert len(np.unique(images.reshape(3 * letters.IMAGES_PER_CLASS, -1), axis=0)) == 300
+
+
+def test_letters_are_dark_on_a_light_ground_and_near_the_middle(drawn: tuple[Masks, np.ndarray]) -> None:
+    images = drawn[1][:, :, 0].reshape(-1, SIZE, SIZE)
+    border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
+    assert (np.median(border, axis=1) == 255).all() and images.min(axis=(1, 2)).max() < 130
+    ink = 255 - images.astype(float)
+    centre = ink.sum(axis=1) @ np.arange(SIZE) / ink.sum(axis=(1, 2))
+    assert np.abs(centre - (SIZE - 1) / 2).max() < 5
+
+
+def test_letters_builds_a_set_of_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "CHARACTERS", "4RД")
+    data, seen = letters.generate(), []
+    letters.generate(lambda *step: seen.append(step))
+    assert data.images.shape == (300, 3, SIZE, SIZE) and seen == [(1, 3), (2, 3), (3, 3)]
+    assert sorted(data.class_names) == ["de letter capital cyrillic", "four digit", "r letter capital latin"]
+    assert sum(data.held_out.tolist()) == 3 * letters.HELD_OUT_PER_CLASS
+
+
+def test_no_two_letters_have_one_outline() -> None:
+    assert len(set(letters.CHARACTERS)) == len(letters.CHARACTERS) == 491
+    assert len({letters.class_name(char) for char in letters.CHARACTERS}) == 491
+    assert not {"Α", "А", "o", "c"} & set(letters.CHARACTERS), "as A, O and C"
