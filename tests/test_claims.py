@@ -79,7 +79,8 @@ def test_easy_has_a_pretraining_if_a_teacher_distils(distillation):
     teacher = {"run_id": "teacher", "model": "b" * 64, "steps": 6, "kept_step": 6, "images": 60}
     record = make_record(
         method="easy", family=info.family, paper=info.paper, config={"method": "easy"}, parameters=112_832,
-        hyperparameters={"distillation": distillation}, sources={"method": "a" * 64, "bench": "b" * 64, "split": "c" * 64},
+        hyperparameters={"distillation": distillation},
+        sources={"method": "a" * 64, "bench": "b" * 64, "split": "c" * 64},
         pretraining=teacher | {"seconds": 1.0, "processor_s": 1.0},
     )  # fmt: skip
     has_none = [line for line in contradictions(record) if line.startswith("pretraining: teacher, but easy")]

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from bench.demo import pictures
 from bench.demo.server import serving
-from bench.serving.shipped import SHIPPED, shipped
+from bench.serving.shipped import DRAWINGS, PICTURES, SHIPPED, shipped
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(
@@ -42,19 +42,20 @@ def drawing(*lines, at=(0, 0), width=18) -> np.ndarray:
 def page(tmp_path_factory):
     from bench.demo.page import Page
 
-    return Page(shipped(), ROOT / "results", tmp_path_factory.mktemp("runs"), None)
+    return Page(shipped(DRAWINGS), ROOT / "results", tmp_path_factory.mktemp("runs"), None)
 
 
-def test_the_shipped_model_is_small_and_its_record_is_committed():
-    record = shipped().record
+@pytest.mark.parametrize(("data", "pairs"), [(DRAWINGS, 0.9), (PICTURES, 0.6)])
+def test_a_shipped_model_is_small_and_its_record_is_committed(data, pairs):
+    record = shipped(data).record
     files = {path.name: path for path in (SHIPPED / record.run_id).iterdir()}
     assert set(files) == {"model.safetensors", "model.json", "calibration.json"}
     assert files["model.safetensors"].stat().st_size < 1_000_000
     committed = ROOT / "results" / f"{record.run_id}.json"
     assert committed.read_bytes() == (SHIPPED / committed.name).read_bytes()
     assert json.loads(files["model.json"].read_text())["weights_sha256"] == record.model
-    assert record.dataset == "letters" and not record.environment.git_dirty
-    assert record.metrics["novel/pair_accuracy"].low > 0.9
+    assert record.dataset == data and not record.environment.git_dirty
+    assert record.metrics["novel/pair_accuracy"].low > pairs
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ from bench.common.errors import UserError
 from bench.common.files import is_folder
 from bench.records import store
 from bench.records.schema import MODEL_FILE
-from bench.serving.shipped import Run, shipped
+from bench.serving.shipped import DRAWINGS, Run, shipped
 
 
 def with_models(results: Path, runs: Path) -> dict[str, Run]:
     """Run id -> run, for all whose model is there; the shipped one is the first."""
-    own = shipped()
+    own = shipped(DRAWINGS)
     found = {own.record.run_id: own}
     for record in store.read_all(results)[0] if results.is_dir() else ():
         if record.run_id not in found and (runs / record.run_id / MODEL_FILE).is_file():
@@ -28,7 +28,7 @@ def chosen(name: str | None, results: Path, runs: Path) -> Run:
         UserError: there is no such run, or its record is not at hand.
     """
     if name is None:
-        return shipped()
+        return shipped(DRAWINGS)
     if not is_folder(results):
         raise UserError("--results", results, "no such folder; must be the folder of records")
     from bench.serving.finding import find_folder  # imports torch

@@ -1,5 +1,7 @@
-"""Puts a run's record and model into the package. These made the one there, in a few minutes of one core:
+"""Puts a run's record and model into the package. These made those there, in a few minutes of one core each:
 
+python -m bench run --method siamese_triplet --dataset glyphs --preset quick --steps 1000
+python -m bench.demo.ship siamese-triplet_glyphs
 python -m bench run --method siamese_triplet --dataset letters --preset quick --steps 800 --augment none \\
     --set classes=48 --set images=2 --measure 5w1s,5w5s,pairs --results results
 python -m bench.demo.ship siamese-triplet_letters
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from bench.common.files import write_files
 from bench.demo.page import MOST_CLASSES
+from bench.records import store
 from bench.records.schema import MODEL_FILE
 from bench.reporting.run_page import find_run
 from bench.run.models import CARD
@@ -22,7 +25,7 @@ from bench.serving.shipped import SHIPPED
 
 
 def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -> Path:
-    """Replace the shipped model by that of a run; returns the folder.
+    """Replace the shipped model that was trained on the same data by that of a run; returns the folder.
 
     Raises:
         UserError: there is no such run.
@@ -33,7 +36,8 @@ def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -
         predictor.calibration(way, 1)  # which writes it into the run's folder
     model = [Path(record.stem) / name for name in (MODEL_FILE, CARD, CALIBRATION)]
     files = {SHIPPED / name: (runs / name).read_bytes() for name in model}
-    shutil.rmtree(SHIPPED, ignore_errors=True)
+    for old in SHIPPED.glob(f"*_{store.read(record).dataset}_*"):
+        old.unlink() if old.is_file() else shutil.rmtree(old)
     write_files(files | {SHIPPED / record.name: record.read_bytes()}, "run")
     return SHIPPED
 

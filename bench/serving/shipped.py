@@ -1,4 +1,4 @@
-"""The model that the package ships: an embedding of pictures of characters, a few hundred kilobytes."""
+"""The models that the package ships: two embeddings of characters, a few hundred kilobytes each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from bench.records import store
 from bench.records.schema import Record
 
 SHIPPED = Path(__file__).with_name("embedding")
-"""A folder of one record, and of its model in a folder of its name (`bench.demo.ship` puts them there)."""
+"""A folder of records, and of each model in a folder of its run's name (`bench.demo.ship` puts them there)."""
+
+DRAWINGS, PICTURES = "letters", "glyphs"
+"""What they were trained on: dark strokes on a plain ground, or coloured characters on coloured grounds."""
 
 
 class Run(NamedTuple):
@@ -24,7 +27,7 @@ class Run(NamedTuple):
         return self.runs / self.record.run_id
 
 
-def shipped() -> Run:
-    """The run whose model is in the package."""
-    (path,) = SHIPPED.glob("*.json")
+def shipped(data: str = PICTURES) -> Run:
+    """The run in the package whose model was trained on `data`: for `DRAWINGS`, or for any `PICTURES`."""
+    (path,) = SHIPPED.glob(f"*_{data}_*.json")
     return Run(store.read(path), SHIPPED)
