@@ -9,7 +9,7 @@ from bench.records import store
 from bench.records.schema import Record
 
 SHIPPED = Path(__file__).with_name("embedding")
-"""A folder of records, and of each model in a folder of its run's name (`bench.demo.ship` puts them there)."""
+"""A folder of records, and of their models in folders named like their runs (see `bench.demo.ship`)."""
 
 DRAWINGS, PICTURES = "letters", "glyphs"
 """What they were trained on: dark strokes on a plain ground, or coloured characters on coloured grounds."""

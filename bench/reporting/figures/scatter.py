@@ -139,7 +139,7 @@ def joined_rows(section: Section, base: int) -> list[Joined]:
     sets = shared_networks([row.records for row in rows])
     network = {position: number for number, own in enumerate(sets) for position in own}
     over = zip(*(_over_common_classes(rows, key) for key in (novel, old)), strict=True)
-    found = [Joined(rows[i].label, *both, network.get(i)) for i, both in enumerate(over)]
+    found = [Joined(rows[i].label, one, other, network.get(i)) for i, (one, other) in enumerate(over)]
     return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))
 
 
