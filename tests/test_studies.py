@@ -3,15 +3,24 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
+from record_factory import make_record
 
+from bench.common.errors import UserError
 from bench.config.grid import build
 from bench.config.run_config import RunConfig, as_trained, method_info
+from bench.records import store
+from bench.records.identity import WEIGHTS, split_digest
+from bench.records.schema import Record
+from bench.reporting.leaderboard.studies import section
 from methods import backbones, registry
 from methods.method import Method
 
@@ -140,6 +149,82 @@ def test_every_study_is_a_grid_without_repetitions(path):
     runs = build(path, {}, {})
     assert len(runs) == len({run.to_yaml() for run in runs}) > 1
     assert f"bench sweep studies/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def exact(settings: dict[str, Any], record: Record, weights: str | None) -> str:
+    """What must be equal for a record to be the one of a run; later hyperparameters have their defaults."""
+    parameters = method_info(settings["method"]).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    kept = {key: own for key, own in settings.items() if key not in WEIGHTS} | {
+        "hyperparameters": defaults | settings["hyperparameters"]
+    }
+    return json.dumps([kept, record.fingerprint, split_digest(record), weights], sort_keys=True)
+
+
+@pytest.mark.slow
+def test_the_leaderboard_counts_the_records_of_each_study_as_a_sweep_does():
+    """It compares settings as they are written; a sweep compares them resolved, which imports the methods."""
+    records = store.read_all(STUDIES.parent / "results", own=False)[0]
+    newest = {(r.dataset, r.split): r for r in sorted(records, key=lambda record: record.created)}
+    there = set()
+    for record in records:
+        with suppress(ValidationError, UserError):  # of older settings or methods
+            settings = RunConfig.model_validate(record.config).model_dump()
+            there.add(exact(settings, record, record.weights) if record.sources else "")
+    weights = {record.weights for record in records}
+    said = "\n".join("".join(block.text) for block in section(records, STUDIES.parent / "results")[2:])
+    for path in STUDIES.glob("*.yaml"):
+        runs = grid(path.name)
+        alike = [(run.model_dump(), newest.get((run.dataset, run.split))) for run in runs]
+        found = sum(any(exact(run, own, w) in there for w in weights) for run, own in alike if own)
+        assert f"{path.stem}: {found} of {len(runs)} recorded" in said, "did a preset change?"
+
+
+def recorded(name: str, **changes: Any) -> list[Record]:
+    """A record of each run of a grid file."""
+    return [
+        make_record(
+            run_id=f"run_{number}",
+            **{key: getattr(run, key) for key in ("method", "split", "seed", "dataset", "backbone")},
+            config=run.model_dump(),
+            **{"sources": {"split": "1" * 64, "method": "0" * 64, "bench": "0" * 64}} | changes,
+        )
+        for number, run in enumerate(build(Path(name), {}, {}))
+    ]
+
+
+def test_the_leaderboard_names_the_open_runs_of_each_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("studies").mkdir()
+    assert section([], Path("results")) == []
+    Path("studies/broken.yaml").write_text("no: grid")
+    Path("studies/main.yaml").write_text("""
+        {preset: quick, split: [90-10, cifar-fs], seed: [0, 1], runs: [
+          {method: [protonet, maml]},
+          {method: maml, hyperparameters: {init: pretrained, inner_steps: 2}},
+          {method: maml, seed: 0, measure: [5w5s, 5w1s], hyperparameters: {init: scratch}}]}""")
+    records = recorded("studies/main.yaml")
+
+    def line(left: list[Record], results: str = "results") -> str:
+        (_, _, paragraph) = section(left, Path(results))
+        return "".join(paragraph.text)
+
+    assert line([]) == "main: 0 of 14 recorded."
+    assert line(records, "results/own") == "main: 14 of 14 recorded."
+    twos = [record for record in records if record.config["overrides"].get("inner_steps")]
+    left = [record for record in records if record.split == "cifar-fs" and record.seed == 1] + twos
+    text = line([record for record in records if record not in left or record.method == "protonet"])
+    assert text.startswith("main: 9 of 14 recorded; open: maml on cifar-fs × seed 1; ")
+    assert text.endswith("; maml (pretrained, inner_steps=2) on 90-10, cifar-fs × seeds 0, 1.")
+    failed = records[0].model_copy(update={"failure": "diverged"})
+    assert line([failed]).startswith("main: 1 of 14"), "as it does for `sweep`"
+    other = records[0].config | {"overrides": {"steps": 7}}
+    precision = records[0].config | {"precision": "bf16"}
+    for changes in ({"config": other}, {"sources": None}, {"config": precision}):
+        assert line([records[0].model_copy(update=changes)]) == "main: 0 of 14 recorded.", changes
+    newer = {"created": records[0].created + timedelta(1), "fingerprint": "9" * 64, "run_id": "newer"}
+    assert line([records[0], records[-1].model_copy(update=newer)]).startswith("main: 2 of 14")
+    assert line([records[0], records[1].model_copy(update=newer)]).startswith("main: 1 of 14"), "other images"
 
 
 def test_glyphs_has_every_method():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,8 +79,7 @@ def sweep(
     from bench.run.sweep.engines import Engine, Local, OnRay, slots
     from bench.run.sweep.jobs import plan
 
-    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
-    options = Options(results, runs, command, data_root, device, offline=offline)
+    options = Options(results, runs, "", data_root, device, offline=offline)  # each run has its own command
     records, problems = read_all(whole(results)) if whole(results).is_dir() else ([], [])
     for problem in problems:
         say(f"warning: {problem}")

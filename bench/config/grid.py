@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bench.common.errors import UserError, one_line
 from bench.common.streams import say
@@ -22,6 +23,21 @@ ALL = "all"
 
 Given = tuple[dict[str, Any], dict[str, str]]
 """Values of `RunConfig` fields, and the source of each for error messages."""
+
+
+class Requested(NamedTuple):
+    """One run of a grid, not resolved yet.
+
+    Attributes:
+        given: values of `RunConfig` fields. sources: of each, for error messages.
+        others: equal for runs that differ only in the method.
+        optional: left out if it cannot be made: its method was requested as ``all``.
+    """
+
+    given: dict[str, Any]
+    sources: dict[str, str]
+    others: Hashable
+    optional: bool
 
 
 class Grid(list[RunConfig]):
@@ -99,12 +115,32 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
     Raises:
         UserError: a flag or the file is wrong.
     """
-    named = {key: "--no-train" if key == "train" else f"--{key.replace('_', '-')}" for key in flags}
-    fields = {key: value for key, value in flags.items() if key != "steps"}
     if "steps" in flags:
         sets = {**sets, "steps": str(flags["steps"])}
     grid, left_out = Grid(), LeftOut()
     made = set()
+    for one in requested(path, flags):
+        with left_out.attempt(one.others, str(one.given["method"]), one.optional):
+            config = resolve(one.given, one.sources, sets)
+            made.add(one.others)
+            if config not in grid:
+                grid.append(config)
+                grid.optional += [config] if one.optional else []
+    left_out.report(made)
+    return grid
+
+
+def requested(path: Path | None, flags: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Requested]:
+    """The runs in the requested order, as they are written: without importing methods and thus torch.
+
+    Args:
+        path, flags: as in `build`.
+
+    Raises:
+        UserError: the file cannot be read, or is not a grid.
+    """
+    named = {key: "--no-train" if key == "train" else f"--{key.replace('_', '-')}" for key in flags}
+    fields = {key: value for key, value in flags.items() if key != "steps"}
     for number, (from_file, places) in enumerate(_in_file(path)):
         given, sources = from_file | fields, places | named
         axes = [_several(sources.get(key, key), given.get(key)) for key in AXES]
@@ -113,15 +149,7 @@ def build(path: Path | None, flags: Mapping[str, Any], sets: Mapping[str, str]) 
         axes[AXES.index("split")] = _splits(axes[AXES.index("split")], given.get("measure"))
         for *cell, hyperparameters in itertools.product(*axes, _variants(given, sources)):
             own = dict(zip(AXES, cell, strict=True)) | hyperparameters
-            others = (number, *cell[1:], str(hyperparameters))
-            with left_out.attempt(others, str(cell[0]), every):
-                config = resolve(given | own, sources, sets)
-                made.add(others)
-                if config not in grid:
-                    grid.append(config)
-                    grid.optional += [config] if every else []
-    left_out.report(made)
-    return grid
+            yield Requested(given | own, sources, (number, *cell[1:], str(hyperparameters)), every)
 
 
 def _several(source: str, value: Any) -> list[Any]:

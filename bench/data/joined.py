@@ -44,7 +44,8 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     return replace(
         made,
         left_out=base.left_out + novel.left_out,
-        left_out_classes=base.left_out_classes + novel.left_out_classes,
+        # A split file names classes of the first data set only.
+        left_out_classes=(*base.left_out_classes, *(f"{c} ({novel.name})" for c in novel.left_out_classes)),
         notes=notes,
         chosen=base.chosen,
         spans=base.spans,

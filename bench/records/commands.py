@@ -44,7 +44,7 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def made_by(record: Record) -> str:
-    """The command that made a run; if a sweep made it beside others, the one that makes this run alone."""
+    """The command that made a run; older records of a sweep have that command, which makes others too."""
     if not record.command.startswith(SWEEP):
         return record.command
     return shlex.join(command_of({"method": record.method, "split": record.split, **record.config}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from bench.records.identity import changes, name_of, other_weights
@@ -28,16 +29,16 @@ class Track(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Cost of a run, pretraining included; the mean over seeds.
+    """Cost of a run with its evaluation and its shared trainings, in seconds; the mean over seeds.
 
     Attributes:
-        seconds: processor time of the whole run, or if it is not recorded, wall-clock time of training.
-        on_processor: whether `seconds` is processor time.
+        processor: processor time of all threads; None if a seed does not record it. It does not count a GPU.
+        wall: wall-clock time, which depends on what else ran on the machine.
         threads: of the runs, such as ``1``, ``1/2`` if they differ, or ``1 + GPU``.
     """
 
-    seconds: float
-    on_processor: bool
+    processor: float | None
+    wall: float
     threads: str
 
 
@@ -168,12 +169,12 @@ def cost(records: Iterable[Record]) -> Cost | None:
     if not trained:
         return None
     processor = [own for record in trained if (own := processor_seconds(record)) is not None]
-    on_processor = len(processor) == len(trained)
-    total = sum(processor) if on_processor else sum(training_seconds(record) or 0.0 for record in trained)
+    wall = [record.timings.total_s + sum(one.seconds for one in _shared(record)) for record in trained]
     threads = sorted({record.environment.threads for record in trained})
     gpu = {on_gpu(record) for record in trained}
     beside = (" + GPU" if all(gpu) else ", some + GPU") if any(gpu) else ""
-    return Cost(total / len(trained), on_processor, "/".join(map(str, threads)) + beside)
+    known = fmean(processor) if len(processor) == len(trained) else None
+    return Cost(known, fmean(wall), "/".join(map(str, threads)) + beside)
 
 
 def on_gpu(record: Record) -> bool:

@@ -42,7 +42,8 @@ HINTS = {
     "images": "Training images seen, repetitions and pretraining included.",
     "pretraining": "Share of the images that the shared classifier of the base classes saw.",
     "kept step": "Training step of the evaluated weights.",
-    TIME: "Processor time of training and pretraining, with the number of threads; + GPU: beside a GPU.",
+    TIME: "Processor and wall-clock time of the run and its pretraining, with the number of threads. A GPU's "
+    "time is only in the latter.",
     "marks": "Why the row is not comparable with all others.",
     "harmonic": "Harmonic mean of the accuracies on novel and base classes.",
 }

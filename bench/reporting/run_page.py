@@ -171,9 +171,9 @@ def _budget(record: Record) -> Iterator[tuple[str, str]]:
         yield "images seen", f"{seen:,}, {100 * share:.0f}% of them in pretraining"
     if kept([record]):
         yield "kept step", kept([record])
-    if (spent := cost([record])) and spent.on_processor:
+    if (spent := cost([record])) and spent.processor is not None:
         rest = ", shared training included" if before or shared else ""
-        yield "processor time", f"{duration(spent.seconds)}{rest}"
+        yield "processor time", f"{duration(spent.processor)}{rest}"
 
 
 def _reaches(record: Record, directory: Path) -> list[Row]:

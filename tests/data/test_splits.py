@@ -11,6 +11,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.data.images import ImageSet
+from bench.data.joined import joined
 from bench.data.names import check_split
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split, resolve
@@ -314,8 +315,10 @@ def test_a_csv_may_name_classes_that_are_left_out(folder, tmp_path):
     path.write_text("\n".join([*lines, "Tiny,novel"]))
     found = resolve(dataclasses.replace(folder, left_out_classes=("tiny",)), str(path))
     assert (found.base, found.novel, found.name) == (expected.base, (), expected.name)
-    with pytest.raises(UserError, match="has no class 'Tiny'"):
-        resolve(folder, str(path))
+    novel = dataclasses.replace(random_set(4, 6), left_out_classes=("tiny",))
+    for other in (folder, joined(folder, novel)):  # a split of two data sets names classes of the first
+        with pytest.raises(UserError, match="has no class 'Tiny'"):
+            resolve(other, str(path))
 
 
 def test_a_csv_s_name_follows_its_content(folder, tmp_path):

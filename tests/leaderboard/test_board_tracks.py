@@ -95,26 +95,26 @@ def test_both_starts_of_a_method_are_rows_of_the_track():
 @pytest.mark.parametrize(
     ("record", "kept", "time"),
     [
-        (make_record(), "2,900 of 3,000", "9 min 54 s wall (2)"),
-        (make_record(timings=timings(processor_s=61)), "2,900 of 3,000", "1 min 01 s (2)"),
+        (make_record(), "2,900 of 3,000", "10 min 10 s wall (2)"),
+        (make_record(timings=timings(processor_s=61)), "2,900 of 3,000", "1 min 01 s, 10 min 10 s wall (2)"),
         (
             make_record(environment=ON_GPU, timings=timings(processor_s=61)),
             "2,900 of 3,000",
-            "1 min 01 s (2 + GPU)",
+            "1 min 01 s, 10 min 10 s wall (2 + GPU)",
         ),
-        (started("m", NETWORK, 400), "400 of 500", "11 min 34 s wall (2)"),
-        (started("m", NETWORK, 0), "the pretrained network", "11 min 34 s wall (2)"),
+        (started("m", NETWORK, 400), "400 of 500", "11 min 50 s wall (2)"),
+        (started("m", NETWORK, 0), "the pretrained network", "11 min 50 s wall (2)"),
         (
             started("m", NETWORK, 0, timings=timings(steps=500, processor_s=20)),
             "the pretrained network",
-            "3 min 20 s (2)",
+            "3 min 20 s, 11 min 50 s wall (2)",
         ),
         (
             started("m", NETWORK, 0, steps=0, images=84_000),
             "1,900 of 2,000 pretraining",
-            "11 min 34 s wall (2)",
+            "11 min 50 s wall (2)",
         ),
-        (make_record(kept_step=0), "0 of 3,000", "9 min 54 s wall (2)"),
+        (make_record(kept_step=0), "0 of 3,000", "10 min 10 s wall (2)"),
     ],
 )
 def test_a_row_says_what_it_kept_and_what_that_took(record, kept, time):

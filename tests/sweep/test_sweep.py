@@ -1,6 +1,7 @@
 """Sweeps on real processes: what is killed is made again, nothing is lost, and nothing made twice."""
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from command_line import bench, descendants, write_images
 from forked_runs import Process, begin
 
 from bench.records import store
+from bench.records.commands import command_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,6 +41,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
     write_images(tmp_path / "images", 8, 40)
     Path("grid.yaml").write_text(yaml.safe_dump(GRID))
+    Path("methods.py").write_text("raise SystemExit('not this one')")
     return tmp_path
 
 
@@ -99,6 +102,7 @@ def checked(said: str, runs: list[tuple[str, int]]) -> None:
     assert transfer[0] and all(one == transfer[0] for one in transfer), "trained once"
     for record in found:
         assert Path("runs", record.run_id, "model.safetensors").is_file()
+        assert record.command == shlex.join(command_of(record.config))
 
 
 @pytest.mark.parametrize(

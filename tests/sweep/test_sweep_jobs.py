@@ -1,5 +1,6 @@
 """What a sweep plans, what it thinks that costs, and how it takes its jobs one after the other."""
 
+import sys
 from collections import deque
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from bench.common import environment
 from bench.common.progress import Progress
 from bench.config.grid import build
 from bench.config.run_config import resolve
+from bench.records import store
+from bench.records.schema import MODEL_FILE
+from bench.run.models import CARD
 from bench.run.plan import Options
 from bench.run.preparation import prepare
+from bench.run.sweep import worker
 from bench.run.sweep.cost import Costs
 from bench.run.sweep.driving import ATTEMPTS, drive
 from bench.run.sweep.jobs import Job, Plan, plan
-from bench.run.sweep.worker import Outcome
+from bench.run.sweep.worker import Outcome, given_for, work
 
 CONFIG = resolve({"method": "protonet", "preset": "smoke"}, {}, {})
 OPTIONS = Options(Path("results"), Path("runs"), "", device="cpu")
@@ -170,6 +175,43 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
     timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}
     variant = {"shared_training": shared, "images": 0, "kept_step": 0, "model": "0" * 64, "timings": timings}
     assert cost([(500.0, {}), (3.0, variant)]) == 500.0, "a variant costs its evaluation alone"
+
+
+@pytest.mark.slow
+def test_a_node_takes_a_shared_training_from_the_driver(grid, tmp_path, monkeypatch):
+    """Not its own one, and it does not train it again: all runs start from the same weights."""
+    options = Options(tmp_path / "results", tmp_path / "runs", "", device="cpu")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    job = next(job for job in plan(grid, options, []).jobs if job.shared)
+    folder = options.runs / job.name
+    made = work(job, options, Path.cwd(), {}, True)
+    card = (folder / CARD).read_bytes()
+    assert made.failure == "" and made.files[folder / CARD] == card
+    given = given_for(job, options)
+    for there in (None, b"weights that the node trained"):
+        (folder / CARD).unlink()
+        (folder / MODEL_FILE).write_bytes(there) if there else (folder / MODEL_FILE).unlink()
+        again = work(job, options, Path.cwd(), given, True)
+        assert again == made and (folder / CARD).read_bytes() == card, "its seconds would differ"
+
+
+def test_the_record_of_a_diverged_run_is_collected_from_the_node(tmp_path, monkeypatch):
+    """Without a record, the next sweep would train to divergence again."""
+    options = Options(tmp_path / "results", tmp_path / "runs", "", device="cpu")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def diverge(job, options):
+        record = make_record(run_id=job.name, failure="diverged", metrics={}, per_class={}, episodes={})
+        store.write(record, options.results)
+        return "diverged"
+
+    monkeypatch.setattr(worker, "_make", diverge)
+    outcome = work(Job("a_s0_1", CONFIG), options, tmp_path, {}, True)
+    path = options.results / "a_s0_1.json"
+    assert outcome.failure == "diverged" and outcome.files == {path: path.read_bytes()}
+    monkeypatch.setattr(worker, "_make", lambda job, options: "out of memory")
+    assert work(Job("b_s0_2", CONFIG), options, tmp_path, {}, True) == Outcome("out of memory")
 
 
 class Scripted:

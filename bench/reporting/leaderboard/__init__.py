@@ -10,6 +10,7 @@ from bench.records.store import Record, read_all
 from bench.reporting import markdown
 from bench.reporting.blocks import Block, Paragraph
 from bench.reporting.frame import failures, frame
+from bench.reporting.leaderboard import studies
 from bench.reporting.leaderboard.document import document
 from bench.reporting.ranking.rows import Row, without_misnamed_settings
 from bench.reporting.ranking.tables import HIDDEN_PRESET, Table, is_shown, newest, tables_of
@@ -32,7 +33,8 @@ def render(records: Iterable[Record], directory: Path | None = None) -> str:
 def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
     tables = tables_of(records, directory)
     said = hidden(records, tables)
-    return [*document(tables), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
+    of_studies = studies.section(records, directory) if directory else []
+    return [*document(tables, of_studies), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
 
 
 def read(directory: Path, own: bool = False) -> tuple[list[Block], list[str]]:

@@ -87,12 +87,12 @@ def _share(records: Iterable[Record]) -> Cell:
 
 
 def training_time(records: Iterable[Record]) -> Cell:
-    """The mean over seeds, with threads: processor time, or wall-clock time with a mark."""
+    """Processor time, if recorded, and wall-clock time; the means over seeds, with threads."""
     spent = cost(records)
     if spent is None:
         return NOTHING
-    clock = "" if spent.on_processor else " wall"
-    return Number(f"{duration(spent.seconds)}{clock} ({spent.threads})", spent.seconds)
+    processor = "" if spent.processor is None else f"{duration(spent.processor)}, "
+    return Number(f"{processor}{duration(spent.wall)} wall ({spent.threads})", spent.processor or spent.wall)
 
 
 def _marks(row: Row, table: Table) -> Cell:

@@ -62,9 +62,10 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
 - **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
   that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
   training step with the best validation accuracy, whose weights are evaluated; *the pretrained network*: no
-  step of the method's own training was better. **time**: processor time of the run and its pretraining, the
-  mean over seeds, with the number of threads; *+ GPU*: beside a GPU, whose own time is not counted; *wall*:
-  wall-clock time of training, if a record has no processor time. **date**: of the newest record.
+  step of the method's own training was better. **time**: processor time and *wall*-clock time of the run and
+  its pretraining, the means over seeds, with the number of threads. Older records have only the latter, which
+  depends on what else ran on the machine. *+ GPU*: beside a GPU, whose time is only in the wall-clock time.
+  **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
   queries of an episode are classified together; *500 labelled images of each novel class*: before a class was
   tested, the method trained on this number of its images; *untrained*: the weights are random; *trained on
@@ -84,9 +85,13 @@ IN_HEADING = ("backbone", "parameters")
 """Columns that are in a track's heading."""
 
 
-def document(tables: Sequence[Table]) -> list[Block]:
-    """All blocks, from the title to the published results without a table."""
-    blocks: list[Block] = [Heading(1, ("Leaderboard",)), GENERATED, *overview(tables)]
+def document(tables: Sequence[Table], studies: Sequence[Block] = ()) -> list[Block]:
+    """All blocks, from the title to the published results without a table.
+
+    Args:
+        tables: all of them. studies: the section about study files, after the summary.
+    """
+    blocks: list[Block] = [Heading(1, ("Leaderboard",)), GENERATED, *overview(tables), *studies]
     blocks += [Heading(2, ("How to read the tables",)), Prose(LEGEND)]
     for _, split in groupby(tables, key=lambda table: (table.first.dataset, table.first.split)):
         same = list(split)

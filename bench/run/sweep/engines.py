@@ -11,18 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bench
 from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError
 from bench.run.plan import Options
 from bench.run.processes import THREADS, start_method, take_over
 from bench.run.sweep.jobs import Job
-from bench.run.sweep.worker import Files, Outcome, files_of, work, write_missing
+from bench.run.sweep.worker import Outcome, given_for, work, write_missing
 
 
 class Engine(ABC):
@@ -134,7 +135,10 @@ class OnRay(Engine):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         on_term = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
+            # Workers import from the driver's working directory first, where a user may have a folder
+            # `methods/`. So Ray is started in the bench's own folder; `work` appends the working directory.
+            with chdir(Path(bench.__file__).parents[1]):
+                ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises this if it cannot start
             flag = ("--address", address) if address else ("--engine", "ray")
             raise UserError(*flag, f"there is no Ray cluster ({error})") from None
@@ -152,14 +156,12 @@ class OnRay(Engine):
         return len(self.running) < self.at_once
 
     def submit(self, job: Job) -> None:
-        """Submit it, with the model that it needs."""
-        given: Files = {}
-        for name in filter(None, (job.needs, None if job.shared else job.name)):
-            given |= files_of(replace(job, name=name, shared=True, needs=None), self.options)
+        """Submit it, with the trainings that it can use: its node may not have them."""
+        given = given_for(job, self.options)
         self.running[self.task.remote(job, self.options, Path.cwd(), given, True)] = job
 
     def ended(self, seconds: float) -> Iterator[tuple[Job, Outcome | None]]:
-        """Tasks that are done; their files are written here if they are not here yet."""
+        """Tasks that are done; their files are written here."""
         done, _ = self.ray.wait(list(self.running), timeout=seconds)
         for ref in done:
             job = self.running.pop(ref)
@@ -169,8 +171,10 @@ class OnRay(Engine):
                 lost = not isinstance(error, self.ray.exceptions.RayTaskError)
                 yield job, None if lost else Outcome(f"{type(error).__name__}: {error}")
                 continue
+            # A run may have the folder of its shared training, whose card lacks the run's thresholds.
+            renewed = () if job.shared else (self.options.runs / job.name,)
             try:
-                write_missing(outcome.files or {}, "--results or --runs")
+                write_missing(outcome.files or {}, "--results or --runs", renewed)
             except UserError as error:
                 outcome = Outcome(str(error))
             yield job, outcome
