@@ -1,6 +1,8 @@
 """The example of CONTRIBUTING.md is a working method; what other documents and metadata say is complete."""
 
+import functools
 import json
+import operator
 import re
 import sys
 from configparser import ConfigParser
@@ -75,6 +77,15 @@ def test_croissant_describes_the_records():
     for field in record_set["field"]:
         assert field["@id"] == f"{record_set['@id']}/{field['name']}" and field["dataType"].startswith("sc:")
         assert field["source"]["fileSet"]["@id"] == records["@id"]
-    fields = {field["source"]["extract"]["jsonPath"].removeprefix("$.") for field in record_set["field"]}
+    paths = {field["name"]: field["source"]["extract"]["jsonPath"] for field in record_set["field"]}
+    keys = {name: re.findall(r"(?:\$|\.)(\w+)|\['([^']+)'\]", path) for name, path in paths.items()}
     for path in found:
-        assert fields <= json.loads(path.read_text()).keys()
+        record = json.loads(path.read_text())
+        row = {name: at(record, [key or quoted for key, quoted in parts]) for name, parts in keys.items()}
+        for metric in ("5w1s", "5w5s", "pair_accuracy", "triplet_accuracy"):
+            assert 0 <= row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"] <= 1
+
+
+def at(record, keys):
+    """What is at a JSON path of a record; raises if it is not there."""
+    return functools.reduce(operator.getitem, keys, record)
