@@ -60,6 +60,17 @@ def test_the_citation_has_the_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
+def test_extras_that_documents_and_messages_name_exist():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    messages = [path.read_text(encoding="utf-8") for path in (ROOT / "bench").rglob("*.py")]
+    named = set(re.findall(r"--extra (\w+)", "\n".join(texts)))
+    named |= set(re.findall(r"with_extra\([\"'](\w+)", "\n".join(messages)))
+    assert {"demo", "export", "hf", "ray", "test"} <= named <= set(setup["options.extras_require"])
+    assert not re.search(r"pip install \"?fewshot-bench", "\n".join(texts + messages))  # it is not published
+
+
 def test_croissant_is_valid():
     croissant = pytest.importorskip("mlcroissant")
     issues = croissant.Dataset(ROOT / "croissant.json").metadata.ctx.issues

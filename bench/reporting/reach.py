@@ -49,7 +49,7 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
 
 def fresh_images(record: Record, directory: Path) -> dict[str, Interval]:
     """Metric -> its interval for fresh images, as in `Reach`; arguments and errors as for `reaches`."""
-    found = {key: _fresh(*drawn) for key, *drawn in _episodes(record, directory)}
+    found = {key: _fresh(accuracies, drawn) for key, accuracies, drawn in _episodes(record, directory)}
     return {key: interval for key, interval in found.items() if interval}
 
 
