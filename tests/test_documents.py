@@ -1,6 +1,8 @@
 """The example of CONTRIBUTING.md is a working method; what other documents and metadata say is complete."""
 
+import functools
 import json
+import operator
 import re
 import sys
 from configparser import ConfigParser
@@ -58,6 +60,17 @@ def test_the_citation_has_the_version():
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
+def test_extras_that_documents_and_messages_name_exist():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    messages = [path.read_text(encoding="utf-8") for path in (ROOT / "bench").rglob("*.py")]
+    named = set(re.findall(r"--extra (\w+)", "\n".join(texts)))
+    named |= set(re.findall(r"with_extra\([\"'](\w+)", "\n".join(messages)))
+    assert {"demo", "export", "hf", "ray", "test"} <= named <= set(setup["options.extras_require"])
+    assert not re.search(r"pip install \"?fewshot-bench", "\n".join(texts + messages))  # it is not published
+
+
 def test_croissant_is_valid():
     croissant = pytest.importorskip("mlcroissant")
     issues = croissant.Dataset(ROOT / "croissant.json").metadata.ctx.issues
@@ -75,6 +88,15 @@ def test_croissant_describes_the_records():
     for field in record_set["field"]:
         assert field["@id"] == f"{record_set['@id']}/{field['name']}" and field["dataType"].startswith("sc:")
         assert field["source"]["fileSet"]["@id"] == records["@id"]
-    fields = {field["source"]["extract"]["jsonPath"].removeprefix("$.") for field in record_set["field"]}
+    paths = {field["name"]: field["source"]["extract"]["jsonPath"] for field in record_set["field"]}
+    keys = {name: re.findall(r"(?:\$|\.)(\w+)|\['([^']+)'\]", path) for name, path in paths.items()}
     for path in found:
-        assert fields <= json.loads(path.read_text()).keys()
+        record = json.loads(path.read_text())
+        row = {name: at(record, [key or quoted for key, quoted in parts]) for name, parts in keys.items()}
+        for metric in ("5w1s", "5w5s", "pair_accuracy", "triplet_accuracy"):
+            assert 0 <= row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"] <= 1
+
+
+def at(record, keys):
+    """What is at a JSON path of a record; raises if it is not there."""
+    return functools.reduce(operator.getitem, keys, record)

@@ -41,6 +41,12 @@ def test_what_new_method_writes_passes_its_own_test(folder):
     [
         ("protonet", "NAME protonet: is the name of a method already"),
         ("Soft-Prototypes", "NAME Soft-Prototypes: must be lower-case letters"),
+        ("class", "NAME class: must be another"),
+        ("none", "NAME none: must be another: none and its class None must be free in Python"),
+        ("path", "NAME path: must be another"),
+        ("episodes", "NAME episodes: must be another"),  # a name that the written file imports
+        ("random", "NAME random: is the name of a Python module"),
+        ("numpy", "NAME numpy: is the name of a Python module"),
     ],
 )
 def test_names_that_are_refused(folder, name, problem):

@@ -140,7 +140,7 @@ def recommendation(monkeypatch, images=ALL, **accuracies):
         for key, value in zip(("5w1s", "5w5s"), values, strict=True):
             answers[name, key] = value + hard + rng.normal(0, 0.02, 40)
         runs[name] = record, Path()
-    monkeypatch.setattr(recommend, "reaches", lambda *_: [])
+    monkeypatch.setattr(recommend, "fresh_images", lambda *_: {})
     monkeypatch.setattr(recommend, "episodes_apart", lambda *_: np.arange(len(images)))
     monkeypatch.setattr(
         recommend,

@@ -5,7 +5,7 @@ import pytest
 from record_factory import make_record, metric, record_fields
 
 from bench.records import store
-from bench.reporting.reach import reaches
+from bench.reporting.reach import fresh_images, reaches
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
@@ -66,7 +66,7 @@ def test_fresh_images_are_asked_of_episodes_without_a_common_one(tmp_path):
         if not own & used:
             chosen.append(number)
             used |= own
-    assert fresh.n == len(chosen) > 5
+    assert fresh.n == len(chosen) > 5 and fresh_images(record, tmp_path) == {"fewshot/5w1s": fresh}
     assert fresh.value == pytest.approx((arrays["5w1s"] / 75)[chosen].mean())
 
 

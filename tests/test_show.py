@@ -1,9 +1,12 @@
+import re
+
 import pytest
 from record_factory import make_record, metric
 
 from bench.records import store
 from bench.records.parts import Metric
-from bench.reporting import show, terminal
+from bench.reporting import reach, show, terminal
+from bench.statistics import Interval
 from methods.registry import MethodInfo, Parameter, available
 
 
@@ -13,16 +16,31 @@ def test_percent_shows_the_farther_end_of_the_interval():
     assert show.percent(None) == "–"
 
 
-def test_the_headline_is_short_and_says_what_comes_next():
+def test_the_headline_is_short_and_says_what_comes_next(tmp_path):
     record = make_record()
-    lines = show.headline(record).splitlines()
+    lines = show.headline(record, tmp_path).splitlines()
     assert len(lines) <= show.HEADLINE and record.run_id in lines[-1]
     for name in record.episodes:
         shown = [line for line in lines if line.split()[0] == name]
         assert len(shown) == 1 and show.percent(record.metrics[f"fewshot/{name}"]) in shown[0]
 
 
-def test_the_headline_never_leaves_out_pairs_and_triplets():
+@pytest.mark.parametrize("dataset", ["cifar100", "folder:photos", "glyphs -> hf:photos"])
+def test_the_headline_of_own_images_is_for_fresh_ones_where_it_can_be(dataset, tmp_path, monkeypatch):
+    record = make_record(dataset=dataset)
+    fresh = {"fewshot/5w1s": Interval(0.4321, 0.3321, 0.5321, 7)}
+    monkeypatch.setattr(reach, "fresh_images", lambda *_: fresh)
+    lines = {line.split()[0]: line for line in show.headline(record, tmp_path).splitlines()}
+    with_fresh, without = (re.split("  +", lines[name].strip())[1:] for name in ("5w1s", "5w5s"))
+    known = [show.percent(record.metrics[f"fewshot/{name}"]) for name in ("5w1s", "5w5s")]
+    if ":" in dataset:
+        assert with_fresh == ["43.21 ± 10.00", "on fresh images; guessing gives 20"]
+        assert without == [known[1], "on these images; guessing gives 20"]
+    else:
+        assert [with_fresh, without] == [[number, "guessing gives 20"] for number in known]
+
+
+def test_the_headline_never_leaves_out_pairs_and_triplets(tmp_path):
     base = make_record()
     extra = {f"{way}w1s": base.episodes["5w1s"].model_copy(update={"way": way}) for way in range(6, 12)}
     record = base.model_copy(
@@ -33,7 +51,7 @@ def test_the_headline_never_leaves_out_pairs_and_triplets():
             | {"novel/pair_accuracy": Metric(**metric(0.8)), "novel/triplet_accuracy": Metric(**metric(0.9))},
         }
     )
-    lines = show.headline(record).splitlines()
+    lines = show.headline(record, tmp_path).splitlines()
     assert len(lines) == show.HEADLINE and record.run_id in lines[-1]
     assert lines[-3].split()[:3] == ["novel", "pairs", "80.00"]
     assert lines[-2].split()[:3] == ["novel", "triplets", "90.00"]

@@ -28,7 +28,10 @@ def workspace(tmp_path, monkeypatch):
 def test_a_missing_package_is_named_before_any_work(monkeypatch, logger):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     said = complaint(*RUN, "--logger", logger)
-    assert said == f'--logger {logger}: is not installed: needs pip install "fewshot-bench[{logger}]"'
+    assert said == (
+        f"--logger {logger}: is not installed; needs the extra {logger}: in a clone,"
+        f' `uv run --extra {logger} python -m bench ...` or `pip install ".[{logger}]"`'
+    )
 
 
 def test_a_folder_of_logs_is_not_the_package():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,8 @@ from bench.common import clock, environment
 from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.config.backbone import ENCODER
-from bench.config.run_config import RunConfig, method_info, resolve
-from bench.data.names import RESIZED
+from bench.config.run_config import RunConfig, default_split, method_info, resolve
+from bench.data.names import largest_size
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.embedding import autocast
@@ -32,6 +35,9 @@ from methods import registry
 
 PROBED = 64
 """Images whose features identify an encoder: a callable has no file of weights."""
+
+CIFAR_SHAPED = ("cifar100", "glyphs")
+"""Data sets that the split ``cifar-fs`` divides."""
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -60,7 +66,7 @@ class _Transform(Normaliser):
 
 def evaluate(
     encoder: Encoder,
-    split: str = "cifar-fs",
+    split: str | None = None,
     *,
     name: str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
@@ -87,10 +93,12 @@ def evaluate(
     module. Its features are not kept between runs, because nothing identifies its code.
 
     Args:
-        encoder: an ``nn.Module`` (set to evaluation mode) or any function from image batches to features
-            ``[N, D]``, each of which depends only on its own image.
-        split, dataset, image_size, data_root, device, precision, overwrite, offline, results, runs: as the
-            flags of ``python -m bench run``.
+        encoder: an ``nn.Module``, which is in evaluation mode and on the device until this returns, or any
+            function from image batches to features ``[N, D]``, each of which depends only on its own image.
+        split: as ``--split``; by default ``cifar-fs``, and for other data sets that of ``run --no-train``:
+            ``own`` for a folder with train and test parts, else ``all-novel`` for a folder.
+        dataset, image_size, data_root, device, precision, overwrite, offline, results, runs: as the flags of
+            ``python -m bench run``.
         name: of the encoder, for the record; by default that of its architecture (timm) or class.
         transform: from uint8 ``[N, 3, H, W]`` to the encoder's input, such as
             ``torchvision.models.ResNet18_Weights.DEFAULT.transforms()``. By default a model of timm gets
@@ -111,10 +119,11 @@ def evaluate(
         >>> bench.evaluate(model, "cifar-fs").table()
     """
     before = clock.now()
-    if isinstance(encoder, nn.Module):
-        encoder.eval()
+    chosen = environment.pick_device(device)
     name = name or _name_of(encoder)
     size = image_size or _own_size(encoder, dataset)
+    if split is None:
+        split = "cifar-fs" if dataset in CIFAR_SHAPED else default_split(dataset, measure, frozen=True)
     config = _configured(name, method, split, dataset, size, measure, precision, settings)
     root = Path(data_root) if data_root else None
     command = f"bench.evaluate({name}, {split!r}, dataset={dataset!r}, method={method!r})  # in Python"
@@ -128,47 +137,81 @@ def evaluate(
     own = transform or _timm_transform(encoder)
     normalise = _Transform(own) if own else need_normaliser(of_base, "split", split, "a transform")
 
-    chosen = environment.pick_device(device)
     kind = environment.pick_precision(config.precision, chosen)
-    if isinstance(encoder, nn.Module):
-        encoder.to(chosen)
-    with torch.inference_mode(), autocast(chosen, kind):
-        features = encoder(normalise(data.images[_probed(parts)].to(chosen)))
+    with _lent(encoder, chosen):
+        features = _features(encoder, name, normalise, data.images[_probed(parts)].to(chosen), kind)
+        weights = hashlib.sha256(features.float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+        info = method_info(method)
+        method_class = registry.load(info)
+        hp = method_class.Hyperparameters(**config.hyperparameters)
+        answering = method_class(_Backbone(encoder, features.shape[1]), hp, len(parts.base))
+        if answering.training_steps or not answering.fixed_embedding:
+            raise UserError("method", method, "trains; must answer from features as they are")
+        plan, left_out = measured(config, parts, data, answering)
+        prepared = Prepared(
+            config=config,
+            identity=identify(config, info, data, parts, weights),
+            data=data,
+            split=parts,
+            method=answering,
+            normalise=normalise,
+            plan=plan,
+            left_out=left_out,
+            device=chosen,
+            precision=kind,
+            data_s=data_s,
+            spent=clock.now() - before,
+            weights_sha256=weights,
+            start=None,
+            git=environment.git_state(),
+        )
+        progress = Progress()
+        try:
+            path, _ = runner.run(prepared, options, progress)
+        finally:
+            progress.stop()
+    return Result(store.read(path), path, options.runs)
+
+
+@contextmanager
+def _lent(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    """A module in evaluation mode and on the device; afterwards it is as before."""
+    if not isinstance(encoder, nn.Module):
+        yield
+        return
+    modes = {module: module.training for module in encoder.modules()}
+    home = next((own.device for own in chain(encoder.parameters(), encoder.buffers())), device)
+    try:
+        encoder.eval().to(device)
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        encoder.to(home)
+
+
+def _features(encoder: Encoder, name: str, normalise: Normaliser, pixels: Tensor, precision: str) -> Tensor:
+    """Features of images that are on the device.
+
+    Raises:
+        UserError: they are not ``[N, D]``, or a function has tensors on another device.
+    """
+    device = pixels.device
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            features = encoder(normalise(pixels))
+    except RuntimeError as error:  # torch has no type for tensors on several devices
+        if device.type == "cpu" or not re.search("same device|should be the same", str(error)):
+            raise
+        problem = (
+            f'has tensors on another device; allowed: device="cpu", or all of them on {device} ({error})'
+        )
+        raise UserError("device", device, f"{name} {problem}") from error
     if not isinstance(features, Tensor) or features.ndim != 2:
         found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise UserError("encoder", name, f"must return features [N, D], but returned {found}")
-    weights = hashlib.sha256(features.float().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-    info = method_info(method)
-    method_class = registry.load(info)
-    hp = method_class.Hyperparameters(**config.hyperparameters)
-    answering = method_class(_Backbone(encoder, features.shape[1]), hp, len(parts.base))
-    if answering.training_steps or not answering.fixed_embedding:
-        raise UserError("method", method, "trains; must answer from features as they are")
-    plan, left_out = measured(config, parts, data, answering)
-    prepared = Prepared(
-        config=config,
-        identity=identify(config, info, data, parts, weights),
-        data=data,
-        split=parts,
-        method=answering,
-        normalise=normalise,
-        plan=plan,
-        left_out=left_out,
-        device=chosen,
-        precision=kind,
-        data_s=data_s,
-        spent=clock.now() - before,
-        weights_sha256=weights,
-        start=None,
-        git=environment.git_state(),
-    )
-    progress = Progress()
-    try:
-        path, _ = runner.run(prepared, options, progress)
-    finally:
-        progress.stop()
-    return Result(store.read(path), path, options.runs)
+    return features
 
 
 def _probed(parts: Split) -> Tensor:
@@ -215,7 +258,7 @@ def _name_of(encoder: Encoder) -> str:
 
 def _own_size(encoder: Encoder, dataset: str) -> int | None:
     """A timm model's image size, for data sets that are resized when loaded."""
-    known, largest = getattr(encoder, "pretrained_cfg", None), RESIZED.get(dataset.partition(":")[0])
+    known, largest = getattr(encoder, "pretrained_cfg", None), largest_size(dataset)
     return min(max(known["input_size"][1:]), largest) if known and largest else None
 
 

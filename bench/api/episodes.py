@@ -96,12 +96,12 @@ class Episodes(Dataset):
         self._normalise = need_normaliser(of_base, "split", split, "other splits")
         if min(shot, query, episodes) < 1:
             raise UserError("shot, query, episodes", f"{shot}, {query}, {episodes}", "must be at least 1")
-        for name, value, most in (
-            ("way", way, len(self.pool.classes)),
-            ("shot + query", shot + query, self.pool.smallest),
-        ):
-            if not 2 <= value <= most:
-                raise UserError(name, value, f"must be 2 to {most}, for the {part} classes of {split}")
+        whose = f"the {part} classes of {split}"
+        if not 2 <= way <= len(self.pool.classes):
+            raise UserError("way", way, f"must be 2 to {len(self.pool.classes)}, for {whose}")
+        if len(self.pool.with_images(self.setting.images)) < way:  # smaller classes take no part
+            most = np.sort(self.pool.counts)[-way]
+            raise UserError("shot + query", shot + query, f"must be 2 to {most}, for {way} of {whose}")
 
     @cached_property
     def drawn(self) -> EpisodeList:

@@ -63,12 +63,12 @@ class Result:
         return load(self.path, runs=self.runs)
 
     def __repr__(self) -> str:
-        return headline(self.record)
+        return headline(self.record, self.path.parent)
 
 
 def run(
     method: str,
-    split: str = "90-10",
+    split: str | None = None,
     *,
     results: str | Path = "results/own",
     runs: str | Path = "runs",
@@ -82,7 +82,7 @@ def run(
     """Train and evaluate a method, and write its record; a recorded run is not made again.
 
     Args:
-        method, split: as ``--method`` and ``--split``.
+        method, split: as ``--method`` and ``--split``, with the same default.
         results, runs, data_root, device, overwrite, offline: as the flags of ``python -m bench run``.
         hyperparameters: name -> value. They may also be given as keywords, like the settings.
         settings: as the other flags, such as ``preset="quick"``, ``dataset="glyphs"``, ``seed=1``,

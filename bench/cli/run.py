@@ -173,7 +173,7 @@ def run(
     paths, failed = [], []
     for path, record in run_all(grid, options):
         if record.failure is None or as_json:
-            text = result_table(record) if verbose else headline(record)
+            text = result_table(record) if verbose else headline(record, path.parent)
             print(json.dumps(record.model_dump(mode="json")) if as_json else text, flush=True)
         if record.failure is not None:
             failed.append(UserError("--method", record.method, f"{record.failure} (recorded in {path})"))

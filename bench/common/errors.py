@@ -35,6 +35,12 @@ class UserError(Exception):
         return UserError, (self.flag, _text(self.value), self.allowed)
 
 
+def with_extra(name: str) -> str:
+    """How to run the bench with an extra of its package, as a sentence fragment."""
+    in_clone = f'`uv run --extra {name} python -m bench ...` or `pip install ".[{name}]"`'
+    return f"the extra {name}: in a clone, {in_clone}"
+
+
 def _text(value: object) -> str:
     return _SHORT.repr(value) if isinstance(value, (list, tuple, dict, set)) else str(value)
 

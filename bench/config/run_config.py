@@ -171,7 +171,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
     values = {"backbone": backbone} | given | {"preset": preset, "hyperparameters": hyperparameters}
     values["backbone"] = full_backbone(values["backbone"], flag("backbone"))
     if "split" not in values:
-        values["split"] = _default_split(values)
+        frozen = values.get("train") is False and values["backbone"].startswith("timm:")
+        values["split"] = default_split(values.get("dataset", ""), values.get("measure"), frozen)
     if isinstance(values.get(PRETRAINED, False), bool):
         values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
@@ -205,16 +206,20 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         raise UserError(flag(str(first["loc"][0])), first["input"], allowed_text(first)) from None
 
 
-def _default_split(values: Mapping[str, Any]) -> str:
-    dataset = str(values.get("dataset", ""))
-    if not dataset.startswith("folder:"):
-        return DEFAULT_SPLIT
-    from bench.data.listing import default_split  # needs numpy, which `--help` does not
+def default_split(dataset: object, measure: object, frozen: bool) -> str:
+    """The split of a run that names none.
 
-    found = default_split(dataset)
-    own_images = found == DEFAULT_SPLIT and ARROW not in dataset
-    few_shot = not any(name in str(values.get("measure", "")) for name in NEED_BASE)
-    frozen = values.get("train") is False and values["backbone"].startswith("timm:")
+    Args:
+        dataset, measure: as given, checked or not.
+        frozen: nothing is trained, and the encoder brings its normalisation.
+    """
+    if not str(dataset).startswith("folder:"):
+        return DEFAULT_SPLIT
+    from bench.data import listing  # needs numpy, which `--help` does not
+
+    found = listing.default_split(str(dataset))
+    own_images = found == DEFAULT_SPLIT and ARROW not in str(dataset)
+    few_shot = not any(name in str(measure) for name in NEED_BASE)
     # Nothing is trained, so every class can be tested.
     return NO_BASE if own_images and few_shot and frozen else found
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, with_extra
 from bench.common.files import expand_user, is_folder
 from bench.common.streams import say
 from bench.data.cache import stamps
@@ -64,7 +64,7 @@ def find(name: str, offline: bool = False) -> Found:
     try:
         import datasets
     except ModuleNotFoundError:
-        raise _error(name, 'needs the datasets library: pip install "fewshot-bench[hf]"') from None
+        raise _error(name, f"needs the datasets library, {with_extra('hf')}") from None
     local = expand_user(name)
     if not is_folder(local) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise _error(name, "no such folder")

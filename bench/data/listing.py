@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,11 +63,10 @@ def scan(path: Path) -> Listing:
     if not is_folder(path):
         problem = "is a file" if is_file(path) else "no such folder"
         raise UserError("--dataset", f"folder:{path}", f"{problem}; must be {LAYOUT}")
-    is_image = _image_test()
     try:
         parts, places = _from_lists(path), list[Path]()
         if not parts:
-            parts, places = _from_folders(path, is_image)
+            parts, places = _from_folders(path)
     except OSError as error:
         raise UserError("--dataset", f"folder:{path}", f"cannot be read: {error}") from None
     names = sorted({name for classes in parts.values() for name in classes})
@@ -80,7 +79,7 @@ def scan(path: Path) -> Listing:
     ]
     files, labels, of_part = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
     use = roles(np.array(labels, dtype=np.int64), of_part, len(names))
-    unused = tuple(_unused(path, set(files), set(places), is_image))
+    unused = tuple(unused_files(path, set(files), set(places)))
     alone = len(parts) > 1 and not use.part and use.held_out is None
     notes = (NO_TEST,) if alone else ()
     return Listing(path, names, files, labels, use, unused, notes)
@@ -106,20 +105,20 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise UserError("--dataset", f"folder:{path}", problem)
 
 
-def _from_folders(path: Path, is_image: Callable[[str], bool]) -> tuple[dict[str, Classes], list[Path]]:
+def _from_folders(path: Path) -> tuple[dict[str, Classes], list[Path]]:
     """Part -> classes; and the folders of the classes. Only a training part if the folder has no parts."""
     parts: dict[str, Classes] = {part: {} for part in PARTS}
-    top = _folders_in(path)
-    inner = [(part, own) for place in top if (part := part_of(place.name)) for own in _folders_in(place)]
+    top = folders_in(path)
+    inner = [(part, own) for place in top if (part := part_of(place.name)) for own in folders_in(place)]
     for part, own in inner:
-        parts[part].setdefault(own.name, []).extend(_images_of(path, own, is_image))
+        parts[part].setdefault(own.name, []).extend(images_of(path, own))
     if any(files for classes in parts.values() for files in classes.values()):
         known = set(map(class_key, parts["train"]))
         for part in ("validation", "test"):
             if len(parts[part]) == 1 < len(known) and known.isdisjoint(map(class_key, parts[part])):
                 parts[part] = {}  # images without labels, such as test/unknown/
         return parts, [own for _, own in inner]
-    return {"train": {own.name: _images_of(path, own, is_image) for own in top}}, top
+    return {"train": {own.name: images_of(path, own) for own in top}}, top
 
 
 def _from_lists(path: Path) -> dict[str, Classes]:
@@ -146,34 +145,32 @@ def _from_lists(path: Path) -> dict[str, Classes]:
     return {part: parts[part] for part in PARTS if part in parts} if "train" in parts else {}
 
 
-def _image_test() -> Callable[[str], bool]:
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image of a format that is read."""
     from bench.data.pixels import formats
 
-    endings = formats()
-
-    def is_image(name: str) -> bool:  # without a `Path`, for folders of a million files
-        _, dot, ending = name.rpartition(".")
-        return dot + ending.lower() in endings
-
-    return is_image
+    _, dot, ending = name.rpartition(".")  # without a `Path`, for folders of a million files
+    return dot + ending.lower() in formats()
 
 
-def _folders_in(path: Path) -> list[Path]:
+def folders_in(path: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
     if not path.is_dir():
         return []
     return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir())
 
 
-def _images_of(path: Path, folder: Path, is_image: Callable[[str], bool]) -> list[str]:
-    """The images of a class: those of its folder or, if it has none, of its only subfolder."""
-    if found := _images_in(path, folder, is_image):
+def images_of(path: Path, folder: Path) -> list[str]:
+    """The images of a class, relative to `path`: of its folder or, if it has none, of its only subfolder."""
+    if found := images_in(path, folder):
         return found
     # <class>/images/ in Tiny ImageNet. Synology names folders of thumbnails like images.
-    inner = [place for place in _folders_in(folder) if not is_image(place.name)]
-    return _images_in(path, inner[0], is_image) if len(inner) == 1 else []
+    inner = [place for place in folders_in(folder) if not is_image(place.name)]
+    return images_in(path, inner[0]) if len(inner) == 1 else []
 
 
-def _images_in(path: Path, folder: Path, is_image: Callable[[str], bool]) -> list[str]:
+def images_in(path: Path, folder: Path) -> list[str]:
+    """The images directly in a folder, sorted, relative to `path`."""
     # A dead link counts: it is reported later as unreadable.
     with os.scandir(folder) as entries:
         names = [
@@ -181,8 +178,12 @@ def _images_in(path: Path, folder: Path, is_image: Callable[[str], bool]) -> lis
             for entry in entries
             if not entry.name.startswith(".") and is_image(entry.name) and not _is_folder(entry)
         ]
-    here = folder.relative_to(path).as_posix()
-    return [f"{here}/{name}" for name in sorted(names)]
+    prefix = _prefix(path, folder)
+    return [prefix + name for name in sorted(names)]
+
+
+def _prefix(path: Path, folder: Path) -> str:
+    return "" if folder == path else f"{folder.relative_to(path).as_posix()}/"
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -192,12 +193,12 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _unused(path: Path, used: set[str], classes: set[Path], is_image: Callable[[str], bool]) -> Iterator[str]:
+def unused_files(path: Path, used: set[str], classes: set[Path]) -> Iterator[str]:
     """Images that are not used, and other files beside used ones; hidden files do not count."""
     for place, inner, names in os.walk(path):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         here = Path(place)
-        prefix = "" if here == path else f"{here.relative_to(path).as_posix()}/"
+        prefix = _prefix(path, here)
         for name in sorted(names):
             file = prefix + name
             if not name.startswith(".") and file not in used and (is_image(name) or here in classes):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.common.errors import UserError, one_of
+from bench.common.errors import UserError, one_of, with_extra
 from bench.common.files import is_file
 
 DATASETS = {
@@ -18,7 +18,7 @@ DATASETS = {
     "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
     "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
     "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>",
-    "hf:NAME": 'a Hugging Face data set, by name or local folder (needs pip install "fewshot-bench[hf]")',
+    "hf:NAME": f"a Hugging Face data set, by name or local folder; needs {with_extra('hf')}",
 }
 
 LICENCES = {
@@ -82,6 +82,11 @@ def canonical(dataset: str) -> str:
 def licence(dataset: str) -> str:
     """Licence of the images of base classes: of the first data set where two are joined."""
     return LICENCES[dataset.partition(ARROW)[0].partition(":")[0]]
+
+
+def largest_size(dataset: str) -> int | None:
+    """Largest useful image size of a data set (of the first of two); None if it has a fixed size."""
+    return RESIZED.get(dataset.partition(ARROW)[0].partition(":")[0])
 
 
 def class_key(name: str) -> str:

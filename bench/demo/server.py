@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, with_extra
 
 HOST = "127.0.0.1"
 PORTS = range(1024, 65536)
@@ -28,7 +28,7 @@ def check_installed(port: int | None) -> None:
     if port is not None and port not in PORTS:
         raise UserError("--port", port, f"must be {PORTS.start} to {PORTS.stop - 1}")
     if find_spec("gradio") is None:
-        raise UserError("demo", "", "needs gradio: install the extra, `pip install fewshot-bench[demo]`")
+        raise UserError("demo", "", f"needs gradio, {with_extra('demo')}")
 
 
 @contextmanager

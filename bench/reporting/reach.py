@@ -47,9 +47,34 @@ def reaches(record: Record, directory: Path) -> list[Reach]:
     return [*_of_episodes(record, directory), *_of_pairs(record, directory)]
 
 
+def fresh_images(record: Record, directory: Path) -> dict[str, Interval]:
+    """Metric -> its interval for fresh images, as in `Reach`; arguments and errors as for `reaches`."""
+    found = {key: _fresh(accuracies, drawn) for key, accuracies, drawn in _episodes(record, directory)}
+    return {key: interval for key, interval in found.items() if interval}
+
+
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
+    from bench.statistics import class_jackknife
+
+    for key, accuracies, drawn in _episodes(record, directory):
+        try:
+            new = class_jackknife(accuracies, drawn.classes)
+        except ValueError:
+            new = None
+        yield Reach(key, _fresh(accuracies, drawn), new)
+
+
+def _fresh(accuracies: np.ndarray, drawn: EpisodeList) -> Interval | None:
+    from bench.statistics import disjoint_episodes, open_interval
+
+    images = _images(drawn)
+    apart = disjoint_episodes(images)
+    return open_interval(accuracies[apart], images[apart]) if len(apart) >= FEWEST_EPISODES else None
+
+
+def _episodes(record: Record, directory: Path) -> Iterator[tuple[str, np.ndarray, EpisodeList]]:
+    """Metric, its value in each episode, and the episodes, which are redrawn."""
     from bench.records.arrays import read_open_set, redraw_episodes
-    from bench.statistics import class_jackknife, disjoint_episodes, open_interval
 
     accuracies_of = {
         (f"fewshot/{name}", name): own
@@ -58,17 +83,8 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
     }
     accuracies_of |= {(f"{name}/auroc", name): own for name, own in read_open_set(record, directory).items()}
     for (key, name), accuracies in accuracies_of.items():
-        drawn = redraw_episodes(record, name)
-        if drawn is None:
-            continue
-        images = _images(drawn)
-        apart = disjoint_episodes(images)
-        fresh = open_interval(accuracies[apart], images[apart]) if len(apart) >= FEWEST_EPISODES else None
-        try:
-            new = class_jackknife(accuracies, drawn.classes)
-        except ValueError:
-            new = None
-        yield Reach(key, fresh, new)
+        if (drawn := redraw_episodes(record, name)) is not None:
+            yield key, accuracies, drawn
 
 
 def episodes_apart(record: Record, name: str) -> np.ndarray | None:

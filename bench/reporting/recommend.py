@@ -19,7 +19,7 @@ from bench.records.tracks import training_seconds
 from bench.reporting import terminal
 from bench.reporting.blocks import NOTHING, duration, number
 from bench.reporting.ranking.rows import by_size
-from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, reaches
+from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, fresh_images
 from bench.reporting.verdicts import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
     rows = []
     for name in _ordered(runs, settings[-1]):
         record, folder = runs[name]
-        fresh = {reach.metric: reach.fresh_images for reach in reaches(record, folder)}
+        fresh = fresh_images(record, folder)
         row: dict[str, Any] = {"method": name}
         for setting in settings:
             row[f"{setting}, fresh images"] = "".join(number(fresh.get(f"fewshot/{setting}")))
@@ -131,8 +131,7 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     record, folder = runs[take]
     setting = settings[-1]
     key, way = f"fewshot/{setting}", record.episodes[setting].way
-    fresh = next((r.fresh_images for r in reaches(record, folder) if r.metric == key), None)
-    if (fresh or record.metrics[key]).low <= 1 / way:
+    if (fresh_images(record, folder).get(key) or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
     if len({one.fingerprint for one, _ in runs.values()}) > 1:
         lines.append("Embeddings with another image size were tested on other episodes of the same classes.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.common.errors import one_line
+from bench.common.errors import UserError, one_line
+from bench.data.names import ARROW
 from bench.records.identity import name_of
 from bench.records.parts import Metric
 from bench.records.store import Record, read_all
@@ -16,6 +17,9 @@ from bench.reporting.frame import frame, runs
 from bench.reporting.ranking.rows import by_size
 from methods.pretraining import PRETRAINED_SHARE
 from methods.registry import MethodInfo, Parameter
+
+if TYPE_CHECKING:
+    from bench.statistics import Interval
 
 Row = dict[str, Any]
 
@@ -140,7 +144,7 @@ def choices(annotation: str) -> str:
     return annotation
 
 
-def percent(metric: Metric | None) -> str:
+def percent(metric: Interval | Metric | None) -> str:
     """``73.21 ± 0.18``, or a dash."""
     return "".join(number(metric))
 
@@ -149,13 +153,24 @@ HEADLINE = 9
 """Maximum number of lines; `run` adds the path of the record."""
 
 
-def headline(record: Record) -> str:
-    """The main numbers of a run, and the commands for more."""
+def headline(record: Record, directory: Path) -> str:
+    """The main numbers of a run, and the commands for more.
+
+    On a user's own images, which are a sample, few-shot intervals are those for fresh images where there are
+    enough; their value then is the mean of episodes without common images.
+
+    Args:
+        record: the record. directory: its folder.
+    """
     settings, verification = [], []
+    own_images = record.dataset.split(ARROW)[-1].startswith(("folder:", "hf:"))
+    fresh = _fresh(record, directory) if own_images else {}
     for key, metric in sorted(record.metrics.items(), key=lambda item: by_size(item[0])):
         part, _, what = key.partition("/")
         if part == "fewshot" and what in record.episodes:
-            settings.append([what, percent(metric), f"guessing gives {100 / record.episodes[what].way:.3g}"])
+            reach = f"on {'fresh' if key in fresh else 'these'} images; " if own_images else ""
+            note = f"{reach}guessing gives {100 / record.episodes[what].way:.3g}"
+            settings.append([what, percent(fresh.get(key, metric)), note])
     for name in record.open_set:
         settings.append([f"{name} AUROC", percent(record.metrics.get(f"{name}/auroc")), "guessing gives 50"])
     for what in ("pair", "triplet"):
@@ -174,6 +189,15 @@ def headline(record: Record) -> str:
 
     table = tabulate([*settings, *verification], tablefmt="plain", disable_numparse=True).splitlines()
     return "\n".join([one_line(title), *(f"  {line}" for line in table), following])
+
+
+def _fresh(record: Record, directory: Path) -> dict[str, Interval]:
+    from bench.reporting.reach import fresh_images
+
+    try:
+        return fresh_images(record, directory)
+    except UserError:  # the file of answers is gone or damaged, which `validate` reports
+        return {}
 
 
 def result_table(record: Record) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.common.errors import UserError
@@ -42,14 +45,22 @@ def write(name: str, folder: Path) -> tuple[str, list[Path]]:
         The name of the class, and the files.
 
     Raises:
-        UserError: the name is taken or not a Python name, or a file exists already.
+        UserError: the name is taken, also by a Python module, or not a Python name, or a file exists already.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError("NAME", name, "must be lower-case letters, digits and _, such as soft_prototypes")
     if name in registry.places():
         raise UserError("NAME", name, "is the name of a method already")
     class_name = "".join(word.capitalize() for word in name.split("_"))
-    source = TEMPLATE.read_text("utf-8").replace(CLASS, class_name).replace("  # noqa: RUF012", "")
+    template = TEMPLATE.read_text("utf-8")
+    others = (template + TEST).replace(CLASS, "")
+    if {name, class_name} & {*keyword.kwlist} or re.search(rf"\b{class_name}\b", others):
+        raise UserError(
+            "NAME", name, f"must be another: {name} and its class {class_name} must be free in Python"
+        )
+    if name in sys.stdlib_module_names or _is_module(name, folder):
+        raise UserError("NAME", name, "is the name of a Python module, which the file would hide")
+    source = template.replace(CLASS, class_name).replace("  # noqa: RUF012", "")
     files = {
         folder / f"{name}.py": source.encode(),
         folder / f"test_{name}.py": TEST.format(name=name, class_name=class_name).encode(),
@@ -59,3 +70,13 @@ def write(name: str, folder: Path) -> tuple[str, list[Path]]:
             raise UserError("NAME", name, f"{path} exists already")
     write_files(files, "--output")
     return class_name, list(files)
+
+
+def _is_module(name: str, folder: Path) -> bool:
+    """Whether Python finds a module of this name that is not a file of this folder."""
+    try:
+        found = find_spec(name)
+    except ValueError:  # a module without a specification
+        return True
+    where = found.origin if found else None  # None for a folder without code
+    return where is not None and Path(where).resolve().parent != folder.resolve()

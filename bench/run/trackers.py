@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.common.errors import UserError, one_line, one_of
+from bench.common.errors import UserError, one_line, one_of, with_extra
 from bench.common.streams import say
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError("--logger", name, one_of(name, TRACKERS))
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # None: a folder ./wandb of logs looks like a package
-            raise UserError("--logger", name, f'is not installed: needs pip install "fewshot-bench[{name}]"')
+            raise UserError("--logger", name, f"is not installed; needs {with_extra(name)}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from bench.common.files import is_file, write_files
 from bench.config.yaml_files import read_yaml
 from bench.data import cache, sources
 from bench.data.images import ImageSet
-from bench.data.names import NO_BASE, RESIZED
+from bench.data.names import NO_BASE, largest_size
 from bench.data.splits import Split, resolve
 from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
 from bench.run.models import Card
@@ -33,6 +33,7 @@ from methods import backbones
 from methods.method import Method
 
 FILE = "calibration.json"
+CONFIG = "config.yaml"  # a run's settings; without it, its split cannot be made again if that is a file
 EPISODES_AT_ONCE = 16
 
 
@@ -133,7 +134,7 @@ def _kept(predictor: Scorer) -> dict[str, Calibration]:
 
 def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     card = predictor.card
-    resized = card.image_size[0] if card.dataset.partition(":")[0] in RESIZED else None
+    resized = card.image_size[0] if largest_size(card.dataset) else None
     data = sources.load(
         card.dataset,
         predictor.data_root,
@@ -143,7 +144,7 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     )
     if data.fingerprint != card.fingerprint:
         raise UserError("--run", card.run_id, f"{card.dataset} has changed since the run")
-    settings = predictor.folder / "config.yaml"  # with the path of a split in a file
+    settings = predictor.folder / CONFIG  # with the path of a split in a file
     config = {"split": card.split} | (read_yaml(settings) if is_file(settings) else {})
     split = resolve(data, config["split"], train_on=config.get("train_on"))
     # Without its settings, a run that trained on validation classes too has other base classes.

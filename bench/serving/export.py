@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, with_extra
 from bench.common.files import write_files
 from bench.common.streams import say
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
 from bench.run.models import CARD
+from bench.serving.calibration import CONFIG
 from bench.serving.calibration import FILE as CALIBRATION
 from bench.serving.model_card import model_card
 from bench.serving.predictor import Predictor, load
@@ -87,7 +88,7 @@ def write(
     output = output or Path("export") / f"{predictor.card.run_id}-{format_}"
     record = store.try_read(store.beside(results, f"{predictor.card.run_id}.json"))
     if format_ == "safetensors":
-        names = (MODEL_FILE, CARD, CALIBRATION)
+        names = (MODEL_FILE, CARD, CONFIG, CALIBRATION)
         there = [name for name in names if (predictor.folder / name).exists()]
         files = {output / name: (predictor.folder / name).read_bytes() for name in there}
     else:
@@ -168,7 +169,7 @@ def _compare(module: nn.Module, run: Run, inputs: list[tuple[Tensor, ...]], name
 def _onnx(module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, int], output: str) -> bytes:
     """The module as ONNX. `inputs`: name -> number of leading dimensions that have any length."""
     if any(find_spec(name) is None for name in NEEDED):
-        raise UserError("--format", "onnx", 'needs pip install "fewshot-bench[export]"')
+        raise UserError("--format", "onnx", f"needs {with_extra('export')}")
     with torch.no_grad():
         program = torch.onnx.export(
             module,

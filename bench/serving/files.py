@@ -10,11 +10,12 @@ import torch
 
 from bench.common.errors import UserError
 from bench.common.files import is_file, is_folder
-from bench.data.pixels import formats
+from bench.data.listing import folders_in, images_in, images_of, is_image, unused_files
 from bench.serving.calibration import Calibration
 from bench.serving.predictor import load
 
 LAYOUT = "must be a folder with <class>/<image>, or with one image per class"
+NO_IMAGES = "has no images of a format that is read"
 
 
 class Predicted(NamedTuple):
@@ -23,7 +24,7 @@ class Predicted(NamedTuple):
     Attributes:
         answers: file, label, its probability, and whether the image is known: False means none of these.
         calibration, note: as in `predictor.Answers`.
-        problems: one line per query that cannot be read.
+        problems: one line per query that cannot be read, and per file or class folder that is not used.
     """
 
     answers: list[tuple[Path, str, float, bool]]
@@ -50,7 +51,8 @@ def predict_files(
     Raises:
         UserError: there is no such run, folder or file, or a support image cannot be read.
     """
-    labelled, files = support_files(support), query_files(query)
+    labelled, left_out = support_files(support)
+    files, no_images = query_files(query)
     predictor = load(run, runs=runs, device=device, data_root=data_root, run_code=run_code)
     known, broken, spans = predictor.decode([path for path, _ in labelled], together=True)
     if broken:
@@ -68,11 +70,14 @@ def predict_files(
         )
     ]
     problems = [f"cannot be read: {problem}" for problem in unreadable.values()]
+    problems += [f"not used: {problem}" for problem in (*left_out, *no_images)]
     return Predicted(answers, found.calibration, found.note, problems)
 
 
-def support_files(folder: Path) -> list[tuple[Path, str]]:
+def support_files(folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
     """Images and labels: ``folder/<class>/<image>``, or one image per class, named by its file.
+
+    A class may have its images in its only subfolder. Also returns what is not used: files and class folders.
 
     Raises:
         UserError: there are fewer than two classes.
@@ -80,35 +85,40 @@ def support_files(folder: Path) -> list[tuple[Path, str]]:
     if not is_folder(folder):
         raise UserError("--support", folder, f"no such folder; {LAYOUT}")
     try:
-        classes = sorted(path for path in folder.iterdir() if is_folder(path) and path.name[0] != ".")
-        found = [(path, owner.name) for owner in classes for path in _images_in(owner)]
-        found = found or [(path, path.stem) for path in _images_in(folder)]
+        classes = folders_in(folder)
+        of_class = {owner: images_of(folder, owner) for owner in classes}
+        found = [(folder / name, owner.name) for owner, names in of_class.items() for name in names]
+        if not found:
+            of_class = {folder: images_in(folder, folder)}
+            found = [(folder / name, Path(name).stem) for name in of_class[folder]]
+        used = {name for names in of_class.values() for name in names}
+        left_out = [f"{owner}: {NO_IMAGES}" for owner, names in of_class.items() if not names]
+        left_out += [str(folder / name) for name in unused_files(folder, used, set(of_class))]
     except OSError as error:
         raise UserError("--support", folder, f"cannot be read ({error.strerror})") from None
     if (count := len({label for _, label in found})) < 2:
         raise UserError("--support", folder, f"has {count} classes with images, at least 2 needed; {LAYOUT}")
-    return found
+    return found, left_out
 
 
-def query_files(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images in the folders and in their subfolders.
+def query_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files, and the images in the folders and in their subfolders; and the other files there.
 
     Raises:
         UserError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
+    others: list[str] = []
     for path in paths:
         if is_file(path):
             found.append(path)
         elif not is_folder(path):
             raise UserError("--query", path, "no such file or folder")
-        elif images := _images_in(path, deep=True):
-            found += images
         else:
-            raise UserError("--query", path, "has no images")
-    return found
-
-
-def _images_in(folder: Path, deep: bool = False) -> list[Path]:
-    paths = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in paths if path.suffix.lower() in formats() and path.name[0] != ".")
+            inner = sorted(file for file in path.rglob("*") if file.name[0] != "." and not is_folder(file))
+            images = [file for file in inner if is_image(file.name)]
+            if not images:
+                raise UserError("--query", path, NO_IMAGES)
+            found += images
+            others += [str(file) for file in inner if not is_image(file.name)]
+    return found, others

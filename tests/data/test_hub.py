@@ -239,4 +239,4 @@ def test_script_of_a_data_set_is_not_run(tmp_path, flat):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert 'pip install "fewshot-bench[hf]"' in refused("uoft-cs/cifar100")
+    assert "`uv run --extra hf python -m bench ...`" in refused("uoft-cs/cifar100")

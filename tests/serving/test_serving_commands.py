@@ -14,6 +14,7 @@ import torch
 from command_line import bench, complaint
 from served_run import QUICK_MAML, made, novel
 
+from bench.records import store
 from bench.serving.predictor import load
 
 pytestmark = pytest.mark.slow
@@ -170,13 +171,32 @@ def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(pla
     query = sorted(Path("query").iterdir())
     assert torch.equal(load(tmp_path / "copy").embed(query), load("nearest").embed(query))
     card = (tmp_path / "copy" / "README.md").read_text()
-    from bench.records import store
-
     record = store.read(next(Path("results", "own").glob("nearest*.json")))
     assert record.fingerprint in card and record.command in card and "SimpleShot" in card
     for key, metric in record.metrics.items():
         interval = f"{100 * metric.low:.2f} to {100 * metric.high:.2f}"
         assert f"| {key} | {100 * metric.value:.2f} | {interval} | {metric.n:,} |" in card
+
+
+def test_exported_safetensors_answer_as_the_run_whose_split_is_a_file(place, tmp_path):
+    """For numbers of classes and images that nobody has asked of the run, too: those are calibrated."""
+    parts = ["base"] * 5 + ["validation"] * 5 + ["novel"] * 2
+    names = sorted(path.name for path in Path("images").iterdir())
+    lines = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
+    Path("mine.csv").write_text("\n".join(["class,part", *lines]))
+    answer = bench(
+        "run", "--method", "imprinted", "--preset", "smoke", "--split", "mine.csv", "--device", "cpu",
+        "--dataset", "folder:images", "--precision", "fp32", "--measure", "5w1s",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert bench("export", "imprinted", "--output", tmp_path / "copy").code == 0
+    run, copy = load("imprinted", device="cpu"), load(tmp_path / "copy", device="cpu")
+    support = [path for files in novel(place).values() for path in files[:2]]
+    asked = support, ["a", "a", "b", "b", "c", "c"], sorted(Path("query").iterdir())
+    found, expected = (predictor.answer(*asked) for predictor in (copy, run))
+    assert found.calibration == expected.calibration and (found.note, found.calibration.way) == ("", 3)
+    assert torch.equal(found.probabilities, expected.probabilities)
+    assert torch.equal(found.known, expected.known)
 
 
 def test_a_method_that_adapts_its_weights_is_exported_as_weights_only(place, tmp_path):

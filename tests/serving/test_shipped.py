@@ -8,6 +8,7 @@ import pytest
 from command_line import bench, write_images
 
 from bench.serving import calibration
+from bench.serving.files import support_files
 from bench.serving.predictor import load
 from bench.serving.shipped import shipped
 
@@ -35,6 +36,53 @@ def test_it_answers_and_one_line_names_it(command, answer):
     assert found.code == 0 and found.out.startswith(answer), found.err
     assert found.err.startswith(f"model: {shipped().record.run_id}, ") and "ships with" in found.err
     assert "query.png,class0," in found.out or command[0] == "similarity"
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_support_and_query_files_that_are_not_used_are_named(flat):
+    """The images of a class may be in its only folder, as in Tiny ImageNet."""
+    Path("query", "more").mkdir(parents=True)
+    shutil.copy("query.png", "query/more/a.png")
+    Path("query/b.heic").touch()
+    support, lost = Path("support"), ["support/bird.heic"]
+    if flat:
+        Path("support/bird.heic").touch()
+    else:
+        support = Path("images")
+        Path("images/class1").rename("images/inner")
+        Path("images/class1").mkdir()
+        Path("images/inner").rename("images/class1/images")
+        Path("images/bird").mkdir()
+        Path("images/bird/c.heic").touch()
+        lost = ["images/bird: has no images of a format that is read", "images/bird/c.heic"]
+    found, left_out = support_files(support)
+    assert [label for _, label in found] == ["class0", "class1"] and all(path.is_file() for path, _ in found)
+    assert left_out == lost
+    answer = bench("predict", "--support", support, "--query", "query", "--csv", "--device", "cpu")
+    assert answer.code == 1 and "query/more/a.png,class0," in answer.out
+    said = [line.partition("not used: ")[2] for line in answer.err.splitlines() if "not used" in line]
+    assert said == [*lost, "query/b.heic"]
+
+
+class Asked(Exception):
+    """The data set would be loaded here."""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size"),
+    [("omniglot -> folder:x", 84), ("hf:x", 84), ("mnist -> folder:x", None), ("mnist", None)],
+)
+def test_calibration_loads_images_of_the_size_of_the_model(monkeypatch, dataset, size):
+    predictor = load(shipped().folder, device="cpu")
+    predictor.card = predictor.card.model_copy(update={"dataset": dataset, "image_size": (84, 84)})
+
+    def stop(name, *_, **how):
+        raise Asked(name, how["image_size"])
+
+    monkeypatch.setattr(calibration.sources, "load", stop)
+    with pytest.raises(Asked) as asked:
+        calibration.calibrate(predictor, 3, 99)
+    assert asked.value.args == (dataset, size)
 
 
 def test_what_is_calibrated_for_it_is_kept_outside_the_package(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from typing import Any
 
 import bench
 from bench.common.environment import available_cores, pick_device
-from bench.common.errors import UserError
+from bench.common.errors import UserError, with_extra
 from bench.run.plan import Options
 from bench.run.processes import THREADS, start_method, take_over
 from bench.run.sweep.jobs import Job
@@ -130,7 +130,7 @@ class OnRay(Engine):
         try:
             import ray
         except ImportError:
-            raise UserError("--engine", "ray", "is not installed: `pip install fewshot-bench[ray]`") from None
+            raise UserError("--engine", "ray", f"is not installed; needs {with_extra('ray')}") from None
         self.ray, self.options = ray, absolute(options)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         on_term = signal.getsignal(signal.SIGTERM)
