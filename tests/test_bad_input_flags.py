@@ -34,7 +34,7 @@ RUN = [
     ("--dataset hf:", "--dataset hf:: did you mean hf:NAME?"),
     ("--dataset Folder:x", "--dataset Folder:x: did you mean folder:PATH?"),
     ("--dataset mnist\x1b[2J", "--dataset mnist\\x1b[2J: did you mean mnist?"),
-    ("--backbone conv5", "--backbone conv5: did you mean conv4? allowed: conv4, resnet12"),
+    ("--backbone conv5", "--backbone conv5: did you mean conv4? allowed: conv4, conv4-32, resnet12"),
     ("--backbone CONV4", "--backbone CONV4: did you mean conv4?"),
     ("--backbone timm:", "--backbone timm:: did you mean timm:<name>?"),
     ("--backbone timm:../x", "--backbone timm:../x: did you mean timm:<name>?"),
