@@ -176,7 +176,7 @@ def evaluate(
 
 @contextmanager
 def _lent(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    """A module in evaluation mode and on the device; afterwards it is as before."""
+    """A module in evaluation mode and on the device; afterwards its modes, and its first tensor's device."""
     if not isinstance(encoder, nn.Module):
         yield
         return
@@ -202,7 +202,9 @@ def _features(encoder: Encoder, name: str, normalise: Normaliser, pixels: Tensor
         with torch.inference_mode(), autocast(device, precision):
             features = encoder(normalise(pixels))
     except RuntimeError as error:  # torch has no type for tensors on several devices
-        if device.type == "cpu" or not re.search("same device|should be the same", str(error)):
+        types = re.search(r"Input type \((.*?)\).*\((.*?)\) should be the same", str(error))
+        elsewhere = types and ("cuda" in types[1]) != ("cuda" in types[2])  # otherwise it is their precision
+        if device.type == "cpu" or not (elsewhere or "same device" in str(error)):
             raise
         problem = (
             f'has tensors on another device; allowed: device="cpu", or all of them on {device} ({error})'

@@ -15,7 +15,7 @@ from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
 RUN = "A run id, the start of one, or the folder of a run."
-Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default the model that ships with the package.")]
+Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default a model that ships with the package.")]
 Runs = Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")]
 Device = Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")]
 RunCode = Annotated[bool, flag("--run-code", "", "Run the code of a method that is a Python file.")]
@@ -56,6 +56,8 @@ def predict(
     ]
     if said:
         say(said)
+    for path in found.unused:
+        say(f"note: not used: {path}")
     with report_problems(found.problems):
         if as_json:
             calibration = found.calibration and found.calibration.model_dump()

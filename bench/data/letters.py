@@ -2,7 +2,7 @@
 
 `glyphs` is as hard as photographs are; `letters` is made to learn an embedding of drawn characters from: many
 classes on a plain ground. Each image shows one character in a random typeface, stretched, slanted, turned and
-bent about as much as handwriting varies, with strokes of random weight. Pixels depend on `LETTERS_VERSION`
+bent, with strokes of random weight. Pixels depend on `LETTERS_VERSION`
 and the outlines in matplotlib's font files alone, as those of `glyphs` do.
 """
 

@@ -24,13 +24,15 @@ class Predicted(NamedTuple):
     Attributes:
         answers: file, label, its probability, and whether the image is known: False means none of these.
         calibration, note: as in `predictor.Answers`.
-        problems: one line per query that cannot be read, and per file or class folder that is not used.
+        problems: one line per query that cannot be read, and per class folder without images.
+        unused: other files in the folders.
     """
 
     answers: list[tuple[Path, str, float, bool]]
     calibration: Calibration | None
     note: str
     problems: list[str]
+    unused: list[str]
 
 
 def predict_files(
@@ -51,7 +53,7 @@ def predict_files(
     Raises:
         UserError: there is no such run, folder or file, or a support image cannot be read.
     """
-    labelled, left_out = support_files(support)
+    labelled, empty, beside = support_files(support)
     files, no_images = query_files(query)
     predictor = load(run, runs=runs, device=device, data_root=data_root, run_code=run_code)
     known, broken, spans = predictor.decode([path for path, _ in labelled], together=True)
@@ -70,14 +72,15 @@ def predict_files(
         )
     ]
     problems = [f"cannot be read: {problem}" for problem in unreadable.values()]
-    problems += [f"not used: {problem}" for problem in (*left_out, *no_images)]
-    return Predicted(answers, found.calibration, found.note, problems)
+    problems += [f"not used: {folder}" for folder in empty]
+    return Predicted(answers, found.calibration, found.note, problems, [*beside, *no_images])
 
 
-def support_files(folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
+def support_files(folder: Path) -> tuple[list[tuple[Path, str]], list[str], list[str]]:
     """Images and labels: ``folder/<class>/<image>``, or one image per class, named by its file.
 
-    A class may have its images in its only subfolder. Also returns what is not used: files and class folders.
+    A class may have its images in its only subfolder. Also returns class folders without images, and files
+    that are not used.
 
     Raises:
         UserError: there are fewer than two classes.
@@ -92,13 +95,17 @@ def support_files(folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
             of_class = {folder: images_in(folder, folder)}
             found = [(folder / name, Path(name).stem) for name in of_class[folder]]
         used = {name for names in of_class.values() for name in names}
-        left_out = [f"{owner}: {NO_IMAGES}" for owner, names in of_class.items() if not names]
-        left_out += [str(folder / name) for name in unused_files(folder, used, set(of_class))]
+        empty = [
+            f"{owner}: {NO_IMAGES}, in it or in its only subfolder"
+            for owner in of_class
+            if not of_class[owner]
+        ]
+        beside = [str(folder / name) for name in unused_files(folder, used, set(of_class))]
     except OSError as error:
         raise UserError("--support", folder, f"cannot be read ({error.strerror})") from None
     if (count := len({label for _, label in found})) < 2:
         raise UserError("--support", folder, f"has {count} classes with images, at least 2 needed; {LAYOUT}")
-    return found, left_out
+    return found, empty, beside
 
 
 def query_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -115,10 +122,16 @@ def query_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         elif not is_folder(path):
             raise UserError("--query", path, "no such file or folder")
         else:
-            inner = sorted(file for file in path.rglob("*") if file.name[0] != "." and not is_folder(file))
+            inner = sorted(
+                file for file in path.rglob("*") if not _hidden(file, path) and not is_folder(file)
+            )
             images = [file for file in inner if is_image(file.name)]
             if not images:
                 raise UserError("--query", path, NO_IMAGES)
             found += images
             others += [str(file) for file in inner if not is_image(file.name)]
     return found, others
+
+
+def _hidden(file: Path, below: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(below).parts)

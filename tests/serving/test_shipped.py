@@ -44,7 +44,9 @@ def test_support_and_query_files_that_are_not_used_are_named(flat):
     Path("query", "more").mkdir(parents=True)
     shutil.copy("query.png", "query/more/a.png")
     Path("query/b.heic").touch()
-    support, lost = Path("support"), ["support/bird.heic"]
+    Path("query/.hidden").mkdir()
+    shutil.copy("query.png", "query/.hidden/c.png")
+    support, empty, lost = Path("support"), [], ["support/bird.heic"]
     if flat:
         Path("support/bird.heic").touch()
     else:
@@ -54,14 +56,16 @@ def test_support_and_query_files_that_are_not_used_are_named(flat):
         Path("images/inner").rename("images/class1/images")
         Path("images/bird").mkdir()
         Path("images/bird/c.heic").touch()
-        lost = ["images/bird: has no images of a format that is read", "images/bird/c.heic"]
-    found, left_out = support_files(support)
+        empty = ["images/bird: has no images of a format that is read, in it or in its only subfolder"]
+        lost = ["images/bird/c.heic"]
+    found, *left_out = support_files(support)
     assert [label for _, label in found] == ["class0", "class1"] and all(path.is_file() for path, _ in found)
-    assert left_out == lost
+    assert left_out == [empty, lost]
     answer = bench("predict", "--support", support, "--query", "query", "--csv", "--device", "cpu")
-    assert answer.code == 1 and "query/more/a.png,class0," in answer.out
+    assert answer.code == (1 if empty else 0) and "query/more/a.png,class0," in answer.out
+    assert ".hidden" not in answer.out + answer.err
     said = [line.partition("not used: ")[2] for line in answer.err.splitlines() if "not used" in line]
-    assert said == [*lost, "query/b.heic"]
+    assert said == [*lost, "query/b.heic", *empty]
 
 
 class Asked(Exception):

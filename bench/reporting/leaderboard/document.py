@@ -25,7 +25,7 @@ from bench.reporting.published import elsewhere, published_beside
 from bench.reporting.ranking.rows import ENOUGH_SEEDS
 from bench.reporting.ranking.tables import Table
 
-GENERATED = Prose("Generated from the records by `python -m bench leaderboard`; do not edit.")
+GENERATED = Prose("Generated from the records and `studies/` by `python -m bench leaderboard`; do not edit.")
 
 LEGEND = """\
 All numbers are percent: mean ± half-width of the 95% interval. `–`: not measured.

@@ -77,7 +77,8 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
         # By shots; ours before published results, and best first.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = identity.marks(row.first)
-        joined_alone = row.first.metrics[f"generalized/{classes}/{shots}s/novel"].n
+        key = f"generalized/{classes}/{shots}s/novel"
+        joined_alone = min(record.metrics[key].n for record in row.records if key in record.metrics)
         if new == 1 and joined_alone < row.first.classes.novel:
             marks.append(f"{joined_alone} of {row.first.classes.novel} novel classes")
         if len(row.records) > 1:
