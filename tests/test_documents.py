@@ -90,13 +90,19 @@ def test_croissant_describes_the_records():
         assert field["source"]["fileSet"]["@id"] == records["@id"]
     paths = {field["name"]: field["source"]["extract"]["jsonPath"] for field in record_set["field"]}
     keys = {name: re.findall(r"(?:\$|\.)(\w+)|\['([^']+)'\]", path) for name, path in paths.items()}
+    without = 0
     for path in found:
         record = json.loads(path.read_text())
         row = {name: at(record, [key or quoted for key, quoted in parts]) for name, parts in keys.items()}
         for metric in ("5w1s", "5w5s", "pair_accuracy", "triplet_accuracy"):
-            assert 0 <= row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"] <= 1
+            ends = [row[metric + end] for end in ("_low", "", "_high")]
+            assert ends == [None] * 3 or 0 <= ends[0] <= ends[1] <= ends[2] <= 1
+            without += ends[1] is None
+    assert without < len(found) / 10, "most records have all of them"
 
 
 def at(record, keys):
-    """What is at a JSON path of a record; raises if it is not there."""
+    """What is at a JSON path of a record; None for a metric that it does not have; raises for other paths."""
+    if keys[0] == "metrics" and keys[1] not in record["metrics"]:
+        return None
     return functools.reduce(operator.getitem, keys, record)
