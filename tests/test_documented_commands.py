@@ -45,6 +45,7 @@ ONLY_TAKEN = {
 OTHER_LINES = {
     "nvidia-cuda-mps-control": "needs a GPU",
     "python -m pip install uv": "installs",
+    "uv run --extra test pytest": "the test of tests/test_own_method.py",
     "uv run pytest": "a test that runs the tests; files that it names are there",
     "uv sync": "installs",
     "uvx --with tox-uv tox": "CI runs each of its environments",
