@@ -8,7 +8,10 @@ from typing import Any
 from bench.common.errors import UserError, one_of
 from bench.data.augmentation import AUGMENTATIONS, usual
 
-MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", "pairs", "triplets", "generalized")
+OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
+"""Measurements other than few-shot settings; they need base classes."""
+
+MEASURES = ("5w1s", "5w5s", "5w10s", "allw1s", "open5w1s", "open5w5s", *OTHER_MEASUREMENTS)
 NONE = "none"
 SETTING_NAME = re.compile(r"(open)?[1-9]\d*w[1-9]\d*s([1-9]\d*q)?")  # name of an additional setting
 

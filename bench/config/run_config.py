@@ -14,7 +14,7 @@ from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
-from bench.config.lists import NONE, augmentations, measurements
+from bench.config.lists import NONE, OTHER_MEASUREMENTS, augmentations, measurements
 from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, takes_timm_weights
 from bench.data.names import (
     ARROW,
@@ -38,7 +38,6 @@ PRESETS = {
 }
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
-NEED_BASE = ("pairs", "triplets", "generalized")  # measurements that need base classes
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 
 Positive = Annotated[int, Field(ge=1)]
@@ -219,7 +218,7 @@ def default_split(dataset: object, measure: object, frozen: bool) -> str:
 
     found = listing.default_split(str(dataset))
     own_images = found == DEFAULT_SPLIT and ARROW not in str(dataset)
-    few_shot = not any(name in str(measure) for name in NEED_BASE)
+    few_shot = not any(name in str(measure) for name in OTHER_MEASUREMENTS)
     # Nothing is trained, so every class can be tested.
     return NO_BASE if own_images and few_shot and frozen else found
 

@@ -132,10 +132,8 @@ def locate(
     size = image_size or DEFAULT_IMAGE_SIZE
     if kind == "cifar100":
         return _cifar100(root, offline, progress)
-    if kind == "glyphs":
-        return _glyphs(progress)
-    if kind == "letters":
-        return _letters(progress)
+    if kind in ("glyphs", "letters"):
+        return _generated(kind, progress)
     if kind == "mini-imagenet":
         return _mini_imagenet(root, offline, progress)
     if kind == "omniglot":
@@ -171,23 +169,18 @@ def _cifar100(root: Path | None, offline: bool, progress: Progress | None) -> So
     return Source(str(files.folder), files.key, lambda: cifar100.decode(files, progress))
 
 
-def _glyphs(progress: Progress | None) -> Source:
+def _generated(kind: str, progress: Progress | None) -> Source:
     from importlib.metadata import version
 
-    from bench.data.glyphs import GLYPHS_VERSION, generate
+    from bench.data import glyphs, letters
 
+    number, generate = {
+        "glyphs": (glyphs.GLYPHS_VERSION, glyphs.generate),
+        "letters": (letters.LETTERS_VERSION, letters.generate),
+    }[kind]
     # The outlines come from matplotlib's fonts, so another release may give other pixels.
-    key = f"glyphs {GLYPHS_VERSION} matplotlib {version('matplotlib')}"
-    return Source("generated", key, lambda: generate(progress and partial(progress, "drawing glyphs")))
-
-
-def _letters(progress: Progress | None) -> Source:
-    from importlib.metadata import version
-
-    from bench.data.letters import LETTERS_VERSION, generate
-
-    key = f"letters {LETTERS_VERSION} matplotlib {version('matplotlib')}"
-    return Source("generated", key, lambda: generate(progress and partial(progress, "drawing letters")))
+    key = f"{kind} {number} matplotlib {version('matplotlib')}"
+    return Source("generated", key, lambda: generate(progress and partial(progress, f"drawing {kind}")))
 
 
 def _mini_imagenet(root: Path | None, offline: bool, progress: Progress | None) -> Source:

@@ -15,9 +15,6 @@ from bench.sampling.episodes import ClassPool, Setting
 from methods.abilities import class_tasks
 from methods.method import Method
 
-OTHER_MEASUREMENTS = ("pairs", "triplets", "generalized")
-"""Measurements other than few-shot settings."""
-
 
 @dataclass(frozen=True)
 class Measurements:
@@ -61,7 +58,7 @@ def possible(
         method: to be measured.
         pools: from `pools_of`.
         settings: few-shot and open-set settings.
-        wanted: some of `OTHER_MEASUREMENTS`; other names are ignored.
+        wanted: some of ``pairs``, ``triplets`` and ``generalized``; other names are ignored.
 
     Returns:
         Also why generalized accuracy cannot be measured with some shots.

@@ -72,8 +72,7 @@ def learn(prepared: Prepared, options: Options, progress: Progress) -> Learned:
         raise
     pl.seed_everything(config.seed, verbose=False)  # however often training was interrupted
     training = _cost(prepared, trained, trained.spent, compiled, options.devices)
-    earlier = (trained.earlier, compiled, trained.curves, trained.best_validation)
-    return Learned(pretraining, training, not_own, None, *earlier)
+    return Learned(pretraining, training, not_own, None, trained.earlier, compiled, trained.curves)
 
 
 def share(

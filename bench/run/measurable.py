@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from bench.common.errors import UserError, one_of
+from bench.config.lists import OTHER_MEASUREMENTS
 from bench.config.run_config import RunConfig
 from bench.data.images import ImageSet
 from bench.data.photos import listed
 from bench.data.splits import Split
-from bench.evaluation.measurements import OTHER_MEASUREMENTS, Measurements, pools_of, possible
+from bench.evaluation.measurements import Measurements, pools_of, possible
 from bench.evaluation.open_set import OTHERS, rehearsal
 from bench.evaluation.settings import does_not_fit, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting

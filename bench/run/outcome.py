@@ -22,7 +22,6 @@ class Learned(NamedTuple):
         shared: the training of another run, whose weights it uses.
         earlier: time spent on its own training before an interruption.
         compiled: whether its own training was compiled. curves: of its own training.
-        best_validation: validation accuracy of the kept weights, if measured.
     """
 
     pretraining: SharedTraining | None
@@ -32,7 +31,6 @@ class Learned(NamedTuple):
     earlier: Spent = NOTHING
     compiled: bool = False
     curves: Mapping[str, np.ndarray] = MappingProxyType({})
-    best_validation: float | None = None
 
 
 class Failed(Exception):

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from bench.common.progress import Progress
+from bench.config.lists import OTHER_MEASUREMENTS
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import fewshot, protocol, settings, verification
-from bench.evaluation.measurements import OTHER_MEASUREMENTS, pools_of, possible
+from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluator, episode_arrays
 from bench.evaluation.settings import does_not_fit, nearest, standard_settings
 from bench.sampling.episodes import ClassPool, Setting, draw
