@@ -71,9 +71,14 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     assert "\n  3w1s1q: 3 classes at a time; per class, 1 labelled image and 1 other to" in answer.out
     assert "\nNot possible:\n  5w1s (way 5: at most 3" in answer.out
     assert "too few images to say whether it would lead on others" in answer.out
-    assert "timm:test_resnet (frozen) " in answer.out and "other episodes of the same classes" in answer.out
-    records = store.read_all(Path("results"))[0]
-    assert {record.backbone for record in records} == {"conv4", "timm:test_resnet"}
+    assert "timm:test_resnet (frozen) " in answer.out
+    one, other = store.read_all(Path("results"))[0]
+    assert {one.backbone, other.backbone} == {"conv4", "timm:test_resnet"}
+    sizes = {record.config["image_size"] for record in (one, other)}
+    assert len(sizes) == 2 and one.fingerprint == other.fingerprint, "the same images of another size"
+    assert one.episodes == other.episodes and len(set(one.episodes)) == 2
+    compared = bench("compare", one.run_id, other.run_id, "--setting", "3w1s1q")
+    assert compared.code == 0, compared.err
     assert bench("validate").code == 0 and bench("leaderboard", "--show").code == 0
     found = bench("predict", "--run", recommended(answer.out), "--support", "few", "--query", "few/class1")
     assert found.code == 0 and "few/class1/00.png" in found.out

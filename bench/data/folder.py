@@ -33,6 +33,7 @@ def read(
         UserError: an image cannot be read for a temporary reason.
     """
     dataset = dataset or f"folder:{listing.path}"
+    digests = np.empty((len(listing.files), 32), dtype=np.uint8)
     images, unreadable, spans = decode_photos(
         dataset,
         listing.files.__getitem__,
@@ -41,10 +42,12 @@ def read(
         size,
         progress and partial(progress, f"decoding {one_line(listing.path)}"),
         interpolation,
+        digests=digests,
     )
     return Photos(
         dataset,
         images,
+        digests,
         np.array(listing.labels, dtype=np.int64),
         listing.roles,
         listing.class_names,

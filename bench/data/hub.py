@@ -126,6 +126,7 @@ def read(
     def name_of(index: int) -> str:
         return f"{rows[index][1]} row {rows[index][2]}"
 
+    digests = np.empty((len(rows), 32), dtype=np.uint8)
     images, unreadable, spans = decode_photos(
         f"hf:{found.name}",
         name_of,
@@ -134,6 +135,7 @@ def read(
         size,
         progress and partial(progress, f"decoding hf:{found.name}"),
         interpolation,
+        digests=digests,
     )
     class_names, superclass = _names(found)
     labels = np.array([label for *_, label in rows], dtype=np.int64)
@@ -145,6 +147,7 @@ def read(
     return Photos(
         f"hf:{found.name}",
         images,
+        digests,
         labels,
         use,
         class_names,

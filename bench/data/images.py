@@ -14,7 +14,7 @@ class ImageSet:
     """A data set in canonical order: classes alphabetical, then images by pixel digest.
 
     The order depends only on the pixels, so index tensors (splits, episodes) mean the same images for every
-    storage format.
+    storage format; and for images that are resized when they are loaded, for every size.
 
     Attributes:
         name: as in ``--dataset``, e.g. ``cifar100``.
@@ -22,7 +22,8 @@ class ImageSet:
         labels: int64 ``[N]``, ascending, indices into `class_names`.
         held_out: bool ``[N]``, the source's test images.
         validation: bool ``[N]``, the source's validation images of classes that it also trains on.
-        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
+        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels; of images that are resized when they are
+            loaded, of those at the default size.
         class_names: alphabetical.
         superclass: one per class; the empty string if the source has none.
         part: one per class, base, validation or novel, if the source has a split; `names.FOREIGN` for classes
@@ -64,6 +65,7 @@ class ImageSet:
         superclass: list[str] | None = None,
         part: list[str] | None = None,
         validation: np.ndarray | None = None,
+        digests: np.ndarray | None = None,
     ) -> ImageSet:
         """Put decoded images into canonical order and fingerprint them.
 
@@ -75,6 +77,7 @@ class ImageSet:
             class_names: one per class, in any order, all different.
             superclass, part: one per class, or None.
             validation: bool ``[N]``, or None.
+            digests: as the attribute; None for those of `images`.
         """
         held_out = np.asarray(held_out, dtype=bool)
         validation = np.zeros_like(held_out) if validation is None else np.asarray(validation, dtype=bool)
@@ -87,7 +90,7 @@ class ImageSet:
         new_label[ranks] = np.arange(len(names))
         labels = new_label[np.asarray(labels)]
         images = np.ascontiguousarray(images)
-        digests = pixel_digests(images)
+        digests = pixel_digests(images) if digests is None else digests
         # lexsort's last key is the primary one; digests sort as big-endian words.
         words = digests.view(">u8")
         order = np.lexsort((validation, held_out, *words.T[::-1], labels))

@@ -16,7 +16,7 @@ import numpy as np
 from bench.common.files import check_regular
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
-from bench.data.images import ImageSet
+from bench.data.images import ImageSet, pixel_digests
 from bench.data.photos import lowest_digests
 from bench.data.published_splits import MINI_IMAGENET, differences
 
@@ -95,8 +95,16 @@ def read(
     # needs more copies.
     together = np.concatenate(pixels, out=np.empty((len(label), 3, SIZE, SIZE), dtype=np.uint8))
     pixels.clear()
-    held_out = lowest_digests(together, label)
-    data = ImageSet.build("mini-imagenet", together, label, held_out, list(part), part=list(part.values()))
+    digests = pixel_digests(together)
+    data = ImageSet.build(
+        "mini-imagenet",
+        together,
+        label,
+        lowest_digests(digests, label),
+        list(part),
+        part=list(part.values()),
+        digests=digests,
+    )
     return data, differences(data, MINI_IMAGENET)
 
 

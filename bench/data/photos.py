@@ -17,11 +17,12 @@ import numpy as np
 from bench.common.errors import UserError
 from bench.common.streams import say
 from bench.data.images import ImageSet, pixel_digests
+from bench.data.names import DEFAULT_IMAGE_SIZE
 from bench.data.pixels import Span, Spans, kind_of, span_of, to_square
 from bench.data.roles import Roles
 
 # Raised when the same files give other pixels, parts, ranges or notes; part of cache keys.
-DECODING = 7
+DECODING = 8
 CHUNK = 32  # images per task of a thread
 LEAST = 2  # readable images of a class
 ENOUGH = 12  # images of a class, of which four can be held out
@@ -46,6 +47,7 @@ def decode_photos(
     interpolation: str = "bilinear",
     spans: Mapping[str, Span] | None = None,
     together: bool = True,
+    digests: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[int, str], Spans]:
     """Decode `count` images with one thread per core.
 
@@ -59,6 +61,7 @@ def decode_photos(
         interpolation: ``bilinear`` or ``bicubic``.
         spans: known ranges of images of more than 8 bits.
         together: measure an unknown range over all images; otherwise each image is scaled by its own.
+        digests: uint8 ``[N, 32]``, filled in as `ImageSet.digests`: the same for any `size`.
 
     Returns:
         uint8 ``[N, 3, size, size]``, zeros where an image is damaged; index -> name and reason for these; and
@@ -80,6 +83,10 @@ def decode_photos(
             deep[index] = own
         else:
             images[index] = to_square(opened, size, interpolation, span)
+            if digests is not None:
+                usual = (size, interpolation) == (DEFAULT_IMAGE_SIZE, "bilinear")
+                pixels = images[index] if usual else to_square(opened, DEFAULT_IMAGE_SIZE, span=span)
+                digests[index] = pixel_digests(np.ascontiguousarray(pixels)[None])[0]
 
     def decode_all(indices: Sequence[int]) -> int:
         for index in indices:
@@ -128,6 +135,7 @@ class Photos:
     Attributes:
         name: the data set's name.
         images: uint8 ``[N, 3, H, W]``.
+        digests: uint8 ``[N, 32]``, as `ImageSet.digests`.
         labels: int64 ``[N]``.
         roles: which images are test or validation images, and which classes novel.
         class_names: in label order.
@@ -141,6 +149,7 @@ class Photos:
 
     name: str
     images: np.ndarray
+    digests: np.ndarray
     labels: np.ndarray
     roles: Roles
     class_names: list[str]
@@ -190,17 +199,18 @@ def image_set(photos: Photos) -> ImageSet:
         return values and [value for value, keep in zip(values, kept_classes, strict=True) if keep]
 
     whole = bool(kept.all())  # then the pixels are not copied
-    images = photos.images if whole else photos.images[kept]
+    images, digests = (of if whole else of[kept] for of in (photos.images, photos.digests))
     labels = (np.cumsum(kept_classes) - 1)[photos.labels[kept]]
     data = ImageSet.build(
         photos.name,
         images,
         labels,
-        lowest_digests(images, labels) if roles.held_out is None else roles.held_out[kept],
+        lowest_digests(digests, labels) if roles.held_out is None else roles.held_out[kept],
         of_kept(names) or [],
         of_kept(photos.superclass),
         of_kept(roles.part),
         None if roles.validation is None else roles.validation[kept],
+        digests,
     )
     notes = (*(f"left out {line}" for line in lines), *photos.notes, *flattened(photos))
     return replace(
@@ -231,21 +241,20 @@ def listed(what: str, names: Sequence[str]) -> str:
     return f"{what}: {'; '.join(names[:MOST_NAMED])}" + ("; ..." if len(names) > MOST_NAMED else "")
 
 
-def lowest_digests(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def lowest_digests(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A sixth of each class, but four of 12 to 23 images: those with the lowest pixel digests.
 
     Four, because both halves of the held-out images need two for a pair.
 
     Args:
-        images: uint8 ``[N, 3, H, W]``.
+        digests: uint8 ``[N, 32]``.
         labels: int ``[N]``.
 
     Returns:
         bool ``[N]``.
     """
-    digests = [digest.tobytes() for digest in pixel_digests(images)]
-    chosen = np.zeros(len(images), dtype=bool)
+    chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label).tolist(), key=digests.__getitem__)
+        members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: digests[i].tobytes())
         chosen[members[: max(len(members) // 6, 4 if len(members) >= ENOUGH else 0)]] = True
     return chosen

@@ -13,11 +13,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
 
+from bench.common.errors import UserError
 from bench.records.arrays import read_episodes
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 from bench.reporting import terminal
 from bench.reporting.blocks import NOTHING, duration, number
+from bench.reporting.compare import why_incomparable
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, fresh_images
 from bench.reporting.verdicts import SIGNIFICANT
@@ -82,7 +84,7 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     The p-values are corrected over all pairs, because the highest was not known before. None if there are too
     few images for a test.
     """
-    from scipy.stats import ttest_ind, ttest_rel
+    from scipy.stats import ttest_rel
 
     from bench.statistics import holm
 
@@ -96,9 +98,12 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     found = []
     for first, second in pairs:
         a, b = apart[first], apart[second]
-        same = runs[first][0].episodes[setting].sha256 == runs[second][0].episodes[setting].sha256
+        if problem := why_incomparable(runs[first][0], runs[second][0], setting):
+            raise UserError("rank", f"{first}, {second}", problem)
+        # A method that adapts answers fewer episodes, the first of them.
+        both = min(len(a), len(b))
         with catch_warnings(action="ignore"):  # of the same answers in every episode, for which p is NaN
-            p = float((ttest_rel(a, b) if same else ttest_ind(a, b, equal_var=False)).pvalue)
+            p = float(ttest_rel(a[:both], b[:both]).pvalue)
         found.append(1.0 if isnan(p) else p)
     corrected = {frozenset(pair): p for pair, p in zip(pairs, holm(found), strict=True)}
     best, *others = _ordered(runs, setting)
@@ -133,8 +138,6 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     key, way = f"fewshot/{setting}", record.episodes[setting].way
     if (fresh_images(record, folder).get(key) or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
-    if len({one.fingerprint for one, _ in runs.values()}) > 1:
-        lines.append("Embeddings with another image size were tested on other episodes of the same classes.")
     if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
         lines.append("One training each: another --seed may change the order. Other classes may, too.")
     return lines

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from bench.common.errors import UserError
@@ -71,6 +72,18 @@ def test_classes_are_the_folders_and_pixels_are_kept(pictures):
     assert found == expected
 
 
+def test_another_size_gives_the_same_images_in_the_same_order(pictures):
+    for number, name in enumerate("ab"):
+        fill(pictures / name, 14, first=20 * number)
+    shutil.copy(pictures / "a" / "000.png", pictures / "b" / "copy.png")
+    small, large = load(pictures), load(pictures, 3 * SIZE)
+    assert small.fingerprint == large.fingerprint and torch.equal(small.digests, large.digests)
+    assert torch.equal(small.held_out, large.held_out) and torch.equal(small.labels, large.labels)
+    for one, other in zip(small.images.float(), large.images.float(), strict=True):
+        shrunk = F.interpolate(other[None], size=(SIZE, SIZE), mode="area")[0]
+        assert torch.corrcoef(torch.stack([one.flatten(), shrunk.flatten()]))[0, 1] > 0.9
+
+
 def test_lowest_digests_are_held_out(pictures):
     """A sixth, but four of 12 to 23 images, so that pairs can be drawn of both halves."""
     sizes = {2: 0, 5: 0, 6: 1, 11: 1, 12: 4, 13: 4, 24: 4, 30: 5}
@@ -87,8 +100,8 @@ def test_lowest_digests_are_held_out(pictures):
 def test_lowest_digests_by_hand():
     images = np.stack([random_pixels(seed) for seed in range(12)])
     labels = np.arange(12) % 2
-    chosen = photos.lowest_digests(images, labels)
-    digests = [bytes(digest) for digest in pixel_digests(images)]
+    made = pixel_digests(images)
+    chosen, digests = photos.lowest_digests(made, labels), [bytes(digest) for digest in made]
     for label in (0, 1):
         lowest = min(range(label, 12, 2), key=digests.__getitem__)
         assert np.flatnonzero(chosen & (labels == label)).tolist() == [lowest]
