@@ -66,7 +66,7 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     write_images(Path("few"), classes=3, each=2)
     answer = bench("rank", "few", "--backbone", "timm:test_resnet", *SMOKE)
     assert answer.code == 0, answer.err
-    assert "No class is trained on (training needs at least 11 classes with 10 images each" in answer.out
+    assert "No class is trained on (training needs at least 12 classes with 10 images each" in answer.out
     assert "\nTo be measured: 3w1s1q, allw1s.\n" in answer.out
     assert "\n  3w1s1q: 3 classes at a time; per class, 1 labelled image and 1 other to" in answer.out
     assert "\nNot possible:\n  5w1s (way 5: at most 3" in answer.out
@@ -109,7 +109,7 @@ def test_bad_input_is_refused_in_one_line():
     write_images(Path("images"), classes=3, each=2)
     assert bench("data", "info", "--dataset", "folder:images").code == 0  # which decodes them
     assert complaint("rank", "images", "--method", "protonet").startswith(
-        "--method protonet: cannot be trained: training needs at least 11 classes with 10 images"
+        "--method protonet: cannot be trained: training needs at least 12 classes with 10 images"
     )
     for name in ("class0", "class1"):
         shutil.copy(f"images/{name}/00.png", f"images/{name}/01.png")

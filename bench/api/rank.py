@@ -172,7 +172,7 @@ def _split_for(data: ImageSet) -> str:
 
 
 def _needed(data: ImageSet) -> str:
-    takes = f"at least {2 * FEWEST_CLASSES + 1} classes with {FEWEST_IMAGES} images each on average"
+    takes = f"at least {2 * FEWEST_CLASSES + 2} classes with {FEWEST_IMAGES} images each on average"
     return f"training needs {takes}; there are {len(data.class_names)} classes and {len(data):,} images"
 
 

@@ -173,7 +173,8 @@ def _variants(given: Mapping[str, Any], sources: Mapping[str, str]) -> list[dict
 def _splits(names: list[Any], measure: Any) -> list[Any]:
     """Replaces ``ratios`` by all ten, or by nine if only novel classes are measured: 100-0 has none."""
     ratios = list(RATIOS)
-    if isinstance(measure, list) and not {"pairs", "triplets"}.intersection(measure):
+    measured = measure.split(",") if isinstance(measure, str) else measure
+    if isinstance(measured, list) and not {"pairs", "triplets"}.intersection(measured):
         ratios.remove(NO_NOVEL)
     return [one for name in names for one in (ratios if name == "ratios" else [name])]
 

@@ -19,6 +19,7 @@ def read(
     progress: Callable[[str, int, int], None] | None = None,
     interpolation: str = "bilinear",
     dataset: str | None = None,
+    identify: bool = True,
 ) -> Photos:
     """Decode the images.
 
@@ -28,12 +29,13 @@ def read(
         progress: called with (what, done, total).
         interpolation: ``bilinear`` or ``bicubic``.
         dataset: as in ``--dataset``, by default ``folder:PATH``.
+        identify: fill in the digests; otherwise they are zeros.
 
     Raises:
         UserError: an image cannot be read for a temporary reason.
     """
     dataset = dataset or f"folder:{listing.path}"
-    digests = np.empty((len(listing.files), 32), dtype=np.uint8)
+    digests = np.zeros((len(listing.files), 32), dtype=np.uint8)
     images, unreadable, spans = decode_photos(
         dataset,
         listing.files.__getitem__,
@@ -42,7 +44,7 @@ def read(
         size,
         progress and partial(progress, f"decoding {one_line(listing.path)}"),
         interpolation,
-        digests=digests,
+        digests=digests if identify else None,
     )
     return Photos(
         dataset,

@@ -126,7 +126,7 @@ def read(
     def name_of(index: int) -> str:
         return f"{rows[index][1]} row {rows[index][2]}"
 
-    digests = np.empty((len(rows), 32), dtype=np.uint8)
+    digests = np.zeros((len(rows), 32), dtype=np.uint8)
     images, unreadable, spans = decode_photos(
         f"hf:{found.name}",
         name_of,

@@ -14,7 +14,7 @@ class ImageSet:
     """A data set in canonical order: classes alphabetical, then images by pixel digest.
 
     The order depends only on the pixels, so index tensors (splits, episodes) mean the same images for every
-    storage format; and for images that are resized when they are loaded, for every size.
+    storage format; and for images of a folder or the hub, for every size.
 
     Attributes:
         name: as in ``--dataset``, e.g. ``cifar100``.
@@ -22,8 +22,8 @@ class ImageSet:
         labels: int64 ``[N]``, ascending, indices into `class_names`.
         held_out: bool ``[N]``, the source's test images.
         validation: bool ``[N]``, the source's validation images of classes that it also trains on.
-        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels; of images that are resized when they are
-            loaded, of those at the default size.
+        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels; for images of a folder or the hub, of
+            those at the default size.
         class_names: alphabetical.
         superclass: one per class; the empty string if the source has none.
         part: one per class, base, validation or novel, if the source has a split; `names.FOREIGN` for classes

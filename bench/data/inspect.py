@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -227,17 +228,7 @@ def _verify_cache(key: str, fresh: ImageSet | None) -> list[str]:
     if fresh is None:
         return []
     differ = [name for name in cache.TENSORS if not torch.equal(getattr(cached, name), getattr(fresh, name))]
-    for name in (
-        "class_names",
-        "superclass",
-        "part",
-        "fingerprint",
-        "one_colour",
-        "left_out",
-        "left_out_classes",
-        "notes",
-        "chosen",
-    ):
-        if getattr(cached, name) != getattr(fresh, name):
-            differ.append(name)
+    # The cached copy may have been made under another name.
+    names = {field.name for field in dataclasses.fields(ImageSet)} - {"name", *cache.TENSORS}
+    differ += sorted(name for name in names if getattr(cached, name) != getattr(fresh, name))
     return [f"{path}: differs from the original images in {', '.join(differ)}"] if differ else []

@@ -95,7 +95,7 @@ def read(
     Returns:
         The images, or None if some cannot be read; and every problem, one line each.
     """
-    photos = folder.read(listing, size, progress, interpolation, "omniglot")
+    photos = folder.read(listing, size, progress, interpolation, "omniglot", identify=False)
     if photos.unreadable:
         return None, [f"{listing.path}: cannot read {which}" for which in photos.unreadable.values()]
     alphabets = [name.partition("/")[0] for name in listing.class_names]

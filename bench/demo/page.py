@@ -15,6 +15,7 @@ import gradio as gr
 import numpy as np
 
 from bench.common.errors import UserError
+from bench.common.markdown import code
 from bench.demo.episodes import EPISODES, Browser
 from bench.demo.pictures import NotAPicture, decode, encode, fit
 from bench.demo.runs import with_models
@@ -89,9 +90,8 @@ class Page:
 
     def _about(self) -> str:
         record = self.record
-        text = (
-            f"The model is `{record.method}`, trained on {record.classes.base} classes of `{record.dataset}`."
-        )
+        of_data = f"{record.classes.base} classes of {code(record.dataset)}"
+        text = f"The model is {code(record.method)}, trained on {of_data}."
         if found := record.metrics.get("novel/pair_accuracy"):
             text += f" Of pairs of images of classes that it has never seen, it gets {found.value:.0%} right."
         return text

@@ -72,7 +72,7 @@ def read(path: Path) -> Record:
     except OSError as error:
         raise UserError("--results", path, error.strerror or "cannot be read") from error
     except ValidationError as error:
-        raise UserError("--results", path, _first_problem(error)) from None
+        raise UserError("--results", path, first_problem(error)) from None
     if path.name != f"{record.run_id}.json":
         raise UserError("--results", path, f"run_id: must be the file's name, not {record.run_id}")
     return record
@@ -138,7 +138,8 @@ def whole(directory: Path) -> Path:
     return directory.parent if directory.name == OWN else directory
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """One line: the field, what is wrong with it, and how many other problems there are."""
     problems = error.errors(include_url=False, include_input=False)
     where = ".".join(str(step) for step in problems[0]["loc"])
     message = problems[0]["msg"].removeprefix("Value error, ")

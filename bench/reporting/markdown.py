@@ -1,16 +1,12 @@
-"""Renders blocks as Markdown; text of records is escaped and cannot become markup, link or HTML."""
+"""Renders blocks as Markdown."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench.common.errors import printable
+from bench.common.markdown import code, longest_backticks, plain, table
 from bench.reporting.blocks import Block, Cell, Code, Commands, Grid, Heading, Paragraph, Prose
-
-MARKUP = re.compile(r"[\\`*_\[\]~$]")
-HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-NARROW = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 
 
 def render(blocks: Sequence[Block]) -> str:
@@ -37,42 +33,10 @@ def line(text: Cell) -> str:
     return "".join(code(piece) if isinstance(piece, Code) else plain(piece) for piece in text)
 
 
-def plain(text: str) -> str:
-    """Text with markup escaped."""
-    return MARKUP.sub(r"\\\g<0>", printable(text, "\n\t").translate(HTML))
-
-
-def code(text: str) -> str:
-    """Any text as a code span."""
-    text = " ".join(printable(text, " \t\n").split()) or "–"
-    fence = "`" * (_longest_backticks(text) + 1)
-    pad = " " if "`" in text[0] + text[-1] else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of Markdown cells."""
-    import tabulate
-
-    tabulate.WIDE_CHARS_MODE = False  # otherwise widths depend on installed packages
-    tabulate.MIN_PADDING = 0
-    cells = [[_cell(cell) for cell in row] for row in rows]
-    return tabulate.tabulate(cells, headings, tablefmt="pipe", disable_numparse=True)
-
-
-def _cell(text: str) -> str:
-    # A bar would end the cell, even in a code span. A number stays on one line with its interval.
-    return " ".join(text.split()).replace("|", "\\|").replace(" ± ", NARROW)
-
-
-def _longest_backticks(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)
-
-
 def _commands(of_rows: Sequence[tuple[Cell, str]]) -> str:
     parts = ["<details>\n<summary>The exact command of every row</summary>"]
     for title, text in of_rows:
         commands = printable(text, "\n\t")
-        fence = "`" * max(3, _longest_backticks(commands) + 1)
+        fence = "`" * max(3, longest_backticks(commands) + 1)
         parts.append(f"{line(title)}:\n\n{fence}sh\n{commands}\n{fence}")
     return "\n\n".join([*parts, "</details>"])

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.files import check_writable, read_text, write_files
+from bench.common.markdown import code, plain, table
 from bench.config.run_config import method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
 from bench.reporting.leaderboard.cells import TIME, images, training_time
-from bench.reporting.markdown import code, plain, table
 from bench.reporting.ranking.rows import columns, without_misnamed_settings
 from bench.reporting.ranking.tables import HIDDEN_PRESET
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is

@@ -33,7 +33,7 @@ class OwnMethod(Method):
         steps: int = 4000  # training steps
         way: int = 16  # classes in a training episode
         shot: int = 1  # support images of each class
-        query: int = 6  # query images of each class
+        query: int = 7  # query images of each class
         scale: float = 10.0  # what cosines are multiplied by in training
         learning_rate: float = 0.001  # of Adam
 

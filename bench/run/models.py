@@ -22,6 +22,7 @@ from bench.data.normalisation import Normaliser
 from bench.data.pixels import Spans
 from bench.records.parts import SharedTraining, Training
 from bench.records.schema import MODEL_FILE
+from bench.records.store import first_problem
 from bench.run.plan import Prepared
 from methods import backbones, registry
 from methods.method import Method
@@ -200,7 +201,7 @@ def read_card(folder: Path) -> Card:
     except OSError as error:
         raise UserError("--runs", path, error.strerror or "cannot be read") from None
     except ValidationError as error:
-        raise UserError("--runs", path, f"not a model card: {error.errors()[0]['msg']}") from None
+        raise UserError("--runs", path, f"not a model card: {first_problem(error)}") from None
 
 
 def read_weights(folder: Path, card: Card) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.common.markdown import code, plain, table
 from bench.config.run_config import method_info
 from bench.data.names import licence
 from bench.run.models import PRETRAINING
@@ -63,19 +64,20 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         without = "" if record else "if it had any, "
         of_data = f"{of_data}; for the data of the starting weights: {without}{UNKNOWN}"
     facts = {
-        "method": f"`{card.method}`{f' ({paper})' if paper else ''}",
-        "backbone": f"`{card.backbone}`, images of {card.image_size[0]}x{card.image_size[1]} pixels",
-        "trained on": f"the {len(card.base_classes)} base classes of `{card.dataset}`, split `{card.split}`"
+        "method": code(card.method) + (f" ({plain(paper)})" if paper else ""),
+        "backbone": f"{code(card.backbone)}, images of {card.image_size[0]}x{card.image_size[1]} pixels",
+        "trained on": f"the {len(card.base_classes)} base classes of {code(card.dataset)},"
+        f" split {code(card.split)}"
         if trained
-        else f"other data; tested on `{card.dataset}`",
-        "licence of the data": of_data,
-        "data fingerprint": f"`{card.fingerprint}`",
-        "weights": f"SHA-256 `{card.weights_sha256}`",
-        "made by": f"fewshot-bench {card.bench_version}" + (f", `{record.command}`" if record else ""),
+        else f"other data; tested on {code(card.dataset)}",
+        "licence of the data": plain(of_data),
+        "data fingerprint": code(card.fingerprint),
+        "weights": f"SHA-256 {code(card.weights_sha256)}",
+        "made by": f"fewshot-bench {card.bench_version}" + (f", {code(record.command)}" if record else ""),
     }
     parts = [
-        f"# {card.run_id}",
-        "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {text} |" for key, text in facts.items())]),
+        f"# {plain(card.run_id)}",
+        table(["", ""], facts.items()),
         "## Use",
         USE[format_].format(folder=files[0].parent.name, size=predictor.size).rstrip(),
     ]
@@ -83,7 +85,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         parts.append(CLASSES.format(name=classes, size=predictor.size).rstrip())
     elif format_ != "safetensors":
         parts.append(
-            f"How `{card.method}` answers from embeddings is not exported: this format cannot hold it,"
+            f"How {code(card.method)} answers from embeddings is not exported: this format cannot hold it,"
             " for example because it fits each support set."
         )
     if format_ != "safetensors":
@@ -101,14 +103,14 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         parts.append("The run's record was not at hand at the export.")
     else:
         rows = [
-            f"| {key} | {100 * m.value:.2f} | {100 * m.low:.2f} to {100 * m.high:.2f} | {m.n:,} |"
+            (plain(key), f"{100 * m.value:.2f}", f"{100 * m.low:.2f} to {100 * m.high:.2f}", f"{m.n:,}")
             for key, m in record.metrics.items()
         ]
         parts.append(
             f"In percent, protocol version {record.protocol_version}. The 95% intervals apply to this model"
             " and these images: other episodes, pairs or triplets."
         )
-        parts.append("\n".join(["| metric | value | 95% interval | n |", "| --- | --- | --- | --- |", *rows]))
+        parts.append(table(["metric", "value", "95% interval", "n"], rows))
     if (threshold := card.thresholds.get("similarity")) is not None:
         parts.append(f"From a similarity of {threshold:.6g} on, two images show the same class.")
     return "\n\n".join(parts) + "\n"

@@ -9,6 +9,7 @@ import torch
 
 import methods
 from bench.data.normalisation import Normaliser
+from bench.run.method_template import OwnMethod
 from bench.training.batches import TrainingBatches
 from methods import registry
 from methods.backbones import build
@@ -172,6 +173,13 @@ def test_presets_cost_as_many_images_whatever_they_start_from(name, preset):
         if method.pretraining and own:
             # One network serves all of them.
             assert method.pretraining.steps == 3 * BUDGETS[preset] // (4 * 128)
+
+
+@pytest.mark.parametrize("preset", BUDGETS)
+def test_a_method_that_new_method_writes_costs_as_many(preset):
+    values = {key: value for key, value in OwnMethod.presets[preset].items() if key != "backbone"}
+    method = OwnMethod(build("conv4", 32), OwnMethod.Hyperparameters(**values), num_classes=60)
+    assert method.training_steps * method.batches().size == BUDGETS[preset]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The model card states what the model was trained on, and the licence of these images."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,9 @@ def row(name: str, dataset: str, trained: bool = True, **record: object) -> str:
     about = {"command": "c", "metrics": {}, "protocol_version": 1, "failure": None, "weights": None}
     made_by = SimpleNamespace(**(about | {"external_data": False} | record))
     text = model_card(SimpleNamespace(card=card, size=32), made_by, "safetensors", [Path("x/model")])
-    [found] = [line for line in text.splitlines() if line.startswith(f"| {name} | ")]
-    return found.removeprefix(f"| {name} | ").removesuffix(" |")
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in text.splitlines()]
+    [found] = [line[2] for line in cells if line[1:2] == [name]]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,11 @@ def test_the_licence_of_the_data(given, licence):
 def test_weights_that_were_not_trained_here_come_from_other_data():
     assert row("trained on", "mnist") == "the 2 base classes of `mnist`, split `50-50`"
     assert row("trained on", "mnist", trained=False) == "other data; tested on `mnist`"
+
+
+def test_a_name_cannot_become_markup():
+    said = row("trained on", "folder:a|`b`\n# c")
+    assert said == "the 2 base classes of ``folder:a\\|`b` # c``, split `50-50`"
 
 
 def test_every_data_set_has_a_licence_and_the_datasheet_has_the_same():
