@@ -7,13 +7,13 @@ import timm
 import torch
 from command_line import write_images
 
-from bench.api.rank import plan
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, resolve
 from bench.config.yaml_files import read_yaml
 from bench.data.inspect import sizes_of
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
+from bench.run.rank import plan
 from bench.run.weights import at_hand, of_timm
 from bench.serving.shipped import shipped
 from methods.timm_backbone import TimmBackbone

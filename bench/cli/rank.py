@@ -64,9 +64,9 @@ def rank(
         raise UserError("--weights", weights, "needs one --backbone timm:NAME, whose weights they are")
     methods = separated("--method", method)
 
-    from bench.api import rank as ranking
     from bench.reporting import recommend
     from bench.run import models
+    from bench.run import rank as ranking
     from bench.run.plan import Options
     from bench.serving.shipped import shipped
 

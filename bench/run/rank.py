@@ -29,7 +29,7 @@ from bench.run.rehearsal import rehearse
 from bench.sampling.episodes import Setting
 
 QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
-"""Methods that are trained unless others are named: the safe choices of docs/findings.md."""
+"""Methods that are trained unless others are named: a transfer, a Siamese and an episodic one."""
 
 FROZEN = "nearest_centroid"  # what answers with a frozen embedding
 SHIPPED = "embedding of characters (frozen)"
