@@ -28,6 +28,13 @@ def isolated(tmp_path, monkeypatch) -> None:
 
 
 @pytest.fixture
+def pictures(tmp_path, monkeypatch) -> Path:
+    """Where a folder of images can be made; the cache is empty."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[[Path], str]]:
     """Serves a folder by HTTP: folder -> URL, without a slash at its end."""
     with ExitStack() as running:
