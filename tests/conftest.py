@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,20 @@ def cifar100() -> ImageSet:
     from bench.data import sources
 
     return sources.load("cifar100", Path(DATA_ROOT), offline=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Iterator[Path]:
+    """A working directory with the images of eight classes, decoded already."""
+    from command_line import bench, write_images
+
+    folder = tmp_path_factory.mktemp("workspace")
+    write_images(folder / "images", 8, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ BYTES = {
     "zero bytes": b"",
     "text": b"hello",
     "a web page": b"<!DOCTYPE html><html></html>",
+    "half a pickle": b"\x80\x04garbage",
     "an empty archive": b"PK\x05\x06" + bytes(18),
     "half an archive": b"PK\x03\x04" + bytes(100),
     "an array": b"\x93NUMPY\x01\0",
