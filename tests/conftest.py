@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,11 @@ import pytest
 
 if TYPE_CHECKING:
     from damaged_records import Folder
+    from torch import Tensor
 
     from bench.data.images import ImageSet
     from bench.data.splits import Split
+    from bench.training.batches import TrainingBatches
 
 # At the start of each training Lightning reads what is installed, to find callbacks of other packages.
 _entry_points = importlib.metadata.entry_points
@@ -77,6 +79,31 @@ def tiny_split(tiny, tmp_path_factory) -> Split:
     lines = [f"{name},{part}" for name, part in zip(tiny.class_names, parts, strict=True)]
     path.write_text("\n".join(["class,part", *lines]))
     return resolve(tiny, str(path))
+
+
+@pytest.fixture(scope="session")
+def raw_batches(tiny, tiny_split) -> Callable[..., TrainingBatches]:
+    """Batches of `tiny` as raw pixels, neither cropped nor flipped."""
+    import torch
+
+    from bench.training.batches import TrainingBatches
+
+    def made(spec, seed=0):
+        where = seed, torch.device("cpu")
+        batches = TrainingBatches(tiny, tiny_split, spec, lambda images: images.float(), *where)
+        batches._take = lambda index, generator: batches.images[torch.from_numpy(index)]
+        return batches
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def class_of(tiny, tiny_split) -> Callable[[Tensor], list[int]]:
+    """Base class 0..7 of raw pixels; KeyError where they are no base training image."""
+    known = {
+        tiny.images[i].numpy().tobytes(): tiny_split.base.index(int(tiny.labels[i])) for i in tiny_split.train
+    }
+    return lambda images: [known[image.numpy().tobytes()] for image in images]
 
 
 @pytest.fixture(scope="session")
