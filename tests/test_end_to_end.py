@@ -154,6 +154,7 @@ def test_other_images_under_the_same_name_are_another_run(grid, workspace):
         answer = bench(*SIAMESE, *OWN, "--steps", "3", "--seed", "0")
     finally:
         picture.write_bytes(content)
+        bench("data", "info", "--dataset", "folder:images")  # decodes them again
     assert "is recorded already" not in answer.err
     found = [store.read(path) for path in (paths_of(grid)[0], *paths_of(answer))]
     assert len({record.fingerprint for record in found}) == len({record.run_id for record in found}) == 2

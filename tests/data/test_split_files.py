@@ -75,6 +75,7 @@ def test_a_csv_s_name_follows_its_content(noise, tmp_path):
         ("class,part,class\nc0,base,c1\n", "has 2 columns class; must have one"),
         ("part,class,part\nbase,c0,novel\n", "has 2 columns part; must have one"),
     ],
+    ids=["blank lines count", "twice, in another case", "two columns of classes", "two columns of parts"],
 )
 def test_bad_csv_files(noise, tmp_path, content, message):
     path = csv(tmp_path, content)
