@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,11 @@ import pytest
 
 if TYPE_CHECKING:
     from damaged_records import Folder
+    from torch import Tensor
 
     from bench.data.images import ImageSet
     from bench.data.splits import Split
+    from bench.training.batches import TrainingBatches
 
 # At the start of each training Lightning reads what is installed, to find callbacks of other packages.
 _entry_points = importlib.metadata.entry_points
@@ -79,6 +82,31 @@ def tiny_split(tiny, tmp_path_factory) -> Split:
 
 
 @pytest.fixture(scope="session")
+def raw_batches(tiny, tiny_split) -> Callable[..., TrainingBatches]:
+    """Batches of `tiny` as raw pixels, neither cropped nor flipped."""
+    import torch
+
+    from bench.training.batches import TrainingBatches
+
+    def made(spec, seed=0):
+        where = seed, torch.device("cpu")
+        batches = TrainingBatches(tiny, tiny_split, spec, lambda images: images.float(), *where)
+        batches._take = lambda index, generator: batches.images[torch.from_numpy(index)]
+        return batches
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def class_of(tiny, tiny_split) -> Callable[[Tensor], list[int]]:
+    """Base class 0..7 of raw pixels; KeyError where they are no base training image."""
+    known = {
+        tiny.images[i].numpy().tobytes(): tiny_split.base.index(int(tiny.labels[i])) for i in tiny_split.train
+    }
+    return lambda images: [known[image.numpy().tobytes()] for image in images]
+
+
+@pytest.fixture(scope="session")
 def cifar100() -> ImageSet:
     """Real CIFAR-100 from $FEWSHOT_DATA."""
     if DATA_ROOT is None or not list(Path(DATA_ROOT, "cifar100").glob("*.parquet")):
@@ -86,6 +114,20 @@ def cifar100() -> ImageSet:
     from bench.data import sources
 
     return sources.load("cifar100", Path(DATA_ROOT), offline=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Iterator[Path]:
+    """A working directory with the images of eight classes, decoded already."""
+    from command_line import bench, write_images
+
+    folder = tmp_path_factory.mktemp("workspace")
+    write_images(folder / "images", 8, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        yield folder
 
 
 @pytest.fixture(scope="session")

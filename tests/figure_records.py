@@ -9,6 +9,8 @@ from record_factory import make_episodes, make_record, metric, record_fields
 
 from bench.records import store
 from bench.records.store import Record
+from bench.reporting.figures import Gap, Options, Picture, collect
+from bench.reporting.figures.rows import sections
 from bench.sampling.episodes import ClassPool
 from bench.sampling.pairs import draw_pairs
 
@@ -88,3 +90,15 @@ def curves(accuracy: float) -> Mapping[str, np.ndarray]:
         "curve/loss": np.stack([steps, 3.0 / steps], axis=1),
         "curve/accuracy": np.stack([steps, accuracy - 10 / steps], axis=1),
     }
+
+
+def everything(directory: Path, runs: str = "no runs") -> list[Picture | Gap]:
+    """What is drawn of a folder of records and what is not; `runs`, relative to it, has the models."""
+    found, problems = store.read_all(directory)
+    assert problems == []
+    return collect(sections(found, directory), Options(directory, directory / runs))
+
+
+def pictures(directory: Path) -> dict[str, Picture]:
+    """Pictures by name."""
+    return {item.name: item for item in everything(directory) if isinstance(item, Picture)}

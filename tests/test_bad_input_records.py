@@ -19,6 +19,7 @@ def changed(**changes: object) -> str:
 
 CASES = {
     "zero bytes": ("", "Invalid JSON: EOF"),
+    "two bytes": ("\0\1", "Invalid JSON: expected value"),
     "half": (GOOD[: len(GOOD) // 2], "Invalid JSON: "),
     "one brace more": (f"{GOOD}}}", "Invalid JSON: trailing characters"),
     "two records": (f"{GOOD}\n{GOOD}", "Invalid JSON: trailing characters"),
@@ -34,6 +35,7 @@ CASES = {
     "5000 brackets": ("[" * 5000, "Invalid JSON: recursion limit exceeded"),
     "no field": ("{}", "protocol_version: Field required"),
     "a field more": (changed(surprise=1), "surprise: Extra inputs are not permitted"),
+    "an escape sequence for a field": (changed(**{"a\nb\x1b[31m": 1}), "a b\\x1b[31m: Extra inputs are"),
     "another schema": (changed(schema_version=99), "schema_version: this bench reads version 1, not 99"),
     "another name": (changed(run_id="other"), "run_id: must be the file's name, not other"),
     "a name above the folder": (changed(run_id="../bad"), "run_id: 1 to 200 of A-Z a-z 0-9"),
@@ -100,7 +102,9 @@ def test_what_is_no_record_is_named(name):
     with pytest.raises(UserError) as caught:
         said = put(name)
         store.read(Path("results", "bad.json"))
-    assert str(caught.value).startswith(said)
+    line = str(caught.value)
+    assert line.startswith(said)
+    assert "\n" not in line and "\x1b" not in line and len(line) < 600
 
 
 @pytest.mark.parametrize("name", ["half", "a list", "another schema", "a name above the folder", "NaN"])

@@ -34,31 +34,10 @@ CPU = torch.device("cpu")
 def make(tiny, tiny_split):
     normalise = Normaliser(tiny.images, tiny_split.train)
 
-    def made(spec, seed=0, normalise=normalise) -> TrainingBatches:
+    def made(spec, seed=0) -> TrainingBatches:
         return TrainingBatches(tiny, tiny_split, spec, normalise, seed, CPU)
 
     return made
-
-
-@pytest.fixture(scope="module")
-def plain(make):
-    """Batches as raw pixels, neither cropped nor flipped."""
-
-    def made(spec, seed=0):
-        batches = make(spec, seed, normalise=lambda images: images.float())
-        batches._take = lambda index, generator: batches.images[torch.from_numpy(index)]
-        return batches
-
-    return made
-
-
-@pytest.fixture(scope="module")
-def class_of(tiny, tiny_split):
-    """Base class 0..7 of raw pixels; KeyError where they are no base training image."""
-    known = {
-        tiny.images[i].numpy().tobytes(): tiny_split.base.index(int(tiny.labels[i])) for i in tiny_split.train
-    }
-    return lambda images: [known[image.numpy().tobytes()] for image in images]
 
 
 def first(batches, count: int = 1) -> list:
@@ -109,11 +88,11 @@ def test_labels_are_base_classes_from_0_on(tiny, tmp_path, class_of, tiny_split)
     assert seen == {(3, 0), (7, 1), (11, 2), (18, 3)}
 
 
-def test_shuffled_sees_every_image_once_an_epoch(plain, tiny_split, class_of):
+def test_shuffled_sees_every_image_once_an_epoch(raw_batches, tiny_split, class_of):
     assert len(tiny_split.train) == 240
     epochs = []
     for epoch in range(2):
-        batches = first(plain(Shuffled(20)), 24)[12 * epoch : 12 * epoch + 12]
+        batches = first(raw_batches(Shuffled(20)), 24)[12 * epoch : 12 * epoch + 12]
         images = torch.cat([batch.images for batch in batches])
         labels = torch.cat([batch.labels for batch in batches])
         assert labels.tolist() == class_of(images)
@@ -123,18 +102,18 @@ def test_shuffled_sees_every_image_once_an_epoch(plain, tiny_split, class_of):
     assert not torch.equal(*epochs)
 
 
-def test_shuffled_leaves_out_what_fills_no_batch(plain):
-    batches = first(plain(Shuffled(100)), 4)
+def test_shuffled_leaves_out_what_fills_no_batch(raw_batches):
+    batches = first(raw_batches(Shuffled(100)), 4)
     assert [len(batch.images) for batch in batches] == [100] * 4
     for epoch in (batches[:2], batches[2:]):
         assert len({image.numpy().tobytes() for batch in epoch for image in batch.images}) == 200
-    (all_there_are,) = first(plain(Shuffled(1000)))
+    (all_there_are,) = first(raw_batches(Shuffled(1000)))
     assert len({image.numpy().tobytes() for image in all_there_are.images}) == 240
 
 
-def test_balanced_has_p_classes_of_k_images(plain, class_of):
+def test_balanced_has_p_classes_of_k_images(raw_batches, class_of):
     seen = Counter()
-    for batch in first(plain(Balanced(3, 4)), 400):
+    for batch in first(raw_batches(Balanced(3, 4)), 400):
         labels = batch.labels.tolist()
         assert labels == class_of(batch.images)
         assert sorted(Counter(labels).values()) == [4, 4, 4]
@@ -144,15 +123,15 @@ def test_balanced_has_p_classes_of_k_images(plain, class_of):
     assert chisquare([seen[c] for c in range(8)]).pvalue > 0.001
 
 
-def test_pairs_are_half_same(plain, class_of):
-    for batch in first(plain(Pairs(6)), 300):
+def test_pairs_are_half_same(raw_batches, class_of):
+    for batch in first(raw_batches(Pairs(6)), 300):
         same = [a == b for a, b in zip(class_of(batch.a), class_of(batch.b), strict=True)]
         assert same == batch.same.bool().tolist() and sum(same) == 3
         assert all(not torch.equal(a, b) for a, b in zip(batch.a, batch.b, strict=True))
 
 
-def test_triplets_have_the_right_classes(plain, class_of):
-    batches = first(plain(Triplets(5)), 300)  # more than are drawn at once
+def test_triplets_have_the_right_classes(raw_batches, class_of):
+    batches = first(raw_batches(Triplets(5)), 300)  # more than are drawn at once
     for batch in batches:
         anchor, positive, negative = (class_of(part) for part in batch)
         assert anchor == positive and all(a != n for a, n in zip(anchor, negative, strict=True))
@@ -160,8 +139,8 @@ def test_triplets_have_the_right_classes(plain, class_of):
     assert not torch.equal(batches[0].anchor, batches[256].anchor)
 
 
-def test_episodes_have_the_right_labels(plain, class_of):
-    for batch in first(plain(Episodes(3, 2, 4, episodes=2)), 150):
+def test_episodes_have_the_right_labels(raw_batches, class_of):
+    for batch in first(raw_batches(Episodes(3, 2, 4, episodes=2)), 150):
         for support, query, labels in zip(*batch[:3], strict=True):
             classes = class_of(support[:, 0])
             assert classes == class_of(support[:, 1]) and len(set(classes)) == 3
@@ -171,9 +150,9 @@ def test_episodes_have_the_right_labels(plain, class_of):
             assert labels.tolist() != sorted(labels.tolist())
 
 
-def test_more_episodes_a_step_than_are_drawn_at_once(plain):
+def test_more_episodes_a_step_than_are_drawn_at_once(raw_batches):
     """The stream is the same list however it is cut into steps."""
-    spec = {n: first(plain(Episodes(2, 1, 1, episodes=n)), -(-600 // n)) for n in (1, 3, 300)}
+    spec = {n: first(raw_batches(Episodes(2, 1, 1, episodes=n)), -(-600 // n)) for n in (1, 3, 300)}
     joined = [torch.cat([batch.query for batch in batches])[:600] for batches in spec.values()]
     assert [len(batch.query) for batch in spec[300]] == [300, 300]
     assert torch.equal(joined[0], joined[1]) and torch.equal(joined[0], joined[2])
@@ -230,8 +209,8 @@ def test_batches_are_augmented_and_then_normalised(make, tiny, tiny_split):
         assert pixels.numpy().tobytes() in known
 
 
-def test_classes_of_an_episode_are_told(plain, class_of):
-    for batch in first(plain(Episodes(3, 2, 4, episodes=2)), 3):
+def test_classes_of_an_episode_are_told(raw_batches, class_of):
+    for batch in first(raw_batches(Episodes(3, 2, 4, episodes=2)), 3):
         for e in range(2):
             classes = batch.classes[e].tolist()
             assert [class_of(shots) for shots in batch.support[e]] == [[c, c] for c in classes]

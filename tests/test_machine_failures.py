@@ -15,7 +15,7 @@ from typing import Any
 import figure_records
 import pytest
 from checkpoint_files import spend
-from command_line import Answer, bench, complaint, write_images
+from command_line import Answer, bench, complaint
 from record_factory import make_episodes, make_record
 
 from bench.common.errors import UserError
@@ -32,18 +32,6 @@ HERE = [
 ]  # fmt: skip
 RUN = [*HERE, "--method", "siamese_triplet", "--steps", 6, "--set", "classes=4", "--precision", "fp32"]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Iterator[Path]:
-    """A working directory with images, decoded already."""
-    folder = tmp_path_factory.mktemp("workspace")
-    write_images(folder / "images", 8, 40)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        bench("data", "info", "--dataset", "folder:images")
-        yield folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from record_factory import metric
 
 from bench.records import store
-from bench.reporting.figures import Options, collect, scatter
+from bench.reporting.figures import scatter
 from bench.reporting.figures.collect import drawn
 from bench.reporting.figures.picture import Picture
 from bench.reporting.figures.rows import sections
@@ -46,10 +46,7 @@ def folder(tmp_path):
 
 
 def pictures(folder: Path) -> list[Picture]:
-    found, problems = store.read_all(folder)
-    assert not problems
-    items = collect(sections(found, folder), Options(folder, folder / "no runs"))
-    return [item for item in items if isinstance(item, Picture) and item.name.endswith("trade-off")]
+    return [one for name, one in figure_records.pictures(folder).items() if name.endswith("trade-off")]
 
 
 def test_points_are_the_records_numbers_at_5_shots(folder):

@@ -1,31 +1,26 @@
-"""Training: it learns, keeps the best weights, repeats itself, and hides the novel classes."""
+"""Training: it learns, keeps the best weights, repeats itself, and validates on validation images alone."""
 
 import copy
 import csv
-import io
 from dataclasses import replace
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 
 import numpy as np
 import pytest
 import torch
+from fitting import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bench.common.progress import Progress
-from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
-from bench.data.splits import Split, resolve
+from bench.data.splits import resolve
 from bench.evaluation import fewshot
 from bench.training import callbacks, loop
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Validation
-from bench.training.loop import train
 from methods.backbones import build
 from methods.batches import Balanced, Episodes, Pairs, Shuffled, Triplets
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
-CPU = torch.device("cpu")
 STEPS = 30
 
 
@@ -39,21 +34,6 @@ def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0,
     torch.manual_seed(seed)
     hp = kind.Hyperparameters(steps=steps, train_way=5, **changes)
     return kind(build("conv4"), hp, 8)
-
-
-def fit(method, data: ImageSet, split: Split, run_dir, seed: int = 0):
-    normalise = Normaliser(data.images, split.train)
-    return train(
-        method,
-        data,
-        split,
-        normalise,
-        seed=seed,
-        precision="32-true",
-        device=CPU,
-        run_dir=run_dir,
-        progress=Progress(io.StringIO()),
-    )
 
 
 def curve(run_dir, column: str) -> dict[int, float]:
@@ -111,7 +91,8 @@ def test_what_a_training_took(trained):
 )
 def test_images_per_step_are_those_of_a_batch(spec, images, tiny, tiny_split):
     assert spec.size == images
-    batch = next(iter(TrainingBatches(tiny, tiny_split, spec, lambda i: i.float(), 0, CPU)))
+    where = 0, torch.device("cpu")
+    batch = next(iter(TrainingBatches(tiny, tiny_split, spec, lambda i: i.float(), *where)))
     assert sum(t.numel() for t in batch if t.ndim > 2) == images * 3 * 16 * 16
 
 
@@ -158,7 +139,7 @@ def test_the_same_seed_trains_the_same_weights(kind, tiny, tiny_split, tmp_path)
             torch.manual_seed(1)
             hp = SiameseTriplet.Hyperparameters(steps=4, classes=4)
             method = SiameseTriplet(build("conv4"), hp, 8)
-        fit(method, tiny, tiny_split, tmp_path / folder, seed)
+        fit(method, tiny, tiny_split, tmp_path / folder, seed=seed)
         return method.state_dict()
 
     once, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
@@ -203,130 +184,3 @@ def test_without_enough_validation_images_the_last_weights_count(tiny, tmp_path)
     assert result.best_validation is None
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
     assert len(curve(tmp_path, "train/loss")) == 3
-
-
-def reachable(start: object) -> list[torch.Tensor | np.ndarray]:
-    """Every tensor and array that can be reached by attributes, items, closures and running generators."""
-    found, seen, waiting = [], {id(start)}, [start]
-    keep = [start]  # so that no id is used twice
-    while waiting:
-        thing = waiting.pop()
-        if isinstance(thing, torch.Tensor | np.ndarray):
-            found.append(thing)
-            continue
-        inside: list[object] = []
-        if isinstance(thing, dict):
-            inside += [*thing.keys(), *thing.values()]
-        elif isinstance(thing, list | tuple | set | frozenset):
-            inside += thing
-        elif isinstance(thing, FunctionType):
-            inside += [cell.cell_contents for cell in thing.__closure__ or () if cell != type(cell)()]
-            inside += [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
-        elif isinstance(thing, MethodType | BuiltinFunctionType):
-            inside.append(thing.__self__)
-        elif isinstance(thing, GeneratorType) and thing.gi_frame is not None:
-            inside += thing.gi_frame.f_locals.values()
-        inside += getattr(thing, "__dict__", {}).values() if not isinstance(thing, type) else []
-        for kind in type(thing).__mro__:
-            slots = kind.__dict__.get("__slots__", ())
-            for slot in (slots,) if isinstance(slots, str) else slots:
-                inside.append(getattr(thing, slot, None))
-        for part in inside:
-            if id(part) not in seen and not isinstance(part, ModuleType | type | str | int | float | bytes):
-                seen.add(id(part))
-                keep.append(part)
-                waiting.append(part)
-    return found
-
-
-NOVEL_FROM = 200  # pixels of novel images are 200 and more, all others at most 150
-
-
-@pytest.fixture(scope="module")
-def marked(tiny, tiny_split) -> ImageSet:
-    images = (tiny.images.float() * 150 / 255).to(torch.uint8)
-    novel = torch.isin(tiny.labels, torch.tensor(tiny_split.novel))
-    images[novel] = NOVEL_FROM + images[novel] // 4
-    return replace(tiny, images=images)
-
-
-class Spy(ProtoNet):
-    """Keeps all it is handed, and looks around from inside its training step."""
-
-    handed: list[torch.Tensor]
-    found: list[list[torch.Tensor | np.ndarray]]
-    looks_at = (0, STEPS - 1)
-
-    def training_step(self, batch, batch_idx):
-        self.handed.extend(t.detach() for t in batch if t.ndim > 3)
-        if batch_idx in self.looks_at:
-            self.found.append(reachable(self))
-            self.found.append(reachable(self.trainer.train_dataloader.dataset))
-        return super().training_step(batch, batch_idx)
-
-    def embed(self, images):
-        self.handed.append(images.detach())
-        return super().embed(images)
-
-
-def raw_images(things: list[torch.Tensor | np.ndarray]) -> list[torch.Tensor]:
-    """Those of the tensors and arrays that hold 8-bit images."""
-    return [torch.as_tensor(thing) for thing in things if is_raw(thing) and thing.shape[-3:] == (3, 16, 16)]
-
-
-def is_raw(thing: torch.Tensor | np.ndarray) -> bool:
-    return thing.dtype in (torch.uint8, np.uint8) and 0 not in thing.shape
-
-
-@pytest.mark.slow
-def test_a_method_cannot_reach_novel_images(marked, tiny_split, tmp_path):
-    method = protonet(Spy)
-    method.handed, method.found = [], []
-    fit(method, marked, tiny_split, tmp_path)
-
-    normalise = Normaliser(marked.images, tiny_split.train)
-    assert len(method.handed) > 2 * STEPS
-    for images in method.handed:
-        assert (images * normalise.std + normalise.mean).max() < NOVEL_FROM - 40
-
-    assert len(method.found) == 4
-    train, validation = marked.images[tiny_split.train], marked.images[tiny_split.validation_images]
-    for things in method.found:
-        assert all(thing.max() < NOVEL_FROM for thing in things if is_raw(thing))
-        assert all(len(images) <= len(train) for images in raw_images(things))
-    # It does see what it may see, so it is not blind.
-    for allowed in (train, validation):
-        assert any(torch.equal(images, allowed) for images in raw_images(method.found[0]))
-
-
-def test_the_spy_would_find_a_careless_callback(marked, tiny_split, tmp_path, monkeypatch):
-    """The search above finds the whole data set wherever a callback holds it."""
-
-    class Careless(Validation):
-        def __init__(self, data, *rest):
-            super().__init__(data, *rest)
-            self.score = lambda: data
-
-    monkeypatch.setattr(loop, "Validation", Careless)
-    method = protonet(Spy, steps=1)
-    method.handed, method.found = [], []
-    fit(method, marked, tiny_split, tmp_path)
-    assert any(thing is marked.images for thing in method.found[0])
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [Shuffled(20), Balanced(3, 4), Pairs(6), Triplets(5), Episodes(3, 2, 4)],
-    ids=lambda s: type(s).__name__,
-)
-def test_no_kind_of_batch_leads_to_novel_images(spec, marked, tiny_split):
-    normalise = Normaliser(marked.images, tiny_split.train)
-    batches = TrainingBatches(marked, tiny_split, spec, normalise, 0, CPU)
-    stream = iter(batches)
-    for _, batch in zip(range(20), stream, strict=False):
-        for images in (part for part in batch if part.ndim > 3):
-            assert (images * normalise.std + normalise.mean).max() < NOVEL_FROM - 40
-    things = reachable((batches, stream))
-    assert any(thing is batches.images for thing in things)
-    assert all(thing.max() < NOVEL_FROM for thing in things if is_raw(thing))
-    assert all(len(images) <= len(tiny_split.train) for images in raw_images(things))

@@ -1,5 +1,7 @@
 """Fixtures for data sets: nothing cached, no network but this machine's own, and a server on it."""
 
+from __future__ import annotations
+
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +9,12 @@ from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from bench.data.images import ImageSet
 
 
 @pytest.fixture
@@ -25,6 +31,21 @@ def isolated(tmp_path, monkeypatch) -> None:
         return resolve(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
+
+
+@pytest.fixture(scope="session")
+def noise() -> ImageSet:
+    """10 classes of 12 images, 5 of them held out."""
+    from random_sets import random_set
+
+    return random_set(10, 12, held_out=5)
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch) -> Path:
+    """Where a folder of images can be made; the cache is empty."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "pictures"
 
 
 @pytest.fixture

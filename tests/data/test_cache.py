@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import time
 import warnings
 from collections import Counter
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import bench, write_images
+from image_folders import fill, load, random_pixels, two_classes
+from PIL import Image
 
-from bench.data import cache
+from bench.data import cache, listing, photos
 from bench.data.images import ImageSet
 
 
@@ -246,3 +249,39 @@ def test_directory_follows_the_environment(monkeypatch, tmp_path):
     assert cache.directory().parts[-2:] == ("fewshot-bench", "decoded")
     monkeypatch.setenv("FEWSHOT_CACHE", "~/mine")
     assert cache.directory() == Path.home() / "mine"
+
+
+def test_key_follows_files_place_and_size(pictures, tmp_path):
+    two_classes(pictures)
+    keys = {listing.scan(pictures).key(8), listing.scan(pictures).key(16)}
+    os.utime(pictures / "a" / "000.png", ns=(1, 1))
+    keys.add(listing.scan(pictures).key(8))
+    fill(pictures / "b", 1, first=20)
+    keys.add(listing.scan(pictures).key(8))
+    shutil.copytree(pictures, tmp_path / "copy")
+    keys.add(listing.scan(tmp_path / "copy").key(8))
+    assert len(keys) == 5
+    assert listing.scan(pictures).key(8) == listing.scan(pictures).key(8)
+
+
+def test_reopening_does_not_decode(pictures, monkeypatch):
+    two_classes(pictures)
+    first = load(pictures)
+    monkeypatch.setattr(photos, "to_square", None)
+    assert load(pictures).fingerprint == first.fingerprint
+
+
+def test_a_file_replaced_by_another_of_its_name_size_and_time(pictures):
+    """As tools that copy and unpack make them: the old pixels are not served."""
+    two_classes(pictures, suffix=".bmp")
+    first = load(pictures)
+    replaced, times = pictures / "a" / "000.bmp", (pictures / "a" / "000.bmp").stat()
+    Image.fromarray(random_pixels(99)).save(pictures / "new.bmp")
+    (pictures / "new.bmp").replace(replaced)
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert replaced.stat().st_size == times.st_size and replaced.stat().st_mtime_ns == times.st_mtime_ns
+    second = load(pictures)
+    assert second.fingerprint != first.fingerprint
+    replaced.write_bytes((pictures / "a" / "001.bmp").read_bytes())  # the same inode, written in place
+    os.utime(replaced, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert load(pictures).fingerprint not in (first.fingerprint, second.fingerprint)

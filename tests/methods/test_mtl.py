@@ -1,45 +1,28 @@
-"""Meta-transfer learning against learn2learn, slow loops, and what each stage may and may not change."""
+"""Meta-transfer learning: what each stage may and may not change, hard tasks, and whole trainings."""
 
 import copy
 
-import learn2learn
 import pytest
 import torch
 from fitting import fit
 from torch import nn
-from torch.nn import functional as F
 
 from bench.training import callbacks, checkpoints, loop
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
 from methods.batches import EpisodeBatch, Episodes
-from methods.mtl import MTL, descent
+from methods.mtl import MTL
 from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv
 
-WAY, SHOT, QUERIES, DIM = 4, 3, 7, 6
 CLASSES = 8
 SCRATCH = {"init": "scratch", "scale_shift": False}
 SMOKE = {name: value for name, value in MTL.presets["smoke"].items() if name != "backbone"}
 
 
-class Flat(nn.Flatten):
-    """A backbone without weights: the images are the embeddings."""
-
-    dim = DIM
-
-
-def mtl(backbone: nn.Module | None = None, seed: int = 0, **changes) -> MTL:
+def mtl(seed: int = 0, **changes) -> MTL:
     torch.manual_seed(seed)
-    return MTL(backbone or build("conv4", 16), MTL.Hyperparameters(**(SMOKE | changes)), CLASSES)
-
-
-def flat(way: int = WAY, **changes) -> MTL:
-    """On embeddings instead of images, with a classifier whose first weights have been learned."""
-    method = mtl(Flat(), **SCRATCH, train_way=way, **changes)
-    for own in method.base_learner.parameters():
-        nn.init.normal_(own)
-    return method
+    return MTL(build("conv4", 16), MTL.Hyperparameters(**(SMOKE | changes)), CLASSES)
 
 
 def episodes(seed: int = 3, count: int = 2, way: int = 5, shot: int = 2, query: int = 3) -> EpisodeBatch:
@@ -72,65 +55,6 @@ def state(module: nn.Module) -> dict:
     return copy.deepcopy(module.state_dict())
 
 
-# --- the base-learner ------------------------------------------------------------------------------
-
-
-def test_descent_equals_a_slow_loop_for_each_episode():
-    torch.manual_seed(0)
-    support = torch.randn(3, WAY, SHOT, DIM, dtype=torch.float64)
-    weight, bias = torch.randn(WAY, DIM, dtype=torch.float64), torch.randn(WAY, dtype=torch.float64)
-    moved, raised = descent(support, weight, bias, steps=40, rate=0.3)
-    for e in range(3):
-        w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-        for _ in range(40):
-            losses = [
-                torch.logsumexp(w @ support[e, c, k] + b, 0) - (w[c] @ support[e, c, k] + b[c])
-                for c in range(WAY)
-                for k in range(SHOT)
-            ]
-            of_w, of_b = torch.autograd.grad(sum(losses) / len(losses), (w, b))
-            w, b = (w - 0.3 * of_w).detach().requires_grad_(), (b - 0.3 * of_b).detach().requires_grad_()
-        torch.testing.assert_close(weight + moved[e], w.detach())
-        torch.testing.assert_close(bias + raised[e], b.detach())
-
-
-@pytest.fixture
-def adapted():
-    """One episode on raw embeddings, and learn2learn's MAML that has adapted to it in float64."""
-    method = flat(inner_steps=30, inner_learning_rate=0.2)
-    torch.manual_seed(1)
-    support = torch.randn(1, WAY, SHOT, DIM, requires_grad=True)
-    query = torch.randn(1, QUERIES, DIM, requires_grad=True)
-    linear = nn.Linear(DIM, WAY).double()
-    linear.load_state_dict(method.base_learner.state_dict())
-    learner = learn2learn.algorithms.MAML(linear, lr=0.2, first_order=True)
-    clone = learner.clone()
-    labels = torch.arange(WAY).repeat_interleave(SHOT)
-    for _ in range(30):
-        clone.adapt(F.cross_entropy(clone(support[0].detach().double().flatten(0, 1)), labels))
-    return method, support, query, learner, clone
-
-
-def test_adaptation_equals_learn2learn_s_first_order_maml(adapted):
-    method, support, query, _, clone = adapted
-    logits = method.episode_logits(support, query)[0]
-    torch.testing.assert_close(logits.double(), clone(query[0].double()), rtol=1e-5, atol=1e-5)
-
-
-def test_the_outer_gradient_is_learn2learn_s_first_order_gradient(adapted):
-    """To the first weights and the query embeddings; the support embeddings get none."""
-    method, support, query, learner, clone = adapted
-    answers = torch.arange(QUERIES) % WAY
-    F.cross_entropy(method.episode_logits(support, query)[0], answers).backward()
-    ours = [method.base_learner.weight.grad, method.base_learner.bias.grad, query.grad]
-    there = query[0].detach().double().requires_grad_()
-    F.cross_entropy(clone(there), answers).backward()
-    theirs = [learner.module.weight.grad, learner.module.bias.grad, there.grad[None]]
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=1e-6)
-    assert support.grad is None
-
-
 def test_first_weights_are_zeros_or_the_authors_random_numbers():
     plain, theirs = mtl(), mtl(head="kaiming", train_way=8)
     assert not plain.base_learner.weight.any() and not plain.base_learner.bias.any()
@@ -138,45 +62,6 @@ def test_first_weights_are_zeros_or_the_authors_random_numbers():
     assert weight.std().item() == pytest.approx((2 / weight.shape[1]) ** 0.5, rel=0.1)
     assert not theirs.base_learner.bias.any()
     assert MTL.presets["paper"]["head"] == "kaiming"
-
-
-def test_classifiers_start_from_the_learned_weights():
-    """Without a step it is the learned classifier; with steps, the one that starts there."""
-    support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
-    for steps, same in ((0, True), (1, False)):
-        method = flat()
-        object.__setattr__(method.hp, "inner_steps", steps)
-        untouched = method.base_learner(query)
-        assert torch.allclose(method.episode_logits(support, query), untouched, atol=1e-6) == same
-
-
-def test_episodes_of_another_size_start_where_no_class_is_preferred():
-    method = flat()
-    support, query = torch.randn(1, WAY + 2, SHOT, DIM), torch.randn(1, QUERIES, DIM)
-    logits = method.episode_logits(support, query)
-    assert logits.shape == (1, QUERIES, WAY + 2)
-    swapped = [5, 3, 0, 1, 4, 2]
-    torch.testing.assert_close(
-        method.episode_logits(support[:, swapped], query), logits[..., swapped], rtol=1e-4, atol=1e-5
-    )
-    # So does a classifier of that size whose rows are all alike.
-    alike = flat(WAY + 2)
-    with torch.no_grad():
-        alike.base_learner.weight[:] = torch.randn(DIM)
-        alike.base_learner.bias[:] = 3.0
-        expected = alike.episode_logits(support, query).softmax(2)
-    torch.testing.assert_close(logits.softmax(2), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_logits_are_in_full_precision_under_autocast():
-    method = flat()
-    support, query = torch.randn(2, WAY, SHOT, DIM), torch.randn(2, QUERIES, DIM)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = method.episode_logits(support, query)
-    torch.testing.assert_close(inside, method.episode_logits(support, query))
-
-
-# --- what is trained -------------------------------------------------------------------------------
 
 
 def test_it_starts_from_the_pretrained_network():
@@ -270,9 +155,6 @@ def test_the_paper_s_learning_rates():
     assert schedule.get_last_lr() == pytest.approx([5e-4, 5e-5])
 
 
-# --- hard tasks ------------------------------------------------------------------------------------
-
-
 def test_the_rounds_go_on_from_a_checkpoint():
     method = mtl(random_tasks=4, hard_tasks=4)
     for classes in ([1, 2], [3, 4]):
@@ -317,9 +199,6 @@ def test_without_hard_task_batch_all_tasks_are_random():
         assert method.next_classes() is None
     method.training_step(episodes(), 0)
     assert method.rounds.failed == []
-
-
-# --- through the harness ---------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)

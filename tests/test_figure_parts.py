@@ -1,0 +1,149 @@
+"""Parts of pictures: places and fonts of names, colours, and the choice of what is shown."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.reporting.figures import novel, scatter, style
+from bench.reporting.figures.picture import Palette, spread
+from bench.statistics import Interval
+
+pytestmark = pytest.mark.slow
+
+
+def test_names_are_moved_apart_and_no_further_than_that():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        middles, heights = np.sort(rng.uniform(0, 10, 7)), rng.uniform(0.5, 2, 7)
+        placed = np.array(spread(middles, heights))
+        gaps = np.diff(placed) - (heights[1:] + heights[:-1]) / 2
+        assert gaps.min() > -1e-9
+        # Boxes that touch are a group, which lies where its members would have it on average.
+        for group in np.split(np.arange(7), np.flatnonzero(gaps > 1e-9) + 1):
+            assert placed[group].mean() == pytest.approx(middles[group].mean())
+
+
+def draws(letter: str, path: Path) -> str:
+    """A font with one letter, a square; its name."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    font, name = FontBuilder(1000), f"Square{ord(letter)}"
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap({ord(letter): "square"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (800, 0), "square": (800, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": name, "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+    return name
+
+
+def test_names_in_any_script_take_a_font_that_has_their_letters(tmp_path, monkeypatch, capsys, recwarn):
+    """U+13000 and U+12000, hieroglyph and cuneiform, stand for letters that the figures' font lacks."""
+    from matplotlib.font_manager import fontManager
+
+    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    style._families.cache_clear()
+    name = draws("\U00013000", tmp_path / "square.ttf")
+    fontManager.addfont(tmp_path / "square.ttf")
+    for _ in range(2):
+        figure, (axes,) = style.axes(2.0)
+        axes.set_xticks([0, 1], ["\U00013000 cat", "\U00012000"])
+        assert style.png(figure)
+        assert name in axes.get_xticklabels()[0].get_fontfamily()
+    said = capsys.readouterr().err
+    assert said.count("no installed font has these letters of figures") == 1
+    assert "\U00012000" in said and "\U00013000" not in said and not recwarn
+    style._families.cache_clear()
+
+
+def test_labels_are_one_line_and_not_too_long():
+    assert style.plain("a\n b\t c") == "a b c"
+    assert style.plain("") == "–"
+    assert style.plain("x" * 99, 10) == "x" * 9 + "…"
+    assert style.plain("_x").strip() == "_x" and not style.plain("_x").startswith("_")
+
+
+def linear(colour: str) -> np.ndarray:
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ rgb.clip(1e-3, 1) / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+VISION = {  # rows of Machado, Oliveira and Fernandes 2009, severity 1
+    "all colours": "1 0 0 / 0 1 0 / 0 0 1",
+    "protanopia": "0.152286 1.052583 -0.204868 / 0.114503 0.786281 0.099216 / -0.003882 -0.048116 1.051998",
+    "deuteranopia": "0.367322 0.860646 -0.227968 / 0.280085 0.672501 0.047413 / -0.01182 0.04294 0.968881",
+    "tritanopia": "1.255528 -0.076749 -0.178779 / -0.078411 0.930809 0.147602 / 0.004733 0.691367 0.3039",
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_are_told_apart_whatever_the_eyes(theme):
+    colours = [linear(getattr(colour, theme)) for colour in style.SERIES]
+    for vision, rows in VISION.items():
+        matrix = np.array([row.split() for row in rows.split("/")], dtype=float)
+        seen = [lab(matrix @ colour) for colour in colours]
+        for (i, a), (j, b) in itertools.combinations(enumerate(seen), 2):
+            assert np.linalg.norm(a - b) > 10, (vision, i, j)
+    weights = np.array([0.2126, 0.7152, 0.0722])
+    paper = weights @ linear(getattr(style.PAPER, theme)) + 0.05
+    for colour in (*colours, linear(getattr(style.GREY, theme))):
+        own = weights @ colour + 0.05
+        assert max(own, paper) / min(own, paper) > 2.8
+    assert len(set(style.MARKERS)) == len(style.SERIES) == len(style.DASHES)
+
+
+def test_a_row_has_the_same_colour_in_every_picture_as_far_as_colours_go():
+    palette = Palette("abcdefghij")
+    for rows in itertools.combinations("abcdefghij", 4):
+        assert len(set(palette.numbers(rows).values())) == 4
+    assert palette.numbers("ag")["g"] == palette.numbers("gb")["g"] == 6
+    assert sorted(palette.numbers("abcdefg").values()) == list(range(7))
+
+
+def test_which_method_pays():
+    rng = np.random.default_rng(0)
+    points = [
+        (str(i), float(t), Interval(float(a), 0.0, 1.0, 9))
+        for i, (t, a) in enumerate(zip(rng.integers(1, 20, 40), rng.integers(1, 20, 40) / 20, strict=True))
+    ]
+    paying = {(seconds, own.value) for _, seconds, own in scatter.pays(points)}
+    unbeaten = {
+        (t, a.value)
+        for _, t, a in points
+        if not any(u <= t and b.value >= a.value and (u, b.value) != (t, a.value) for _, u, b in points)
+    }
+    assert paying == unbeaten
+
+
+def test_the_most_confused_classes_stay_in_their_order():
+    assert novel.most_confused(np.diag([0.9, 0.1, 0.5, 0.2]), 2).tolist() == [1, 3]
+
+
+def test_the_typical_episode_is_the_first_nearest_to_the_mean():
+    assert novel.typical(np.array([0.2, 0.5, 0.61, 0.59]), 0.6) == 2
+
+
+def test_t_sne_keeps_far_apart_what_is_far_apart():
+    rng = np.random.default_rng(0)
+    features = np.concatenate([rng.normal(0, 1, (30, 8)), rng.normal(40, 1, (30, 8))]).astype(np.float32)
+    places = novel.t_sne(features)
+    own = np.linalg.norm(places[:30] - places[:30].mean(axis=0), axis=1).max()
+    assert np.linalg.norm(places[:30].mean(axis=0) - places[30:].mean(axis=0)) > 2 * own
+    np.testing.assert_array_equal(novel.t_sne(np.ones((9, 3))), np.zeros((9, 2)))
