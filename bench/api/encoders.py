@@ -21,7 +21,7 @@ from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.config.backbone import ENCODER
 from bench.config.run_config import RunConfig, default_split, method_info, resolve
-from bench.data.names import largest_size
+from bench.data.names import data_set
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.embedding import autocast
@@ -260,7 +260,7 @@ def _name_of(encoder: Encoder) -> str:
 
 def _own_size(encoder: Encoder, dataset: str) -> int | None:
     """A timm model's image size, for data sets that are resized when loaded."""
-    known, largest = getattr(encoder, "pretrained_cfg", None), largest_size(dataset)
+    known, largest = getattr(encoder, "pretrained_cfg", None), data_set(dataset).largest_size
     return min(max(known["input_size"][1:]), largest) if known and largest else None
 
 

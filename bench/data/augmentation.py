@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from bench.data.names import ARROW
+from bench.data.names import data_set
 
 if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a name
     import torch
@@ -16,9 +16,6 @@ AUGMENTATIONS = {
     "flip": "half of the images mirrored left to right",
     "jitter": "brightness, contrast and saturation times 0.6 to 1.4",
 }
-CHARACTERS = ("glyphs", "letters", "omniglot", "mnist")
-"""Data sets that are not flipped by default: a mirrored character is another character, or none."""
-
 JITTER = 0.4
 """Brightness, contrast and saturation are multiplied by 1 - JITTER to 1 + JITTER (Chen et al. 2019)."""
 
@@ -27,7 +24,7 @@ GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in brightness (IT
 
 def usual(dataset: str) -> list[str]:
     """Names of the augmentations of a data set by default."""
-    return ["crop"] if dataset.partition(ARROW)[0] in CHARACTERS else ["crop", "flip"]
+    return ["crop"] if data_set(dataset).characters else ["crop", "flip"]
 
 
 def augmented(images: Tensor, generator: torch.Generator, augment: Collection[str]) -> Tensor:

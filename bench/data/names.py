@@ -6,36 +6,73 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.common.errors import UserError, one_of, with_extra
 from bench.common.files import is_file
 
-DATASETS = {
-    "cifar100": "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)",
-    "glyphs": "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
-    "letters": "49,100 generated pictures of 491 letters and digits, dark on light; nothing to download",
-    "mini-imagenet": "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
-    "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
-    "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
-    "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>",
-    "hf:NAME": f"a Hugging Face data set, by name or local folder; needs {with_extra('hf')}",
-}
-
-LICENCES = {
-    "cifar100": "none stated",
-    "glyphs": "MIT, as the code",
-    "letters": "MIT, as the code",
-    "mini-imagenet": "ImageNet's terms: research and education, not commercial",
-    "omniglot": "MIT",
-    "mnist": "CC BY-SA 3.0",
-    "folder": "unknown; ask the owner of the images",
-    "hf": "unknown; see the data set's page on the hub, or ask the owner of the images",
-}
-
 IMAGE_SIZES = range(8, 1025)
 DEFAULT_IMAGE_SIZE = 32
-RESIZED = {"folder": IMAGE_SIZES.stop - 1, "hf": IMAGE_SIZES.stop - 1, "omniglot": 105}
-"""Data sets that are resized when loaded, and the largest useful size: for Omniglot its original size."""
+
+
+class DataSet(NamedTuple):
+    """What is known of a data set before it is read.
+
+    Attributes:
+        about: one line for users.
+        licence: of its images.
+        largest_size: largest useful image size, if images are resized when loaded; None for a fixed size.
+        characters: of characters, which are not flipped by default: mirrored they are others, or none.
+    """
+
+    about: str
+    licence: str
+    largest_size: int | None = None
+    characters: bool = False
+
+
+DATASETS = {
+    "cifar100": DataSet(
+        "60,000 photographs of 32x32 pixels, 100 classes in 20 superclasses (Krizhevsky 2009)", "none stated"
+    ),
+    "glyphs": DataSet(
+        "60,000 generated pictures of characters, same shape as cifar100; nothing to download",
+        "MIT, like the code",
+        characters=True,
+    ),
+    "letters": DataSet(
+        "49,100 generated pictures of 491 letters and digits, dark on light; nothing to download",
+        "MIT, like the code",
+        characters=True,
+    ),
+    "mini-imagenet": DataSet(
+        "60,000 photographs of 84x84 pixels, 100 classes of ImageNet (Vinyals et al. 2016)",
+        "ImageNet's terms: research and education, not commercial",
+    ),
+    "omniglot": DataSet(
+        "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
+        "MIT",
+        largest_size=105,  # its original size
+        characters=True,
+    ),
+    "mnist": DataSet(
+        "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
+        "CC BY-SA 3.0",
+        characters=True,
+    ),
+    "folder:PATH": DataSet(
+        "your own images: PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>",
+        "unknown; ask the owner of the images",
+        IMAGE_SIZES.stop - 1,
+    ),
+    "hf:NAME": DataSet(
+        f"a Hugging Face data set, by name or local folder; needs {with_extra('hf')}",
+        "unknown; see the data set's page on the hub, or ask the owner of the images",
+        IMAGE_SIZES.stop - 1,
+    ),
+}
+
+_KINDS = {name.partition(":")[0]: one for name, one in DATASETS.items()}
 
 TENS = range(10, 91, 10)
 ARROW = " -> "  # between two data sets: base classes are from the first, novel ones from the second
@@ -79,14 +116,9 @@ def canonical(dataset: str) -> str:
     return dataset if path.startswith("~") and not place.startswith("~") else f"folder:{path}"
 
 
-def licence(dataset: str) -> str:
-    """Licence of the images of base classes: of the first data set where two are joined."""
-    return LICENCES[dataset.partition(ARROW)[0].partition(":")[0]]
-
-
-def largest_size(dataset: str) -> int | None:
-    """Largest useful image size of a data set (of the first of two); None if it has a fixed size."""
-    return RESIZED.get(dataset.partition(ARROW)[0].partition(":")[0])
+def data_set(dataset: str) -> DataSet:
+    """What is known of a data set: of the first, which has the base classes, where two are joined."""
+    return _KINDS.get(dataset.partition(ARROW)[0].partition(":")[0], DataSet("", "unknown"))
 
 
 def class_key(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file
 from bench.common.streams import say
-from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, IMAGE_SIZES, RESIZED, canonical, check_dataset
+from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, IMAGE_SIZES, canonical, check_dataset, data_set
 
 if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a name
     from bench.data.images import ImageSet
@@ -72,7 +72,7 @@ def load(
 
         how: dict[str, Any] = {"interpolation": interpolation, "offline": offline, "progress": progress}
         base = load(first, root, image_size=image_size, **how)
-        side = base.images.shape[-1] if second.partition(":")[0] in RESIZED else None
+        side = base.images.shape[-1] if data_set(second).largest_size else None
         try:
             novel = load(second, root, image_size=side, **how)
         except UserError as error:
@@ -100,7 +100,7 @@ def open_source(source: Source, dataset: str) -> ImageSet:
     try:
         data = cache.open_or_build(source.key, source.decode)
     except MemoryError:
-        lower = ", or lower --image-size" if dataset.partition(":")[0] in RESIZED else ""
+        lower = ", or lower --image-size" if data_set(dataset).largest_size else ""
         raise UserError("--dataset", dataset, f"out of memory; free some{lower}") from None
     for note in data.notes:
         say(f"warning: {dataset}: {note}")
@@ -122,7 +122,7 @@ def locate(
     if ARROW in dataset:
         raise UserError("--dataset", dataset, "must be one data set here")
     kind, _, place = dataset.partition(":")
-    if kind not in RESIZED and image_size is not None:
+    if image_size is not None and not data_set(dataset).largest_size:
         allowed = f"only for folder:, hf: and omniglot; {dataset} has a fixed size"
         raise UserError("--image-size", image_size, allowed)
     if image_size is not None and image_size not in IMAGE_SIZES:

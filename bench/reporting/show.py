@@ -35,7 +35,9 @@ def _named(what: str) -> Mapping[str, str]:
     if what == "splits":
         from bench.data.names import SPLITS as NAMED
     elif what == "datasets":
-        from bench.data.names import DATASETS as NAMED
+        from bench.data.names import DATASETS
+
+        NAMED = {name: one.about for name, one in DATASETS.items()}
     elif what == "backbones":
         from methods.backbone_names import ALIASES, BACKBONES
 

@@ -16,7 +16,7 @@ from bench.common.errors import UserError
 from bench.common.files import check_output, check_writable
 from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data.images import ImageSet
-from bench.data.names import DEFAULT_IMAGE_SIZE, largest_size
+from bench.data.names import DEFAULT_IMAGE_SIZE, data_set
 from bench.data.normalisation import Normaliser
 from bench.evaluation.learned_classes import check_enough
 from bench.evaluation.measurements import Measurements
@@ -182,7 +182,7 @@ def _at_own_size(config: RunConfig, method_class: type[Method], options: Options
     The method can change its backbone (timm's weights, another stem) and so this size, so both are built here
     to read it. They are built again when the number of base classes is known.
     """
-    largest = largest_size(config.dataset)
+    largest = data_set(config.dataset).largest_size
     if config.image_size is not None or largest is None or not config.backbone.startswith("timm:"):
         return config
     backbone = _backbone(config, options)

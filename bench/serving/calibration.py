@@ -23,7 +23,7 @@ from bench.common.files import is_file, write_files
 from bench.config.yaml_files import read_yaml
 from bench.data import cache, sources
 from bench.data.images import ImageSet
-from bench.data.names import NO_BASE, largest_size
+from bench.data.names import NO_BASE, data_set
 from bench.data.splits import Split, resolve
 from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
 from bench.run.models import Card
@@ -134,7 +134,7 @@ def _kept(predictor: Scorer) -> dict[str, Calibration]:
 
 def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     card = predictor.card
-    resized = card.image_size[0] if largest_size(card.dataset) else None
+    resized = card.image_size[0] if data_set(card.dataset).largest_size else None
     data = sources.load(
         card.dataset,
         predictor.data_root,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.common.markdown import code, plain, table
 from bench.config.run_config import method_info
-from bench.data.names import licence
+from bench.data.names import data_set
 from bench.run.models import PRETRAINING
 from methods import backbones
 
@@ -59,7 +59,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
     paper = "" if card.method == PRETRAINING.name else method_info(card.method).paper
     # A training that diverged has no cost in the card, but its weights are from these images.
     trained = card.base_classes and (card.training or (record and record.failure))
-    of_data = licence(card.dataset) if trained else UNKNOWN
+    of_data = data_set(card.dataset).licence if trained else UNKNOWN
     if trained and (record is None or record.weights or record.external_data):
         without = "" if record else "if it had any, "
         of_data = f"{of_data}; for the data of the starting weights: {without}{UNKNOWN}"
