@@ -115,7 +115,7 @@ def test_bad_input_is_refused_in_one_line():
         shutil.copy(f"images/{name}/00.png", f"images/{name}/01.png")
     assert bench("data", "info", "--dataset", "folder:images").code == 0
     assert complaint("rank", "images").startswith(
-        "FOLDER images: classes with two different images: 1, at least 2 needed"
+        "FOLDER images: needs at least 2 classes with two different images each"
     )
 
 

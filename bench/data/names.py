@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.common.errors import UserError, one_of, with_extra
+from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 
 DATASETS = {
@@ -18,13 +18,13 @@ DATASETS = {
     "omniglot": "32,460 drawings, at 28x28 pixels: 1,623 characters of 50 alphabets (Lake et al. 2015)",
     "mnist": "70,000 handwritten digits of 28x28 pixels, 10 classes (LeCun et al. 1998)",
     "folder:PATH": "your own images: PATH/<class>/<image> or PATH/{train,val,test}/<class>/<image>",
-    "hf:NAME": f"a Hugging Face data set, by name or local folder; needs {with_extra('hf')}",
+    "hf:NAME": "a Hugging Face data set, by name or local folder; needs the extra hf",
 }
 
 LICENCES = {
     "cifar100": "none stated",
-    "glyphs": "MIT, as the code",
-    "letters": "MIT, as the code",
+    "glyphs": "MIT, like the code",
+    "letters": "MIT, like the code",
     "mini-imagenet": "ImageNet's terms: research and education, not commercial",
     "omniglot": "MIT",
     "mnist": "CC BY-SA 3.0",
