@@ -129,9 +129,9 @@ def test_the_page_takes_the_run_whose_model_is_there(results):
 @pytest.mark.parametrize(
     ("run_id", "there", "said"),
     [
-        ("protonet_a_s0_11", True, "is recorded already; --overwrite"),
-        ("protonet_a_s0_11", False, "is recorded already, but its model is not in runs; --overwrite"),
-        ("broken_s0", False, "is recorded already; --overwrite"),
+        ("protonet_a_s0_11", True, "is already recorded; --overwrite"),
+        ("protonet_a_s0_11", False, "is already recorded, but its model is not in runs; --overwrite"),
+        ("broken_s0", False, "is already recorded; --overwrite"),
     ],
 )
 def test_run_says_that_a_model_is_gone(results, capsys, run_id, there, said):

@@ -49,11 +49,11 @@ def test_it_trains_once_and_recommends():
         name: time for name, time in files_in(Path("runs")).items() if name.endswith("model.safetensors")
     }
     again = bench(*command)
-    assert again.out == answer.out and again.err.count("is recorded already") == 2
+    assert again.out == answer.out and again.err.count("is already recorded") == 2
     assert models == {name: time for name, time in files_in(Path("runs")).items() if name in models}
     shutil.rmtree("runs")
     lost = bench(*command)
-    assert lost.err.count("is recorded already, but its model is not in runs") == 2
+    assert lost.err.count("is already recorded, but its model is not in runs") == 2
     assert lost.out.endswith(f"\nnext: python -m bench {' '.join(command)} --overwrite\n")
 
 
