@@ -24,7 +24,7 @@ class JoinsAsNetwork:
     """Gives a network that new classes have joined; with `joins_with` ``training`` it answers with that."""
 
     def join(self, support: Tensor, base: Callable[[int], LabelledBatch]) -> nn.Module:
-        """A network that tells all base classes and some new ones apart; the method stays as it was.
+        """A network that classifies all base classes and some new ones; the method stays as it was.
 
         The harness calls it in evaluation mode, with gradients enabled, and saves those weights of the
         network that are not the method's own.

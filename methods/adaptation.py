@@ -25,9 +25,9 @@ class MetaLearner(Method):
     """Base of the methods whose training prepares weights for a few steps of gradient descent.
 
     A new episode's head starts at zero, which treats its classes alike (Kao et al. 2022, MAML is a Noisy
-    Contrastive Learner, section 3), or where training has put it. To start from a classifier of the base
-    classes comes to good features much sooner than episodes do (Ye and Chao 2021, How to Train Your MAML to
-    Excel in Few-Shot Learning).
+    Contrastive Learner, section 3), or where training has put it. Starting from a classifier of the base
+    classes gives good features much sooner than training on episodes (Ye and Chao 2021, How to Train Your
+    MAML to Excel in Few-Shot Learning).
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -57,7 +57,7 @@ class MetaLearner(Method):
         inner_learning_rate: float = 0.01  # learning rate of the inner loop
         first_order: bool = False  # take inner gradients as constants (FOMAML)
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
-        feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
+        feature_length: float = 0.0  # length to which features are scaled before the head; 0: not scaled
         optimizer: Literal["sgd", "adam"] = "adam"  # SGD with Nesterov momentum 0.9, or Adam
         schedule: Literal["linear", "constant"] = "constant"  # of the meta learning rate; linear: down to 0
         learning_rate: float = 0.001  # meta learning rate

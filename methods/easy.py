@@ -33,8 +33,8 @@ class Easy(ClassMeans, Distillation):
     """EASY: a strong classifier of the base classes, many views of each image, class means.
 
     The images of half of each batch are mixed in pairs, and so are their labels (`mixup`). The other half is
-    turned by 0, 90, 180 or 270 degrees, and a second head tells by how much (`rotations`); the loss of these
-    images is the mean of both heads'. Without one of the two, its half of the batch stays plain. With
+    rotated by 0, 90, 180 or 270 degrees, and a second head predicts the rotation (`rotations`); the loss of
+    these images is the mean of both heads'. Without one of the two, its half of the batch stays plain. With
     `distillation`, a plain classifier is trained in the first half of the steps and teaches the second (see
     `logistic_head`).
 
@@ -43,10 +43,10 @@ class Easy(ClassMeans, Distillation):
     their length, and a query takes the class with the nearest mean. Each image is embedded by itself, so the
     method is inductive.
 
-    These differ from the paper's code: images are mixed as pixels, not inside the network; mixing and turning
-    take half of a batch each, not all of it, so that a step costs as much as a plain one; crops are shifted,
-    not 30 random resized ones; the mean feature is that of the last training batches, as they were cropped
-    and flipped; and it is one network, not an ensemble.
+    These differ from the paper's code: images are mixed as pixels, not inside the network; mixing and
+    rotating take half of a batch each, not all of it, so that a step costs as much as a plain one; crops are
+    shifted, not 30 random resized ones; the mean feature is that of the last training batches, as they were
+    cropped and flipped; and it is one network, not an ensemble.
 
     Use it when accuracy counts more than time: with a long training, and many views of each test image.
 
@@ -123,7 +123,7 @@ class Easy(ClassMeans, Distillation):
         self.fitting = False
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of classes over mixed and turned images, plus that of the turns."""
+        """Cross-entropy of classes over mixed and rotated images, plus that of the rotations."""
         count, labels = len(batch.images), batch.labels
         half = count // 2
         mixed = half if self.hp.mixup else 0
@@ -151,7 +151,7 @@ class Easy(ClassMeans, Distillation):
         return images.lerp(images.roll(1, 0), 1 - share), labels.roll(1), share  # batches are shuffled
 
     def _turn(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Quarters of the images turned by 0, 90, 180 and 270 degrees, and by how many right angles."""
+        """Quarters of the images rotated by 0, 90, 180 and 270 degrees, and by how many right angles."""
         parts = images.tensor_split(TURNS if self.hp.rotations else 1)
         turned = [part.rot90(k, (-2, -1)) for k, part in enumerate(parts)]
         turns = [torch.full((len(part),), k, device=images.device) for k, part in enumerate(parts)]

@@ -28,11 +28,11 @@ class Finetune(Transfer):
     order of the classes. An episode's cosine head has a scale of its own, as in the paper's code: with that
     of the base classes the softmax is nearly certain of the support set at once, and little is learned.
 
-    `pretrained=true` begins with timm's own weights, as the flag `--pretrained` does: rows with it have seen
+    `pretrained=true` starts from timm's own weights, as the flag `--pretrained` does: rows with it have seen
     external data, and are marked.
 
-    Use it when good features are at hand already, above all with `pretrained=true`, and the new classes
-    come with more than one image each; or as the plain baseline that learns something in an episode.
+    Use it when good features already exist, especially with `pretrained=true`, and each new class has more
+    than one image; or as a simple baseline that does learn in each episode.
 
     It costs the pretraining, one forward and backward pass per image, which it shares with the other
     transfer methods, and in each episode `adapt_epochs` passes over the support set: of a head on features

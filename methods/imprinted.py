@@ -48,11 +48,11 @@ class Imprinted(JoinsAsNetwork, Method):
     base classes frozen in every second step. Batch norm keeps its statistics. Episodes of new classes alone
     use imprinted weights as they are.
 
-    The embedding layer is linear: features after a ReLU are all alike in sign, and a new class imprinted
+    The embedding layer is linear: all features after a ReLU have the same sign, and a new class imprinted
     from them takes most images of the base classes.
 
-    Use it when a classifier that is in use has to gain classes at once and still recognise the old ones:
-    new and base classes are rows of one classifier.
+    Use it when a deployed classifier must learn new classes at once and still recognise the old ones: new
+    and base classes are rows of one classifier.
 
     It costs a classifier's training, one forward and backward pass per image; a new class costs a forward
     pass of its images. With `finetune`, each join costs gradient steps on the new images and on base

@@ -31,8 +31,8 @@ class LogisticHead(Distillation, Transfer):
     `mirror` represents an image by the mean of its features and its mirror image's; each image by itself,
     so that prediction stays inductive.
 
-    Use it when there are several support images of a class: the regression uses how they spread, of which
-    a mean keeps nothing.
+    Use it when there are several support images per class: the regression uses the spread of the images,
+    which a mean discards.
 
     It costs the pretraining, one forward and backward pass per image, which it shares with the other
     transfer methods (with `distillation` half of it is its own, and takes a forward pass of the teacher

@@ -18,7 +18,7 @@ from methods.support_norm import one_by_one, support_norm
 
 
 class MAML(OuterLoop, MetaLearner):
-    """Learn weights from which a few steps of gradient descent on a support set go far.
+    """Learn initial weights from which a few gradient steps on a support set suffice.
 
     Inner loop: some steps on the cross-entropy of the support set, all weights at one fixed rate. Outer loop:
     the cross-entropy of the queries under the adapted weights, differentiated through the inner steps

@@ -15,14 +15,14 @@ from methods.episodic import Episodic
 
 
 class MatchingNetworks(Episodic):
-    """Matching networks: a query takes the labels of the support images that it attends to.
+    """Matching networks: a query gets the labels of the support images that it attends to.
 
     Attention is a softmax over the cosines to all support images, p(y | x) = sum_i a(x, x_i) y_i
     (Vinyals et al. 2016, eq. 1), and training is on episodes that look like the test. The paper's softmax
     is of the bare cosines; `scale` multiplies them, for within [-1, 1] no attention is sharp. With one shot
     this is a prototypical network that compares by the cosine.
 
-    `full_context` lets the support set change how each image is seen: a bidirectional LSTM runs over the
+    With `full_context` the support set changes how each image is embedded: a bidirectional LSTM runs over the
     support embeddings, and an LSTM that reads from them `reads` times makes the query's (section 2.1.2 and
     appendix A). A set has no order, so the LSTM meets the support images in that of their mean feature.
 

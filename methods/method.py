@@ -1,7 +1,7 @@
 """What a method is: the contract between an algorithm and the harness.
 
 A method is one `LightningModule` in one file. It sees only the tensors it is handed; where they come
-from, on which device and in which precision, is the harness's business.
+from, on which device and in which precision, is decided by the harness.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Method(pl.LightningModule):
         raise NotImplementedError
 
     def log_loss(self, loss: Tensor) -> Tensor:
-        """Log the training loss under its common name, and hand it back."""
+        """Log the training loss under its common name, and return it."""
         if self._trainer is not None:
             self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

@@ -21,7 +21,7 @@ from methods.scale_shift import ScaleShiftConv, scale_and_shift
 
 
 class MTL(ChoosesClasses, Method):
-    """Meta-transfer learning: pretrain a deep network, then meta-learn how little of it to change.
+    """Meta-transfer learning: pretrain a deep network, then meta-learn a small change of it.
 
     A network that has learned to classify the base classes (the pretraining) keeps its weights and batch-norm
     statistics. Episodes teach it a scale and a shift per filter, together with the first weights of a

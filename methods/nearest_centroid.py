@@ -18,17 +18,17 @@ from methods.transfer import Transfer
 class NearestCentroid(ClassMeans, Transfer):
     """SimpleShot: learn to classify the base classes, then take the nearest class mean of the features.
 
-    Features may be divided by their length (L2N), and before that the mean feature of the base training
-    images be taken off (CL2N; section 3). Each query takes the class whose mean transformed feature is the
-    nearest. It learns nothing from episodes, and is what every method that does has to beat.
+    Features may be scaled to length 1 (L2N), optionally after subtracting the mean feature of the base
+    training images (CL2N; section 3). Each query gets the class whose mean feature is nearest. It learns
+    nothing from episodes: it is the baseline that episodic methods must beat.
 
     The mean feature is that of the last training batches (see `BaseClassifier`).
 
-    Use it when you begin: it is the simplest method here, and where a cleverer one does not beat it on
-    your images, it is the one to take.
+    Use it first: it is the simplest method here, and the right choice unless another one beats it on your
+    images.
 
     It costs the pretraining, one forward and backward pass per image, which it shares with the other
-    transfer methods. The test is as cheap as it can be: each image is embedded once, a new class is one mean.
+    transfer methods. Testing is as cheap as possible: each image is embedded once, a new class is one mean.
     """
 
     family = "transfer"

@@ -30,8 +30,8 @@ class PairClassifier(Method):
     Use it when a probability that two images show the same class is wanted, rather than a similarity
     without a unit.
 
-    It costs one forward and backward pass an image. With `pairs=batch` the image serves in all pairs of its
-    batch, with `pairs=random` in one, so that many times the images are needed. At test time each image is
+    It costs one forward and backward pass per image. With `pairs=batch` an image is used in all pairs of its
+    batch, with `pairs=random` in only one, so many more images are needed. At test time each image is
     embedded once, and a query is compared with every support image.
     """
 

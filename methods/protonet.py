@@ -53,7 +53,7 @@ class ProtoNet(ClassMeans, Episodic):
         """Defaults; the presets change some."""
 
         distance: Literal["l2", "cosine", "dot"] = "l2"  # squared Euclidean, cosine or inner product
-        scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); the cosine wants about 10
+        scale: float = 1.0  # logits are multiplied by this (TADAM's alpha); use about 10 with cosine
         mirror: bool = False  # at test time, average the embeddings of an image and its mirror image
 
     def __init__(self, backbone: torch.nn.Module, hp: Hyperparameters, num_classes: int) -> None:

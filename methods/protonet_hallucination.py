@@ -53,7 +53,7 @@ class ProtoNetHallucination(ProtoNet):
         """Defaults; the presets change some."""
 
         distance: Literal["l2", "cosine", "dot"] = "cosine"  # squared Euclidean, cosine or inner product
-        scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); l2 wants about 1
+        scale: float = 10.0  # logits are multiplied by this (TADAM's alpha); use about 1 with l2
         generated: int = 10  # M, generated features per class
         test_generated: int | Literal[0] | None = None  # M at test time; none: as in training
         hidden: int | None = None  # width of the generator's two hidden layers; none: the embedding's

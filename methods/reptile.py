@@ -44,7 +44,7 @@ class Reptile(OuterLoop, MetaLearner):
     normalised by statistics of the support set; `batch_norm=transductive` normalises them together.
 
     Use it when MAML needs too much memory or time: it takes a gradient where MAML differentiates through
-    all inner steps. It wants many more images of each training class in a task, and more steps at test
+    all inner steps. It needs many more images of each training class in a task, and more steps at test
     time.
 
     It costs `episodes` x `inner_steps` small forward and backward passes per training step, one after
@@ -104,7 +104,7 @@ class Reptile(OuterLoop, MetaLearner):
         inner_learning_rate: float = 1e-3  # learning rate of the inner Adam
         meta_step: float = 1.0  # share of the way to the mean of the tasks, falling linearly to 0
         head: Literal["zero", "learned"] = "zero"  # where the head of an episode starts
-        feature_length: float = 0.0  # features get this length before the head; 0 leaves each its own
+        feature_length: float = 0.0  # length to which features are scaled before the head; 0: not scaled
         batch_norm: Literal["support", "running", "transductive"] = "support"  # whose statistics normalise
 
     def __init__(self, backbone: Any, hp: Hyperparameters, num_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""Any model of timm as a backbone, with the images and the weights that it wants."""
+"""Any model of timm as a backbone, with the images that it needs, and its weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ EXTRA = "_extra_state"  # torch's name for what `get_extra_state` gives
 class TimmBackbone(nn.Module):
     """A model of timm without its classifier, from random weights: ``[N, 3, H, W]`` -> ``[N, dim]``.
 
-    It takes images as they come while its weights are its own. Weights trained elsewhere want their
-    images as in that training: the backbone then states the `size` and the `normalisation` for whoever
-    makes the images, and resizes those of another size. Models with a position for each patch have one
-    size only, and resize to it always.
+    While its weights are random it takes images of any size. Pretrained weights need the image size and
+    normalisation of their training: the backbone states them as `size` and `normalisation`, and resizes other
+    images. Models with one position embedding per patch always resize.
 
     Args:
         name: of the model, as timm knows it, with or without the tag of its weights.
@@ -73,10 +72,10 @@ class TimmBackbone(nn.Module):
         return self.model(images)
 
     def load_pretrained(self) -> None:
-        """Take timm's own weights, from the Hugging Face hub or where it has put them on this machine.
+        """Load timm's own weights from the Hugging Face cache, or download them.
 
         Raises:
-            ValueError: they are neither here nor to be had, or there are none.
+            ValueError: they are neither cached nor downloadable, or timm has none.
         """
         import timm
         from huggingface_hub import constants
@@ -160,7 +159,7 @@ def interpolation(name: str, size: int | None) -> str:
 
     Args:
         name: of the model, as timm knows it.
-        size: height and width in pixels; another size than the model's own is none of timm's business.
+        size: height and width in pixels; for sizes other than the model's own the result is ``bilinear``.
     """
     import timm
 

@@ -64,7 +64,7 @@ def test_run_returns_what_it_recorded(result):
 def test_its_command_makes_the_same_run(result):
     assert result.record.command.startswith("python -m bench run --method nearest_centroid --split 50-50 ")
     answer = command(*shlex.split(result.record.command)[3:], "--device", "cpu")
-    assert answer.code == 0 and f"{result.run_id} is recorded already" in answer.err
+    assert answer.code == 0 and f"{result.run_id} is already recorded" in answer.err
 
 
 @pytest.mark.parametrize(

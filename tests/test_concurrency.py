@@ -38,7 +38,7 @@ def test_runs_of_two_configurations_train_twice(tmp_path, monkeypatch, runs):
     assert len({str(record.metrics) for record in found}) == SEEDS
     said = "".join(end["said"] for end in ends)
     assert said.count("training: 3/3 steps") == SEEDS
-    assert said.count("is recorded already") == runs - SEEDS
+    assert said.count("is already recorded") == runs - SEEDS
     assert bench("validate").code == 0
 
     assert said.count("decoding images: 320/320") == 1 and "warning" not in said

@@ -113,7 +113,7 @@ def test_the_same_command_again_trains_nothing_and_says_so(grid, workspace):
     assert (again.code, again.out) == (0, grid.out)
     lines = again.err.splitlines()
     assert len(lines) == 4
-    assert all(line.endswith("is recorded already; --overwrite runs it again") for line in lines)
+    assert all(line.endswith("is already recorded; --overwrite runs it again") for line in lines)
     assert files_in(workspace / "results") | files_in(workspace / "runs") == before
 
 
@@ -155,7 +155,7 @@ def test_other_images_under_the_same_name_are_another_run(grid, workspace):
     finally:
         picture.write_bytes(content)
         bench("data", "info", "--dataset", "folder:images")  # decodes them again
-    assert "is recorded already" not in answer.err
+    assert "is already recorded" not in answer.err
     found = [store.read(path) for path in (paths_of(grid)[0], *paths_of(answer))]
     assert len({record.fingerprint for record in found}) == len({record.run_id for record in found}) == 2
     assert found[0].config == found[1].config
@@ -216,7 +216,7 @@ def test_training_that_diverges_is_recorded_as_failed_and_the_next_one_runs(work
     assert 0 < failed.timings.steps <= failed.config["hyperparameters"]["steps"]
     assert done.failure is None and done.metrics and "novel pairs" in answer.out
     again = bench(*command)
-    assert again.code == 2 and again.err.count("recorded already") == 2
+    assert again.code == 2 and again.err.count("already recorded") == 2
     assert bench("validate", "--results", "diverged").code == 0
 
 

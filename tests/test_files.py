@@ -137,7 +137,7 @@ def test_paths_that_are_not_utf8(tmp_path, monkeypatch):
     ]  # fmt: skip
     answer = bench(*command, "--results", results)
     assert answer.code == 0, answer.err
-    assert "is recorded already" in bench(*command, "--results", results).err
+    assert "is already recorded" in bench(*command, "--results", results).err
     for command in (["validate"], ["leaderboard", "--output", os.fsdecode(b"\xff.md")], ["list", "runs"]):
         answer = bench(*command, "--results", results)
         assert answer.code == 0, (command, answer)

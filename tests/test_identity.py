@@ -224,7 +224,7 @@ def test_another_way_to_write_the_folder_is_the_same_run(workspace):
         arguments[arguments.index("--dataset") + 1] = spelling
         answer = bench(*arguments)
         assert answer.code == 0, answer.err
-    assert len(accuracies()) == 1 and "is recorded already" in answer.err
+    assert len(accuracies()) == 1 and "is already recorded" in answer.err
 
 
 def test_a_record_names_its_code_and_its_model(workspace):

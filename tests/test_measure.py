@@ -94,7 +94,7 @@ def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
     assert bench("validate").code == 0
 
     again = bench(*PROTONET, "--preset", "quick", "--measure", "5w1s", "--measure", "pairs")
-    assert "is recorded already" in again.err
+    assert "is already recorded" in again.err
 
     assert bench("leaderboard").code == 0
     (board,) = boards(Path("leaderboard.md").read_text())
@@ -129,7 +129,7 @@ def test_config_files_name_parts_as_a_list_or_as_text(tmp_path):
     record = made("--preset", "smoke", "--measure", "triplets,pairs")
     again = bench("run", "--config", f"runs/{record.run_id}/config.yaml", "--device", "cpu")
     assert (
-        again.out.splitlines()[-1] == f"results/own/{record.run_id}.json" and "recorded already" in again.err
+        again.out.splitlines()[-1] == f"results/own/{record.run_id}.json" and "already recorded" in again.err
     )
     path = tmp_path / "run.yaml"
     path.write_text("measure: pairs, triplets\n")

@@ -96,7 +96,7 @@ AGAIN = "`python -m bench run --method protonet --split cifar-fs{more} --overwri
         ("protonet_a_s0_11", "runs", "is recorded, but its model is not in runs; " + AGAIN.format(more="")),
         ("protonet_a_s0", "there", "its model is not in there; " + AGAIN.format(more=" --runs there")),
         ("results/protonet_a_s1_22.json", "runs", "is recorded, but its model is not in runs; "),
-        ("protonet", "runs", "2 recorded runs start with this, but no model of them is in runs; "),
+        ("protonet", "runs", "2 recorded runs start with this, but none of their models is in runs; "),
         ("frozen", "runs", "`python -m bench rank photos --overwrite` makes it again"),
         ("own_s0", "runs", "own_s0: was made by bench.evaluate, which does not keep the encoder; use mine "),
         ("broken", "runs", "--run broken: has no model: the loss became NaN"),
@@ -129,9 +129,9 @@ def test_the_page_takes_the_run_whose_model_is_there(results):
 @pytest.mark.parametrize(
     ("run_id", "there", "said"),
     [
-        ("protonet_a_s0_11", True, "is recorded already; --overwrite"),
-        ("protonet_a_s0_11", False, "is recorded already, but its model is not in runs; --overwrite"),
-        ("broken_s0", False, "is recorded already; --overwrite"),
+        ("protonet_a_s0_11", True, "is already recorded; --overwrite"),
+        ("protonet_a_s0_11", False, "is already recorded, but its model is not in runs; --overwrite"),
+        ("broken_s0", False, "is already recorded; --overwrite"),
     ],
 )
 def test_run_says_that_a_model_is_gone(results, capsys, run_id, there, said):

@@ -33,16 +33,19 @@ def test_what_new_method_writes_passes_its_own_test(folder):
     assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
     assert in_fork(exit_of_pytest, folder, "test_soft_prototypes.py") == 0
     assert "2 passed" in Path("said").read_text()
-    assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py exists already")
+    assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py already exists")
 
 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("protonet", "NAME protonet: is the name of a method already"),
+        ("protonet", "NAME protonet: is already the name of a method"),
         ("Soft-Prototypes", "NAME Soft-Prototypes: must be lower-case letters"),
         ("class", "NAME class: must be another"),
-        ("none", "NAME none: must be another: none and its class None must be free in Python"),
+        (
+            "none",
+            "NAME none: must be another name: none or its class None is a keyword or is used in the template",
+        ),
         ("path", "NAME path: must be another"),
         ("episodes", "NAME episodes: must be another"),  # a name that the written file imports
         ("random", "NAME random: is the name of a Python module"),
@@ -97,7 +100,7 @@ WRONG = [
         "change if only images of new classes change",
     ),
     ("steps: int = 4000", "shots: int  # x\n        steps: int = 4000", "", "shots has no default"),
-    ("self.hp.shot, self.hp.query", "self.hp.shot, 40", "batches fit", "training images per class"),
+    ("self.hp.shot, self.hp.query", "self.hp.shot, 40", "its batches", "training images per class"),
 ]  # fmt: skip
 LEAK = """
 

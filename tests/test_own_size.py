@@ -91,7 +91,7 @@ def test_detail_that_32_pixels_do_not_show_is_used(workspace):
     assert resolve(read_yaml(Path("runs", own.stem, "config.yaml")), {}, {}) == found
     for again in (command, [*command, "--image-size", SIZE]):
         answer = bench(*again)
-        assert recorded(answer) == own and "is recorded already" in answer.err
+        assert recorded(answer) == own and "is already recorded" in answer.err
 
 
 @pytest.mark.parametrize(

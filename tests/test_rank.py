@@ -49,11 +49,11 @@ def test_it_trains_once_and_recommends():
         name: time for name, time in files_in(Path("runs")).items() if name.endswith("model.safetensors")
     }
     again = bench(*command)
-    assert again.out == answer.out and again.err.count("is recorded already") == 2
+    assert again.out == answer.out and again.err.count("is already recorded") == 2
     assert models == {name: time for name, time in files_in(Path("runs")).items() if name in models}
     shutil.rmtree("runs")
     lost = bench(*command)
-    assert lost.err.count("is recorded already, but its model is not in runs") == 2
+    assert lost.err.count("is already recorded, but its model is not in runs") == 2
     assert lost.out.endswith(f"\nnext: python -m bench {' '.join(command)} --overwrite\n")
 
 
@@ -115,7 +115,7 @@ def test_bad_input_is_refused_in_one_line():
         shutil.copy(f"images/{name}/00.png", f"images/{name}/01.png")
     assert bench("data", "info", "--dataset", "folder:images").code == 0
     assert complaint("rank", "images").startswith(
-        "FOLDER images: classes with two different images: 1, at least 2 needed"
+        "FOLDER images: needs at least 2 classes with two different images each"
     )
 
 

@@ -48,9 +48,9 @@ def test_augmentation_is_part_of_the_configuration_and_recorded():
     assert len({identity.configuration(record) for record in (usual, none, more)}) == 3
     names = [identity.name_of(record) for record in (usual, none, more)]
     assert "augment" not in names[0] and "augment=none" in names[1] and "augment=crop,jitter" in names[2]
-    assert "is recorded already" in bench(*RUN, "--augment", "flip,crop").err  # the usual ones
+    assert "is already recorded" in bench(*RUN, "--augment", "flip,crop").err  # the usual ones
     again = bench("run", "--config", f"runs/{none.run_id}/config.yaml", "--device", "cpu")
-    assert "is recorded already" in again.err
+    assert "is already recorded" in again.err
     assert bench("validate").code == bench("leaderboard").code == 0
 
 
@@ -67,8 +67,8 @@ def test_novel_classes_of_another_data_set():
     assert list(record.pools["novel"]) == [f"class{number} (folder:others)" for number in range(6)]
     assert {"fewshot/5w1s", "base/pair_accuracy", "novel/triplet_accuracy"} <= record.metrics.keys()
     again = bench("run", "--config", f"runs/{record.run_id}/config.yaml", "--device", "cpu")
-    assert "is recorded already" in again.err
-    assert "is recorded already" in bench(*RUN, "--novel-dataset", "folder:./others/", "--split", "100-0").err
+    assert "is already recorded" in again.err
+    assert "is already recorded" in bench(*RUN, "--novel-dataset", "folder:./others/", "--split", "100-0").err
     assert bench("validate").code == bench("leaderboard").code == bench("report").code == 0
     assert "folder:images -&gt; folder:others" in Path("report.html").read_text() or (
         "folder:images -> folder:others" in Path("leaderboard.md").read_text()

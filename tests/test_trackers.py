@@ -29,8 +29,8 @@ def test_a_missing_package_is_named_before_any_work(monkeypatch, logger):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     said = complaint(*RUN, "--logger", logger)
     assert said == (
-        f"--logger {logger}: is not installed; needs the extra {logger}: in a clone,"
-        f' `uv run --extra {logger} python -m bench ...` or `pip install ".[{logger}]"`'
+        f"--logger {logger}: is not installed; install the extra {logger} (in a clone:"
+        f' `uv run --extra {logger} python -m bench ...` or `pip install ".[{logger}]"`)'
     )
 
 

@@ -90,7 +90,7 @@ Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
 Results = Annotated[Path, flag("--results", "DIR", "Folder of records; own runs are in its folder own.")]
 OwnResults = Annotated[Path, flag("--results", "DIR", "Folder of records to write to.")]
 OWN_RESULTS = Path("results", "own")
-Runs = Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints, for embeddings and episodes.")]
+Runs = Annotated[Path, flag("--runs", "DIR", "Folder of models, for figures of embeddings and episodes.")]
 
 
 @contextmanager

@@ -27,6 +27,6 @@ def demo(
 
     check_installed(port)
     with serving(run, results, runs, data_root, port, not no_browser) as address:
-        print(f"{address} (Ctrl-C ends it)", flush=True)
+        print(f"{address} (press Ctrl-C to stop)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

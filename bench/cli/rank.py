@@ -101,7 +101,7 @@ def rank(
     chosen = made[take][0].run_id
     following = predict_command(chosen, runs, str(support), run_code)
     if not models.exists(runs / chosen):
-        say(f"note: the model of {chosen} is not in {runs}; the next command makes all of them again")
+        say(f"note: the model of {chosen} is not in {runs}; the next command runs all candidates again")
         following = f"{command} --overwrite"
     print(f"\n{said}\nnext: {following}")
 

@@ -38,7 +38,7 @@ def run(
     ] = None,
     seed: Annotated[list[str] | None, flag("--seed", "N,...", "Training seeds (0).", WHAT)] = None,
     preset: Annotated[
-        str | None, flag("--preset", "NAME", "smoke, quick, standard (default) or paper.", WHAT)
+        str | None, flag("--preset", "NAME", "smoke, quick, standard (default), paper or original.", WHAT)
     ] = None,
     dataset: Annotated[
         str | None,

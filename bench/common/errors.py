@@ -36,9 +36,9 @@ class UserError(Exception):
 
 
 def with_extra(name: str) -> str:
-    """How to run the bench with an extra of its package, as a sentence fragment."""
+    """How to install an extra of the package, as a sentence fragment."""
     in_clone = f'`uv run --extra {name} python -m bench ...` or `pip install ".[{name}]"`'
-    return f"the extra {name}: in a clone, {in_clone}"
+    return f"install the extra {name} (in a clone: {in_clone})"
 
 
 def _text(value: object) -> str:

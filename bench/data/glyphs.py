@@ -1,7 +1,7 @@
 """`glyphs`: generated small colour images of 100 printed characters; nothing to download.
 
 The shape is that of CIFAR-100: 20 superclasses of 5 classes, 600 RGB images of 32x32 pixels per class, 100 of
-them held out.  Each image shows one character in a random typeface, bent and turned, in random colours
+them held out. Each image shows one character in a random typeface, bent and rotated, in random colours
 on a random texture, among fragments of other characters and strokes, blurred and noisy.
 
 The pixels depend only on `GLYPHS_VERSION` and the outlines in matplotlib's font files. The outlines are

@@ -64,7 +64,7 @@ def find(name: str, offline: bool = False) -> Found:
     try:
         import datasets
     except ModuleNotFoundError:
-        raise _error(name, f"needs the datasets library, {with_extra('hf')}") from None
+        raise _error(name, f"the datasets library is missing; {with_extra('hf')}") from None
     local = expand_user(name)
     if not is_folder(local) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise _error(name, "no such folder")

@@ -1,9 +1,9 @@
 """`letters`: generated pictures of letters and digits of many scripts, dark on light; nothing to download.
 
-`glyphs` is as hard as photographs are; `letters` is made to learn an embedding of drawn characters from: many
-classes on a plain ground. Each image shows one character in a random typeface, stretched, slanted, turned and
-bent, with strokes of random weight. Pixels depend on `LETTERS_VERSION`
-and the outlines in matplotlib's font files alone, as those of `glyphs` do.
+`glyphs` is as hard as photographs. `letters` is for learning an embedding of drawn characters: many classes
+on a plain background. Each image shows one character in a random typeface, stretched, slanted, rotated and
+bent, with strokes of random weight. Pixels depend only on `LETTERS_VERSION` and the outlines in matplotlib's
+font files, as for `glyphs`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.common.errors import UserError, one_of, with_extra
+from bench.common.errors import UserError, one_of
 from bench.common.files import is_file
 
 IMAGE_SIZES = range(8, 1025)
@@ -66,7 +66,7 @@ DATASETS = {
         IMAGE_SIZES.stop - 1,
     ),
     "hf:NAME": DataSet(
-        f"a Hugging Face data set, by name or local folder; needs {with_extra('hf')}",
+        "a Hugging Face data set, by name or local folder; needs the extra hf",
         "unknown; see the data set's page on the hub, or ask the owner of the images",
         IMAGE_SIZES.stop - 1,
     ),

@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 SIDE = 280  # pixels, of the page's canvas
 PREFIX = "data:image/png;base64,"
 LONGEST = 600_000  # characters of a data URL; a canvas of noise has 420,000
-PLAIN = 24  # levels; a border that differs less from its median is plain ground
-INK = 48  # levels from the ground
+PLAIN = 24  # levels; a border that differs less from its median is a plain background
+INK = 48  # levels from the background
 SHARE = 0.65  # of a picture's side, for a drawing; about that of glyphs' characters
 SMALLEST = 40  # pixels; a smaller drawing is not enlarged as much
-DARK, LIGHT = 64, 191  # mean levels; images beyond them are mostly ground, of that kind
+DARK, LIGHT = 64, 191  # mean levels; images beyond them are mostly background, of that kind
 
 
 class NotAPicture(ValueError):
@@ -42,9 +42,9 @@ def decode(url: object) -> np.ndarray:
 def fit(pixels: np.ndarray, size: int, level: float = 128) -> np.ndarray:
     """A picture at the model's size: uint8 ``[3, size, size]``.
 
-    What is drawn on a plain ground is cropped and centred, so that place and size do not matter. It becomes
-    white on black for a model of such images, as MNIST's digits are, and black on white for one of those.
-    Other pictures, such as photographs, are only resized.
+    What is drawn on a plain background is cropped and centred, so that place and size do not matter. It
+    becomes white on black for a model of such images, as MNIST's digits are, and black on white for one of
+    those. Other pictures, such as photographs, are only resized.
 
     Args:
         pixels: uint8 ``[H, W, 3]``.

@@ -25,7 +25,7 @@ def chosen(name: str | None, results: Path, runs: Path) -> Run:
     """The run that ``--run`` names, of those whose model is there; the shipped one if it is not given.
 
     Raises:
-        UserError: there is no such run, or its record is not at hand.
+        UserError: there is no such run, or it has no record there.
     """
     if name is None:
         return shipped(DRAWINGS)

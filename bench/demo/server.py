@@ -28,7 +28,7 @@ def check_installed(port: int | None) -> None:
     if port is not None and port not in PORTS:
         raise UserError("--port", port, f"must be {PORTS.start} to {PORTS.stop - 1}")
     if find_spec("gradio") is None:
-        raise UserError("demo", "", f"needs gradio, {with_extra('demo')}")
+        raise UserError("demo", "", f"gradio is missing; {with_extra('demo')}")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Evaluation:
         results: setting name -> correct answers per episode; not of open-set settings.
         arrays: name -> values per pair, triplet, join or open-set episode, from which metrics were computed.
         networks: file name -> content, of networks that novel classes joined.
-        pools: part (base, novel) -> class name -> number of images, in pool order.
+        pools: part (base, validation, novel) -> class name -> number of images, in pool order.
         hashes: setting name -> SHA-256 of the episode list.
         images, episodes: number of embedded images and of evaluated episodes.
     """

@@ -1,4 +1,4 @@
-"""Reads and writes records: one validated JSON file per run, and an npz file with per-episode accuracies."""
+"""Reads and writes records: one validated JSON file per run, and an npz file with the individual answers."""
 
 from __future__ import annotations
 

@@ -139,5 +139,5 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     if (fresh_images(record, folder).get(key) or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
     if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
-        lines.append("One training each: another --seed may change the order. Other classes may, too.")
+        lines.append("Training used one seed: another --seed or other classes may change the order.")
     return lines

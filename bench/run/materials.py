@@ -74,7 +74,7 @@ class Materials:
         """The data set of a run.
 
         Raises:
-            UserError: it cannot be had.
+            UserError: it cannot be loaded.
         """
         interpolation = backbones.interpolation(config.backbone, config.image_size)
         key = (config.dataset, config.image_size, interpolation)

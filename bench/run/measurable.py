@@ -69,7 +69,7 @@ def measured(
     plan, missing = possible(method, pools, settings, others)
     pairs = " and ".join(name for name in ("pairs", "triplets") if name in wanted)
     if pairs and few_shot and "validation" not in plan.pools:
-        left_out.append(f"{pairs} (too few validation images to find a threshold on)")
+        left_out.append(f"{pairs} (too few validation images to choose a threshold)")
     few = len(split.base) - len(pools["base"].classes)
     if plan.verified and few and len(split.base_test):
         left_out.append(f"{pairs} of {few} base classes (fewer than 2 test images)")

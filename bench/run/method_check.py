@@ -45,10 +45,10 @@ def check(method: str) -> Iterator[tuple[str, list[str]]]:
     """
     trial = _Trial(method)
     steps: list[tuple[str, Callable[[], list[str]]]] = [
-        ("it is built, and its batches fit", trial.build),
-        ("its answers keep the contract before training", trial.answer_untrained),
+        ("the method can be built, and the base classes suffice for its batches", trial.build),
+        ("its answers satisfy the contract before training", trial.answer_untrained),
         (f"it trains for {STEPS} steps", trial.train),
-        ("its answers keep the contract after training, for new classes", trial.answer_trained),
+        ("its answers satisfy the contract after training, on new classes", trial.answer_trained),
         ("the same seed gives the same weights", trial.repeat),
         ("training does not use images of new classes", trial.train_without_novel),
     ]

@@ -49,7 +49,8 @@ class Card(BaseModel):
         pixel_mean, pixel_std: of each channel, for pixels from 0 to 255; images are normalised with them.
         spans: ranges of the data set's images of more than 8 bits, by which such images are scaled.
         precision: of the evaluation, as Lightning names it.
-        thresholds: name -> similarity from which two images are classified as the same class.
+        thresholds: name -> similarity from which two images are classified as the same class, or score of an
+            open-set setting.
         identity: SHA-256 of everything that determines the weights (`bench.run.run_id`).
         training: its cost; None if the weights were not trained, or training did not finish.
         pretraining: what training started from; None for random weights, or weights from a file.

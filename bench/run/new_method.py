@@ -45,19 +45,18 @@ def write(name: str, folder: Path) -> tuple[str, list[Path]]:
         The name of the class, and the files.
 
     Raises:
-        UserError: the name is taken, also by a Python module, or not a Python name, or a file exists already.
+        UserError: the name is taken, also by a Python module, or not a Python name, or a file already exists.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError("NAME", name, "must be lower-case letters, digits and _, such as soft_prototypes")
     if name in registry.places():
-        raise UserError("NAME", name, "is the name of a method already")
+        raise UserError("NAME", name, "is already the name of a method")
     class_name = "".join(word.capitalize() for word in name.split("_"))
     template = TEMPLATE.read_text("utf-8")
     others = (template + TEST).replace(CLASS, "")
     if {name, class_name} & {*keyword.kwlist} or re.search(rf"\b{class_name}\b", others):
-        raise UserError(
-            "NAME", name, f"must be another: {name} and its class {class_name} must be free in Python"
-        )
+        taken = f"{name} or its class {class_name} is a keyword or is used in the template"
+        raise UserError("NAME", name, f"must be another name: {taken}")
     if name in sys.stdlib_module_names or _is_module(name, folder):
         raise UserError("NAME", name, "is the name of a Python module, which the file would hide")
     source = template.replace(CLASS, class_name).replace("  # noqa: RUF012", "")
@@ -67,7 +66,7 @@ def write(name: str, folder: Path) -> tuple[str, list[Path]]:
     }
     for path in files:
         if path.exists():
-            raise UserError("NAME", name, f"{path} exists already")
+            raise UserError("NAME", name, f"{path} already exists")
     write_files(files, "--output")
     return class_name, list(files)
 

@@ -43,7 +43,7 @@ class Failed(Exception):
         what: the training or the pretraining.
         problem: for the message.
         steps: number of steps before it diverged.
-        best: folder with the best model so far; None if there is none.
+        best: file with the best weights so far; None if there is none.
         spent: time spent on training. earlier: the part before an interruption.
     """
 

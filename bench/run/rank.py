@@ -151,8 +151,8 @@ def _images(folder: str, options: Options) -> tuple[ImageSet, Sequence[Path]]:
         flag = "FOLDER" if error.flag == "--dataset" else error.flag
         raise UserError(flag, folder, error.allowed) from None
     if (enough := len(data.labels[split_as(data, NO_BASE).novel_images].unique())) < 2:
-        problem = f"classes with two different images: {enough}, at least 2 needed:"
-        raise UserError("FOLDER", folder, f"{problem} one is learned from, the other is classified")
+        needed = "at least 2 classes with two different images each, one to learn from and one to classify"
+        raise UserError("FOLDER", folder, f"needs {needed}; it has {enough}")
     return data, source.files
 
 
@@ -191,8 +191,9 @@ def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) ->
     not_possible = ["Not possible:", *(f"  {line}" for line in run.left_out)] if run.left_out else []
     return "\n".join(
         [
-            f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images; the smallest class,"
-            f" {smallest}, has {int(counts.min())}. {'; '.join(found) or 'No unreadable or double images'}.",
+            f"{one_line(folder)}: {len(data.class_names)} classes, {len(data):,} images;"
+            f" the smallest class, {smallest}, has {int(counts.min())}."
+            f" {'; '.join(found) or 'No unreadable or duplicate images'}.",
             f"Images of {sizes} pixels are resized to {side}x{side}; models of timm take their own size.",
             used,
             f"To be measured: {', '.join(run.plan.names)}.",

@@ -46,7 +46,7 @@ def describe(prepared: Prepared) -> str:
         f"{len(split.novel)} novel classes",
     ]
     dropped = f", {split.dropped} novel duplicates of training images dropped" if split.dropped else ""
-    dropped += f", {split.copies} copies within a class dropped" if split.copies else ""
+    dropped += f", {split.copies} copies dropped from validation and test" if split.copies else ""
     if split.no_training:
         names = [prepared.data.class_names[c] for c in split.no_training]
         dropped += f", {listed('base classes without training images left out', names)}"

@@ -115,7 +115,7 @@ def run(
             record = store.read(recorded)
             lost = record.failure is None and not models.exists(options.runs / prepared.run_id)
             problem = f", but its model is not in {options.runs}" if lost else ""
-            say(f"{prepared.run_id} is recorded already{problem}; --overwrite runs it again")
+            say(f"{prepared.run_id} is already recorded{problem}; --overwrite runs it again")
             return recorded, record
         if recorded and begun:
             there = store.try_read(recorded)

@@ -32,7 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError("--logger", name, one_of(name, TRACKERS))
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # None: a folder ./wandb of logs looks like a package
-            raise UserError("--logger", name, f"is not installed; needs {with_extra(name)}")
+            raise UserError("--logger", name, f"is not installed; {with_extra(name)}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def starting_weights(config: RunConfig, options: Options) -> str | None:
     """The file that the backbone's weights come from; None for random ones.
 
     Raises:
-        UserError: timm's weights cannot be had.
+        UserError: timm's weights cannot be loaded.
     """
     if not config.pretrained:
         return config.weights
@@ -39,7 +39,7 @@ def of_timm(backbone: str, options: Options) -> Path:
 
     Raises:
         UserError: timm has no such model.
-        ValueError: the weights cannot be had.
+        ValueError: the weights cannot be loaded.
     """
     name = backbone.removeprefix(TIMM)
     path = options.runs / FOLDER / f"{name}{ENDING}"

@@ -83,8 +83,9 @@ class Calibration(BaseModel):
     def __str__(self) -> str:
         whose = {"base": ", new images of classes that it was trained on", "novel": " of the run's data set"}
         kind = "" if self.classes == "novel" else "validation "
+        images = f"{self.shot} image{'s' * (self.shot > 1)}"
         return (
-            f"{self.episodes} {kind}episodes ({self.way} classes, {self.shot} images per class"
+            f"{self.episodes} {kind}episodes ({self.way} classes, {images} per class"
             f"{whose.get(self.classes, '')});"
             f" expected calibration error {self.calibration_error:.3f},"
             f" without temperature {self.uncalibrated_error:.3f};"
@@ -103,7 +104,7 @@ def calibrate(predictor: Scorer, way: int, shot: int) -> Calibration:
         predictor: the model. way, shot: lowered if the validation images do not suffice.
 
     Raises:
-        UserError: the data set is not at hand, is another one, or has too few validation images.
+        UserError: the data set is not available, has changed, or has too few validation images.
     """
     kept, key = _kept(predictor), f"{way}w{shot}s"
     if key not in kept:

@@ -169,7 +169,7 @@ def _compare(module: nn.Module, run: Run, inputs: list[tuple[Tensor, ...]], name
 def _onnx(module: nn.Module, example: tuple[Tensor, ...], inputs: dict[str, int], output: str) -> bytes:
     """The module as ONNX. `inputs`: name -> number of leading dimensions that have any length."""
     if any(find_spec(name) is None for name in NEEDED):
-        raise UserError("--format", "onnx", f"needs {with_extra('export')}")
+        raise UserError("--format", "onnx", f"packages are missing; {with_extra('export')}")
     with torch.no_grad():
         program = torch.onnx.export(
             module,

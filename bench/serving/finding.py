@@ -38,7 +38,7 @@ def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
     if len(recorded) == 1:
         raise UserError("--run", run, _without_model(recorded[0], runs))
     if recorded:
-        problem = f"{len(recorded)} recorded runs start with this, but no model of them is in {runs}"
+        problem = f"{len(recorded)} recorded runs start with this, but none of their models is in {runs}"
         every = one_of(name, (record.run_id for record in recorded))
         raise UserError("--run", run, f"{problem}; {every}")
     if is_folder(path):

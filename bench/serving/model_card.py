@@ -52,7 +52,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
     """The card as Markdown.
 
     Args:
-        predictor: the model. record: of its run; None if it is not at hand.
+        predictor: the model. record: of its run; None if it is not available.
         format_: of the export. files: that were written.
     """
     card = predictor.card
@@ -100,7 +100,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
             )
     parts.append("## Numbers")
     if record is None:
-        parts.append("The run's record was not at hand at the export.")
+        parts.append("The run's record was not available at export.")
     else:
         rows = [
             (plain(key), f"{100 * m.value:.2f}", f"{100 * m.low:.2f} to {100 * m.high:.2f}", f"{m.n:,}")

@@ -237,7 +237,7 @@ class Predictor:
         classes or images it is for a lower way or shot.
 
         Raises:
-            UserError: the data set is not at hand, or has too few validation images.
+            UserError: the data set is not available, or has too few validation images.
         """
         if (way, shot) not in self._calibrations:
             self._calibrations[way, shot] = calibrate(self, way, shot)
@@ -247,10 +247,12 @@ class Predictor:
         try:
             found = self.calibration(way, shot)
         except UserError as error:
-            return None, f"probabilities are not calibrated, and nothing is 'none of these': {error}"
+            problem = "probabilities are not calibrated, and no image is rejected as 'none of these'"
+            return None, f"{problem}: {error}"
         if (found.way, found.shot) == (way, shot):
             return found, ""
-        return found, f"calibrated for {found.way} classes of {found.shot} images, the most of the run's data"
+        size = f"{found.way} classes with {found.shot} image{'s' * (found.shot > 1)} each"
+        return found, f"calibrated for {size}, the most that the run's data set allows"
 
 
 def load(

@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).with_name("embedding")
 """A folder of records, and of their models in folders named like their runs (see `bench.demo.ship`)."""
 
 DRAWINGS, PICTURES = "letters", "glyphs"
-"""What they were trained on: dark strokes on a plain ground, or coloured characters on coloured grounds."""
+"""What they were trained on: dark strokes on a plain background, or coloured characters on coloured ones."""
 
 
 class Run(NamedTuple):

@@ -36,9 +36,10 @@ def half_width(first: float, first_df: float, second: float, second_df: float, l
 def p_value(value: float, first: float, first_df: float, second: float, second_df: float) -> float:
     """Two-sided p of the null hypothesis 0: the level at which the interval of `half_width` ends at 0.
 
-    So p < 0.05 is equivalent to a 95% interval without 0. p is at least 1e-16. With few degrees of freedom
-    small p-values are rough: at `first_df` 2, p <= 0.01 occurs up to 1.6 times and p <= 0.001 up to 3
-    times as often as it should, or far less often, depending on the shares of SE^2.
+    So p < 0.05 is equivalent to a 95% interval without 0. p is at least 1e-16, or 0 if SE is 0 and `value` is
+    not. With few degrees of freedom small p-values are rough: at `first_df` 2, p <= 0.01 occurs up to 1.6
+    times and p <= 0.001 up to 3 times as often as it should, or far less often, depending on the shares of
+    SE^2.
     """
     error = math.sqrt(first + second)
     if error == 0:

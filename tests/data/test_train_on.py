@@ -100,4 +100,4 @@ def test_the_record_is_valid_and_never_ranked(tmp_path, monkeypatch):
     assert not tracks and variations == [record]
     assert bench("validate").code == 0
     again = bench("run", "--config", f"runs/{record.run_id}/config.yaml")
-    assert "is recorded already" in again.err
+    assert "is already recorded" in again.err

@@ -97,5 +97,5 @@ def test_a_wrong_graph_is_an_error(monkeypatch, kind, file):
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_library_is_named_in_one_line(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=r"^--format onnx: needs the extra export: "):
+    with pytest.raises(UserError, match=r"^--format onnx: packages are missing; install the extra export \("):
         export._graphs(predictor("protonet"), "onnx", OUT)

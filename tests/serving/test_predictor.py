@@ -127,7 +127,7 @@ def test_temperature_makes_probabilities_mean_what_they_say(predictor):
 
 def test_more_classes_than_the_data_has_are_calibrated_with_fewer_and_said(place, predictor):
     support, labels = flat(novel(place, classes=range(12)))
-    with pytest.warns(UserWarning, match="calibrated for 5 classes of 3 images"):
+    with pytest.warns(UserWarning, match="calibrated for 5 classes with 3 images each"):
         predictor.classify(support, labels, support[:2])
 
 

@@ -21,7 +21,7 @@ class Costs:
 
     These are records of the same method, preset, backbone, steps, start and split; if there are none, of all
     splits, and so on, down to the same preset and backbone. Among equally similar records, those of this
-    machine's kind of processor count. Without any such record nothing is said.
+    machine's kind of processor count. Without any such record the cost is unknown.
 
     Args:
         records: of earlier runs; those that failed do not count.

@@ -130,7 +130,7 @@ class OnRay(Engine):
         try:
             import ray
         except ImportError:
-            raise UserError("--engine", "ray", f"is not installed; needs {with_extra('ray')}") from None
+            raise UserError("--engine", "ray", f"is not installed; {with_extra('ray')}") from None
         self.ray, self.options = ray, absolute(options)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         on_term = signal.getsignal(signal.SIGTERM)

@@ -52,7 +52,7 @@ class Plan:
 
     Attributes:
         jobs: each after the one that it needs.
-        recorded: number of runs that are recorded already. by_other_code: those of them whose record was made
+        recorded: number of runs that are already recorded. by_other_code: those of them whose record was made
             by another version of the code.
         diverged: recorded runs without numbers: run id, and why.
         refused: configurations that cannot run here, and why.
