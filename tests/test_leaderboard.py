@@ -6,14 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from board_reader import as_html, boards, column, with_metrics
+from board_reader import as_html, boards, column, render, with_metrics
 from markdown_reader import plain
 from record_factory import make_episodes, make_record, metric, record_fields
 
 from bench.common.errors import UserError
 from bench.records import store
 from bench.reporting import blocks, leaderboard
-from bench.reporting.leaderboard import render
 from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
 pytestmark = pytest.mark.usefixtures("nothing_published")
@@ -156,7 +155,7 @@ def test_two_seeds_share_the_interval_of_their_mean_episodes(tmp_path):
     assert "† episodes only" in render(seeds(tmp_path, 2), tmp_path)
 
 
-@pytest.mark.parametrize("how", ["missing", "damaged", "no folder"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
 def test_without_episode_files_the_seeds_own_intervals_are_used_and_said(tmp_path, how):
     found = seeds(tmp_path, 3)
     path = tmp_path / found[1].episode_file
@@ -164,7 +163,7 @@ def test_without_episode_files_the_seeds_own_intervals_are_used_and_said(tmp_pat
         path.unlink()
     if how == "damaged":
         path.write_bytes(b"not the file")
-    text = render(found, None if how == "no folder" else tmp_path)
+    text = render(found, tmp_path)
     [[row]] = boards(text)
     own = [closed_interval(one) for one in accuracies_of(3)]
     assert row["5w1s"] == shown(over_seeds(own), 2)

@@ -84,12 +84,12 @@ class Table:
         return max((info.count for info in ranked if info), default=0)
 
 
-def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
+def tables_of(records: Iterable[Record], directory: Path) -> list[Table]:
     """All tables, in order: by data set, split and protocol, the newest protocol first, then by track.
 
     Args:
         records: in any order.
-        directory: of their episode files; without it rows are not compared.
+        directory: of their episode files; rows whose files are missing are not compared.
     """
     shown = sorted(map(without_misnamed_settings, filter(is_shown, records)), key=lambda r: r.run_id)
     tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
@@ -159,7 +159,7 @@ def _tables(section: str, records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _fill_in(table: Table, directory: Path | None) -> None:
+def _fill_in(table: Table, directory: Path) -> None:
     """Intervals, ranks and order of the rows."""
     rows = table.rows
     compared = len(table.ranked) > 1
