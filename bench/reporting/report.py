@@ -44,7 +44,7 @@ def render(
     pictures: Sequence[Picture | Gap],
     records: Sequence[Record],
     progress: Progress,
-    said: str = "",
+    said: str,
 ) -> str:
     """The page: tables, embedded figures, and a line `said` about what is left out."""
     page = files("bench.reporting") / "report_page"
