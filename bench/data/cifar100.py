@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, reason_of
 from bench.common.files import check_regular, read_regular
 from bench.common.streams import say
 from bench.data import cache, safe_pickle
@@ -229,7 +229,7 @@ def _read_parquet(path: Path, progress: Progress | None) -> Part:
         blobs = table.column("img").combine_chunks().field("bytes").cast(pa.binary()).to_pylist()
         labels = [table.column(name).cast(pa.int64()) for name in COLUMNS[1:]]
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise DamagedFileError(_one_line(error)) from None
+        raise DamagedFileError(reason_of(error)) from None
     if any(label.null_count for label in labels):
         raise DamagedFileError("it has rows without a label")
     names = _names_in_schema(table.schema.metadata)
@@ -263,19 +263,15 @@ def _read_pickle(path: Path, meta: Path) -> Part:
             [str(name) for name in names["coarse_label_names"]],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DamagedFileError(f"it is not as torchvision stores it ({_one_line(error)})") from None
+        raise DamagedFileError(f"it is not as torchvision stores it ({reason_of(error)})") from None
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
     try:
         content = safe_pickle.loads(read_regular(path))
     except (OSError, pickle.UnpicklingError) as error:
-        raise DamagedFileError(f"{path.name}: {_one_line(error)}") from None
+        raise DamagedFileError(f"{path.name}: {reason_of(error)}") from None
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path.name}: it must contain a dictionary")
     # Files rewritten by Python 3 may have bytes as keys.
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): content[key] for key in content}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

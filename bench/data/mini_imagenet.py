@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import reason_of
 from bench.common.files import check_regular
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
@@ -121,7 +122,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         images, classes = content["image_data"], dict(content["class_dict"])
         indices = [np.asarray(index).reshape(-1) for index in classes.values()]
     except (OSError, pickle.UnpicklingError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(reason_of(error)) from None
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise ValueError("it must have image_data and class_dict as learn2learn stores them") from None
     shape = (SIZE, SIZE, 3)

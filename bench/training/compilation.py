@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_dir
 
+from bench.common.errors import one_line
 from bench.common.streams import say
 from bench.evaluation.embedding import autocast
 from methods.batches import AnchorTasks
@@ -53,7 +54,7 @@ def compile_training(
         with _quiet():
             _compare(method, _forward_size(method), size, precision, device)
     except Exception as error:  # Dynamo, Inductor and the compiler raise many types
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}")[:200]
         say(f"warning: training runs without torch.compile and is slower ({reason})")
         return False
     return True
