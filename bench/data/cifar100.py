@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -19,6 +18,7 @@ import numpy as np
 
 from bench.common.errors import UserError, reason_of
 from bench.common.files import check_regular, read_regular
+from bench.common.progress import Report
 from bench.common.streams import say
 from bench.data import cache, safe_pickle
 from bench.data.download import Archive, download, not_found
@@ -44,8 +44,6 @@ def _address() -> tuple[list[str], str]:
 
 
 ARCHIVES = [Archive("CIFAR-100 (169 MB)", PICKLES, f"{PICKLES}.tar.gz", _address)]
-
-Progress = Callable[[str, int, int], None]
 
 
 class DamagedFileError(Exception):
@@ -158,7 +156,7 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
     return files
 
 
-def decode(files: Files, progress: Progress | None = None) -> ImageSet:
+def decode(files: Files, progress: Report | None = None) -> ImageSet:
     """Decode everything.
 
     Raises:
@@ -205,7 +203,7 @@ def assemble(parts: list[Part], held_out: list[bool]) -> ImageSet:
     )
 
 
-def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Part:
+def read(path: Path, meta: Path | None, progress: Report | None = None) -> Part:
     """Read one shard or pickle.
 
     Args:
@@ -219,7 +217,7 @@ def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Par
     return _read_pickle(path, meta) if meta else _read_parquet(path, progress)
 
 
-def _read_parquet(path: Path, progress: Progress | None) -> Part:
+def _read_parquet(path: Path, progress: Report | None) -> Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

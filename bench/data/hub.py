@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.common.errors import UserError, with_extra
 from bench.common.files import expand_user, is_folder
+from bench.common.progress import Report
 from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
@@ -98,7 +99,7 @@ def find(name: str, offline: bool = False) -> Found:
 def read(
     found: Found,
     size: int,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
     interpolation: str = "bilinear",
 ) -> Photos:
     """Decode the labelled images.

@@ -7,7 +7,6 @@ which is the split ``mini-imagenet`` here. Unlike in learn2learn, code in the pi
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from bench.common.errors import reason_of
 from bench.common.files import check_regular
+from bench.common.progress import Report
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet, pixel_digests
@@ -62,9 +62,7 @@ def locate(root: Path, origin: str, offline: bool) -> dict[Path, str]:
     return {root / _name(mode): part for mode, part in PARTS.items()}
 
 
-def read(
-    files: dict[Path, str], progress: Callable[[str, int, int], None] | None = None
-) -> tuple[ImageSet | None, list[str]]:
+def read(files: dict[Path, str], progress: Report | None = None) -> tuple[ImageSet | None, list[str]]:
     """Read everything.
 
     Args:
