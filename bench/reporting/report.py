@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from markdown_it import MarkdownIt
+
 from bench.common.files import check_output, write_files
 from bench.common.progress import Report
 from bench.records.store import Record, read_all
@@ -18,6 +20,7 @@ from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import inline_svg, style_sheet
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard import hidden
+from bench.reporting.leaderboard.document import LEGEND
 from bench.reporting.ranking.rows import grouped
 from bench.reporting.report_tables import tables
 
@@ -64,6 +67,7 @@ def render(
         datasets=_choices(section.first.dataset for section in found),
         splits=_choices(section.first.split for section in found),
         contents="".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title in contents.items()),
+        legend=MarkdownIt().render(LEGEND),
         tables="\n".join(text for _, text in parts.values()),
         pictures=_groups(found, pictures, progress),
     )
