@@ -18,14 +18,14 @@ def brings_weights(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool
     return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
 
 
-def takes_timm_weights(
+def settle_pretrained(
     info: MethodInfo,
-    values: Mapping[str, Any],
+    values: dict[str, Any],
     own: Mapping[str, Any],
     sets: Mapping[str, str],
     flag: Callable[[str], str],
-) -> bool:
-    """Whether a run starts from timm's own weights; makes its hyperparameter `pretrained` say so too.
+) -> None:
+    """Set `pretrained`, and the hyperparameter of that name: whether a run starts from timm's own weights.
 
     Args:
         info: the method.
@@ -58,4 +58,4 @@ def takes_timm_weights(
     taken = of_timm and not weights and bool(asked or needed or (has_own and hyperparameters[PRETRAINED]))
     if taken and has_own:
         hyperparameters[PRETRAINED] = True
-    return taken
+    values[PRETRAINED] = taken

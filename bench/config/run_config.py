@@ -15,7 +15,7 @@ from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
 from bench.config.lists import NONE, OTHER_MEASUREMENTS, augmentations, measurements
-from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, takes_timm_weights
+from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, settle_pretrained
 from bench.data.names import (
     ARROW,
     BASE,
@@ -173,7 +173,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         frozen = values.get("train") is False and values["backbone"].startswith("timm:")
         values["split"] = default_split(values.get("dataset", ""), values.get("measure"), frozen)
     if isinstance(values.get(PRETRAINED, False), bool):
-        values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
+        settle_pretrained(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = measurements(flag("measure"), values["measure"])
