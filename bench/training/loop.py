@@ -183,19 +183,17 @@ def interruptible() -> Iterator[None]:
         raise
 
 
-class quiet:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Silence Lightning's messages about its set-up, but not errors."""
-
-    def __enter__(self) -> None:
-        self.loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
-            logger.setLevel(logging.ERROR)
-        self.filters = warnings.catch_warnings()
-        self.filters.__enter__()
-        warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
-
-    def __exit__(self, *error: object) -> None:
-        self.filters.__exit__(*error)  # type: ignore[arg-type]
-        for logger, level in zip(self.loggers, self.levels, strict=True):
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
