@@ -12,12 +12,6 @@ EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 PRETRAINED = "pretrained"  # key of a run, and the hyperparameter of a method that has it: both say the same
 
 
-def brings_weights(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
-    """Whether the method brings pretrained weights, according to its marks."""
-    name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
-    return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
-
-
 def settle_pretrained(
     info: MethodInfo,
     values: dict[str, Any],
@@ -54,7 +48,7 @@ def settle_pretrained(
     elif has_own and asked is False:
         given = hyperparameters[PRETRAINED] = bool(given)
     refused = asked is False or given is False
-    needed = values.get("train") is False and not refused and not brings_weights(info, hyperparameters)
+    needed = values.get("train") is False and not refused and not info.has_mark(EXTERNAL, hyperparameters)
     taken = of_timm and not weights and bool(asked or needed or (has_own and hyperparameters[PRETRAINED]))
     if taken and has_own:
         hyperparameters[PRETRAINED] = True

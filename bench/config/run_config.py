@@ -15,7 +15,7 @@ from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
 from bench.config.lists import NONE, OTHER_MEASUREMENTS, augmentations, measurements
-from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, settle_pretrained
+from bench.config.pretrained import EXTERNAL, PRETRAINED, settle_pretrained
 from bench.data.names import (
     ARROW,
     BASE,
@@ -190,7 +190,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         overrides["train_on"] = values["train_on"]
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
-    has_weights = values.get("weights") or values[PRETRAINED] or brings_weights(info, hyperparameters)
+    has_weights = values.get("weights") or values[PRETRAINED] or info.has_mark(EXTERNAL, hyperparameters)
     if values.get("train") is False and not has_weights:
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
