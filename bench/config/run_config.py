@@ -21,6 +21,7 @@ from bench.data.names import (
     BASE,
     BASE_AND_VALIDATION,
     DEFAULT_SPLIT,
+    IMAGE_SIZES,
     NO_BASE,
     canonical,
     check_dataset,
@@ -38,6 +39,7 @@ PRESETS = {
 }
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
+OWN_SETTING = ("way", "shot", "query", "episodes")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 
 Positive = Annotated[int, Field(ge=1)]
@@ -74,7 +76,7 @@ class RunConfig(BaseModel):
     train: bool = True
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    image_size: Annotated[int, Field(ge=IMAGE_SIZES.start, le=IMAGE_SIZES[-1])] | None = None
     way: Annotated[int, Field(ge=2)] | None = None
     shot: Positive | None = None
     query: Positive | None = None
@@ -155,7 +157,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
             check(given[key], flag(key))
     info = method_info(given["method"], flag("method"))
 
-    preset = given.get("preset", "standard")
+    preset = given.get("preset", RunConfig.model_fields["preset"].default)
     if not isinstance(preset, str) or preset not in info.presets:
         raise UserError(flag("preset"), preset, f"{one_of(preset, info.presets)} (of {info.name})")
     changed = dict(info.presets[preset])
@@ -268,7 +270,7 @@ def _hyperparameters(
 
 def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
     """Default values of an additional few-shot setting that were not given."""
-    if not any(key in values for key in ("way", "shot", "query", "episodes")):
+    if not any(key in values for key in OWN_SETTING):
         return {}
     for key in ("way", "shot"):
         if key not in values:

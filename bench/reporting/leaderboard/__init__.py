@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.common.files import check_output, read_text, write_files
+from bench.config.run_config import BRIEF
 from bench.records.store import Record, read_all
 from bench.reporting import markdown
 from bench.reporting.blocks import Block, Paragraph
@@ -13,7 +14,7 @@ from bench.reporting.frame import failures, frame
 from bench.reporting.leaderboard import studies
 from bench.reporting.leaderboard.document import document
 from bench.reporting.ranking.rows import Row, without_misnamed_settings
-from bench.reporting.ranking.tables import HIDDEN_PRESET, Table, is_shown, newest, tables_of
+from bench.reporting.ranking.tables import Table, is_shown, newest, tables_of
 
 
 def blocks_of(records: Sequence[Record], directory: Path) -> list[Block]:
@@ -90,7 +91,7 @@ def hidden(records: Sequence[Record], tables: Sequence[Table]) -> str:
         tables: made from them.
     """
     shown = [record for record in records if is_shown(record)]
-    smoke = sum(record.preset == HIDDEN_PRESET for record in records)
+    smoke = sum(record.preset == BRIEF for record in records)
     rows = [row for table in tables for row in table.rows]
     misnamed = sum(len(record.episodes) - len(without_misnamed_settings(record).episodes) for record in shown)
     counted = newest(tables)

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.config.run_config import BRIEF
 from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, network, partition_by_track, shared_networks
@@ -27,9 +28,6 @@ from bench.reporting.ranking.rows import (
 
 if TYPE_CHECKING:
     import numpy as np
-
-HIDDEN_PRESET = "smoke"
-"""A preset for tests; its numbers mean nothing."""
 
 
 @dataclass
@@ -117,7 +115,7 @@ def newest(tables: Sequence[Table]) -> list[Table]:
 
 def is_shown(record: Record) -> bool:
     """Whether a record may have a row."""
-    return record.preset != HIDDEN_PRESET and record.failure is None
+    return record.preset != BRIEF and record.failure is None
 
 
 def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
