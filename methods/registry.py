@@ -92,6 +92,12 @@ class MethodInfo:
     test_only: tuple[str, ...] = ()
     problem: str = ""
 
+    def has_mark(self, mark: str, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether rows with these hyperparameters have a mark, e.g. ``external data``."""
+        name, _, value = self.marked_when.get(mark, "").partition("=")
+        by_setting = name in hyperparameters and str(hyperparameters[name]).lower() == value
+        return by_setting or getattr(self, mark.replace(" ", "_"), False)
+
 
 class Place(NamedTuple):
     """Where a method's class is: module, class (empty: the only one there), plug-in with its version."""

@@ -182,7 +182,7 @@ def hub(offline: bool) -> Iterator[None]:
     logger = logging.getLogger("huggingface_hub")
     before = logger.level, constants.HF_HUB_OFFLINE
     logger.setLevel(logging.ERROR)
-    constants.HF_HUB_OFFLINE = offline
+    constants.HF_HUB_OFFLINE = offline or before[1]
     try:
         yield
     finally:

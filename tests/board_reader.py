@@ -1,12 +1,24 @@
 """The leaderboard's Markdown as an independent reader of Markdown shows it."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import markdown_reader
 from markdown_reader import plain
 from record_factory import metric, record_fields
 
+from bench.records.store import Record
+from bench.reporting import leaderboard
+from bench.reporting import markdown as as_markdown
 from bench.reporting.ranking.rows import COLUMNS
+
+NOWHERE = Path("/nowhere/results")
+
+
+def render(records: Iterable[Record], directory: Path = NOWHERE) -> str:
+    """The leaderboard of these records as Markdown."""
+    return as_markdown.render(leaderboard.blocks_of(list(records), directory))
 
 
 def own(markdown: str) -> str:

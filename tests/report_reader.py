@@ -85,4 +85,4 @@ def made(directory: Path, few_pictures: bool = True) -> str:
         pictures = [
             p for p in pictures if isinstance(p, Gap) or p.name.endswith(("90-10-shots", "per-class"))
         ]
-    return report.render(own, pictures, found, lambda *_: None)
+    return report.render(own, pictures, found, lambda *_: None, "")

@@ -1,13 +1,12 @@
 """Runs that failed are named everywhere and ranked nowhere."""
 
 import pytest
-from board_reader import boards, column
+from board_reader import boards, column, render
 from command_line import bench, complaint
 from pydantic import ValidationError
 from record_factory import make_episodes, make_record, metric
 
 from bench.records import store
-from bench.reporting import leaderboard
 
 WHY = "diverged in training: the loss is <b>not</b> finite at step 7"
 FAILED = {
@@ -36,16 +35,16 @@ def test_a_failed_run_has_no_numbers():
 
 
 def test_the_leaderboard_names_it_and_gives_it_no_rank(results):
-    text = leaderboard.render(store.read_all(results)[0], results)
+    text = render(store.read_all(results)[0], results)
     (board,) = boards(text)
     assert [name for name in column(board, "method") if "unlucky" in name] == []
     section = text.split("## Failed runs")[1]
     assert "`unlucky (" in section and "&lt;b&gt;not&lt;/b&gt;" in section and "<b>" not in section
-    assert "Failed runs" not in leaderboard.render([make_record()])
+    assert "Failed runs" not in render([make_record()])
 
 
 def test_smoke_runs_that_failed_are_not_named():
-    assert "Failed" not in leaderboard.render([make_record(**FAILED, preset="smoke")])
+    assert "Failed" not in render([make_record(**FAILED, preset="smoke")])
 
 
 @pytest.mark.slow

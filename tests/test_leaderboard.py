@@ -6,14 +6,13 @@ import sys
 from collections import Counter
 
 import pytest
-from board_reader import as_html, boards, with_metrics
+from board_reader import as_html, boards, render, with_metrics
 from markdown_reader import plain
 from record_factory import make_episodes, make_record, metric, record_fields
 
 from bench.common.errors import UserError
 from bench.records import store
 from bench.reporting import leaderboard
-from bench.reporting.leaderboard import render
 
 pytestmark = pytest.mark.usefixtures("nothing_published")
 

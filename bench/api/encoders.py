@@ -20,7 +20,7 @@ from bench.common import clock, environment
 from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.config.backbone import ENCODER
-from bench.config.run_config import RunConfig, default_split, method_info, resolve
+from bench.config.run_config import OWN_SETTING, RunConfig, default_split, method_info, resolve
 from bench.data.names import data_set
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
@@ -232,7 +232,7 @@ def _configured(
     settings: dict[str, Any],
 ) -> RunConfig:
     """The run's configuration; its backbone and weights are the encoder's name."""
-    own = {key: settings.pop(key) for key in ("way", "shot", "query", "episodes") if key in settings}
+    own = {key: settings.pop(key) for key in OWN_SETTING if key in settings}
     given = own | {
         "method": method,
         "split": split,

@@ -89,8 +89,11 @@ ImageSize = Annotated[int | None, flag("--image-size", "N", IMAGE_SIZE)]
 Offline = Annotated[bool, flag("--offline", "", NO_DOWNLOAD)]
 Results = Annotated[Path, flag("--results", "DIR", "Folder of records; own runs are in its folder own.")]
 OwnResults = Annotated[Path, flag("--results", "DIR", "Folder of records to write to.")]
-OWN_RESULTS = Path("results", "own")
-Runs = Annotated[Path, flag("--runs", "DIR", "Folder of models, for figures of embeddings and episodes.")]
+RESULTS, RUNS = Path("results"), Path("runs")
+OWN_RESULTS = RESULTS / "own"
+Runs = Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")]
+DEVICE = "auto, cpu, cuda, cuda:1 or mps."
+Device = Annotated[str, flag("--device", "NAME", DEVICE)]
 
 
 @contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from pathlib import Path
 from typing import Annotated
 
-from bench.cli.app import DataRoot, Results, app, flag
+from bench.cli.app import RESULTS, RUNS, DataRoot, Results, Runs, app, flag
 
 
 @app.command()
@@ -16,8 +15,8 @@ def demo(
         str | None,
         flag("--run", "RUN", "Use this run's model; by default a small one that ships with the package."),
     ] = None,
-    results: Results = Path("results"),
-    runs: Annotated[Path, flag("--runs", "DIR", "Folder of models.")] = Path("runs"),
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
     data_root: DataRoot = None,
     port: Annotated[int | None, flag("--port", "N", "By default a free one from 7860.")] = None,
     no_browser: Annotated[bool, flag("--no-browser", "", "Only print the address.")] = False,

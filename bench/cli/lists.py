@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import Results, app, flag, report_problems
+from bench.cli.app import RESULTS, Results, app, flag, report_problems
 from bench.common.errors import UserError, one_of
 
 LISTINGS = ("methods", "splits", "datasets", "backbones", "presets", "runs")
@@ -22,7 +21,7 @@ def list_(
     method: Annotated[
         str | None, flag("--method", "NAME", "With `methods`: show one method and its hyperparameters.")
     ] = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """List methods, splits, datasets, backbones, presets or recorded runs."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag, path_parser
+from bench.cli.app import NO_DOWNLOAD, OWN_RESULTS, RUNS, Device, OwnResults, Runs, app, flag, path_parser
 from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
@@ -39,8 +39,8 @@ def rank(
     preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
     seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
     results: OwnResults = OWN_RESULTS,
-    runs: Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")] = Path("runs"),
-    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    runs: Runs = RUNS,
+    device: Device = "auto",
     overwrite: Annotated[bool, flag("--overwrite", "", "Run again even if recorded.")] = False,
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
 ) -> None:
@@ -109,6 +109,6 @@ def rank(
 def predict_command(run_id: str, runs: Path, support: str, run_code: bool) -> str:
     """The command that classifies images with a run; the user replaces its last word."""
     words = ["python", "-m", "bench", "predict", "--run", run_id]
-    words += ["--runs", str(runs)] if runs != Path("runs") else []
+    words += ["--runs", str(runs)] if runs != RUNS else []
     words += ["--run-code"] if run_code else []
     return shlex.join([*words, "--support", support, "--query", "YOUR_IMAGES"])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import DataRoot, Results, Runs, app, flag, report_problems
+from bench.cli.app import RESULTS, RUNS, DataRoot, Results, Runs, app, flag, report_problems
 from bench.common.errors import UserError
 from bench.common.streams import say
 
@@ -17,8 +17,8 @@ from bench.common.streams import say
 @app.command()
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the start of one, or a path.")],
-    results: Results = Path("results"),
-    runs: Annotated[Path, flag("--runs", "DIR", "Folder of checkpoints and logs.")] = Path("runs"),
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
     as_json: Annotated[bool, flag("--json", "", "Print the record as JSON.")] = False,
 ) -> None:
     """Show one run: its settings, its numbers, also per class, and where its files are."""
@@ -36,7 +36,7 @@ def leaderboard(
         bool, flag("--check", "", "Write nothing; exit with 1 if the file is out of date.")
     ] = False,
     show: Annotated[bool, flag("--show", "", "Write nothing; print it.")] = False,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     output: Annotated[Path, flag("--output", "FILE", "The file to write.")] = Path("leaderboard.md"),
 ) -> None:
     """Generate leaderboard.md from the records, or print it."""
@@ -59,7 +59,7 @@ def docs(
     check: Annotated[
         bool, flag("--check", "", "Write nothing; exit with 1 if a page is out of date.")
     ] = False,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("docs/methods"),
 ) -> None:
     """Generate one page per method from its source and the records."""
@@ -84,9 +84,9 @@ def _check(output: Path, stale: bool | Sequence[str], problems: Sequence[str], c
 
 @app.command()
 def report(
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     output: Annotated[Path, flag("--output", "FILE", "The page to write.")] = Path("report.html"),
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     data_root: DataRoot = None,
 ) -> None:
     """Generate an HTML page from the records: tables to sort and filter, and figures. It needs no network."""
@@ -101,9 +101,9 @@ def report(
 
 @app.command("figures")
 def figures_(
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     output: Annotated[Path, flag("--output", "DIR", "The folder to write to.")] = Path("figures"),
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     data_root: DataRoot = None,
     run: Annotated[str | None, flag("--run", "RUN", "Only this run.")] = None,
     method: Annotated[str | None, flag("--method", "NAME", "Only runs of this method.")] = None,
@@ -136,7 +136,7 @@ def compare(
     dataset: Annotated[str | None, flag("--dataset", "NAME", "Only records of this data set.")] = None,
     split: Annotated[str | None, flag("--split", "NAME", "Only records of this split.")] = None,
     preset: Annotated[str | None, flag("--preset", "NAME", "Only records of this preset.")] = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """Say which of several runs or methods is better, and whether the difference is significant.
@@ -155,7 +155,7 @@ def compare(
 
 
 @app.command()
-def validate(results: Results = Path("results")) -> None:
+def validate(results: Results = RESULTS) -> None:
     """Recompute every record from its per-episode file; report errors, and exit with 1 if there are any."""
     from bench.records import validation
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from bench.cli.app import DATA_ROOT, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, app, flag, int_parser
+from bench.cli.app import DATA_ROOT, DEVICE, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, RUNS, app, flag, int_parser
 from bench.common.errors import UserError
 from bench.common.streams import say
 
@@ -99,8 +99,8 @@ def run(
     results: Annotated[Path, flag("--results", "DIR", "Folder of records to write to.", WHERE)] = OWN_RESULTS,
     runs: Annotated[
         Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.", WHERE)
-    ] = Path("runs"),
-    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.", HOW)] = "auto",
+    ] = RUNS,
+    device: Annotated[str, flag("--device", "NAME", DEVICE, HOW)] = "auto",
     devices: Annotated[
         int | None, flag("--devices", "N", "Number of devices to train each run on (1).", HOW)
     ] = None,

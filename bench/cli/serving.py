@@ -10,14 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import DataRoot, Results, app, flag, report_problems
+from bench.cli.app import RESULTS, RUNS, DataRoot, Device, Results, Runs, app, flag, report_problems
 from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
 RUN = "A run id, the start of one, or the folder of a run."
 Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default a model that ships with the package.")]
-Runs = Annotated[Path, flag("--runs", "DIR", "Folder of runs with their models.")]
-Device = Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")]
 RunCode = Annotated[bool, flag("--run-code", "", "Run the code of a method that is a Python file.")]
 AsJson = Annotated[bool, flag("--json", "", "Print JSON.")]
 NONE = "none of these"
@@ -35,7 +33,7 @@ def predict(
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="More images to classify.")
     ] = None,
     run: Run = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     data_root: DataRoot = None,
     device: Device = "auto",
     run_code: RunCode = False,
@@ -95,7 +93,7 @@ def similarity(
     first: Annotated[Path, typer.Argument(metavar="A", help="An image.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="An image.")],
     run: Run = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     device: Device = "auto",
     run_code: RunCode = False,
     as_json: AsJson = False,
@@ -123,8 +121,8 @@ def export(
     output: Annotated[
         Path | None, flag("--output", "DIR", "Folder to write; by default export/RUN-FORMAT.")
     ] = None,
-    results: Results = Path("results"),
-    runs: Runs = Path("runs"),
+    results: Results = RESULTS,
+    runs: Runs = RUNS,
     run_code: RunCode = False,
 ) -> None:
     """Write a run's model for use elsewhere, with a model card; the written model gives the same answers."""

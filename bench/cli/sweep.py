@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, OWN_RESULTS, OwnResults, app, flag
+from bench.cli.app import DATA_ROOT, NO_DOWNLOAD, OWN_RESULTS, RUNS, Device, OwnResults, app, flag
 from bench.common.errors import UserError, one_line, one_of
 from bench.common.streams import say
 
@@ -42,8 +42,8 @@ def sweep(
     results: OwnResults = OWN_RESULTS,
     runs: Annotated[
         Path, flag("--runs", "DIR", "Folder of checkpoints, logs and resolved configurations.")
-    ] = Path("runs"),
-    device: Annotated[str, flag("--device", "NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    ] = RUNS,
+    device: Device = "auto",
     offline: Annotated[bool, flag("--offline", "", NO_DOWNLOAD)] = False,
 ) -> None:
     """Run everything in a file that is not recorded yet, several runs at once.

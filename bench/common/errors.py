@@ -57,6 +57,11 @@ def one_line(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
+def reason_of(error: Exception) -> str:
+    """The text of an exception in one line, or the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def one_of(value: object, allowed: Iterable[str]) -> str:
     """Sentence that lists the allowed names, after the nearest one if any is near."""
     names = [str(name) for name in allowed]

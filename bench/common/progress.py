@@ -18,6 +18,9 @@ NOTEBOOK_S = 0.5
 LINE_S = 15.0
 WIDTH = 16  # characters of a bar
 
+Report = Callable[[str, int, int], None]
+"""Told what is done, how much of it, and how much there is in all."""
+
 
 class Progress:
     """Shows tasks one after another, with rate and remaining time.
@@ -102,8 +105,8 @@ class Progress:
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[str, int, int], None]]:
-    """The (what, done, total) callback of the data sources, shown on stderr."""
+def shown() -> Iterator[Report]:
+    """A callback whose reports are shown on stderr."""
     progress = Progress()
 
     def show(what: str, done: int, total: int) -> None:

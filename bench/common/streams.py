@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +21,17 @@ def say(message: object) -> None:
 def say_lines(text: str) -> None:
     """As `say`, but line breaks and spaces stay."""
     print(printable(text, "\n"), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def without_logs() -> Iterator[None]:
+    """Silence the logs of a library whose errors raise exceptions anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class Tolerant:

@@ -12,20 +12,14 @@ EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 PRETRAINED = "pretrained"  # key of a run, and the hyperparameter of a method that has it: both say the same
 
 
-def brings_weights(info: MethodInfo, hyperparameters: Mapping[str, Any]) -> bool:
-    """Whether the method brings pretrained weights, according to its marks."""
-    name, _, value = info.marked_when.get(EXTERNAL, "").partition("=")
-    return info.external_data or (name in hyperparameters and str(hyperparameters[name]).lower() == value)
-
-
-def takes_timm_weights(
+def settle_pretrained(
     info: MethodInfo,
-    values: Mapping[str, Any],
+    values: dict[str, Any],
     own: Mapping[str, Any],
     sets: Mapping[str, str],
     flag: Callable[[str], str],
-) -> bool:
-    """Whether a run starts from timm's own weights; makes its hyperparameter `pretrained` say so too.
+) -> None:
+    """Set `pretrained`, and the hyperparameter of that name: whether a run starts from timm's own weights.
 
     Args:
         info: the method.
@@ -54,8 +48,8 @@ def takes_timm_weights(
     elif has_own and asked is False:
         given = hyperparameters[PRETRAINED] = bool(given)
     refused = asked is False or given is False
-    needed = values.get("train") is False and not refused and not brings_weights(info, hyperparameters)
+    needed = values.get("train") is False and not refused and not info.has_mark(EXTERNAL, hyperparameters)
     taken = of_timm and not weights and bool(asked or needed or (has_own and hyperparameters[PRETRAINED]))
     if taken and has_own:
         hyperparameters[PRETRAINED] = True
-    return taken
+    values[PRETRAINED] = taken

@@ -15,12 +15,13 @@ from bench.common.files import is_file
 from bench.config.backbone import full_backbone
 from bench.config.hyperparameters import allowed_text, checked
 from bench.config.lists import NONE, OTHER_MEASUREMENTS, augmentations, measurements
-from bench.config.pretrained import EXTERNAL, PRETRAINED, brings_weights, takes_timm_weights
+from bench.config.pretrained import EXTERNAL, PRETRAINED, settle_pretrained
 from bench.data.names import (
     ARROW,
     BASE,
     BASE_AND_VALIDATION,
     DEFAULT_SPLIT,
+    IMAGE_SIZES,
     NO_BASE,
     canonical,
     check_dataset,
@@ -38,6 +39,7 @@ PRESETS = {
 }
 BRIEF = "smoke"
 METHOD_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<class_name>\w+))?")
+OWN_SETTING = ("way", "shot", "query", "episodes")
 QUERY, EPISODES = 15, 10_000  # defaults of --query and --episodes
 
 Positive = Annotated[int, Field(ge=1)]
@@ -74,7 +76,7 @@ class RunConfig(BaseModel):
     train: bool = True
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    image_size: Annotated[int, Field(ge=IMAGE_SIZES.start, le=IMAGE_SIZES[-1])] | None = None
     way: Annotated[int, Field(ge=2)] | None = None
     shot: Positive | None = None
     query: Positive | None = None
@@ -155,7 +157,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
             check(given[key], flag(key))
     info = method_info(given["method"], flag("method"))
 
-    preset = given.get("preset", "standard")
+    preset = given.get("preset", RunConfig.model_fields["preset"].default)
     if not isinstance(preset, str) or preset not in info.presets:
         raise UserError(flag("preset"), preset, f"{one_of(preset, info.presets)} (of {info.name})")
     changed = dict(info.presets[preset])
@@ -173,7 +175,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         frozen = values.get("train") is False and values["backbone"].startswith("timm:")
         values["split"] = default_split(values.get("dataset", ""), values.get("measure"), frozen)
     if isinstance(values.get(PRETRAINED, False), bool):
-        values[PRETRAINED] = takes_timm_weights(info, values, own, sets, flag)
+        settle_pretrained(info, values, own, sets, flag)
     extra = _own_setting(values, flag)
     if "measure" in values:
         extra["measure"] = measurements(flag("measure"), values["measure"])
@@ -190,7 +192,7 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         overrides["train_on"] = values["train_on"]
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
-    has_weights = values.get("weights") or values[PRETRAINED] or brings_weights(info, hyperparameters)
+    has_weights = values.get("weights") or values[PRETRAINED] or info.has_mark(EXTERNAL, hyperparameters)
     if values.get("train") is False and not has_weights:
         setting = info.marked_when.get(EXTERNAL)
         ways = "--weights FILE" + (f" or --set {setting}" if setting else "")
@@ -268,7 +270,7 @@ def _hyperparameters(
 
 def _own_setting(values: Mapping[str, Any], flag: Any) -> dict[str, Any]:
     """Default values of an additional few-shot setting that were not given."""
-    if not any(key in values for key in ("way", "shot", "query", "episodes")):
+    if not any(key in values for key in OWN_SETTING):
         return {}
     for key in ("way", "shot"):
         if key not in values:

@@ -186,7 +186,7 @@ def read(path: Path, kind: Kind = IMAGES) -> Any:
     return kind.unpack(tensors, about)
 
 
-def _write(path: Path, content: Any, kind: Kind = IMAGES) -> None:
+def _write(path: Path, content: Any, kind: Kind) -> None:
     """Write a file atomically. The caller holds the lock, so one temporary name is enough."""
     tensors, about = kind.pack(content)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}

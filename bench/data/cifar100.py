@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -17,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, reason_of
 from bench.common.files import check_regular, read_regular
+from bench.common.progress import Report
 from bench.common.streams import say
 from bench.data import cache, safe_pickle
 from bench.data.download import Archive, download, not_found
@@ -44,8 +44,6 @@ def _address() -> tuple[list[str], str]:
 
 
 ARCHIVES = [Archive("CIFAR-100 (169 MB)", PICKLES, f"{PICKLES}.tar.gz", _address)]
-
-Progress = Callable[[str, int, int], None]
 
 
 class DamagedFileError(Exception):
@@ -158,7 +156,7 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
     return files
 
 
-def decode(files: Files, progress: Progress | None = None) -> ImageSet:
+def decode(files: Files, progress: Report | None = None) -> ImageSet:
     """Decode everything.
 
     Raises:
@@ -205,7 +203,7 @@ def assemble(parts: list[Part], held_out: list[bool]) -> ImageSet:
     )
 
 
-def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Part:
+def read(path: Path, meta: Path | None, progress: Report | None = None) -> Part:
     """Read one shard or pickle.
 
     Args:
@@ -219,7 +217,7 @@ def read(path: Path, meta: Path | None, progress: Progress | None = None) -> Par
     return _read_pickle(path, meta) if meta else _read_parquet(path, progress)
 
 
-def _read_parquet(path: Path, progress: Progress | None) -> Part:
+def _read_parquet(path: Path, progress: Report | None) -> Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -229,7 +227,7 @@ def _read_parquet(path: Path, progress: Progress | None) -> Part:
         blobs = table.column("img").combine_chunks().field("bytes").cast(pa.binary()).to_pylist()
         labels = [table.column(name).cast(pa.int64()) for name in COLUMNS[1:]]
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise DamagedFileError(_one_line(error)) from None
+        raise DamagedFileError(reason_of(error)) from None
     if any(label.null_count for label in labels):
         raise DamagedFileError("it has rows without a label")
     names = _names_in_schema(table.schema.metadata)
@@ -263,19 +261,15 @@ def _read_pickle(path: Path, meta: Path) -> Part:
             [str(name) for name in names["coarse_label_names"]],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DamagedFileError(f"it is not as torchvision stores it ({_one_line(error)})") from None
+        raise DamagedFileError(f"it is not as torchvision stores it ({reason_of(error)})") from None
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
     try:
         content = safe_pickle.loads(read_regular(path))
     except (OSError, pickle.UnpicklingError) as error:
-        raise DamagedFileError(f"{path.name}: {_one_line(error)}") from None
+        raise DamagedFileError(f"{path.name}: {reason_of(error)}") from None
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path.name}: it must contain a dictionary")
     # Files rewritten by Python 3 may have bytes as keys.
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): content[key] for key in content}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, reason_of
 from bench.common.streams import say
 
 TIMEOUT = 20
@@ -111,7 +111,7 @@ def download(archives: Sequence[Archive], root: Path, offline: bool) -> str:
                         _fetch(archive, root, Path(temporary), offline)
             return ""
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
-        return _one_line(error)
+        return reason_of(error)
     finally:
         socket.setdefaulttimeout(timeout)
         with suppress(OSError):
@@ -180,7 +180,7 @@ def _download_first(urls: Sequence[str], what: str, file: Path, md5: str | None,
                 raise RuntimeError("the download is not a complete pickle")
             return
         except (OSError, RuntimeError, HTTPException) as error:
-            failures.append(f"{url}: {_one_line(error)}")
+            failures.append(f"{url}: {reason_of(error)}")
     raise RuntimeError("; ".join(failures))
 
 
@@ -192,7 +192,3 @@ def _is_whole_pickle(file: Path) -> bool:
         start = opened.read(1)
         opened.seek(-1, os.SEEK_END)
         return start == b"\x80" and opened.read(1) == b"."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from bench.common.errors import one_line
 from bench.common.files import check_regular
+from bench.common.progress import Report
 from bench.data.listing import Listing
 from bench.data.photos import Photos, decode_photos
 
@@ -16,7 +16,7 @@ from bench.data.photos import Photos, decode_photos
 def read(
     listing: Listing,
     size: int,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
     interpolation: str = "bilinear",
     dataset: str | None = None,
     identify: bool = True,

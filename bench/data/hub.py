@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 
 from bench.common.errors import UserError, with_extra
 from bench.common.files import expand_user, is_folder
+from bench.common.progress import Report
 from bench.common.streams import say
 from bench.data.cache import stamps
 from bench.data.names import check_classes
@@ -99,7 +99,7 @@ def find(name: str, offline: bool = False) -> Found:
 def read(
     found: Found,
     size: int,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
     interpolation: str = "bilinear",
 ) -> Photos:
     """Decode the labelled images.
@@ -181,24 +181,18 @@ def _names(found: Found) -> tuple[list[str], list[str] | None]:
 
 @contextmanager
 def _network(offline: bool) -> Iterator[None]:
-    """Disable network access of `datasets` if `offline`, and the hub's messages about retries."""
+    """`hub`, which keeps `datasets` off the network too."""
     import datasets
-    import huggingface_hub
 
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
-    before = [module.HF_HUB_OFFLINE for module in modules]
-    logger.setLevel(logging.ERROR)
+    from methods.timm_backbone import hub
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or offline  # read from the environment at import
     try:
-        for module in modules:
-            # Both read their environment variables at import, which may have happened before.
-            module.HF_HUB_OFFLINE = module.HF_HUB_OFFLINE or offline
-        yield
+        with hub(offline):
+            yield
     finally:
-        logger.setLevel(level)
-        for module, value in zip(modules, before, strict=True):
-            module.HF_HUB_OFFLINE = value
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _error(name: str, why: str) -> UserError:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from bench.common.errors import UserError
+from bench.common.progress import Report
 from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour
 from bench.data.photos import LEAST, Photos, flattened, image_set
@@ -27,7 +28,7 @@ def info(
     root: Path | None = None,
     image_size: int | None = None,
     offline: bool = False,
-    progress: sources.Progress | None = None,
+    progress: Report | None = None,
 ) -> dict[str, Any]:
     """Describe a data set; arguments and errors as for `sources.load`.
 
@@ -86,7 +87,7 @@ def verify(
     root: Path | None = None,
     image_size: int | None = None,
     offline: bool = False,
-    progress: sources.Progress | None = None,
+    progress: Report | None = None,
 ) -> list[str]:
     """Read everything again, and compare the cache with it; arguments as for `sources.load`.
 
@@ -172,9 +173,7 @@ def _empty_and_copied(photos: Photos) -> list[str]:
     return problems
 
 
-def _verify_cifar100(
-    files: cifar100.Files, progress: sources.Progress | None
-) -> tuple[list[str], ImageSet | None]:
+def _verify_cifar100(files: cifar100.Files, progress: Report | None) -> tuple[list[str], ImageSet | None]:
     """Every problem of the files, and the images if all could be read."""
     problems = [f"{files.folder / name} is missing" for name in files.missing]
     parts, held_out = [], []

@@ -7,13 +7,14 @@ which is the split ``mini-imagenet`` here. Unlike in learn2learn, code in the pi
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import reason_of
 from bench.common.files import check_regular
+from bench.common.progress import Report
 from bench.data import safe_pickle
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet, pixel_digests
@@ -61,9 +62,7 @@ def locate(root: Path, origin: str, offline: bool) -> dict[Path, str]:
     return {root / _name(mode): part for mode, part in PARTS.items()}
 
 
-def read(
-    files: dict[Path, str], progress: Callable[[str, int, int], None] | None = None
-) -> tuple[ImageSet | None, list[str]]:
+def read(files: dict[Path, str], progress: Report | None = None) -> tuple[ImageSet | None, list[str]]:
     """Read everything.
 
     Args:
@@ -121,7 +120,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         images, classes = content["image_data"], dict(content["class_dict"])
         indices = [np.asarray(index).reshape(-1) for index in classes.values()]
     except (OSError, pickle.UnpicklingError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(reason_of(error)) from None
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise ValueError("it must have image_data and class_dict as learn2learn stores them") from None
     shape = (SIZE, SIZE, 3)

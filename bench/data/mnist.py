@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.common.errors import reason_of
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet
 
@@ -65,8 +66,7 @@ def read(files: list[Path]) -> tuple[ImageSet | None, list[str]]:
             content.append(reader(str(path)).numpy())
         # torchvision asserts, indexes and reshapes without checks.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            problems.append(f"{path} cannot be read: {reason}")
+            problems.append(f"{path} cannot be read: {reason_of(error)}")
     if problems:
         return None, problems
     parts = zip(content[::2], content[1::2], files[::2], files[1::2], strict=True)

@@ -6,13 +6,13 @@ on black, as in MNIST and as usual in the field, so that the black padding of au
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bench.common.errors import UserError
+from bench.common.progress import Report
 from bench.data import folder
 from bench.data.download import Archive, require
 from bench.data.images import ImageSet
@@ -81,7 +81,7 @@ def _class_of(file: str) -> str:
 def read(
     listing: Listing,
     size: int = SIZE,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
     interpolation: str = "bilinear",
 ) -> tuple[ImageSet | None, list[str]]:
     """Decode everything.

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from bench.common.errors import UserError
+from bench.common.errors import UserError, reason_of
 from bench.common.streams import say
 from bench.data.images import ImageSet, pixel_digests
 from bench.data.names import DEFAULT_IMAGE_SIZE
@@ -94,14 +94,13 @@ def decode_photos(
                 decode(index)
             # Pillow's parsers raise many types for damaged files.
             except Exception as error:
-                said = getattr(error, "strerror", None) or str(error)
-                reason = " ".join(said.split()) or type(error).__name__
                 if isinstance(error, MemoryError):
                     raise UserError("--dataset", dataset, f"out of memory at {name_of(index)}") from None
                 if isinstance(error, OSError) and error.errno in TEMPORARY:
                     problem = f"{name_of(index)} cannot be read ({error.strerror}); the file may be intact"
                     raise UserError("--dataset", dataset, problem) from None
-                unreadable[index] = f"{name_of(index)} ({reason})"
+                why = getattr(error, "strerror", None) or reason_of(error)
+                unreadable[index] = f"{name_of(index)} ({why})"
         return indices[-1] + 1
 
     # Pillow warns about unusual files that it can read.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from bench.common.errors import reason_of
+
 BATCH = 2000  # files between two reports of progress
 
 
@@ -31,7 +33,7 @@ def decode_pngs(
             images[index] = _decode_one(file, size)
         # Pillow's parsers raise many types for damaged files.
         except Exception as error:
-            damaged[index] = " ".join(str(error).split()) or type(error).__name__
+            damaged[index] = reason_of(error)
         if progress and (index + 1) % BATCH == 0:
             progress(index + 1, len(files))
     if progress:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError
 from bench.common.files import expand_user, is_file
+from bench.common.progress import Report
 from bench.common.streams import say
 from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE, IMAGE_SIZES, canonical, check_dataset, data_set
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, too long for an error in a n
     from bench.data.images import ImageSet
     from bench.data.photos import Photos
 
-Progress = Callable[[str, int, int], None]
 Examined = tuple["ImageSet | None", list[str]]
 
 
@@ -50,7 +50,7 @@ def load(
     image_size: int | None = None,
     interpolation: str = "bilinear",
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> ImageSet:
     """Load a data set: memory-mapped from the cache of decoded images, or decoded and cached.
 
@@ -115,7 +115,7 @@ def locate(
     image_size: int | None = None,
     interpolation: str = "bilinear",
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Source:
     """Find or download a data set, without decoding it. Arguments and errors as for `load`."""
     check_dataset(dataset)
@@ -162,14 +162,14 @@ def _data_root(root: Path | None) -> tuple[Path, str]:
     return Path(user_cache_dir("fewshot-bench")), "the default data root"
 
 
-def _cifar100(root: Path | None, offline: bool, progress: Progress | None) -> Source:
+def _cifar100(root: Path | None, offline: bool, progress: Report | None) -> Source:
     from bench.data import cifar100
 
     files = cifar100.locate(*_data_root(root), offline)
     return Source(str(files.folder), files.key, lambda: cifar100.decode(files, progress))
 
 
-def _generated(kind: str, progress: Progress | None) -> Source:
+def _generated(kind: str, progress: Report | None) -> Source:
     from importlib.metadata import version
 
     from bench.data import glyphs, letters
@@ -183,7 +183,7 @@ def _generated(kind: str, progress: Progress | None) -> Source:
     return Source("generated", key, lambda: generate(progress and partial(progress, f"drawing {kind}")))
 
 
-def _mini_imagenet(root: Path | None, offline: bool, progress: Progress | None) -> Source:
+def _mini_imagenet(root: Path | None, offline: bool, progress: Report | None) -> Source:
     from bench.data import mini_imagenet
     from bench.data.cache import stamps
 
@@ -198,7 +198,7 @@ def _omniglot(
     image_size: int | None,
     interpolation: str,
     offline: bool,
-    progress: Progress | None,
+    progress: Report | None,
 ) -> Source:
     from bench.data import omniglot
 
@@ -237,7 +237,7 @@ def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examin
     return Source(str(where), key, decode, examine=examine)
 
 
-def _folder(path: Path, size: int, interpolation: str, progress: Progress | None) -> Source:
+def _folder(path: Path, size: int, interpolation: str, progress: Report | None) -> Source:
     from bench.data import folder
     from bench.data.listing import scan
 
@@ -247,7 +247,7 @@ def _folder(path: Path, size: int, interpolation: str, progress: Progress | None
     return replace(found, files=[path / file for file in listing.files])
 
 
-def _hub(name: str, size: int, interpolation: str, offline: bool, progress: Progress | None) -> Source:
+def _hub(name: str, size: int, interpolation: str, offline: bool, progress: Report | None) -> Source:
     from bench.data import hub
 
     found = hub.find(name, offline)

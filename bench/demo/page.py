@@ -20,11 +20,10 @@ from bench.demo.episodes import EPISODES, Browser
 from bench.demo.pictures import NotAPicture, decode, encode, fit
 from bench.demo.runs import with_models
 from bench.records.store import read_all
-from bench.reporting.blocks import Grid, table
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
-from bench.reporting.report_tables import in_order
+from bench.reporting.report_tables import in_order, together
 from bench.serving.shipped import Run
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import; the page opens before
@@ -260,13 +259,8 @@ class Page:
         section = self._sections().get(title)
         if section is None:
             return "", gr.update(visible=False)
-        lines = [
-            {"track": track_name(one.track), **dict(zip(map(str, cells), row, strict=True))}
-            for one in section.tables
-            for cells in [board(one)]
-            for row in Grid(cells, 0).rows
-        ]
-        cells = in_order(table(lines)).cells.map("".join)
+        tables = together((board(one), {"track": track_name(one.track)}) for one in section.tables)
+        cells = in_order(tables).cells.map("".join)
         note = "Percent ± half of the 95% interval. Ranks are within a track: a preset, backbone and budget."
         widths = ["170px", *["130px"] * (len(cells.columns) - 1)]
         return note, gr.update(value=cells, column_widths=widths, visible=True)

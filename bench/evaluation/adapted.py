@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,17 +77,25 @@ def logits_of(
         return normalise(images[flat].to(device)).unflatten(0, chosen.shape)
 
     for rows, support, query, labels in _parts(pool, episodes, device.type):
-        with autocast(device, precision), torch.enable_grad():
-            answer = method.adapt(take(support))
-        size = query.shape[1] if method.transductive else QUERIES_AT_ONCE
-        parts = []
-        for first in range(0, query.shape[1], size):
-            part = query[:, first : first + size]
-            with autocast(device, precision), torch.no_grad():
-                logits = answer(take(part))
-            checked(logits, "the function that adapt returns", (*part.shape, support.shape[1]))
-            parts.append(logits.cpu())
-        yield rows, torch.cat(parts, dim=1), labels
+        yield rows, scores(method, support, query, take, precision), labels
+
+
+def scores(method: Method, support: Any, query: Any, take: Callable[[Any], Tensor], precision: str) -> Tensor:
+    """Scores ``[E, Q, way]`` on the CPU of queries ``[E, Q, ...]`` after adapting to ``[E, way, shot, ...]``.
+
+    `take` makes normalised images of support and queries, few at a time.
+    """
+    with autocast(method.device, precision), torch.enable_grad():
+        answer = method.adapt(take(support))
+    size = max(1, query.shape[1]) if method.transductive else QUERIES_AT_ONCE
+    parts = []
+    for first in range(0, max(1, query.shape[1]), size):
+        part = query[:, first : first + size]
+        with autocast(method.device, precision), torch.no_grad():
+            logits = answer(take(part))
+        checked(logits, "the function that adapt returns", (*part.shape[:2], support.shape[1]))
+        parts.append(logits.cpu())
+    return torch.cat(parts, dim=1)
 
 
 def _parts(

@@ -44,7 +44,8 @@ def contradictions(record: Record) -> Iterator[str]:
         yield f"hyperparameters: {info.name} has no {', '.join(unknown)}"
     built_in = not info.plugin
     for mark in MARKS:
-        recorded, must = bool(getattr(record, mark)), _marked(record, info, mark)
+        recorded, from_file = bool(getattr(record, mark)), mark == "external_data" and bool(record.weights)
+        must = from_file or info.has_mark(mark.replace("_", " "), record.hyperparameters)
         # A plug-in may set additional marks, but not remove one.
         if recorded != must and (must or built_in):
             is_, was = str(must).lower(), str(recorded).lower()
@@ -70,13 +71,6 @@ def _installed(name: str) -> MethodInfo | None:
         with suppress(ValueError):
             return registry.find(name)
     return None
-
-
-def _marked(record: Record, info: MethodInfo, mark: str) -> bool:
-    if getattr(info, mark, False) or (mark == "external_data" and record.weights):
-        return True
-    name, _, value = info.marked_when.get(mark.replace("_", " "), "").partition("=")
-    return name in record.hyperparameters and str(record.hyperparameters[name]).lower() == value
 
 
 def same_split(recorded: str, given: str) -> bool:

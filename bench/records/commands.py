@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.config.run_config import OWN_SETTING, RunConfig
 from bench.data.names import ARROW
 from bench.records.identity import value_as_set
 from bench.records.schema import Record
@@ -15,8 +16,8 @@ RUNS = Path("runs")  # default of --runs
 RANK = "python -m bench rank "
 SWEEP = "python -m bench sweep "
 CHANGED = ("backbone", "augment", "train_on", "measure")  # overrides that are no hyperparameters
-FIELDS = ("image_size", "weights", "way", "shot", "query", "episodes")
-DEFAULTS = {"dataset": "cifar100", "preset": "standard", "seed": 0, "precision": "auto"}
+FIELDS = ("image_size", "weights", *OWN_SETTING)
+DEFAULTS = {key: RunConfig.model_fields[key].default for key in ("dataset", "preset", "seed", "precision")}
 
 
 def command_of(config: Mapping[str, Any]) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import UserError, one_of
+from bench.config.run_config import OWN_SETTING
 from bench.data.names import BASE_AND_VALIDATION
 from bench.records.store import Record, find, read, read_all
 
-OWN_SETTING = ("way", "shot", "query", "episodes")
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
 ALWAYS_NAMED = ("mining", "test_steps")
 """Hyperparameters that a row's name always shows, because papers do not specify them."""

@@ -43,6 +43,10 @@ RUN_ID = re.compile(r"[A-Za-z0-9_+@-][A-Za-z0-9._+@-]{0,199}")
 MODEL_FILE = "model.safetensors"
 """The weights of a run, in its folder under ``--runs``, with a card (`bench.run.models`)."""
 
+CONFIG_FILE = "config.yaml"  # its settings; without it, a split from a file cannot be made again
+CHECKPOINTS = "checkpoints"
+LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"
+
 FRACTIONS = ("fewshot/", "base/", "novel/", "generalized/", "open")
 """Metrics under these names are between 0 and 1."""
 

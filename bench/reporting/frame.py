@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.config.run_config import BRIEF
 from bench.records import identity
 from bench.records.store import Record, read_all
 from bench.records.tracks import images_seen, processor_seconds, training_seconds, uncommitted
@@ -24,7 +25,7 @@ from bench.reporting.blocks import (
     table,
 )
 from bench.reporting.ranking.rows import by_size
-from bench.reporting.ranking.tables import HIDDEN_PRESET, tracks_of
+from bench.reporting.ranking.tables import tracks_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -139,7 +140,7 @@ def runs(frame: DataFrame) -> DataFrame:
 
 def failures(frame: DataFrame) -> list[Block]:
     """A table of the failed runs; empty if there are none."""
-    failed = frame[frame["failure"].notna() & (frame["preset"] != HIDDEN_PRESET)]
+    failed = frame[frame["failure"].notna() & (frame["preset"] != BRIEF)]
     if failed.empty:
         return []
     shown = table(

@@ -9,12 +9,11 @@ from typing import Any
 
 from bench.common.files import check_writable, read_text, write_files
 from bench.common.markdown import code, plain, table
-from bench.config.run_config import method_info
+from bench.config.run_config import BRIEF, method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
 from bench.reporting.leaderboard.cells import TIME, images, training_time
 from bench.reporting.ranking.rows import columns, without_misnamed_settings
-from bench.reporting.ranking.tables import HIDDEN_PRESET
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
@@ -148,7 +147,7 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
 
 def _results(records: Sequence[Record]) -> list[str]:
     shown = sorted(
-        (without_misnamed_settings(record) for record in records if record.preset != HIDDEN_PRESET),
+        (without_misnamed_settings(record) for record in records if record.preset != BRIEF),
         key=lambda r: (r.dataset, r.split, -r.protocol_version, r.preset, r.seed, r.run_id),
     )
     if not shown:

@@ -9,19 +9,23 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from markdown_it import MarkdownIt
+
 from bench.common.files import check_output, write_files
+from bench.common.progress import Report
 from bench.records.store import Record, read_all
-from bench.reporting.figures.collect import Options, Progress, collect, drawn
+from bench.reporting.figures.collect import Options, collect, drawn
 from bench.reporting.figures.picture import Gap, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import inline_svg, style_sheet
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard import hidden
+from bench.reporting.leaderboard.document import LEGEND
 from bench.reporting.ranking.rows import grouped
 from bench.reporting.report_tables import tables
 
 
-def write(output: Path, options: Options, progress: Progress) -> list[str]:
+def write(output: Path, options: Options, progress: Report) -> list[str]:
     """Write the report of all valid records of a folder.
 
     Returns:
@@ -43,8 +47,8 @@ def render(
     found: Sequence[Section],
     pictures: Sequence[Picture | Gap],
     records: Sequence[Record],
-    progress: Progress,
-    said: str = "",
+    progress: Report,
+    said: str,
 ) -> str:
     """The page: tables, embedded figures, and a line `said` about what is left out."""
     page = files("bench.reporting") / "report_page"
@@ -63,6 +67,7 @@ def render(
         datasets=_choices(section.first.dataset for section in found),
         splits=_choices(section.first.split for section in found),
         contents="".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title in contents.items()),
+        legend=MarkdownIt().render(LEGEND),
         tables="\n".join(text for _, text in parts.values()),
         pictures=_groups(found, pictures, progress),
     )
@@ -88,7 +93,7 @@ def _choices(names) -> str:
     return "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in dict.fromkeys(names))
 
 
-def _groups(found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Progress) -> str:
+def _groups(found: Sequence[Section], pictures: Sequence[Picture | Gap], progress: Report) -> str:
     """Figures under the heading of their data set, or data set and split."""
     of_section = {section.title: (section.first.dataset, section.first.split) for section in found}
     total = sum(isinstance(item, Picture) for item in pictures)

@@ -69,12 +69,12 @@ def tables(found: Sequence[Section], records: Sequence[Record]) -> dict[str, tup
         "results": (
             "Results",
             f"{RESULTS} Guessing gives{chance} 50 at pairs and triplets." + "".join(_networks(boards)),
-            _together((board(one), _of(one, protocols)) for one in boards),
+            together((board(one), _of(one, protocols)) for one in boards),
         ),
         "generalized": (
             "Base and novel classes jointly",
             GENERALIZED,
-            _together(
+            together(
                 (cells, _where(section.first) | {"classes": (classes,)})
                 for section in found
                 for classes, cells in joined(section.tables).items()
@@ -107,7 +107,7 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
     return _where(one.first) | {"track": track_name(one.track)} | version
 
 
-def _together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
+def together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
     """Tables concatenated, with columns for what the rows of each share."""
     return table(
         shared | dict(zip(map(str, cells), row, strict=True))

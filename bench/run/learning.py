@@ -18,7 +18,7 @@ from bench.common.errors import UserError
 from bench.common.progress import Progress
 from bench.evaluation.answers import all_finite
 from bench.records.parts import SharedTraining, Training
-from bench.records.schema import MODEL_FILE
+from bench.records.schema import CHECKPOINTS, MODEL_FILE
 from bench.run import failures, models
 from bench.run.devices import in_processes
 from bench.run.locks import exclusive
@@ -89,7 +89,7 @@ def share(
         models.save(stage, folder, {}, training, learned.pretraining)
         # A stage that is also recorded as a run resumes from its last checkpoint, after the last step.
         if isinstance(stage.method, BaseClassifier):
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
     with exclusive(stage.run_id, options.results, options.runs):
         return obtain(stage.method, folder, stage.identity.sha256, train)

@@ -15,7 +15,7 @@ import torch
 
 from bench.common.errors import UserError
 from bench.common.progress import Progress
-from bench.config.run_config import method_info, resolve
+from bench.config.run_config import BRIEF, method_info, resolve
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve as split_as
@@ -70,7 +70,7 @@ class _Trial:
 
     def __init__(self, method: str) -> None:
         info = method_info(method, "METHOD")
-        preset = "smoke" if "smoke" in info.presets else next(iter(info.presets))
+        preset = BRIEF if BRIEF in info.presets else next(iter(info.presets))
         self.config = resolve({"method": method, "preset": preset}, {}, {"steps": str(STEPS)})
         self.method_class = registry.load(info)
         self.data = _images()

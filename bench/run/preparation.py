@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -198,7 +197,7 @@ def _built(
     method_class: type[MethodT], hp: Any, name: str, backbone: torch.nn.Module, classes: int, offline: bool
 ) -> MethodT:
     try:
-        with hub(offline=True) if offline else nullcontext():
+        with hub(offline):
             return method_class(backbone, hp, classes)
     except ValueError as error:
         raise UserError("--method", name, str(error)) from None

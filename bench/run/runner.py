@@ -23,6 +23,7 @@ from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
 from bench.records.parts import Timings
+from bench.records.schema import CHECKPOINTS, CONFIG_FILE
 from bench.records.store import Record
 from bench.run import failures, models
 from bench.run.frozen import frozen_features
@@ -141,7 +142,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     _check_contract(prepared, split.validation_images, split.base_test, split.train)
     say_lines(describe(prepared))
     run_dir = options.runs / prepared.run_id
-    write_files({run_dir / "config.yaml": config.to_yaml().encode()}, "--runs", exclusive=True)
+    write_files({run_dir / CONFIG_FILE: config.to_yaml().encode()}, "--runs", exclusive=True)
     try:
         learned = learn(prepared, options, progress)
     except Failed as failure:
@@ -157,7 +158,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
             steps=failure.steps,
         )
         record = make_record(prepared, options, Evaluation(), timings, failure.learned, failure=str(failure))
-        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
         return store.write(record, options.results), record
     method.to(device).eval()
     evaluation_started = time.perf_counter()
@@ -199,7 +200,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     if networks := {joined / name: content for name, content in evaluation.networks.items()}:
         write_files(networks, "--runs", exclusive=True)
     path = store.write(record, options.results, arrays)
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # no longer needed to resume
+    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)  # no longer needed to resume
     return path, record
 
 

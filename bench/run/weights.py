@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
 from pathlib import Path
 
 import safetensors.torch
@@ -48,7 +47,7 @@ def of_timm(backbone: str, options: Options) -> Path:
             model = TimmBackbone(name)
         except ValueError as error:
             raise UserError("--backbone", backbone, str(error)) from None
-        with hub(offline=True) if options.offline else nullcontext():
+        with hub(options.offline):
             model.load_pretrained()
         state = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
         write_files({path: safetensors.torch.save(state, {"format": "pt"})}, "--runs")

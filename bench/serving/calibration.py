@@ -26,6 +26,7 @@ from bench.data.images import ImageSet
 from bench.data.names import NO_BASE, data_set
 from bench.data.splits import Split, resolve
 from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
+from bench.records.schema import CONFIG_FILE
 from bench.run.models import Card
 from bench.serving.shipped import SHIPPED
 from bench.statistics import best_threshold, expected_calibration_error, fit_temperature
@@ -33,7 +34,6 @@ from methods import backbones
 from methods.method import Method
 
 FILE = "calibration.json"
-CONFIG = "config.yaml"  # a run's settings; without it, its split cannot be made again if that is a file
 EPISODES_AT_ONCE = 16
 
 
@@ -145,7 +145,7 @@ def _validation(predictor: Scorer) -> tuple[ImageSet, Split]:
     )
     if data.fingerprint != card.fingerprint:
         raise UserError("--run", card.run_id, f"{card.dataset} has changed since the run")
-    settings = predictor.folder / CONFIG  # with the path of a split in a file
+    settings = predictor.folder / CONFIG_FILE  # with the path of a split in a file
     config = {"split": card.split} | (read_yaml(settings) if is_file(settings) else {})
     split = resolve(data, config["split"], train_on=config.get("train_on"))
     # Without its settings, a run that trained on validation classes too has other base classes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -17,11 +16,10 @@ from torch import Tensor, nn
 
 from bench.common.errors import UserError, with_extra
 from bench.common.files import write_files
-from bench.common.streams import say
+from bench.common.streams import say, without_logs
 from bench.records import store
-from bench.records.schema import MODEL_FILE, Record
+from bench.records.schema import CONFIG_FILE, MODEL_FILE, Record
 from bench.run.models import CARD
-from bench.serving.calibration import CONFIG
 from bench.serving.calibration import FILE as CALIBRATION
 from bench.serving.model_card import model_card
 from bench.serving.predictor import Predictor, load
@@ -88,7 +86,7 @@ def write(
     output = output or Path("export") / f"{predictor.card.run_id}-{format_}"
     record = store.try_read(store.beside(results, f"{predictor.card.run_id}.json"))
     if format_ == "safetensors":
-        names = (MODEL_FILE, CARD, CONFIG, CALIBRATION)
+        names = (MODEL_FILE, CARD, CONFIG_FILE, CALIBRATION)
         there = [name for name in names if (predictor.folder / name).exists()]
         files = {output / name: (predictor.folder / name).read_bytes() for name in there}
     else:
@@ -225,16 +223,12 @@ def _run_torchscript(graph: bytes) -> Run:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporters print and log about their own steps and future."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        text = io.StringIO()
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(text),
-            contextlib.redirect_stderr(text),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    text = io.StringIO()
+    with (
+        without_logs(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+    ):
+        warnings.simplefilter("ignore")
+        yield

@@ -16,9 +16,9 @@ from torch import Tensor
 from bench.common import environment
 from bench.common.errors import UserError
 from bench.data.pixels import Spans
-from bench.evaluation.adapted import QUERIES_AT_ONCE
+from bench.evaluation.adapted import scores
 from bench.evaluation.answers import checked
-from bench.evaluation.embedding import autocast, embed_images
+from bench.evaluation.embedding import embed_images
 from bench.run import models
 from bench.run.models import Model
 from bench.serving.calibration import Calibration, calibrate
@@ -213,18 +213,12 @@ class Predictor:
             support: `features` of E support sets, ``[E, way, shot, ...]``.
             query: ``[E, Q, ...]``.
         """
-        method, shape = self.method, (*query.shape[:2], support.shape[1])
+        method = self.method
         if method.fixed_embedding:
+            shape = (*query.shape[:2], support.shape[1])
             with torch.inference_mode():
                 return checked(method.episode_logits(support, query), "episode_logits", shape).float().cpu()
-        with autocast(method.device, self.card.precision), torch.enable_grad():
-            learned = method.adapt(self._normalised(support))
-        size = max(1, query.shape[1]) if method.transductive else QUERIES_AT_ONCE
-        parts = []
-        for part in query.split(size, dim=1):
-            with autocast(method.device, self.card.precision), torch.no_grad():
-                parts.append(learned(self._normalised(part)).float().cpu())
-        return checked(torch.cat(parts, dim=1), "the function that adapt returns", shape)
+        return scores(method, support, query, self._normalised, self.card.precision).float()
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         lead = pixels.shape[:-3]

@@ -7,16 +7,15 @@ on a timing, and it is part of the checkpoint's stamp and of the record.
 from __future__ import annotations
 
 import copy
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from platformdirs import user_cache_dir
 
-from bench.common.streams import say
+from bench.common.errors import one_line
+from bench.common.streams import say, without_logs
 from bench.evaluation.embedding import autocast
 from methods.batches import AnchorTasks
 from methods.fused import fused_training, fusible
@@ -50,10 +49,10 @@ def compile_training(
         return False
     try:
         _keep_cache()
-        with _quiet():
+        with without_logs():
             _compare(method, _forward_size(method), size, precision, device)
     except Exception as error:  # Dynamo, Inductor and the compiler raise many types
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}")[:200]
         say(f"warning: training runs without torch.compile and is slower ({reason})")
         return False
     return True
@@ -120,14 +119,3 @@ def _compare(method: Method, count: int, size: int, precision: str, device: torc
     error = float((found[0] - found[1]).norm() / found[0].norm())
     if not error <= TOLERANCE[precision]:
         raise RuntimeError(f"compiled operations give other gradients: relative error {error:.2g}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the logs of Dynamo and Inductor; errors raise exceptions anyway."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

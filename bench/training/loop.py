@@ -24,6 +24,7 @@ from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.records.schema import CHECKPOINTS, LAST_CHECKPOINT
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
 from bench.training.checkpoints import CheckedFiles, Resumable, random_states, saved_step
@@ -35,7 +36,6 @@ from methods.method import Method
 
 VALIDATIONS = 10  # points of the validation curve
 VALIDATE_EVERY = 25  # steps, at least
-LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,10 @@ def train(
     method cannot access novel images.
     """
     steps = method.training_steps
-    checkpoints = run_dir / "checkpoints"
-    last = checkpoints / LAST
+    last = run_dir / LAST_CHECKPOINT
     start = saved_step(last, stamp)
     if not start and rank == 0:  # left by another run of the same configuration
-        for left_over in ("logs", "checkpoints"):
+        for left_over in ("logs", CHECKPOINTS):
             shutil.rmtree(run_dir / left_over, ignore_errors=True)
     spec = method.batches()
     request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
@@ -183,19 +182,17 @@ def interruptible() -> Iterator[None]:
         raise
 
 
-class quiet:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Silence Lightning's messages about its set-up, but not errors."""
-
-    def __enter__(self) -> None:
-        self.loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
-            logger.setLevel(logging.ERROR)
-        self.filters = warnings.catch_warnings()
-        self.filters.__enter__()
-        warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
-
-    def __exit__(self, *error: object) -> None:
-        self.filters.__exit__(*error)  # type: ignore[arg-type]
-        for logger, level in zip(self.loggers, self.levels, strict=True):
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|torch\.optim\.lr_scheduler")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -238,7 +238,7 @@ def test_interrupted_write_leaves_the_old_file(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cache._write(path, small_set(seed=1))
+        cache._write(path, small_set(seed=1), cache.IMAGES)
     assert path.read_bytes() == before
     assert not list(folder.glob("*.tmp"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from board_reader import boards, column
+from board_reader import boards, column, render
 from command_line import bench, complaint, write_images
 from record_factory import make_record
 from torch import nn
@@ -22,7 +22,6 @@ from bench.evaluation import learned_classes, verification
 from bench.evaluation.learned_classes import LearnedClasses, check_enough
 from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluator
-from bench.reporting.leaderboard import render
 from bench.run.preparation import Options, prepare
 from bench.run.recording import largest_class
 from bench.sampling.episodes import ClassPool, Setting

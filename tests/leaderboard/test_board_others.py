@@ -3,12 +3,11 @@
 import csv
 from importlib.resources import files
 
-from board_reader import as_html, boards, column, tables, with_columns, with_metrics
+from board_reader import as_html, boards, column, render, tables, with_columns, with_metrics
 from markdown_reader import plain
 from record_factory import make_record, metric
 
 from bench.reporting.blocks import NOTHING, table, without_empty_columns
-from bench.reporting.leaderboard import render
 from bench.reporting.published import HEADINGS, published
 
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column, with_columns
+from board_reader import boards, column, render, with_columns
 from markdown_reader import plain
 from record_factory import EPISODES, make_episodes, make_record, metric, record_fields
 
 from bench.records import store
-from bench.reporting.leaderboard import render
 from bench.statistics import RankRange, closed_interval, compare_all, rank_ranges, significantly_better
 
 pytestmark = pytest.mark.usefixtures("nothing_published")

@@ -3,12 +3,11 @@
 import re
 
 import pytest
-from board_reader import boards, column, with_metrics
+from board_reader import boards, column, render, with_metrics
 from markdown_reader import plain
 from record_factory import make_record
 
 from bench.reporting import blocks
-from bench.reporting.leaderboard import render
 from bench.statistics import Interval
 
 pytestmark = pytest.mark.usefixtures("nothing_published")

@@ -4,11 +4,10 @@ import random
 
 import numpy as np
 import pytest
-from board_reader import boards, with_metrics
+from board_reader import boards, render, with_metrics
 from record_factory import make_episodes, make_record, record_fields
 
 from bench.records import store
-from bench.reporting.leaderboard import render
 from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
 
 pytestmark = pytest.mark.usefixtures("nothing_published")
@@ -53,7 +52,7 @@ def test_two_seeds_share_the_interval_of_their_mean_episodes(tmp_path):
     assert "† episodes only" in render(seeds(tmp_path, 2), tmp_path)
 
 
-@pytest.mark.parametrize("how", ["missing", "damaged", "no folder"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
 def test_without_episode_files_the_seeds_own_intervals_are_used_and_said(tmp_path, how):
     found = seeds(tmp_path, 3)
     path = tmp_path / found[1].episode_file
@@ -61,7 +60,7 @@ def test_without_episode_files_the_seeds_own_intervals_are_used_and_said(tmp_pat
         path.unlink()
     if how == "damaged":
         path.write_bytes(b"not the file")
-    text = render(found, None if how == "no folder" else tmp_path)
+    text = render(found, tmp_path)
     [[row]] = boards(text)
     own = [closed_interval(one) for one in accuracies_of(3)]
     assert row["5w1s"] == shown(over_seeds(own), 2)

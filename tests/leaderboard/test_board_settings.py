@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column
+from board_reader import boards, column, render
 from markdown_reader import plain
 from record_factory import EPISODES, QUERIES, episode_info, make_record, metric, record_fields
 
 from bench.records import store
 from bench.records.store import Record
-from bench.reporting.leaderboard import render
 
 pytestmark = pytest.mark.usefixtures("nothing_published")
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column, with_columns, with_metrics
+from board_reader import NOWHERE, boards, column, render, with_columns, with_metrics
 from markdown_reader import plain
 from record_factory import EPISODES, make_record, metric
 
 from bench.records import store
 from bench.records.tracks import Track
-from bench.reporting.leaderboard import render
 from bench.reporting.leaderboard.overview import aggregates, best_of_each
 from bench.reporting.ranking.rows import Row
 from bench.reporting.ranking.tables import Table, tables_of
@@ -149,7 +148,7 @@ def test_of_two_rows_of_one_configuration_the_newer_counts():
             parameters=parameters,
             metrics={"fewshot/5w1s": metric(accuracy), "fewshot/5w5s": metric(accuracy)},
         )
-        [made] = tables_of([record], None)[0].rows
+        [made] = tables_of([record], NOWHERE)[0].rows
         made.ranks = {name: RankRange(1, 3) for name in ("5w1s", "5w5s")}
         return made
 

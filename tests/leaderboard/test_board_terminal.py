@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from board_reader import NOWHERE
 from record_factory import make_record, metric
 
 from bench.reporting import terminal
@@ -14,7 +15,7 @@ HOSTILE = ["[bold]x[/bold]", "\x1b[31mred", ":smile:", "a\u202eb", "x" * 300, "å
 
 def shown(monkeypatch, capsys, width: int, records) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
-    terminal.show(document(tables_of(records, None)))
+    terminal.show(document(tables_of(records, NOWHERE)))
     return capsys.readouterr().out
 
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column, with_columns
+from board_reader import boards, column, render, with_columns
 from markdown_reader import plain
 from record_factory import ON_GPU, make_record, metric, record_fields
 
 from bench.records import store
-from bench.reporting.leaderboard import render
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.common.errors import UserError, one_line, one_of
 from bench.common.files import check_writable, write_files
+from bench.common.progress import Report
 from bench.records.schema import MODEL_FILE
 from bench.records.store import Record, read_all
 from bench.reporting.figures import curves, per_class, scatter, shots, splits
@@ -21,8 +22,6 @@ from bench.reporting.run_page import find_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Progress = Callable[[str, int, int], None]
 
 
 class Options(NamedTuple):
@@ -116,7 +115,7 @@ class Written(NamedTuple):
     problems: list[str]
 
 
-def write(folder: Path, options: Options, progress: Progress) -> Written:
+def write(folder: Path, options: Options, progress: Report) -> Written:
     """Write every figure of a folder of records as PNG and SVG, and the captions as ``captions.txt``.
 
     Raises:

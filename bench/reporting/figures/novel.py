@@ -139,32 +139,24 @@ def draw_episode(support: np.ndarray, query: np.ndarray, given: np.ndarray, name
     place.annotate(
         "queries and answers", (1.3, -0.5), va="bottom", size=SMALL, color=GREY.light, annotation_clip=False
     )
-    _blank(place, 1.3 + queries, 1.5 * way - 0.1, 0.1, above=0.9)
+    place.set_xlim(-0.1, 1.3 + queries)
+    place.set_ylim(1.5 * way - 0.1, -0.9)
+    place.set_aspect("equal")  # images stay square
+    place.axis("off")
     return figure
 
 
-def _image(
-    place: Axes, image: np.ndarray, left: float, top: float, frame: str = GREY.light, dashes: object = "-"
-) -> None:
+def _image(place: Axes, image: np.ndarray, left: float, top: float, frame: str, dashes: object = "-") -> None:
     from matplotlib.patches import Rectangle
 
     edge = 0.06
     inside = (left + edge, left + 1 - edge, top + 1 - edge, top + edge)
     place.imshow(image, extent=inside, interpolation="nearest", aspect="auto")
-    width = 0.8 if frame == GREY.light else 2.2
     place.add_patch(
         Rectangle(
-            (left + edge, top + edge), 1 - 2 * edge, 1 - 2 * edge, fill=False, ec=frame, lw=width, ls=dashes
+            (left + edge, top + edge), 1 - 2 * edge, 1 - 2 * edge, fill=False, ec=frame, lw=2.2, ls=dashes
         )
     )
-
-
-def _blank(place: Axes, columns: float, rows: float, left: float, above: float = 0.0) -> None:
-    """No axes; images stay square."""
-    place.set_xlim(-left, columns)
-    place.set_ylim(rows, -above)
-    place.set_aspect("equal")
-    place.axis("off")
 
 
 def most_confused(shares: np.ndarray, most: int = MOST_CLASSES) -> np.ndarray:

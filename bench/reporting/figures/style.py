@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import math
 import re
-import sys
 import textwrap
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.common.streams import say
 from bench.records.identity import name_of
 from bench.records.store import Record
 
@@ -110,12 +110,12 @@ ACCURACY = {
 """Metric key -> words; the first available one describes a model's quality."""
 
 
-def axes(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the common width and its axes, row by row."""
+def axes(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of the common width and its axes, one below the other."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height))
-    made = figure.subplots(rows, columns, squeeze=False, **options)
+    made = figure.subplots(rows, squeeze=False, **options)
     return figure, list(made.ravel())
 
 
@@ -232,7 +232,7 @@ def _families(letters: str) -> list[str]:
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     missing = {letter for letter in letters if letter.isprintable()}
-    missing -= _letters(get_font(findfont(FontProperties(family="DejaVu Sans"))))
+    missing -= _letters(get_font(findfont(FontProperties(family=FONT))))
     families = []
     # Last Resort has a box for every letter.
     fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
@@ -249,7 +249,7 @@ def _families(letters: str) -> list[str]:
     if new := missing - _told:
         _told.update(new)
         some = " ".join(sorted(new)[:10])
-        print(f"warning: no installed font has these letters of figures: {some}", file=sys.stderr)
+        say(f"warning: no installed font has these letters of figures: {some}")
     return families
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.common.files import check_output, read_text, write_files
+from bench.config.run_config import BRIEF
 from bench.records.store import Record, read_all
 from bench.reporting import markdown
 from bench.reporting.blocks import Block, Paragraph
@@ -13,28 +14,22 @@ from bench.reporting.frame import failures, frame
 from bench.reporting.leaderboard import studies
 from bench.reporting.leaderboard.document import document
 from bench.reporting.ranking.rows import Row, without_misnamed_settings
-from bench.reporting.ranking.tables import HIDDEN_PRESET, Table, is_shown, newest, tables_of
+from bench.reporting.ranking.tables import Table, is_shown, newest, tables_of
 
 
-def render(records: Iterable[Record], directory: Path | None = None) -> str:
-    """The leaderboard as Markdown.
+def blocks_of(records: Sequence[Record], directory: Path) -> list[Block]:
+    """The leaderboard; its end counts what is not shown.
 
-    Records that differ only in the seed form one row; of two with the same seed the later one counts. The end
-    counts what is not shown.
+    Records that differ only in the seed form one row; of two with the same seed the later one counts.
 
     Args:
         records: in any order.
-        directory: of their episode files. Without it rows are not compared, and intervals over several seeds
-            come from the records' intervals, which is slightly wider; a note says so.
+        directory: of their episode files. Rows whose files are missing are not compared, and their intervals
+            over several seeds come from the records' intervals, which is slightly wider; a note says so.
     """
-    return markdown.render(_blocks(list(records), directory))
-
-
-def _blocks(records: Sequence[Record], directory: Path | None) -> list[Block]:
     tables = tables_of(records, directory)
-    said = hidden(records, tables)
-    of_studies = studies.section(records, directory) if directory else []
-    return [*document(tables, of_studies), *failures(frame(records)), *([Paragraph((said,))] if said else [])]
+    said = [Paragraph((text,))] if (text := hidden(records, tables)) else []
+    return [*document(tables, studies.section(records, directory)), *failures(frame(records)), *said]
 
 
 def read(directory: Path, own: bool = False) -> tuple[list[Block], list[str]]:
@@ -48,7 +43,7 @@ def read(directory: Path, own: bool = False) -> tuple[list[Block], list[str]]:
         UserError: if the folder cannot be read.
     """
     records, problems = read_all(directory, own)
-    return _blocks(records, directory), problems
+    return blocks_of(records, directory), problems
 
 
 def write(directory: Path, output: Path) -> list[str]:
@@ -96,7 +91,7 @@ def hidden(records: Sequence[Record], tables: Sequence[Table]) -> str:
         tables: made from them.
     """
     shown = [record for record in records if is_shown(record)]
-    smoke = sum(record.preset == HIDDEN_PRESET for record in records)
+    smoke = sum(record.preset == BRIEF for record in records)
     rows = [row for table in tables for row in table.rows]
     misnamed = sum(len(record.episodes) - len(without_misnamed_settings(record).episodes) for record in shown)
     counted = newest(tables)

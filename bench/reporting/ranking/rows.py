@@ -201,7 +201,7 @@ def row_key(record: Record) -> str:
     )
 
 
-def load_answers(row: Row, directory: Path | None) -> None:
+def load_answers(row: Row, directory: Path) -> None:
     """Read the per-episode accuracies of a row.
 
     Args:
@@ -214,7 +214,7 @@ def load_answers(row: Row, directory: Path | None) -> None:
 
     seeds: dict[str, list[np.ndarray]] = {}
     for record in (record for runs in row.runs for record in runs):
-        if directory is None or record.episode_file is None:
+        if record.episode_file is None:
             row.whole = False
             return
         try:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.config.run_config import BRIEF
 from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, network, partition_by_track, shared_networks
@@ -27,9 +28,6 @@ from bench.reporting.ranking.rows import (
 
 if TYPE_CHECKING:
     import numpy as np
-
-HIDDEN_PRESET = "smoke"
-"""A preset for tests; its numbers mean nothing."""
 
 
 @dataclass
@@ -84,12 +82,12 @@ class Table:
         return max((info.count for info in ranked if info), default=0)
 
 
-def tables_of(records: Iterable[Record], directory: Path | None) -> list[Table]:
+def tables_of(records: Iterable[Record], directory: Path) -> list[Table]:
     """All tables, in order: by data set, split and protocol, the newest protocol first, then by track.
 
     Args:
         records: in any order.
-        directory: of their episode files; without it rows are not compared.
+        directory: of their episode files; rows whose files are missing are not compared.
     """
     shown = sorted(map(without_misnamed_settings, filter(is_shown, records)), key=lambda r: r.run_id)
     tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
@@ -117,7 +115,7 @@ def newest(tables: Sequence[Table]) -> list[Table]:
 
 def is_shown(record: Record) -> bool:
     """Whether a record may have a row."""
-    return record.preset != HIDDEN_PRESET and record.failure is None
+    return record.preset != BRIEF and record.failure is None
 
 
 def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
@@ -159,7 +157,7 @@ def _tables(section: str, records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _fill_in(table: Table, directory: Path | None) -> None:
+def _fill_in(table: Table, directory: Path) -> None:
     """Intervals, ranks and order of the rows."""
     rows = table.rows
     compared = len(table.ranked) > 1

@@ -17,7 +17,7 @@ from bench.common.errors import UserError
 from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.records.commands import command_of
-from bench.records.schema import MODEL_FILE
+from bench.records.schema import CONFIG_FILE, LAST_CHECKPOINT, MODEL_FILE
 from bench.run.failures import explained
 from bench.run.learning import share
 from bench.run.locks import Locked
@@ -97,9 +97,9 @@ def files_of(job: Job, options: Options) -> Files:
     folder, results = options.runs / job.name, options.results
     paths = [folder / MODEL_FILE, folder / CARD]
     if job.shared:  # a run with the same training resumes after its last step
-        paths.append(folder / "checkpoints" / "last.ckpt")
+        paths.append(folder / LAST_CHECKPOINT)
     else:
-        paths += [folder / "config.yaml", *sorted((folder / JOINED).glob("*"))]
+        paths += [folder / CONFIG_FILE, *sorted((folder / JOINED).glob("*"))]
         paths += [results / f"{job.name}.npz", results / f"{job.name}.json"]
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
