@@ -24,8 +24,8 @@ class NearestCentroid(ClassMeans, Transfer):
 
     The mean feature is that of the last training batches (see `BaseClassifier`).
 
-    Use it first: it is the simplest method here, and the right choice unless another one beats it on your
-    images.
+    Use it when you begin: it is the simplest method here, and the right choice unless another one beats it
+    on your images.
 
     It costs the pretraining, one forward and backward pass per image, which it shares with the other
     transfer methods. Testing is as cheap as possible: each image is embedded once, a new class is one mean.
