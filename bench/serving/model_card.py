@@ -76,7 +76,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         "made by": f"fewshot-bench {card.bench_version}" + (f", {code(record.command)}" if record else ""),
     }
     parts = [
-        f"# {plain(card.run_id)}",
+        f"# {card.run_id}",
         table(["", ""], facts.items()),
         "## Use",
         USE[format_].format(folder=files[0].parent.name, size=predictor.size).rstrip(),
@@ -103,7 +103,7 @@ def model_card(predictor: Predictor, record: Record | None, format_: str, files:
         parts.append("The run's record was not available at export.")
     else:
         rows = [
-            (plain(key), f"{100 * m.value:.2f}", f"{100 * m.low:.2f} to {100 * m.high:.2f}", f"{m.n:,}")
+            (code(key), f"{100 * m.value:.2f}", f"{100 * m.low:.2f} to {100 * m.high:.2f}", f"{m.n:,}")
             for key, m in record.metrics.items()
         ]
         parts.append(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -170,12 +171,12 @@ def test_the_exported_safetensors_can_be_loaded_and_the_card_has_the_numbers(pla
     assert answer.code == 0, answer.err
     query = sorted(Path("query").iterdir())
     assert torch.equal(load(tmp_path / "copy").embed(query), load("nearest").embed(query))
-    card = (tmp_path / "copy" / "README.md").read_text()
+    card = re.sub(" +", " ", (tmp_path / "copy" / "README.md").read_text())
     record = store.read(next(Path("results", "own").glob("nearest*.json")))
     assert record.fingerprint in card and record.command in card and "SimpleShot" in card
     for key, metric in record.metrics.items():
         interval = f"{100 * metric.low:.2f} to {100 * metric.high:.2f}"
-        assert f"| {key} | {100 * metric.value:.2f} | {interval} | {metric.n:,} |" in card
+        assert f"| `{key}` | {100 * metric.value:.2f} | {interval} | {metric.n:,} |" in card
 
 
 def test_exported_safetensors_answer_as_the_run_whose_split_is_a_file(place, tmp_path):
