@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import UserError, one_of
+from bench.config.run_config import METHOD_FILE, RunConfig, method_info
 from bench.data.names import BASE_AND_VALIDATION
 from bench.records.store import Record, find, read, read_all
+from methods.registry import MethodInfo
 
 OWN_SETTING = ("way", "shot", "query", "episodes")
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
@@ -63,6 +65,29 @@ def run(record: Record) -> str:
     own = [record.config.get(key) for key in OWN_SETTING]
     code = record.sources.model_dump() if record.sources else None
     return json.dumps([configuration(record), record.seed, own, code])
+
+
+def across_splits(record: Record) -> str:
+    """Key that is equal for records of one method, apart from seed, data, and what a split requires."""
+    same = [record.method, record.preset, record.backbone, overrides(record), record.weights, record.trained]
+    return json.dumps(same, sort_keys=True)
+
+
+def with_defaults(config: RunConfig, info: MethodInfo) -> RunConfig:
+    """An older record's configuration with later hyperparameters, whose defaults change nothing."""
+    defaults = {name: parameter.default for name, parameter in info.parameters.items()}
+    return config.model_copy(update={"hyperparameters": defaults | config.hyperparameters})
+
+
+def content_key(config: RunConfig, fingerprint: str, split: str | None, weights: str | None) -> str:
+    """Key that is equal for a record and a prepared run of the same settings and images, whatever their code.
+
+    Empty for the method of a file, which may be another one by now; raises UserError for unknown methods.
+    """
+    if METHOD_FILE.fullmatch(config.method):
+        return ""
+    settings = with_defaults(config, method_info(config.method)).model_dump(exclude={*WEIGHTS})
+    return json.dumps([settings, fingerprint, split, weights], sort_keys=True)
 
 
 def overrides(record: Record) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.common.streams import say, say_lines
 from bench.config.grid import Grid, LeftOut, cell_of
-from bench.config.run_config import RunConfig
+from bench.config.run_config import RunConfig, method_info
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
+from bench.records.identity import with_defaults
 from bench.records.parts import Timings
 from bench.records.store import Record
 from bench.run import failures, models
@@ -129,10 +130,13 @@ def run(
 
 def _name_relatives(prepared: Prepared, results: Path) -> None:
     """Report records with the same configuration but other code or other images."""
+    info = method_info(prepared.config.method)
     for path in sorted(store.whole(results).rglob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
         other = store.try_read(path)
+        if not isinstance(other, Record):
+            continue
         with suppress(ValidationError):
-            if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
+            if with_defaults(RunConfig.model_validate(other.config), info) == prepared.config:
                 say(f"{path} has the same configuration but other code or images, so it is not reused")
 
 
