@@ -49,9 +49,7 @@ def configuration(record: Record) -> str:
         [
             record.protocol_version,
             record.dataset.partition(":")[0],
-            record.fingerprint,
-            record.split,
-            split_digest(record),
+            *images(record),
             *setup(record),
             # Older records lack newer settings.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
@@ -150,6 +148,11 @@ def marks(record: Record) -> list[str]:
 def train_on(record: Record) -> Any:
     """Which classes it was trained on, as ``--train-on``; None for base classes."""
     return record.config.get("train_on")
+
+
+def images(record: Record) -> tuple[str, str, str | None]:
+    """Key that is equal for records with the same images in each part."""
+    return record.fingerprint, record.split, split_digest(record)
 
 
 def split_digest(record: Record) -> str | None:

@@ -75,11 +75,11 @@ def validate(directory: Path) -> Report:
     pools: dict[tuple[str, str, str | None], tuple[str, Pools]] = {}
     for record in records:
         if record.pools and not any(_wrong_sizes(record)):
-            pools.setdefault(_images(record), (record.run_id, record.pools))
+            pools.setdefault(identity.images(record), (record.run_id, record.pools))
     report.problems += _duplicates(records)
     checks: list[tuple[Record, list[str], Pools | None]] = []
     for record in records:
-        owner, known = pools.get(_images(record), (record.run_id, {}))
+        owner, known = pools.get(identity.images(record), (record.run_id, {}))
         wrong_sizes = list(_wrong_sizes(record))
         found = [*wrong_sizes, *_impossible(record), *contradictions(record)]
         if record.pools and not wrong_sizes and record.pools != known:
@@ -126,11 +126,6 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
         other = first.setdefault((record.dataset, identity.run(record)), record.run_id)
         if other != record.run_id:
             yield f"{record.run_id}: the same configuration and seed as {other}"
-
-
-def _images(record: Record) -> tuple[str, str, str | None]:
-    """Key that is equal for records with the same images in each part."""
-    return record.fingerprint, record.split, record.sources.split if record.sources else None
 
 
 def _wrong_sizes(record: Record) -> Iterator[str]:
