@@ -21,6 +21,7 @@ from bench.evaluation.embedding import embed_images
 from bench.evaluation.learned_classes import LearnedClasses
 from bench.evaluation.measurements import Measurements, tested_images
 from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS
+from bench.records.naming import UNBALANCED
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
@@ -152,11 +153,10 @@ class Evaluator:
         if "novel" in embeddings and "pairs" in wanted:
             made, pool = embeddings["novel"]
             comparisons = self._draw(self.as_published, pool)
-            name = "novel/unbalanced_pair_accuracy"
-            shares, found.constant_answer[name] = verification.unbalanced_pair_accuracy(
+            shares, found.constant_answer[UNBALANCED] = verification.unbalanced_pair_accuracy(
                 self.method, made, comparisons, threshold
             )
-            found.metrics[name], found.arrays[name] = closed_interval(shares), shares
+            found.metrics[UNBALANCED], found.arrays[UNBALANCED] = closed_interval(shares), shares
 
     def _learned_classes(self, plan: Measurements) -> Evaluation:
         """Pairs and triplets of a method that first learns each class of both parts."""

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from bench.records.arrays import drawn_classes, setting_of
+from bench.records.naming import BEFORE, JOINED, UNBALANCED, join, joined_classes
 from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
 from bench.sampling.episodes import ClassPool, Setting
@@ -32,8 +33,6 @@ Arrays = Mapping[str, np.ndarray]
 Pools = Mapping[str, Mapping[str, int]]
 
 PARTS = ("base", "novel")
-UNBALANCED = "novel/unbalanced_pair_accuracy"
-JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/(?P<shot>\d+)s)/novel")
 
 
 @dataclass
@@ -79,8 +78,9 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     # Older records have only the numbers.
     keys = {key for key in record.metrics if record.sources} | arrays.keys()
     steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
-    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith("/0s/base")]
-    steps += [partial(_joined, source, joined) for key in arrays if (joined := JOINED.fullmatch(key))]
+    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith(BEFORE)]
+    joins = filter(None, map(JOINED.fullmatch, arrays))
+    steps += [partial(_joined, source, joined) for joined in joins if joined["part"] == "novel"]
     found = Recomputed()
     for step in steps:
         try:
@@ -247,7 +247,7 @@ def _unbalanced(source: _Source, found: Recomputed) -> None:
 
 def _before(source: _Source, key: str, found: Recomputed) -> None:
     """Accuracy on the base classes before any class joins."""
-    if key != (expected := f"generalized/{source.record.classes.base}+1/0s/base"):
+    if key != (expected := f"{join(source.record.classes.base, 1, 0)}/base"):
         raise _Wrong(f"{key}: must be {expected}")
     if "base" not in source.pools:
         raise _Wrong(f"{key}: the class sizes of base classes are missing")
@@ -260,23 +260,24 @@ def _before(source: _Source, key: str, found: Recomputed) -> None:
 
 def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     """Generalized accuracies of base and novel classes, which join one at a time or all together."""
-    key, run, new = joined["key"], joined["run"], int(joined["new"])
+    old, key = source.record.classes.base, joined["join"]
+    new, shots = int(joined["new"]), int(joined["shots"])
     if not {"base", "novel"} <= source.pools.keys():
         raise _Wrong(f"{key}: the class sizes of base and novel classes are missing")
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
     counts = source.pools["novel"].counts
-    large = np.flatnonzero(counts > int(joined["shot"]))  # only these join
-    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(large)):
-        joins = f"{len(large)} classes that join {source.record.classes.base} base classes"
+    large = np.flatnonzero(counts > shots)  # only these join
+    if key != join(old, new, shots) or new not in (1, len(large)):
+        joins = f"{len(large)} classes that join {old} base classes"
         raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
     if novel.ndim != 2 or min(shape) < 2 or not fractions:
         raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
-    classes = source.flat(f"{run}/classes", kind="u") if alone else large
+    classes = source.flat(joined_classes(old), kind="u") if alone else large
     if not ((classes >= 0) & (classes < len(names))).all():
         raise _Wrong(f"{key}: {len(classes)} classes joined, of {len(names)} novel ones")
     classes = classes[np.isin(classes, large)]

@@ -18,6 +18,7 @@ from bench.common.errors import UserError, one_line
 from bench.common.progress import shown
 from bench.records import identity
 from bench.records.claims import contradictions, same_split
+from bench.records.naming import BEFORE, UNBALANCED
 from bench.records.parts import Metric
 from bench.records.store import OWN, Record, read
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 SEVERAL = 20  # records, from which starting a process per core pays
 CLOCKS_DIFFER = timedelta(days=1)
-NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
+NOT_KEPT = (UNBALANCED, BEFORE)
 """Metrics whose individual answers older per-episode files do not have."""
 
 Pools = Mapping[str, Mapping[str, int]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench.common.errors import UserError, one_line
 from bench.common.files import is_file, is_folder
 from bench.records.arrays import read_episodes
 from bench.records.identity import as_set, marks, name_of
+from bench.records.naming import JOINED, JOINT
 from bench.records.store import OWN, Record, beside, find
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
@@ -23,7 +23,6 @@ from bench.reporting.show import Row, class_rows, metric_rows, percent
 WIDTH = 90
 MOST_NAMES = 5
 REACHES = "The same numbers for other populations; none of these intervals covers retraining"
-GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
 
 
 def find_run(results: Path, run: str, flag: str = "show") -> Path:
@@ -72,7 +71,7 @@ def page(record: Record, path: Path, runs: Path) -> str:
     parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
     if record.failure is not None:
         parts.append(f"Failed: {one_line(record.failure)}")
-    single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
+    single = [key for key in record.metrics if not JOINED.fullmatch(key)]
     if single:
         parts.append(f"Numbers: percent with 95% intervals\n\n{terminal.text(metric_rows(record, single))}")
     if rows := _reaches(record, path.parent):
@@ -193,14 +192,11 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
 
 
 def _generalized(record: Record) -> list[Row]:
-    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
+    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := JOINED.fullmatch(key)))
     rows = []
     for join in sorted(joins, key=by_size):
         _, classes, shots = join.split("/")
-        numbers = {
-            name: percent(record.metrics.get(f"{join}/{name}"))
-            for name in ("novel", "base", "all", "harmonic")
-        }
+        numbers = {name: percent(record.metrics.get(f"{join}/{name}")) for name in JOINT}
         rows.append({"classes": classes, "shots": shots.removesuffix("s"), **numbers})
     return rows
 
