@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split, subsampled
+from bench.records.naming import ACCEPTED, WON
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import part_key
 from bench.statistics import Interval, best_threshold, open_set_metrics, pairs_won
@@ -101,9 +102,9 @@ def evaluate(
     """
     found = scores(answers, known_only(episodes, setting.way))
     won, accepted = counted(found, episodes.labels, setting, threshold)
-    arrays = {"won": won.astype(np.uint32)}
+    arrays = {WON: won.astype(np.uint32)}
     if accepted is not None:
-        arrays["accepted"] = accepted.astype(np.min_scalar_type(setting.query))
+        arrays[ACCEPTED] = accepted.astype(np.min_scalar_type(setting.query))
     return open_set_metrics(won, accepted, setting.way, setting.others, setting.query), arrays
 
 

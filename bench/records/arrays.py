@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.common.files import read_regular
+from bench.records.naming import PAIR_SCORES, QUERIES, WON
 from bench.records.schema import Record
 from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, draw_classes
@@ -44,7 +45,7 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
         UserError: if the episode file is missing, does not belong to the record, or contradicts it.
     """
     wanted = [name for name in record.episodes if name in settings]
-    files = {file for name in wanted for file in (name, f"{name}/queries")}
+    files = {file for name in wanted for file in (name, f"{name}/{QUERIES}")}
     arrays = read_arrays(record, directory, files.__contains__)
     if record.episode_file is None:
         return {}
@@ -52,7 +53,7 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
     for setting in wanted:
         count = record.episodes[setting].count
         try:
-            values = arrays[setting] / arrays[f"{setting}/queries"]
+            values = arrays[setting] / arrays[f"{setting}/{QUERIES}"]
             whole = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
         except (KeyError, ValueError):  # an array is missing, or lengths differ
             whole = False
@@ -122,11 +123,11 @@ def read_open_set(record: Record, directory: Path) -> dict[str, np.ndarray]:
     """Area under the ROC curve per episode: open-set setting to float64 ``[T]``; errors as `read_arrays`."""
     if not record.open_set:
         return {}
-    found = read_arrays(record, directory, {f"{name}/won" for name in record.open_set}.__contains__)
+    found = read_arrays(record, directory, {f"{name}/{WON}" for name in record.open_set}.__contains__)
     return {
-        name: open_set_aurocs(found[f"{name}/won"], info.way, info.others, info.query)
+        name: open_set_aurocs(found[f"{name}/{WON}"], info.way, info.others, info.query)
         for name, info in record.open_set.items()
-        if f"{name}/won" in found and found[f"{name}/won"].shape == (info.count,)
+        if f"{name}/{WON}" in found and found[f"{name}/{WON}"].shape == (info.count,)
     }
 
 
@@ -200,7 +201,7 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         UserError: as `read_arrays`, or if the scores have the wrong shape.
     """
     pool = pool_of(record, part)
-    name = f"{part}/pair_scores"
+    name = f"{part}/{PAIR_SCORES}"
     scores = read_arrays(record, directory, name.__eq__).get(name) if pool else None
     if pool is None or scores is None:
         return None

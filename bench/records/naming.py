@@ -1,9 +1,22 @@
-"""Keys of metrics in a record, of which several parts of the bench know the form.
+"""Names in a record: keys of metrics, and of the arrays in its npz file.
 
-An array of the npz file has the key of the metric that is computed from it.
+The array of a metric that is a mean of its values has the metric's key.
 """
 
 import re
+
+QUERIES, HITS = "queries", "hits"
+"""Under a setting, as ``5w1s/hits``: queries per episode, and correct answers per class of each episode. The
+correct answers of each episode are under the setting's name."""
+
+WON, ACCEPTED = "won", "accepted"
+"""Under an open-set setting: won pairs of scores, and accepted queries per class, of each episode."""
+
+PAIR_SCORES, TRIPLETS_WON = "pair_scores", "triplets_won"
+"""Under a part, as ``novel/pair_scores``: similarities; and 2 per correct triplet, 1 per tie, else 0."""
+
+CURVE = "curve"
+"""Step and value of a curve of the training are under it, as ``curve/accuracy``."""
 
 UNBALANCED = "novel/unbalanced_pair_accuracy"
 

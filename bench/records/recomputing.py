@@ -10,7 +10,19 @@ from functools import lru_cache, partial
 import numpy as np
 
 from bench.records.arrays import drawn_classes, setting_of
-from bench.records.naming import BEFORE, JOINED, UNBALANCED, join, joined_classes
+from bench.records.naming import (
+    ACCEPTED,
+    BEFORE,
+    HITS,
+    JOINED,
+    PAIR_SCORES,
+    QUERIES,
+    TRIPLETS_WON,
+    UNBALANCED,
+    WON,
+    join,
+    joined_classes,
+)
 from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
 from bench.sampling.episodes import ClassPool, Setting
@@ -71,10 +83,10 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
     steps += [partial(_open_set, source, setting) for setting in record.open_set]
     for part in PARTS:
-        steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
+        steps += [partial(_pairs, source, part)] if f"{part}/{PAIR_SCORES}" in arrays else []
         # If there are pairs, the triplets behind the record's numbers must be there too.
-        expected = f"{part}/pair_scores" in arrays and f"{part}/triplet_accuracy" in record.metrics
-        steps += [partial(_triplets, source, part)] if expected or f"{part}/triplets_won" in arrays else []
+        expected = f"{part}/{PAIR_SCORES}" in arrays and f"{part}/triplet_accuracy" in record.metrics
+        steps += [partial(_triplets, source, part)] if expected or f"{part}/{TRIPLETS_WON}" in arrays else []
     # Older records have only the numbers.
     keys = {key for key in record.metrics if record.sources} | arrays.keys()
     steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
@@ -125,7 +137,7 @@ def _pool(sizes: tuple[int, ...]) -> ClassPool:
 def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     info, key = source.record.episodes[name], f"fewshot/{name}"
     correct = source.array(name, (info.count,), kind="u")
-    queries = source.array(f"{name}/queries", (), (info.count,), kind="u")
+    queries = source.array(f"{name}/{QUERIES}", (), (info.count,), kind="u")
     if not ((correct >= 0) & (correct <= queries) & (queries > 0)).all():
         raise _Wrong(f"{name}: must be from 0 to the number of queries")
     found.metrics[key] = closed_interval(correct / queries)
@@ -135,12 +147,12 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     classes = _redrawn(source, name, setting_of(source.record, name), info, found)
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
-        raise _Wrong(f"{name}/queries: differ from the number of queries of the episodes")
-    if f"{name}/hits" not in source.arrays:
+        raise _Wrong(f"{name}/{QUERIES}: differ from the number of queries of the episodes")
+    if f"{name}/{HITS}" not in source.arrays:
         return
-    hits = source.array(f"{name}/hits", classes.shape, kind="u")
+    hits = source.array(f"{name}/{HITS}", classes.shape, kind="u")
     if (hits.sum(axis=1) != correct).any() or ((hits < 0) | (hits > asked)).any():
-        raise _Wrong(f"{name}/hits: do not add up to the correct answers of each episode")
+        raise _Wrong(f"{name}/{HITS}: do not add up to the correct answers of each episode")
     shares = hits / asked
     for c, own in enumerate(names):
         if (classes == c).any():
@@ -150,15 +162,15 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
 def _open_set(source: _Source, name: str, found: Recomputed) -> None:
     record = source.record
     info, setting = record.open_set[name], setting_of(record, name)
-    won = source.array(f"{name}/won", (info.count,), kind="u")
+    won = source.array(f"{name}/{WON}", (info.count,), kind="u")
     most = 2 * info.way * info.others * info.query**2
     if not info.query or not ((won >= 0) & (won <= most)).all():
-        raise _Wrong(f"{name}/won: must be from 0 to {most}")
+        raise _Wrong(f"{name}/{WON}: must be from 0 to {most}")
     accepted = None
     if name in record.thresholds:
-        accepted = source.array(f"{name}/accepted", (info.count, info.way + info.others), kind="u")
+        accepted = source.array(f"{name}/{ACCEPTED}", (info.count, info.way + info.others), kind="u")
         if not ((accepted >= 0) & (accepted <= info.query)).all():
-            raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
+            raise _Wrong(f"{name}/{ACCEPTED}: must be from 0 to {info.query}")
         _check_possible(name, won, accepted, info)
     metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
     found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
@@ -174,7 +186,7 @@ def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: Open
     fewest = 2 * known * (others - other)
     most = 2 * (knowns * others - (knowns - known) * other)
     if ((won < fewest) | (won > most)).any():
-        raise _Wrong(f"{name}/won: impossible with {name}/accepted: no threshold accepts these queries")
+        raise _Wrong(f"{name}/{WON}: impossible with {name}/{ACCEPTED}: no threshold accepts these queries")
 
 
 def _redrawn(
@@ -210,12 +222,12 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     threshold = source.record.thresholds.get("similarity")
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, but the record has scored pairs")
-    scores = source.flat(f"{part}/pair_scores", kind="f")
+    scores = source.flat(f"{part}/{PAIR_SCORES}", kind="f")
     a, b, same = draw_pairs(pool, pair_key(key), len(scores))
     try:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
-        raise _Wrong(f"{part}/pair_scores: {error}") from None
+        raise _Wrong(f"{part}/{PAIR_SCORES}: {error}") from None
     found.metrics |= {f"{part}/{name}": interval for name, interval in metrics.items()}
     if part != "novel":
         return
@@ -228,9 +240,9 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
 
 def _triplets(source: _Source, part: str, found: Recomputed) -> None:
     names, pool, key = _drawn_from(source, part, "triplets")
-    won = source.flat(f"{part}/triplets_won", kind="u") / 2
+    won = source.flat(f"{part}/{TRIPLETS_WON}", kind="u") / 2
     if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
-        raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
+        raise _Wrong(f"{part}/{TRIPLETS_WON}: must be 0, 1 or 2")
     anchor, *_ = draw_triplets(pool, triplet_key(key), count)
     found.metrics[f"{part}/triplet_accuracy"] = proportion_interval(float(won.sum()), count)
     if part == "novel":

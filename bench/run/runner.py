@@ -23,6 +23,7 @@ from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
 from bench.records.identity import with_defaults
+from bench.records.naming import CURVE
 from bench.records.parts import Timings
 from bench.records.store import Record
 from bench.run import failures, models
@@ -197,7 +198,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     record = make_record(prepared, options, evaluation, timings, learned, model)
     arrays = episode_arrays(evaluation)
     for name, curve in learned.curves.items():
-        arrays[f"curve/{name}"] = curve
+        arrays[f"{CURVE}/{name}"] = curve
     joined = run_dir / models.JOINED
     shutil.rmtree(joined, ignore_errors=True)  # from an earlier run of the same configuration
     if networks := {joined / name: content for name, content in evaluation.networks.items()}:
