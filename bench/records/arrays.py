@@ -17,7 +17,7 @@ from bench.records.naming import PAIR_SCORES, QUERIES, WON
 from bench.records.schema import Record
 from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, draw_classes
-from bench.sampling.keys import episode_key, pair_key, part_key
+from bench.sampling.keys import SEED, episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
 from bench.statistics import open_set_aurocs
 
@@ -145,42 +145,44 @@ def pool_of(record: Record, part: str) -> ClassPool | None:
     return ClassPool.of_counts(counts) if counts else None
 
 
+def key_of(record: Record, name: str) -> str:
+    """Key of the episodes called `name`."""
+    seed = (record.open_set.get(name) or record.episodes[name]).seed
+    return episode_key(record.fingerprint, record.split, setting_of(record, name), seed)
+
+
+def key_of_pairs(record: Record, part: str) -> str:
+    """Key of a part's pairs and triplets; they share the seed that is recorded with the episodes."""
+    seed = next((info.seed for info in record.episodes.values()), SEED)
+    return part_key(record.fingerprint, record.split, part, seed)
+
+
 def redraw_episodes(record: Record, name: str) -> EpisodeList | None:
     """Redraws the episodes of a setting; None if class sizes are not recorded or give other episodes."""
-    sizes, key, setting, sha256 = _identity(record, name)
+    pool = pool_of(record, "novel")
     try:
-        found = draw(ClassPool.of_counts(sizes), key, setting)
+        found = draw(pool, key_of(record, name), setting_of(record, name)) if pool else None
     except ValueError:  # the classes are too few or too small
         return None
-    return found if found.sha256() == sha256 else None
+    sha256 = (record.open_set.get(name) or record.episodes[name]).sha256
+    return found if found and found.sha256() == sha256 else None
 
 
-def episode_classes(record: Record, name: str) -> np.ndarray | None:
-    """The classes of each episode of a setting, int ``[T, way]``.
+def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
+    """The classes of each episode, int ``[T, way]``, of the longest of several lists with the same beginning.
 
     Returns:
         None if every episode contains all novel classes, or if they are too few or too small. Whether the
         list has the record's SHA-256 is what `validate` checks.
     """
-    sizes, key, setting, _ = _identity(record, name)
-    if record.episodes[name].way >= len(sizes):
+    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
+    pool = pool_of(longest, "novel")
+    if pool is None or longest.episodes[name].way >= len(pool.counts):
         return None
     try:
-        return draw_classes(ClassPool.of_counts(sizes), key, setting)
+        return draw_classes(pool, key_of(longest, name), setting_of(longest, name))
     except ValueError:
         return None
-
-
-def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
-    """`episode_classes` of the longest of several lists of episodes with the same beginning."""
-    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
-    return episode_classes(longest, name)
-
-
-def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
-    info, setting = record.open_set.get(name) or record.episodes[name], setting_of(record, name)
-    sizes = tuple(record.pools.get("novel", {}).values())
-    return sizes, episode_key(record.fingerprint, record.split, setting, info.seed), setting, info.sha256
 
 
 @functools.lru_cache(maxsize=64)
@@ -209,6 +211,5 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         raise UserError(
             "--results", directory / f"{record.run_id}.npz", f"{name}: must have one number per pair"
         )
-    key = part_key(record.fingerprint, record.split, part)
-    _, _, same = draw_pairs(pool, pair_key(key), len(scores))
+    _, _, same = draw_pairs(pool, pair_key(key_of_pairs(record, part)), len(scores))
     return Pairs(scores.astype(np.float64), same)

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.records.arrays import drawn_classes, setting_of
+from bench.records.arrays import drawn_classes, key_of, key_of_pairs, setting_of
 from bench.records.naming import (
     ACCEPTED,
     BEFORE,
@@ -25,8 +25,8 @@ from bench.records.naming import (
 )
 from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
-from bench.sampling.episodes import ClassPool, Setting
-from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
+from bench.sampling.episodes import ClassPool
+from bench.sampling.keys import pair_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
     Interval,
@@ -144,7 +144,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
-    classes = _redrawn(source, name, setting_of(source.record, name), info, found)
+    classes = _redrawn(source, name, info, found)
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
         raise _Wrong(f"{name}/{QUERIES}: differ from the number of queries of the episodes")
@@ -161,7 +161,7 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
 
 def _open_set(source: _Source, name: str, found: Recomputed) -> None:
     record = source.record
-    info, setting = record.open_set[name], setting_of(record, name)
+    info = record.open_set[name]
     won = source.array(f"{name}/{WON}", (info.count,), kind="u")
     most = 2 * info.way * info.others * info.query**2
     if not info.query or not ((won >= 0) & (won <= most)).all():
@@ -174,9 +174,8 @@ def _open_set(source: _Source, name: str, found: Recomputed) -> None:
         _check_possible(name, won, accepted, info)
     metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
     found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
-    if "novel" not in source.pools:
-        return
-    _redrawn(source, name, setting, info, found)
+    if "novel" in source.pools:
+        _redrawn(source, name, info, found)
 
 
 def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: OpenSetInfo) -> None:
@@ -189,14 +188,12 @@ def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: Open
         raise _Wrong(f"{name}/{WON}: impossible with {name}/{ACCEPTED}: no threshold accepts these queries")
 
 
-def _redrawn(
-    source: _Source, name: str, setting: Setting, info: EpisodeInfo, found: Recomputed
-) -> np.ndarray:
+def _redrawn(source: _Source, name: str, info: EpisodeInfo, found: Recomputed) -> np.ndarray:
     """The classes ``[T, way]`` of the episodes of a setting, whose hash must be the record's."""
     record, pool = source.record, source.pools["novel"]
-    key = episode_key(record.fingerprint, record.split, setting, info.seed)
+    setting = setting_of(record, name)
     try:
-        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key, setting)
+        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key_of(record, name), setting)
     except ValueError as error:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)
@@ -212,9 +209,7 @@ def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], Class
     names, pool = source.names[part], source.pools[part]
     if len(names) < 2 or pool.smallest < 2:
         raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
-    # Pairs, triplets and episodes share one seed, which is recorded with the episodes.
-    seed = next((info.seed for info in source.record.episodes.values()), 0)
-    return names, pool, part_key(source.record.fingerprint, source.record.split, part, seed)
+    return names, pool, key_of_pairs(source.record, part)
 
 
 def _pairs(source: _Source, part: str, found: Recomputed) -> None:

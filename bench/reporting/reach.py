@@ -108,8 +108,8 @@ def _images(drawn: EpisodeList) -> np.ndarray:
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.records.arrays import pool_of, read_arrays
-    from bench.sampling.keys import pair_key, part_key, triplet_key
+    from bench.records.arrays import key_of_pairs, pool_of, read_arrays
+    from bench.sampling.keys import pair_key, triplet_key
     from bench.sampling.pairs import draw_pairs, draw_triplets
     from bench.statistics import pairs_over_classes, triplets_over_classes
 
@@ -119,7 +119,7 @@ def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     if pool is None or threshold is None or len(arrays) < 2:
         return
     owner = pool.owner
-    key = part_key(record.fingerprint, record.split, "novel")
+    key = key_of_pairs(record, "novel")
     scores, won = (arrays[name].astype(np.float64) for name in wanted)
     a, b, _ = draw_pairs(pool, pair_key(key), len(scores))
     anchor, _, negative = draw_triplets(pool, triplet_key(key), len(won))
