@@ -33,7 +33,7 @@ def results(tmp_path, monkeypatch):
 )
 def test_a_run_is_found_by_id_beginning_or_path(results, run, found):
     (results.parent / "runs" / "siamese_90-10_s0").mkdir(parents=True)
-    assert run_page.find_run(results, run).resolve() == results / f"{found}.json"
+    assert store.find_run(results, run).resolve() == results / f"{found}.json"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bench.data.split_files import PARTS
 from bench.data.splits import resolve
 from bench.run.materials import need_normaliser
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
-from bench.sampling.keys import SEED, episode_key, part_key
+from bench.sampling.keys import SEED, episode_key, part_episode_key, part_key
 
 
 class Episode(NamedTuple):
@@ -110,7 +110,7 @@ class Episodes(Dataset):
         if self.part == "novel":
             key = episode_key(self.data.fingerprint, name, self.setting, self.seed)
         else:
-            key = f"{part_key(self.data.fingerprint, name, self.part, self.seed)}/episodes"
+            key = part_episode_key(part_key(self.data.fingerprint, name, self.part, self.seed))
         return draw(self.pool, key, self.setting)
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ def show(
     from bench.records import store
     from bench.reporting import run_page
 
-    path = run_page.find_run(results, run)
+    path = store.find_run(results, run)
     record = store.read(path)
     print(record.model_dump_json() if as_json else run_page.page(record, path, runs))
 

@@ -17,7 +17,6 @@ from bench.common.files import write_files
 from bench.demo.page import MOST_CLASSES
 from bench.records import store
 from bench.records.schema import MODEL_FILE
-from bench.reporting.run_page import find_run
 from bench.run.models import CARD
 from bench.serving.calibration import FILE as CALIBRATION
 from bench.serving.predictor import load
@@ -30,7 +29,7 @@ def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -
     Raises:
         UserError: there is no such run.
     """
-    record = find_run(results, run, "RUN")
+    record = store.find_run(results, run, "RUN")
     predictor = load(record.stem, runs=runs)
     for way in range(2, MOST_CLASSES + 1):
         predictor.calibration(way, 1)  # which writes it into the run's folder

@@ -23,8 +23,9 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
+from bench.records.naming import join, joined_classes
 from bench.sampling.episodes import ClassPool, Setting, draw
-from bench.sampling.keys import episode_key
+from bench.sampling.keys import joining_key
 from bench.statistics import Interval, joint_accuracies, mean_recall_interval, over_joins
 from methods.abilities import JoinsAsNetwork
 from methods.method import Method
@@ -128,21 +129,20 @@ def evaluate(
     chosen = np.arange(len(names))
     if trained and len(names) > TRAINED_CLASSES:
         few = Setting(TRAINED_CLASSES, 1, 0, 1)
-        chosen = np.sort(draw(pool, _key(data.fingerprint, split.name, few), few).classes[0])
+        chosen = np.sort(draw(pool, joining_key(data.fingerprint, split.name, few), few).classes[0])
     draws = TRAINED_DRAWS if trained else DRAWS
     progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
-    run = f"generalized/{len(split.base)}+"
-    one = f"{run}1"
+    old = len(split.base)
     right, counts = joins.before()
-    found.arrays[f"{one}/0s/base"] = right
-    found.metrics[f"{one}/0s/base"] = mean_recall_interval(right, counts)
-    found.arrays[f"{one}/classes"] = chosen
+    before = f"{join(old, 1, 0)}/base"
+    found.arrays[before], found.metrics[before] = right, mean_recall_interval(right, counts)
+    found.arrays[joined_classes(old)] = chosen
     for shot, support in zip(shots, supports, strict=True):
         large = pool.with_images(shot + 1)
         alone = np.intersect1d(chosen, large)
         if len(alone) > 1:
-            _one_at_a_time(found, joins, f"{one}/{shot}s", support, alone, names)
-        _all_together(found, joins, f"{run}{len(large)}/{shot}s", support[:draws], large, names)
+            _one_at_a_time(found, joins, join(old, 1, shot), support, alone, names)
+        _all_together(found, joins, join(old, len(large), shot), support[:draws], large, names)
         if isinstance(method, JoinsAsNetwork):
             found.networks |= saved(images, {names[c]: support[0, c : c + 1] for c in alone})
     progress.stop()
@@ -200,17 +200,13 @@ def _joins(
     return _Joins(source, base_labels, len(split.base), pool, progress)
 
 
-def _key(fingerprint: str, split: str, setting: Setting) -> str:
-    return episode_key(fingerprint, f"{split}/generalized", setting)
-
-
 def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int) -> np.ndarray:
     """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order.
 
     Those of classes without more images than `shot` are -1.
     """
     setting = Setting(0, shot, 0, DRAWS)
-    drawn = draw(pool, _key(fingerprint, split, setting), setting)
+    drawn = draw(pool, joining_key(fingerprint, split, setting), setting)
     found = np.full((DRAWS, len(pool.classes), shot), -1)
     np.put_along_axis(found, drawn.classes[:, :, None], drawn.support, axis=1)
     return found

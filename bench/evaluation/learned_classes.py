@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
 from bench.evaluation.answers import checked
 from bench.evaluation.embedding import autocast, batch_size
-from bench.sampling.anchor_tasks import anchor_task
+from bench.sampling.anchor_tasks import anchor_task, generator_of
 from bench.sampling.episodes import ClassPool
 from methods.abilities import LearnsClasses
 from methods.batches import ClassTasks, TripletBatch
@@ -106,8 +105,7 @@ class LearnedClasses:
         labels = torch.cat([data.labels[split.train], torch.full_like(own, len(data.class_names))])
         pool = ClassPool(labels.numpy())
         position = len(pool.classes) - 1 if len(own) else int(np.searchsorted(pool.classes, label))
-        word = hashlib.sha256(f"{self.key}/{data.class_names[label]}".encode()).digest()[:8]
-        generator = torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
+        generator = generator_of(f"{self.key}/{data.class_names[label]}")
         drawn = anchor_task(pool, position, self.tasks.batches, self.tasks.triplets, generator)
         for rows in zip(*drawn, strict=True):
             images = data.images[index[torch.from_numpy(np.concatenate(rows))]].to(device)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split, subsampled
+from bench.records.naming import ACCEPTED, WON
 from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
-from bench.sampling.keys import part_key
+from bench.sampling.keys import calibration_key
 from bench.statistics import Interval, best_threshold, open_set_metrics, pairs_won
 
 OTHERS = 2
@@ -66,7 +67,7 @@ def rehearsal(data: ImageSet, split: Split, way: int, shot: int, count: int) -> 
     pool = ClassPool(labels)
     way = min(way, len(pool.classes) - 1)
     setting = Setting(way, shot, min(QUERIES, pool.smallest - shot), count, others=1)
-    key = f"{part_key(data.fingerprint, split.name, 'validation')}/calibration/{way}/{shot}"
+    key = calibration_key(data.fingerprint, split.name, way, shot)
     return Rehearsal(index, known_only(draw(pool, key, setting), way), way, shot)
 
 
@@ -101,9 +102,9 @@ def evaluate(
     """
     found = scores(answers, known_only(episodes, setting.way))
     won, accepted = counted(found, episodes.labels, setting, threshold)
-    arrays = {"won": won.astype(np.uint32)}
+    arrays = {WON: won.astype(np.uint32)}
     if accepted is not None:
-        arrays["accepted"] = accepted.astype(np.min_scalar_type(setting.query))
+        arrays[ACCEPTED] = accepted.astype(np.min_scalar_type(setting.query))
     return open_set_metrics(won, accepted, setting.way, setting.others, setting.query), arrays
 
 

@@ -21,6 +21,7 @@ from bench.evaluation.embedding import embed_images
 from bench.evaluation.learned_classes import LearnedClasses
 from bench.evaluation.measurements import Measurements, tested_images
 from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS
+from bench.records.naming import HITS, PAIR_SCORES, QUERIES, TRIPLETS_WON, UNBALANCED
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
@@ -152,11 +153,10 @@ class Evaluator:
         if "novel" in embeddings and "pairs" in wanted:
             made, pool = embeddings["novel"]
             comparisons = self._draw(self.as_published, pool)
-            name = "novel/unbalanced_pair_accuracy"
-            shares, found.constant_answer[name] = verification.unbalanced_pair_accuracy(
+            shares, found.constant_answer[UNBALANCED] = verification.unbalanced_pair_accuracy(
                 self.method, made, comparisons, threshold
             )
-            found.metrics[name], found.arrays[name] = closed_interval(shares), shares
+            found.metrics[UNBALANCED], found.arrays[UNBALANCED] = closed_interval(shares), shares
 
     def _learned_classes(self, plan: Measurements) -> Evaluation:
         """Pairs and triplets of a method that first learns each class of both parts."""
@@ -190,9 +190,9 @@ class Evaluator:
         )
         found.metrics |= _of(part, verified.metrics, wanted)
         if "pairs" in wanted:
-            found.arrays[f"{part}/pair_scores"] = verified.scores
+            found.arrays[f"{part}/{PAIR_SCORES}"] = verified.scores
         if "triplets" in wanted:
-            found.arrays[f"{part}/triplets_won"] = verified.won
+            found.arrays[f"{part}/{TRIPLETS_WON}"] = verified.won
         for position, own in verified.per_class.items() if part == "novel" else ():
             rows = found.per_class.setdefault(self._class_name(pool, position), {})
             rows |= _of(part, own, wanted)
@@ -294,6 +294,6 @@ def episode_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
         queries = result.queries.sum(1)
         arrays[name] = result.hits.sum(1).astype(np.min_scalar_type(int(queries.max())))
         same = bool((queries == queries[0]).all())
-        arrays[f"{name}/queries"] = np.array(queries[0]) if same else queries
-        arrays[f"{name}/hits"] = result.hits.astype(np.min_scalar_type(int(result.queries.max())))
+        arrays[f"{name}/{QUERIES}"] = np.array(queries[0]) if same else queries
+        arrays[f"{name}/{HITS}"] = result.hits.astype(np.min_scalar_type(int(result.queries.max())))
     return arrays

@@ -13,10 +13,11 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.common.files import read_regular
+from bench.records.naming import PAIR_SCORES, QUERIES, WON
 from bench.records.schema import Record
 from bench.records.store import beside
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, draw_classes
-from bench.sampling.keys import episode_key, pair_key, part_key
+from bench.sampling.keys import SEED, episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
 from bench.statistics import open_set_aurocs
 
@@ -44,7 +45,7 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
         UserError: if the episode file is missing, does not belong to the record, or contradicts it.
     """
     wanted = [name for name in record.episodes if name in settings]
-    files = {file for name in wanted for file in (name, f"{name}/queries")}
+    files = {file for name in wanted for file in (name, f"{name}/{QUERIES}")}
     arrays = read_arrays(record, directory, files.__contains__)
     if record.episode_file is None:
         return {}
@@ -52,7 +53,7 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
     for setting in wanted:
         count = record.episodes[setting].count
         try:
-            values = arrays[setting] / arrays[f"{setting}/queries"]
+            values = arrays[setting] / arrays[f"{setting}/{QUERIES}"]
             whole = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
         except (KeyError, ValueError):  # an array is missing, or lengths differ
             whole = False
@@ -122,11 +123,11 @@ def read_open_set(record: Record, directory: Path) -> dict[str, np.ndarray]:
     """Area under the ROC curve per episode: open-set setting to float64 ``[T]``; errors as `read_arrays`."""
     if not record.open_set:
         return {}
-    found = read_arrays(record, directory, {f"{name}/won" for name in record.open_set}.__contains__)
+    found = read_arrays(record, directory, {f"{name}/{WON}" for name in record.open_set}.__contains__)
     return {
-        name: open_set_aurocs(found[f"{name}/won"], info.way, info.others, info.query)
+        name: open_set_aurocs(found[f"{name}/{WON}"], info.way, info.others, info.query)
         for name, info in record.open_set.items()
-        if f"{name}/won" in found and found[f"{name}/won"].shape == (info.count,)
+        if f"{name}/{WON}" in found and found[f"{name}/{WON}"].shape == (info.count,)
     }
 
 
@@ -144,42 +145,44 @@ def pool_of(record: Record, part: str) -> ClassPool | None:
     return ClassPool.of_counts(counts) if counts else None
 
 
+def key_of(record: Record, name: str) -> str:
+    """Key of the episodes called `name`."""
+    seed = (record.open_set.get(name) or record.episodes[name]).seed
+    return episode_key(record.fingerprint, record.split, setting_of(record, name), seed)
+
+
+def key_of_pairs(record: Record, part: str) -> str:
+    """Key of a part's pairs and triplets; they share the seed that is recorded with the episodes."""
+    seed = next((info.seed for info in record.episodes.values()), SEED)
+    return part_key(record.fingerprint, record.split, part, seed)
+
+
 def redraw_episodes(record: Record, name: str) -> EpisodeList | None:
     """Redraws the episodes of a setting; None if class sizes are not recorded or give other episodes."""
-    sizes, key, setting, sha256 = _identity(record, name)
+    pool = pool_of(record, "novel")
     try:
-        found = draw(ClassPool.of_counts(sizes), key, setting)
+        found = draw(pool, key_of(record, name), setting_of(record, name)) if pool else None
     except ValueError:  # the classes are too few or too small
         return None
-    return found if found.sha256() == sha256 else None
+    sha256 = (record.open_set.get(name) or record.episodes[name]).sha256
+    return found if found and found.sha256() == sha256 else None
 
 
-def episode_classes(record: Record, name: str) -> np.ndarray | None:
-    """The classes of each episode of a setting, int ``[T, way]``.
+def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
+    """The classes of each episode, int ``[T, way]``, of the longest of several lists with the same beginning.
 
     Returns:
         None if every episode contains all novel classes, or if they are too few or too small. Whether the
         list has the record's SHA-256 is what `validate` checks.
     """
-    sizes, key, setting, _ = _identity(record, name)
-    if record.episodes[name].way >= len(sizes):
+    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
+    pool = pool_of(longest, "novel")
+    if pool is None or longest.episodes[name].way >= len(pool.counts):
         return None
     try:
-        return draw_classes(ClassPool.of_counts(sizes), key, setting)
+        return draw_classes(pool, key_of(longest, name), setting_of(longest, name))
     except ValueError:
         return None
-
-
-def common_classes(records: Collection[Record], name: str) -> np.ndarray | None:
-    """`episode_classes` of the longest of several lists of episodes with the same beginning."""
-    longest = max(records, key=lambda record: (record.episodes[name].count, "novel" in record.pools))
-    return episode_classes(longest, name)
-
-
-def _identity(record: Record, name: str) -> tuple[tuple[int, ...], str, Setting, str]:
-    info, setting = record.open_set.get(name) or record.episodes[name], setting_of(record, name)
-    sizes = tuple(record.pools.get("novel", {}).values())
-    return sizes, episode_key(record.fingerprint, record.split, setting, info.seed), setting, info.sha256
 
 
 @functools.lru_cache(maxsize=64)
@@ -200,7 +203,7 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         UserError: as `read_arrays`, or if the scores have the wrong shape.
     """
     pool = pool_of(record, part)
-    name = f"{part}/pair_scores"
+    name = f"{part}/{PAIR_SCORES}"
     scores = read_arrays(record, directory, name.__eq__).get(name) if pool else None
     if pool is None or scores is None:
         return None
@@ -208,6 +211,5 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         raise UserError(
             "--results", directory / f"{record.run_id}.npz", f"{name}: must have one number per pair"
         )
-    key = part_key(record.fingerprint, record.split, part)
-    _, _, same = draw_pairs(pool, pair_key(key), len(scores))
+    _, _, same = draw_pairs(pool, pair_key(key_of_pairs(record, part)), len(scores))
     return Pairs(scores.astype(np.float64), same)

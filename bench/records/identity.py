@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.common.errors import UserError, one_of
-from bench.config.run_config import OWN_SETTING
+from bench.config.run_config import METHOD_FILE, OWN_SETTING, RunConfig, method_info
 from bench.data.names import BASE_AND_VALIDATION
 from bench.records.store import Record, find, read, read_all
+from methods.registry import MethodInfo
 
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
 ALWAYS_NAMED = ("mining", "test_steps")
@@ -47,9 +48,7 @@ def configuration(record: Record) -> str:
         [
             record.protocol_version,
             record.dataset.partition(":")[0],
-            record.fingerprint,
-            record.split,
-            split_digest(record),
+            *images(record),
             *setup(record),
             # Older records lack newer settings.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
@@ -63,6 +62,29 @@ def run(record: Record) -> str:
     own = [record.config.get(key) for key in OWN_SETTING]
     code = record.sources.model_dump() if record.sources else None
     return json.dumps([configuration(record), record.seed, own, code])
+
+
+def across_splits(record: Record) -> str:
+    """Key that is equal for records of one method, apart from seed, data, and what a split requires."""
+    same = [record.method, record.preset, record.backbone, overrides(record), record.weights, record.trained]
+    return json.dumps(same, sort_keys=True)
+
+
+def with_defaults(config: RunConfig, info: MethodInfo) -> RunConfig:
+    """An older record's configuration with later hyperparameters, whose defaults change nothing."""
+    defaults = {name: parameter.default for name, parameter in info.parameters.items()}
+    return config.model_copy(update={"hyperparameters": defaults | config.hyperparameters})
+
+
+def content_key(config: RunConfig, fingerprint: str, split: str | None, weights: str | None) -> str:
+    """Key that is equal for a record and a prepared run of the same settings and images, whatever their code.
+
+    Empty for the method of a file, which may be another one by now; raises UserError for unknown methods.
+    """
+    if METHOD_FILE.fullmatch(config.method):
+        return ""
+    settings = with_defaults(config, method_info(config.method)).model_dump(exclude={*WEIGHTS})
+    return json.dumps([settings, fingerprint, split, weights], sort_keys=True)
 
 
 def overrides(record: Record) -> dict[str, Any]:
@@ -125,6 +147,11 @@ def marks(record: Record) -> list[str]:
 def train_on(record: Record) -> Any:
     """Which classes it was trained on, as ``--train-on``; None for base classes."""
     return record.config.get("train_on")
+
+
+def images(record: Record) -> tuple[str, str, str | None]:
+    """Key that is equal for records with the same images in each part."""
+    return record.fingerprint, record.split, split_digest(record)
 
 
 def split_digest(record: Record) -> str | None:

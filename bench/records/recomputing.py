@@ -9,11 +9,24 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from bench.records.arrays import drawn_classes, setting_of
+from bench.records.arrays import drawn_classes, key_of, key_of_pairs, setting_of
+from bench.records.naming import (
+    ACCEPTED,
+    BEFORE,
+    HITS,
+    JOINED,
+    PAIR_SCORES,
+    QUERIES,
+    TRIPLETS_WON,
+    UNBALANCED,
+    WON,
+    join,
+    joined_classes,
+)
 from bench.records.parts import EpisodeInfo, OpenSetInfo
 from bench.records.store import Record
-from bench.sampling.episodes import ClassPool, Setting
-from bench.sampling.keys import episode_key, pair_key, part_key, triplet_key
+from bench.sampling.episodes import ClassPool
+from bench.sampling.keys import pair_key, triplet_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from bench.statistics import (
     Interval,
@@ -32,8 +45,6 @@ Arrays = Mapping[str, np.ndarray]
 Pools = Mapping[str, Mapping[str, int]]
 
 PARTS = ("base", "novel")
-UNBALANCED = "novel/unbalanced_pair_accuracy"
-JOINED = re.compile(r"(?P<key>(?P<run>generalized/\d+\+(?P<new>\d+))/(?P<shot>\d+)s)/novel")
 
 
 @dataclass
@@ -72,15 +83,16 @@ def recompute(record: Record, arrays: Arrays, pools: Pools) -> Recomputed:
     steps += [partial(_fewshot, source, setting) for setting in record.episodes]
     steps += [partial(_open_set, source, setting) for setting in record.open_set]
     for part in PARTS:
-        steps += [partial(_pairs, source, part)] if f"{part}/pair_scores" in arrays else []
+        steps += [partial(_pairs, source, part)] if f"{part}/{PAIR_SCORES}" in arrays else []
         # If there are pairs, the triplets behind the record's numbers must be there too.
-        expected = f"{part}/pair_scores" in arrays and f"{part}/triplet_accuracy" in record.metrics
-        steps += [partial(_triplets, source, part)] if expected or f"{part}/triplets_won" in arrays else []
+        expected = f"{part}/{PAIR_SCORES}" in arrays and f"{part}/triplet_accuracy" in record.metrics
+        steps += [partial(_triplets, source, part)] if expected or f"{part}/{TRIPLETS_WON}" in arrays else []
     # Older records have only the numbers.
     keys = {key for key in record.metrics if record.sources} | arrays.keys()
     steps += [partial(_unbalanced, source)] if UNBALANCED in keys else []
-    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith("/0s/base")]
-    steps += [partial(_joined, source, joined) for key in arrays if (joined := JOINED.fullmatch(key))]
+    steps += [partial(_before, source, key) for key in sorted(keys) if key.endswith(BEFORE)]
+    joins = filter(None, map(JOINED.fullmatch, arrays))
+    steps += [partial(_joined, source, joined) for joined in joins if joined["part"] == "novel"]
     found = Recomputed()
     for step in steps:
         try:
@@ -125,22 +137,22 @@ def _pool(sizes: tuple[int, ...]) -> ClassPool:
 def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
     info, key = source.record.episodes[name], f"fewshot/{name}"
     correct = source.array(name, (info.count,), kind="u")
-    queries = source.array(f"{name}/queries", (), (info.count,), kind="u")
+    queries = source.array(f"{name}/{QUERIES}", (), (info.count,), kind="u")
     if not ((correct >= 0) & (correct <= queries) & (queries > 0)).all():
         raise _Wrong(f"{name}: must be from 0 to the number of queries")
     found.metrics[key] = closed_interval(correct / queries)
     if "novel" not in source.pools:
         return
     names, pool = source.names["novel"], source.pools["novel"]
-    classes = _redrawn(source, name, setting_of(source.record, name), info, found)
+    classes = _redrawn(source, name, info, found)
     asked = np.full(classes.shape, info.query) if info.query else pool.counts[classes] - info.shot
     if (asked.sum(axis=1) != queries).any():
-        raise _Wrong(f"{name}/queries: differ from the number of queries of the episodes")
-    if f"{name}/hits" not in source.arrays:
+        raise _Wrong(f"{name}/{QUERIES}: differ from the number of queries of the episodes")
+    if f"{name}/{HITS}" not in source.arrays:
         return
-    hits = source.array(f"{name}/hits", classes.shape, kind="u")
+    hits = source.array(f"{name}/{HITS}", classes.shape, kind="u")
     if (hits.sum(axis=1) != correct).any() or ((hits < 0) | (hits > asked)).any():
-        raise _Wrong(f"{name}/hits: do not add up to the correct answers of each episode")
+        raise _Wrong(f"{name}/{HITS}: do not add up to the correct answers of each episode")
     shares = hits / asked
     for c, own in enumerate(names):
         if (classes == c).any():
@@ -149,22 +161,21 @@ def _fewshot(source: _Source, name: str, found: Recomputed) -> None:
 
 def _open_set(source: _Source, name: str, found: Recomputed) -> None:
     record = source.record
-    info, setting = record.open_set[name], setting_of(record, name)
-    won = source.array(f"{name}/won", (info.count,), kind="u")
+    info = record.open_set[name]
+    won = source.array(f"{name}/{WON}", (info.count,), kind="u")
     most = 2 * info.way * info.others * info.query**2
     if not info.query or not ((won >= 0) & (won <= most)).all():
-        raise _Wrong(f"{name}/won: must be from 0 to {most}")
+        raise _Wrong(f"{name}/{WON}: must be from 0 to {most}")
     accepted = None
     if name in record.thresholds:
-        accepted = source.array(f"{name}/accepted", (info.count, info.way + info.others), kind="u")
+        accepted = source.array(f"{name}/{ACCEPTED}", (info.count, info.way + info.others), kind="u")
         if not ((accepted >= 0) & (accepted <= info.query)).all():
-            raise _Wrong(f"{name}/accepted: must be from 0 to {info.query}")
+            raise _Wrong(f"{name}/{ACCEPTED}: must be from 0 to {info.query}")
         _check_possible(name, won, accepted, info)
     metrics = open_set_metrics(won, accepted, info.way, info.others, info.query)
     found.metrics |= {f"{name}/{key}": interval for key, interval in metrics.items()}
-    if "novel" not in source.pools:
-        return
-    _redrawn(source, name, setting, info, found)
+    if "novel" in source.pools:
+        _redrawn(source, name, info, found)
 
 
 def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: OpenSetInfo) -> None:
@@ -174,17 +185,15 @@ def _check_possible(name: str, won: np.ndarray, accepted: np.ndarray, info: Open
     fewest = 2 * known * (others - other)
     most = 2 * (knowns * others - (knowns - known) * other)
     if ((won < fewest) | (won > most)).any():
-        raise _Wrong(f"{name}/won: impossible with {name}/accepted: no threshold accepts these queries")
+        raise _Wrong(f"{name}/{WON}: impossible with {name}/{ACCEPTED}: no threshold accepts these queries")
 
 
-def _redrawn(
-    source: _Source, name: str, setting: Setting, info: EpisodeInfo, found: Recomputed
-) -> np.ndarray:
+def _redrawn(source: _Source, name: str, info: EpisodeInfo, found: Recomputed) -> np.ndarray:
     """The classes ``[T, way]`` of the episodes of a setting, whose hash must be the record's."""
     record, pool = source.record, source.pools["novel"]
-    key = episode_key(record.fingerprint, record.split, setting, info.seed)
+    setting = setting_of(record, name)
     try:
-        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key, setting)
+        classes, sha256 = drawn_classes(tuple(pool.counts.tolist()), key_of(record, name), setting)
     except ValueError as error:
         raise _Wrong(f"episodes.{name}: cannot be drawn from the novel classes ({error})") from None
     found.episodes.add(name)
@@ -200,9 +209,7 @@ def _drawn_from(source: _Source, part: str, what: str) -> tuple[list[str], Class
     names, pool = source.names[part], source.pools[part]
     if len(names) < 2 or pool.smallest < 2:
         raise _Wrong(f"pools.{part}: no {what} can be drawn from classes of these sizes")
-    # Pairs, triplets and episodes share one seed, which is recorded with the episodes.
-    seed = next((info.seed for info in source.record.episodes.values()), 0)
-    return names, pool, part_key(source.record.fingerprint, source.record.split, part, seed)
+    return names, pool, key_of_pairs(source.record, part)
 
 
 def _pairs(source: _Source, part: str, found: Recomputed) -> None:
@@ -210,12 +217,12 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
     threshold = source.record.thresholds.get("similarity")
     if threshold is None:
         raise _Wrong("thresholds.similarity: is missing, but the record has scored pairs")
-    scores = source.flat(f"{part}/pair_scores", kind="f")
+    scores = source.flat(f"{part}/{PAIR_SCORES}", kind="f")
     a, b, same = draw_pairs(pool, pair_key(key), len(scores))
     try:
         metrics = pair_metrics(scores, same, threshold)
     except ValueError as error:
-        raise _Wrong(f"{part}/pair_scores: {error}") from None
+        raise _Wrong(f"{part}/{PAIR_SCORES}: {error}") from None
     found.metrics |= {f"{part}/{name}": interval for name, interval in metrics.items()}
     if part != "novel":
         return
@@ -228,9 +235,9 @@ def _pairs(source: _Source, part: str, found: Recomputed) -> None:
 
 def _triplets(source: _Source, part: str, found: Recomputed) -> None:
     names, pool, key = _drawn_from(source, part, "triplets")
-    won = source.flat(f"{part}/triplets_won", kind="u") / 2
+    won = source.flat(f"{part}/{TRIPLETS_WON}", kind="u") / 2
     if not (count := len(won)) or not np.isin(won, (0, 0.5, 1)).all():
-        raise _Wrong(f"{part}/triplets_won: must be 0, 1 or 2")
+        raise _Wrong(f"{part}/{TRIPLETS_WON}: must be 0, 1 or 2")
     anchor, *_ = draw_triplets(pool, triplet_key(key), count)
     found.metrics[f"{part}/triplet_accuracy"] = proportion_interval(float(won.sum()), count)
     if part == "novel":
@@ -247,7 +254,7 @@ def _unbalanced(source: _Source, found: Recomputed) -> None:
 
 def _before(source: _Source, key: str, found: Recomputed) -> None:
     """Accuracy on the base classes before any class joins."""
-    if key != (expected := f"generalized/{source.record.classes.base}+1/0s/base"):
+    if key != (expected := f"{join(source.record.classes.base, 1, 0)}/base"):
         raise _Wrong(f"{key}: must be {expected}")
     if "base" not in source.pools:
         raise _Wrong(f"{key}: the class sizes of base classes are missing")
@@ -260,23 +267,24 @@ def _before(source: _Source, key: str, found: Recomputed) -> None:
 
 def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
     """Generalized accuracies of base and novel classes, which join one at a time or all together."""
-    key, run, new = joined["key"], joined["run"], int(joined["new"])
+    old, key = source.record.classes.base, joined["join"]
+    new, shots = int(joined["new"]), int(joined["shots"])
     if not {"base", "novel"} <= source.pools.keys():
         raise _Wrong(f"{key}: the class sizes of base and novel classes are missing")
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
     alone = new == 1
     counts = source.pools["novel"].counts
-    large = np.flatnonzero(counts > int(joined["shot"]))  # only these join
-    if run != f"generalized/{source.record.classes.base}+{new}" or new not in (1, len(large)):
-        joins = f"{len(large)} classes that join {source.record.classes.base} base classes"
+    large = np.flatnonzero(counts > shots)  # only these join
+    if key != join(old, new, shots) or new not in (1, len(large)):
+        joins = f"{len(large)} classes that join {old} base classes"
         raise _Wrong(f"{key}: must be 1 or {joins}")
     novel = source.array(f"{key}/novel", shape, kind="f")
     base = source.array(f"{key}/base", shape if alone else shape[:1], kind="f")
     fractions = all(((values >= 0) & (values <= 1)).all() for values in (novel, base))
     if novel.ndim != 2 or min(shape) < 2 or not fractions:
         raise _Wrong(f"{key}: must be accuracies between 0 and 1 of two or more joins")
-    classes = source.flat(f"{run}/classes", kind="u") if alone else large
+    classes = source.flat(joined_classes(old), kind="u") if alone else large
     if not ((classes >= 0) & (classes < len(names))).all():
         raise _Wrong(f"{key}: {len(classes)} classes joined, of {len(names)} novel ones")
     classes = classes[np.isin(classes, large)]

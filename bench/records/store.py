@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import io
 import json
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 OWN = "own"
 """The folder of a user's own runs in a folder of records; git ignores it, and readers show both."""
+
+MOST_NAMES = 5  # of runs that start alike, in a message
 
 
 def write(record: Record, directory: Path, episodes: Mapping[str, np.ndarray] | None = None) -> Path:
@@ -125,6 +128,40 @@ def named(directory: Path, run: str) -> Path | None:
         return find(directory, path.name)
     own = path.with_suffix(".json")
     return own if is_file(own) else find(directory, path.stem)
+
+
+def matching(directory: Path, run: str) -> list[Path]:
+    """The files of the records that a run id, the start of some, or a path means; paths as in `named`."""
+    if own := named(directory, run):
+        return [own]
+    start = Path(run).name
+    return [
+        beside(directory, f"{name}.json") for name in _names(directory) if start and name.startswith(start)
+    ]
+
+
+def find_run(directory: Path, run: str, flag: str = "show") -> Path:
+    """The file of the one record that `run` means, as in `matching`.
+
+    Raises:
+        UserError: with this flag: there is none, or several run ids start with `run`.
+    """
+    found = matching(directory, run)
+    if len(found) == 1:
+        return found[0]
+    if not directory.is_dir():
+        raise UserError("--results", directory, "no such folder; must be the folder of records")
+    if found:
+        begun = ", ".join(path.stem for path in found[:MOST_NAMES]) + ", ..." * (len(found) > MOST_NAMES)
+        raise UserError(flag, run, f"must be one run; {len(found)} start with this: {begun}")
+    names = _names(directory)
+    near = difflib.get_close_matches(Path(run).name, names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}?" if near else "see `list runs`"
+    raise UserError(flag, run, f"no such run in {directory}; {hint}" if names else f"{directory} has no runs")
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted({path.stem for folder in (directory, directory / OWN) for path in folder.glob("*.json")})
 
 
 def beside(directory: Path, name: str) -> Path:

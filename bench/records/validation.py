@@ -18,6 +18,7 @@ from bench.common.errors import UserError, one_line
 from bench.common.progress import shown
 from bench.records import identity
 from bench.records.claims import contradictions, same_split
+from bench.records.naming import BEFORE, UNBALANCED
 from bench.records.parts import Metric
 from bench.records.store import OWN, Record, read
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 SEVERAL = 20  # records, from which starting a process per core pays
 CLOCKS_DIFFER = timedelta(days=1)
-NOT_KEPT = ("novel/unbalanced_pair_accuracy", "/0s/base")
+NOT_KEPT = (UNBALANCED, BEFORE)
 """Metrics whose individual answers older per-episode files do not have."""
 
 Pools = Mapping[str, Mapping[str, int]]
@@ -75,11 +76,11 @@ def validate(directory: Path) -> Report:
     pools: dict[tuple[str, str, str | None], tuple[str, Pools]] = {}
     for record in records:
         if record.pools and not any(_wrong_sizes(record)):
-            pools.setdefault(_images(record), (record.run_id, record.pools))
+            pools.setdefault(identity.images(record), (record.run_id, record.pools))
     report.problems += _duplicates(records)
     checks: list[tuple[Record, list[str], Pools | None]] = []
     for record in records:
-        owner, known = pools.get(_images(record), (record.run_id, {}))
+        owner, known = pools.get(identity.images(record), (record.run_id, {}))
         wrong_sizes = list(_wrong_sizes(record))
         found = [*wrong_sizes, *_impossible(record), *contradictions(record)]
         if record.pools and not wrong_sizes and record.pools != known:
@@ -126,11 +127,6 @@ def _duplicates(records: list[Record]) -> Iterator[str]:
         other = first.setdefault((record.dataset, identity.run(record)), record.run_id)
         if other != record.run_id:
             yield f"{record.run_id}: the same configuration and seed as {other}"
-
-
-def _images(record: Record) -> tuple[str, str, str | None]:
-    """Key that is equal for records with the same images in each part."""
-    return record.fingerprint, record.split, record.sources.split if record.sources else None
 
 
 def _wrong_sizes(record: Record) -> Iterator[str]:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.records.naming import UNBALANCED, join
 from bench.records.store import Record
 from bench.reporting.blocks import (
     NOTHING,
@@ -38,8 +39,8 @@ HEADINGS = {
     "base/pair_accuracy_oracle": "base pairs at best",
     "base/pair_auc": "base AUC",
     "base/triplet_accuracy": "base triplets",
-    "novel/unbalanced_pair_accuracy": "unbalanced pairs",
-    **{f"generalized/40+1/{shots}s/novel": f"novel, {shots}-shot" for shots in (1, 5, 10, 20)},
+    UNBALANCED: "unbalanced pairs",
+    **{f"{join(40, 1, shots)}/novel": f"novel, {shots}-shot" for shots in (1, 5, 10, 20)},
 }
 """Metric key -> heading."""
 

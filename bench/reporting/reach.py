@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.arrays import read_episodes
+from bench.records.naming import PAIR_SCORES, TRIPLETS_WON
 from bench.records.store import Record
 
 if TYPE_CHECKING:
@@ -107,23 +108,24 @@ def _images(drawn: EpisodeList) -> np.ndarray:
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
     import numpy as np
 
-    from bench.records.arrays import pool_of, read_arrays
-    from bench.sampling.keys import pair_key, part_key, triplet_key
+    from bench.records.arrays import key_of_pairs, pool_of, read_arrays
+    from bench.sampling.keys import pair_key, triplet_key
     from bench.sampling.pairs import draw_pairs, draw_triplets
     from bench.statistics import pairs_over_classes, triplets_over_classes
 
     pool, threshold = pool_of(record, "novel"), record.thresholds.get("similarity")
-    arrays = read_arrays(record, directory, ("novel/pair_scores", "novel/triplets_won").__contains__)
+    wanted = f"novel/{PAIR_SCORES}", f"novel/{TRIPLETS_WON}"
+    arrays = read_arrays(record, directory, wanted.__contains__)
     if pool is None or threshold is None or len(arrays) < 2:
         return
     owner = pool.owner
-    key = part_key(record.fingerprint, record.split, "novel")
-    scores, won = arrays["novel/pair_scores"].astype(np.float64), arrays["novel/triplets_won"] / 2
+    key = key_of_pairs(record, "novel")
+    scores, won = (arrays[name].astype(np.float64) for name in wanted)
     a, b, _ = draw_pairs(pool, pair_key(key), len(scores))
     anchor, _, negative = draw_triplets(pool, triplet_key(key), len(won))
     try:
         found = pairs_over_classes(scores, owner[a], owner[b], threshold)
-        found["triplet_accuracy"] = triplets_over_classes(won, owner[anchor], owner[negative])
+        found["triplet_accuracy"] = triplets_over_classes(won / 2, owner[anchor], owner[negative])
     except ValueError:  # too few classes
         return
     for name in ("pair_accuracy", "pair_auc", "triplet_accuracy"):

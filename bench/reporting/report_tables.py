@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from bench.records.naming import JOINT
 from bench.records.store import Record
 from bench.reporting import html_table
 from bench.reporting.blocks import Cell, Grid, table, without_empty_columns
 from bench.reporting.figures.rows import Section
 from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import NEW_CLASSES, TIME, board, guessing, network_notes, track_name
-from bench.reporting.leaderboard.generalized import MEASURES, joined
+from bench.reporting.leaderboard.generalized import joined
 from bench.reporting.leaderboard.overview import best_of_each
 from bench.reporting.published import lines, published
 from bench.reporting.ranking.rows import SETTINGS
@@ -24,7 +25,7 @@ BEST = "Best: its lead over every other row of the track also holds for new clas
 RESULTS = "Percent ± half of the 95% interval. Ranks are within a track; variations have none."
 GENERALIZED = "Novel classes join the base classes, from a few support images each."
 NAMES = ("run", "highest", "method")
-LEADING = ("accuracy", *SETTINGS, *MEASURES)
+LEADING = ("accuracy", *SETTINGS, *JOINT)
 HINTS = {
     "method": "The method, its preset, and what was changed.",
     "5w1s": "Accuracy: 5 novel classes, 1 support image per class, 15 queries per class.",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.common.errors import UserError, one_line
-from bench.common.files import is_file, is_folder
 from bench.records.arrays import read_episodes
 from bench.records.identity import as_set, marks, name_of
-from bench.records.store import OWN, Record, beside, find
+from bench.records.naming import JOINED, JOINT
+from bench.records.store import Record
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
 from bench.reporting.blocks import duration, number
@@ -21,44 +19,7 @@ from bench.reporting.reach import reaches
 from bench.reporting.show import Row, class_rows, metric_rows, percent
 
 WIDTH = 90
-MOST_NAMES = 5
 REACHES = "The same numbers for other populations; none of these intervals covers retraining"
-GENERALIZED = re.compile(r"(?P<join>generalized/[0-9]+\+[0-9]+/[0-9]+s)/[a-z]+")
-
-
-def find_run(results: Path, run: str, flag: str = "show") -> Path:
-    """Path of the record that `run` means.
-
-    Args:
-        results: the folder of records.
-        run: a run id, the start of exactly one, or a path: of the record, its npz file or the run's folder.
-        flag: named in the error message.
-
-    Raises:
-        UserError: it does not exist, or several run ids start with `run`.
-    """
-    path = Path(run)
-    if path.suffix in (".json", ".npz") and is_file(path.with_suffix(".json")):
-        return path.with_suffix(".json")
-    if not results.is_dir():
-        raise UserError("--results", results, "no such folder; must be the folder of records")
-    name = path.name if is_folder(path) else run
-    if exact := find(results, name):
-        return exact
-    names = sorted({path.stem for folder in (results, results / OWN) for path in folder.glob("*.json")})
-    begun = [other for other in names if name and other.startswith(name)]
-    if len(begun) == 1:
-        return beside(results, f"{begun[0]}.json")
-    if begun:
-        more = ", ..." if len(begun) > MOST_NAMES else ""
-        raise UserError(
-            flag,
-            run,
-            f"must be one run; {len(begun)} start with this: {', '.join(begun[:MOST_NAMES])}{more}",
-        )
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}?" if near else "see `list runs`"
-    raise UserError(flag, run, f"no such run in {results}; {hint}" if names else f"{results} has no runs")
 
 
 def page(record: Record, path: Path, runs: Path) -> str:
@@ -72,7 +33,7 @@ def page(record: Record, path: Path, runs: Path) -> str:
     parts = [record.run_id, _section("What", _what(record)), _section("How", _how(record))]
     if record.failure is not None:
         parts.append(f"Failed: {one_line(record.failure)}")
-    single = [key for key in record.metrics if not GENERALIZED.fullmatch(key)]
+    single = [key for key in record.metrics if not JOINED.fullmatch(key)]
     if single:
         parts.append(f"Numbers: percent with 95% intervals\n\n{terminal.text(metric_rows(record, single))}")
     if rows := _reaches(record, path.parent):
@@ -193,14 +154,11 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
 
 
 def _generalized(record: Record) -> list[Row]:
-    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := GENERALIZED.fullmatch(key)))
+    joins = dict.fromkeys(match["join"] for key in record.metrics if (match := JOINED.fullmatch(key)))
     rows = []
     for join in sorted(joins, key=by_size):
         _, classes, shots = join.split("/")
-        numbers = {
-            name: percent(record.metrics.get(f"{join}/{name}"))
-            for name in ("novel", "base", "all", "harmonic")
-        }
+        numbers = {name: percent(record.metrics.get(f"{join}/{name}")) for name in JOINT}
         rows.append({"classes": classes, "shots": shots.removesuffix("s"), **numbers})
     return rows
 

@@ -18,10 +18,12 @@ from bench.common.files import write_files
 from bench.common.progress import Progress
 from bench.common.streams import say, say_lines
 from bench.config.grid import Grid, LeftOut, cell_of
-from bench.config.run_config import RunConfig
+from bench.config.run_config import RunConfig, method_info
 from bench.evaluation import contract
 from bench.evaluation.protocol import Evaluation, Evaluator, episode_arrays
 from bench.records import store
+from bench.records.identity import with_defaults
+from bench.records.naming import CURVE
 from bench.records.parts import Timings
 from bench.records.schema import CHECKPOINTS, CONFIG_FILE
 from bench.records.store import Record
@@ -130,10 +132,13 @@ def run(
 
 def _name_relatives(prepared: Prepared, results: Path) -> None:
     """Report records with the same configuration but other code or other images."""
+    info = method_info(prepared.config.method)
     for path in sorted(store.whole(results).rglob(f"{prepared.run_id.rpartition('_')[0]}_*.json")):
         other = store.try_read(path)
+        if not isinstance(other, Record):
+            continue
         with suppress(ValidationError):
-            if isinstance(other, Record) and RunConfig.model_validate(other.config) == prepared.config:
+            if with_defaults(RunConfig.model_validate(other.config), info) == prepared.config:
                 say(f"{path} has the same configuration but other code or images, so it is not reused")
 
 
@@ -194,7 +199,7 @@ def _run(prepared: Prepared, options: Options, progress: Progress, started: Spen
     record = make_record(prepared, options, evaluation, timings, learned, model)
     arrays = episode_arrays(evaluation)
     for name, curve in learned.curves.items():
-        arrays[f"curve/{name}"] = curve
+        arrays[f"{CURVE}/{name}"] = curve
     joined = run_dir / models.JOINED
     shutil.rmtree(joined, ignore_errors=True)  # from an earlier run of the same configuration
     if networks := {joined / name: content for name, content in evaluation.networks.items()}:

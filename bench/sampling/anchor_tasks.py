@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 
 from bench.sampling.episodes import ClassPool
+
+
+def generator_of(key: str) -> torch.Generator:
+    """A generator whose numbers the key determines."""
+    word = hashlib.sha256(key.encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
 
 
 def anchor_task(

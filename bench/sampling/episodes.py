@@ -155,7 +155,7 @@ def _chunks(
     if not 0 < way <= len(large):
         available = f"{len(large)} of {len(pool.classes)} have {setting.images} images each"
         raise ValueError(f"{way or 'all'} classes requested; {available}")
-    bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+    bits = bits_of(key)
     of_images = way * (setting.shot + setting.query)
     words = way + of_images + way * setting.query
     for first in range(0, setting.count, chunk):
@@ -163,6 +163,16 @@ def _chunks(
         raw = bits.random_raw(episodes * words).reshape(episodes, words)
         for_classes, for_images, for_order = np.split(raw, [way, way + of_images], axis=1)
         yield large[_without_replacement(for_classes, np.full(episodes, len(large)))], for_images, for_order
+
+
+def bits_of(key: str) -> np.random.Philox:
+    """Random words that the key determines."""
+    return np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+
+
+def below(raw: np.ndarray, size: np.ndarray | int) -> np.ndarray:
+    """Random words mapped to integers in ``0..size-1``; the bias is below size / 2^32."""
+    return (((raw >> np.uint64(32)) * np.asarray(size, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def _without_replacement(raw: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -178,8 +188,6 @@ def _without_replacement(raw: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     deck = np.tile(np.arange(sizes.max(), dtype=np.int32), (rows, 1))
     row = np.arange(rows)
     for j in range(k):
-        # A 32-bit fraction times the range: the bias is below sizes / 2^32.
-        fraction = raw[:, j] >> np.uint64(32)
-        pick = j + ((fraction * (sizes - j).astype(np.uint64)) >> np.uint64(32)).astype(int)
+        pick = j + below(raw[:, j], sizes - j)
         deck[row, j], deck[row, pick] = deck[row, pick], deck[row, j].copy()
     return deck[:, :k].astype(np.int64)

@@ -1,4 +1,4 @@
-"""The texts that determine lists of episodes, pairs and triplets: equal keys give equal lists."""
+"""The texts that determine everything random of a run, except weights: equal keys give equal lists."""
 
 from __future__ import annotations
 
@@ -14,9 +14,29 @@ def episode_key(fingerprint: str, split: str, setting: Setting, seed: int = SEED
     return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
 
 
+def validation_key(fingerprint: str, split: str, setting: Setting) -> str:
+    """Key of episodes of validation images, on which training keeps its best weights."""
+    return episode_key(fingerprint, f"{split}/validation", setting)
+
+
+def joining_key(fingerprint: str, split: str, setting: Setting) -> str:
+    """Key of the support images of novel classes that join the base classes."""
+    return episode_key(fingerprint, f"{split}/generalized", setting)
+
+
 def part_key(fingerprint: str, split: str, part: str, seed: int = SEED) -> str:
     """Key of a part of the split (validation, base or novel), for `pair_key` and `triplet_key`."""
     return f"{fingerprint}/{split}/{part}/{seed}"
+
+
+def part_episode_key(part: str) -> str:
+    """Key of episodes of a part other than the novel one, in the Python API."""
+    return f"{part}/episodes"
+
+
+def calibration_key(fingerprint: str, split: str, way: int, shot: int) -> str:
+    """Key of the episodes that an open-set threshold is chosen on."""
+    return f"{part_key(fingerprint, split, 'validation')}/calibration/{way}/{shot}"
 
 
 def pair_key(part: str) -> str:
@@ -27,3 +47,8 @@ def pair_key(part: str) -> str:
 def triplet_key(part: str) -> str:
     """Key of a part's triplets."""
     return f"{part}/triplets"
+
+
+def training_key(seed: int, *what: object) -> str:
+    """Key of a training's batches, or of one of them."""
+    return "/".join(map(str, ("training", seed, *what)))

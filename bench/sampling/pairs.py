@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
-from bench.sampling.episodes import ClassPool
+from bench.sampling.episodes import ClassPool, below, bits_of
 
 
 def draw_pairs(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -20,13 +18,13 @@ def draw_pairs(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np.nd
     Returns:
         a, b: int64 ``[count]`` indices into the pool; same: bool ``[count]``, alternating.
     """
-    raw = _words(key, count, 4)
+    raw = bits_of(key).random_raw(count * 4).reshape(count, 4)
     same = np.arange(count) % 2 == 0
-    first = _below(raw[:, 0], len(pool.classes))
+    first = below(raw[:, 0], len(pool.classes))
     other = _other(raw[:, 1], first, len(pool.classes))
     second = np.where(same, first, other)
-    a = _below(raw[:, 2], pool.counts[first])
-    b = np.where(same, _other(raw[:, 3], a, pool.counts[first]), _below(raw[:, 3], pool.counts[second]))
+    a = below(raw[:, 2], pool.counts[first])
+    b = np.where(same, _other(raw[:, 3], a, pool.counts[first]), below(raw[:, 3], pool.counts[second]))
     return pool.starts[first] + a, pool.starts[second] + b, same
 
 
@@ -36,26 +34,16 @@ def draw_triplets(pool: ClassPool, key: str, count: int) -> tuple[np.ndarray, np
     Returns:
         anchor, positive, negative: int64 ``[count]`` indices into the pool.
     """
-    raw = _words(key, count, 5)
-    first = _below(raw[:, 0], len(pool.classes))
+    raw = bits_of(key).random_raw(count * 5).reshape(count, 5)
+    first = below(raw[:, 0], len(pool.classes))
     other = _other(raw[:, 1], first, len(pool.classes))
-    anchor = _below(raw[:, 2], pool.counts[first])
+    anchor = below(raw[:, 2], pool.counts[first])
     positive = _other(raw[:, 3], anchor, pool.counts[first])
-    negative = _below(raw[:, 4], pool.counts[other])
+    negative = below(raw[:, 4], pool.counts[other])
     return pool.starts[first] + anchor, pool.starts[first] + positive, pool.starts[other] + negative
-
-
-def _words(key: str, rows: int, columns: int) -> np.ndarray:
-    bits = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
-    return bits.random_raw(rows * columns).reshape(rows, columns)
-
-
-def _below(raw: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """Random words mapped to integers in ``0..size-1``."""
-    return (((raw >> np.uint64(32)) * np.asarray(size, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def _other(raw: np.ndarray, taken: np.ndarray, size: np.ndarray | int) -> np.ndarray:
     """Random words mapped to integers in ``0..size-1`` except `taken`."""
-    drawn = _below(raw, np.asarray(size) - 1)
+    drawn = below(raw, np.asarray(size) - 1)
     return drawn + (drawn >= taken)

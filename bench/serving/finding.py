@@ -34,7 +34,8 @@ def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
         return runs / begun[0]
     if begun:
         raise UserError("--run", run, f"must be one run; {len(begun)} start with this; {one_of(name, begun)}")
-    recorded = _recorded(run, name, results)
+    tried = map(store.try_read, store.matching(results, run))
+    recorded = [record for record in tried if isinstance(record, Record)]
     if len(recorded) == 1:
         raise UserError("--run", run, _without_model(recorded[0], runs))
     if recorded:
@@ -45,17 +46,6 @@ def find_folder(run: str, runs: Path, results: Path = Path("results")) -> Path:
         raise UserError("--run", run, f"has no {CARD}: it is not the folder of a finished run")
     there = one_of(name, names) if names else "there are none: `python -m bench run` makes one"
     raise UserError("--run", run, f"no such run in {runs}; {there}")
-
-
-def _recorded(run: str, name: str, results: Path) -> list[Record]:
-    """The records that `run` means: its own, or those whose run ids start with it."""
-    if own := store.named(results, run):
-        paths = [own]
-    else:
-        folders = (results, results / store.OWN) if name else ()
-        there = {path.name: path for folder in folders for path in sorted(folder.glob("*.json"))}
-        paths = [path for own_name, path in there.items() if own_name.startswith(name)]
-    return [record for path in paths if isinstance(record := store.try_read(path), Record)]
 
 
 def _without_model(record: Record, runs: Path) -> str:

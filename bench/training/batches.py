@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,8 +17,9 @@ from bench.data.augmentation import augmented, usual
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.sampling.anchor_tasks import anchor_task
+from bench.sampling.anchor_tasks import anchor_task, generator_of
 from bench.sampling.episodes import CHUNK, ClassPool, EpisodeList, Setting, stream
+from bench.sampling.keys import training_key
 from bench.sampling.pairs import draw_pairs, draw_triplets
 from methods.batches import (
     AnchorTasks,
@@ -92,12 +92,7 @@ class TrainingBatches(IterableDataset):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         plans = _PLANS[type(self.spec)](self, self.spec)
         for step, make in enumerate(islice(plans, self.start, self.steps), self.start):
-            yield make(self._generator("step", step))
-
-    def _generator(self, *what: object) -> torch.Generator:
-        key = "/".join(map(str, ("training", self.seed, *what)))
-        word = hashlib.sha256(key.encode()).digest()[:8]
-        return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
+            yield make(generator_of(training_key(self.seed, "step", step)))
 
     def _take(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
         """Images at `index` (any shape), augmented and normalised: ``[*index.shape, 3, H, W]``."""
@@ -113,13 +108,14 @@ class TrainingBatches(IterableDataset):
     def _shuffled(self, spec: Shuffled) -> Iterator[Plan]:
         size = min(spec.images, len(self.labels))
         for epoch in count():
-            order = torch.randperm(len(self.labels), generator=self._generator("epoch", epoch)).numpy()
+            generator = generator_of(training_key(self.seed, "epoch", epoch))
+            order = torch.randperm(len(self.labels), generator=generator).numpy()
             for first in range(0, len(order) - size + 1, size):
                 yield partial(self._labelled, order[first : first + size])
 
     def _balanced(self, spec: Balanced) -> Iterator[Plan]:
         setting = Setting(spec.classes, spec.images, 0, 2**40)
-        for batches in stream(self.pool, f"training/{self.seed}", setting):
+        for batches in stream(self.pool, training_key(self.seed), setting):
             for index in batches.support:
                 yield partial(self._labelled, index.reshape(-1))
 
@@ -144,14 +140,14 @@ class TrainingBatches(IterableDataset):
         self, draw: Callable[..., tuple[np.ndarray, ...]], size: int
     ) -> Iterator[tuple[np.ndarray, ...]]:
         for part in count():
-            drawn = draw(self.pool, f"training/{self.seed}/{part}", size * DRAWN_AT_ONCE)
+            drawn = draw(self.pool, training_key(self.seed, part), size * DRAWN_AT_ONCE)
             for i in range(DRAWN_AT_ONCE):
                 yield tuple(array[i * size : (i + 1) * size] for array in drawn)
 
     def _episodes(self, spec: Episodes) -> Iterator[Plan]:
         setting = Setting(spec.way, spec.shot, spec.query, 2**40)
         whole_steps = max(1, CHUNK // spec.episodes) * spec.episodes
-        for drawn in stream(self.pool, f"training/{self.seed}", setting, whole_steps):
+        for drawn in stream(self.pool, training_key(self.seed), setting, whole_steps):
             for first in range(0, whole_steps, spec.episodes):
                 yield partial(self._episode_batch, spec, drawn, slice(first, first + spec.episodes))
 

@@ -18,7 +18,7 @@ from bench.evaluation.answers import NotFinite, all_finite
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.settings import VALIDATION_SETTINGS
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
-from bench.sampling.keys import episode_key
+from bench.sampling.keys import validation_key
 from bench.training.checkpoints import Resumable
 from methods.method import Method
 
@@ -130,7 +130,7 @@ class Validation(Callback):
         for way, shot, query in VALIDATION_SETTINGS:
             setting = Setting(way, shot, query, count)
             if len(self.pool.with_images(setting.images)) >= way:
-                key = episode_key(data.fingerprint, f"{split.name}/validation", setting, seed=0)
+                key = validation_key(data.fingerprint, split.name, setting)
                 self.lists[setting.name] = draw(self.pool, key, setting)
 
     @property

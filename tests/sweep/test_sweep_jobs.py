@@ -15,6 +15,7 @@ from bench.config.grid import build
 from bench.config.run_config import resolve
 from bench.records import store
 from bench.records.schema import MODEL_FILE
+from bench.run import runner
 from bench.run.models import CARD
 from bench.run.plan import Options
 from bench.run.preparation import prepare
@@ -72,7 +73,7 @@ def test_a_shared_training_is_one_job_before_the_runs_that_need_it(grid):
 
 
 @pytest.mark.slow
-def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
+def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid, tmp_path, capsys):
     """The record says the same configuration, images and split, and another run id."""
     run = prepare(grid[0], OPTIONS)
     sources = {"split": run.identity.split, "method": "0" * 64, "bench": "0" * 64}
@@ -85,6 +86,11 @@ def test_a_record_of_other_code_counts_unless_it_is_to_be_remade(grid):
     earlier = given["config"] | {"hyperparameters": before}  # before the method had this hyperparameter
     found = plan(grid[:1], OPTIONS, [make_record(**(given | {"config": earlier, "sources": sources}))])
     assert len(before) < len(run.config.hyperparameters) and found.by_other_code == 1
+    for name, config in (("0" * 8, earlier), ("1" * 8, earlier | {"seed": 1})):
+        store.write(make_record(run_id=run.run_id[:-8] + name, config=config), tmp_path)
+    runner._name_relatives(run, tmp_path)  # `run` says so too
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "00000000.json has the same configuration but other code or images" in line
     for changes in ({"fingerprint": "1" * 64}, {"sources": sources | {"split": "1" * 64}}, {"config": {}}):
         assert (
             len(plan(grid[:1], OPTIONS, [make_record(**(given | {"sources": sources} | changes))]).jobs) == 2

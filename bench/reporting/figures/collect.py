@@ -13,12 +13,11 @@ from bench.common.errors import UserError, one_line, one_of
 from bench.common.files import check_writable, write_files
 from bench.common.progress import Report
 from bench.records.schema import MODEL_FILE
-from bench.records.store import Record, read_all
+from bench.records.store import Record, find_run, read_all
 from bench.reporting.figures import curves, per_class, scatter, shots, splits
 from bench.reporting.figures.picture import Gap, Palette, Picture
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.figures.style import LOOK, entitle, png, svg
-from bench.reporting.run_page import find_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

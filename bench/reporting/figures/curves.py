@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.common.errors import UserError
 from bench.records.arrays import Pairs, pairs, read_arrays
+from bench.records.naming import CURVE
 from bench.reporting.figures.picture import LEADING, Gap, Named, Palette, Picture, name_beside, others_in_grey
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import DASHES, GREY, SERIES, axes, legend, row_name
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEY = "curve/accuracy"
+KEY = f"{CURVE}/accuracy"
 VALIDATION, ROC = "Validation accuracy during training", "ROC curves of pairs"
 POINTS = 300  # of a ROC curve
 FEW_POINTS = 30  # of one that only shows where the others are

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.records.naming import join
 from bench.records.tracks import on_gpu, shared_networks
 from bench.reporting.blocks import duration
 from bench.reporting.figures.picture import (
@@ -22,8 +23,7 @@ from bench.reporting.figures.picture import (
 )
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import GREY, axes, row_name
-from bench.reporting.leaderboard.generalized import joins_of
-from bench.reporting.ranking.rows import Row
+from bench.reporting.ranking.rows import Row, joins_of
 from bench.statistics import Interval, closed_interval
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def joined_rows(section: Section, base: int) -> list[Joined]:
     Args:
         section: of one split. base: number of base classes.
     """
-    novel, old = (f"generalized/{base}+1/{SHOTS}s/{part}" for part in ("novel", "base"))
+    novel, old = (f"{join(base, 1, SHOTS)}/{part}" for part in ("novel", "base"))
     rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}]
     sets = shared_networks([row.records for row in rows])
     network = {position: number for number, own in enumerate(sets) for position in own}

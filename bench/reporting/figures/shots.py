@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.records.naming import JOINED, join
 from bench.reporting.figures.picture import (
     LEADING,
     Gap,
@@ -21,8 +22,7 @@ from bench.reporting.figures.picture import (
 )
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import DASHES, GREY, MARKERS, SERIES, axes, legend, row_name
-from bench.reporting.leaderboard.generalized import joins_of
-from bench.reporting.ranking.rows import Row
+from bench.reporting.ranking.rows import Row, joins_of
 from bench.statistics import Interval
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Accuracy against shots"
+FEWSHOT = re.compile(r"fewshot/5w(?P<shots>[0-9]+)s")
 PARTS = {"novel": "novel classes", "base": "base classes", "harmonic": "harmonic mean of both"}
 
 
@@ -43,7 +44,7 @@ class Line(NamedTuple):
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     """5-way K-shot, and one or all novel classes joining the base classes."""
-    lines = [line for row in section.best() if len((line := _line(row, r"fewshot/5w(\d+)s")).x) > 1]
+    lines = [line for row in section.best() if len((line := _line(row, FEWSHOT)).x) > 1]
     first: Picture | Gap = Gap(TITLE, "needs 5-way accuracies with two numbers of shots")
     if lines:
         first = Picture(
@@ -58,22 +59,22 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     return [first, *(_joined(section, base, new, palette) for base, new in by_new)]
 
 
-def _line(row: Row, pattern: str) -> Line:
+def _line(row: Row, pattern: re.Pattern[str], **wanted: str) -> Line:
     points = sorted(
-        (int(match[1]), own) for key, own in row.intervals.items() if (match := re.fullmatch(pattern, key))
+        (int(match["shots"]), own)
+        for key, own in row.intervals.items()
+        if (match := pattern.fullmatch(key)) and wanted.items() <= match.groupdict().items()
     )
     return Line(row.label, [float(x) for x, _ in points], [own for _, own in points])
 
 
 def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
-    prefix = f"generalized/{base}+{new}/"
+    classes = {"base": str(base), "new": str(new)}
     having = [
-        row
-        for row in section.best(f"{prefix}5s/harmonic")
-        if any(key.startswith(prefix) for key in row.intervals)
+        row for row in section.best(f"{join(base, new, 5)}/harmonic") if _line(row, JOINED, **classes).x
     ]
     by_title = {
-        title: [_line(row, rf"{re.escape(prefix)}(\d+)s/{part}") for row in having[:LEADING]]
+        title: [_line(row, JOINED, **classes, part=part) for row in having[:LEADING]]
         for part, title in PARTS.items()
     }
     left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""

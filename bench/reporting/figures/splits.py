@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.records.identity import overrides
+from bench.records.identity import across_splits
 from bench.reporting.figures.picture import Gap, Picture, bars
 from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import INK, SERIES, axes, legend, row_name
@@ -53,13 +52,6 @@ def _images(section: Section) -> tuple[str, str, int]:
     return section.first.dataset, section.first.fingerprint, section.first.protocol_version
 
 
-def _method(row: Row) -> str:
-    """Equal for rows of two splits that are of one method, and differ only in what the split requires."""
-    first = row.first
-    same = [first.method, first.preset, first.backbone, overrides(first), first.weights, first.trained]
-    return json.dumps(same, sort_keys=True)
-
-
 def _values(row: Row) -> dict[str, float]:
     return {key: row.intervals[key].value for key in MEASURED if key in row.intervals}
 
@@ -68,7 +60,7 @@ def _most_splits(sections: Sequence[Section]) -> Splits:
     """The rows of one method, of those with most splits the best at the last one."""
     rows = [row for section in sections for row in section.best() if _values(row)]
     methods: list[list[Row]] = []
-    for own in grouped(rows, _method).values():
+    for own in grouped(rows, lambda row: across_splits(row.first)).values():
         # The first, the best, of several rows of one split.
         of_split = [alike[0] for alike in grouped(own, lambda row: row.first.split).values()]
         methods.append(sorted(of_split, key=lambda row: row.first.classes.base))

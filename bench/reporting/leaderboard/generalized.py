@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.records import identity
+from bench.records.naming import JOINED, JOINT, join
 from bench.reporting.blocks import (
     NOTHING,
     Block,
@@ -20,14 +20,12 @@ from bench.reporting.blocks import (
 )
 from bench.reporting.leaderboard.cells import name
 from bench.reporting.published import as_printed, published
-from bench.reporting.ranking.rows import Row
+from bench.reporting.ranking.rows import Row, joins_of
 from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-KEY = re.compile(r"generalized/(?P<classes>(?P<base>[0-9]+)\+(?P<new>[0-9]+))/(?P<shots>[0-9]+)s/novel")
-MEASURES = ("novel", "base", "all", "harmonic")
 DIGITS = 1
 
 LEGEND = """\
@@ -57,27 +55,21 @@ def joined(tables: Sequence[Table]) -> dict[str, DataFrame]:
             found.setdefault(classes, []).append(line)
     shown = {}
     for (base, new), lines in sorted(found.items()):
-        lines += _published(tables[0].first.dataset, f"{base}+{new}")
+        lines += _published(tables[0].first.dataset, base, new)
         shown[f"{base}+{new}"] = table(line for _, line in sorted(lines, key=lambda line: line[0]))
     return shown
 
 
-def joins_of(row: Row) -> list[tuple[int, int, int]]:
-    """Base classes, joining classes and shots of a row's generalized numbers, by size."""
-    matches = filter(None, map(KEY.fullmatch, row.intervals))
-    return sorted((int(match["base"]), int(match["new"]), int(match["shots"])) for match in matches)
-
-
 def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
     for base, new, shots in joins_of(row):
-        classes = f"{base}+{new}"
-        found = {part: row.intervals.get(f"generalized/{classes}/{shots}s/{part}") for part in MEASURES}
-        before = row.intervals.get(f"generalized/{classes}/0s/base")
+        start = join(base, new, shots)
+        found = {part: row.intervals.get(f"{start}/{part}") for part in JOINT}
+        before = row.intervals.get(f"{join(base, new, 0)}/base")
         last = found["harmonic"]
         # By shots; ours before published results, and best first.
         order = (shots, 0, row.apart, -last.value if last else 0.0, row.key)
         marks = identity.marks(row.first)
-        key = f"generalized/{classes}/{shots}s/novel"
+        key = f"{start}/novel"
         joined_alone = min(record.metrics[key].n for record in row.records if key in record.metrics)
         if new == 1 and joined_alone < row.first.classes.novel:
             marks.append(f"{joined_alone} of {row.first.classes.novel} novel classes")
@@ -93,11 +85,12 @@ def _lines(row: Row) -> Iterator[tuple[tuple[int, ...], Line]]:
         yield (base, new), (order, line)
 
 
-def _published(dataset: str, classes: str) -> Iterator[Line]:
+def _published(dataset: str, base: int, new: int) -> Iterator[Line]:
     for position, row in enumerate(published()):
         for key, value in row.values.items():
-            match = KEY.fullmatch(key)
-            if match and match["classes"] == classes and row.dataset == dataset:
+            match = JOINED.fullmatch(key)
+            wanted = (str(base), str(new), "novel")
+            if match and match.group("base", "new", "part") == wanted and row.dataset == dataset:
                 line = {
                     "shots": Number(match["shots"], int(match["shots"])),
                     "method": (row.method,),

@@ -15,7 +15,7 @@ from bench.config.pretrained import PRETRAINED
 from bench.config.run_config import EPISODES, QUERY, RunConfig
 from bench.data.names import ARROW, BASE, canonical
 from bench.records.commands import DEFAULTS
-from bench.records.identity import START, STARTS, WEIGHTS, as_set, overrides, split_digest
+from bench.records.identity import START, STARTS, WEIGHTS, as_set, images, overrides, split_digest
 from bench.records.store import Record, whole
 from bench.reporting.blocks import Block, Code, Heading, Paragraph, Prose
 
@@ -69,17 +69,13 @@ def _by_settings(records: Iterable[Record]) -> dict[str, list[Record]]:
     known = [record for record in records if split_digest(record)]
     for record in sorted(known, key=lambda record: record.created, reverse=True):
         same = newest.setdefault((record.dataset, record.split), [])
-        if not same or _images(record) == _images(same[0]):
+        if not same or images(record) == images(same[0]):
             same.append(record)
     found: dict[str, list[Record]] = {}
     for record in (record for same in newest.values() for record in same):
         settings = {"method": record.method, "split": record.split, **record.config}
         found.setdefault(_key(settings), []).append(record)
     return found
-
-
-def _images(record: Record) -> tuple[str, str | None]:
-    return record.fingerprint, split_digest(record)
 
 
 def _key(run: Run) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bench.common.errors import UserError
 from bench.records.identity import marks, overrides, setup
+from bench.records.naming import JOINED
 from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
@@ -123,6 +124,12 @@ def columns(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
     own = {name for record in records for name in record.episodes} - set(SETTINGS.values())
     standard = {heading: COLUMNS[heading] for heading in SETTINGS}
     return standard | {name: (f"fewshot/{name}", 2) for name in sorted(own, key=numbers)} | COLUMNS
+
+
+def joins_of(row: Row) -> list[tuple[int, int, int]]:
+    """Base classes, joining classes and shots of a row's generalized numbers, by size."""
+    found = [match for match in map(JOINED.fullmatch, row.intervals) if match and match["part"] == "novel"]
+    return sorted((int(match["base"]), int(match["new"]), int(match["shots"])) for match in found)
 
 
 def without_misnamed_settings(record: Record) -> Record:

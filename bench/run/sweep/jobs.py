@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,8 @@ from pydantic import ValidationError
 
 from bench.common.environment import pick_device
 from bench.common.errors import UserError
-from bench.config.run_config import METHOD_FILE, RunConfig, method_info
-from bench.records.identity import WEIGHTS, split_digest
+from bench.config.run_config import RunConfig
+from bench.records.identity import content_key, split_digest
 from bench.records.store import Record
 from bench.run.materials import Materials
 from bench.run.plan import Options, Prepared
@@ -128,29 +127,19 @@ def plan(
 
 
 def _content(record: Record) -> str:
-    """Equal for a record and a prepared run of one configuration on the same images, whatever the code."""
+    """Its `content_key`; the empty string for a record of a version with other settings or methods."""
     try:
         config = RunConfig.model_validate(record.config)
-        if METHOD_FILE.fullmatch(config.method):
-            return ""  # it may be another file by now; see `_content_of`
-        parameters = method_info(config.method).parameters
+        return content_key(config, record.fingerprint, split_digest(record), record.weights)
     except (ValidationError, UserError):
-        return ""  # of a version with other settings or methods
-    # A hyperparameter that was added later has the default that changes nothing.
-    added = {name: parameter.default for name, parameter in parameters.items()}
-    settings = config.model_dump(exclude={*WEIGHTS})
-    settings["hyperparameters"] = added | settings["hyperparameters"]
-    parts = [settings, record.fingerprint, split_digest(record), record.weights]
-    return json.dumps(parts, sort_keys=True)
+        return ""
 
 
 def _content_of(run: Prepared) -> str:
-    """As `_content`; the empty string for methods of the user's own, whose code may be quite another one."""
-    if METHOD_FILE.fullmatch(run.config.method) or run.identity.plugin:
+    """Its `content_key`; the empty string for a plug-in's method, whose code may be quite another one."""
+    if run.identity.plugin:
         return ""
-    settings = run.config.model_dump(exclude={*WEIGHTS})
-    parts = [settings, run.data.fingerprint, run.identity.split, run.weights_sha256]
-    return json.dumps(parts, sort_keys=True)
+    return content_key(run.config, run.data.fingerprint, run.identity.split, run.weights_sha256)
 
 
 def _jobs(run: Prepared, costs: Costs) -> list[Job]:
