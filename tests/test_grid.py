@@ -68,7 +68,8 @@ def test_ratios_leaves_out_the_one_without_novel_classes_where_only_those_are_me
     flags = {"method": "protonet", "split": ["ratios"]}
     for measure in (["5w1s"], "5w1s,5w5s"):  # a file may have either
         assert [one.split for one in build(None, flags | {"measure": measure}, {})] == TEN[:-1]
-    assert [one.split for one in build(None, flags | {"measure": ["5w1s", "pairs"]}, {})] == TEN
+    for measure in (["5w1s", "pairs"], "5w1s, pairs"):
+        assert [one.split for one in build(None, flags | {"measure": measure}, {})] == TEN
 
 
 def test_every_combination_of_methods_splits_and_seeds_in_order():

@@ -108,9 +108,9 @@ class Episodes(Dataset):
         """All episodes as positions in `index`."""
         name = self.split.name
         if self.part == "novel":
-            key = episode_key(self.data.fingerprint, name, self.setting, self.seed)
+            key = episode_key(self.data.drawn_by, name, self.setting, self.seed)
         else:
-            key = part_episode_key(part_key(self.data.fingerprint, name, self.part, self.seed))
+            key = part_episode_key(part_key(self.data.drawn_by, name, self.part, self.seed))
         return draw(self.pool, key, self.setting)
 
     def __len__(self) -> int:

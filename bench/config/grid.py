@@ -174,7 +174,7 @@ def _splits(names: list[Any], measure: Any) -> list[Any]:
     """Replaces ``ratios`` by all ten, or by nine if only novel classes are measured: 100-0 has none."""
     ratios = list(RATIOS)
     measured = measure.split(",") if isinstance(measure, str) else measure
-    if isinstance(measured, list) and not {"pairs", "triplets"}.intersection(measured):
+    if isinstance(measured, list) and not {"pairs", "triplets"} & {str(one).strip() for one in measured}:
         ratios.remove(NO_NOVEL)
     return [one for name in names for one in (ratios if name == "ratios" else [name])]
 

@@ -59,6 +59,7 @@ def _pack(data: ImageSet) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         "superclass": json.dumps(data.superclass),
         "part": json.dumps(data.part),
         "fingerprint": data.fingerprint,
+        "drawn_by": data.drawn_by,
         "one_colour": str(data.one_colour),
         "left_out": str(data.left_out),
         "small_classes": json.dumps(data.left_out_classes),
@@ -77,6 +78,7 @@ def _unpack(tensors: dict[str, torch.Tensor], about: dict[str, str]) -> ImageSet
         superclass=tuple(json.loads(about["superclass"])),
         part=tuple(json.loads(about["part"])),
         fingerprint=about["fingerprint"],
+        drawn_by=about.get("drawn_by", about["fingerprint"]),  # older files have none
         one_colour=int(about["one_colour"]),
         left_out=int(about["left_out"]),
         left_out_classes=tuple(json.loads(about.get("small_classes", "[]"))),  # older files have none

@@ -14,7 +14,8 @@ class ImageSet:
     """A data set in canonical order: classes alphabetical, then images by pixel digest.
 
     The order depends only on the pixels, so index tensors (splits, episodes) mean the same images for every
-    storage format; and for images of a folder or the hub, for every size.
+    storage format. Images of a folder or the hub are ordered by their pixels at the default size, so these
+    tensors mean the same images for every size.
 
     Attributes:
         name: as in ``--dataset``, e.g. ``cifar100``.
@@ -22,13 +23,13 @@ class ImageSet:
         labels: int64 ``[N]``, ascending, indices into `class_names`.
         held_out: bool ``[N]``, the source's test images.
         validation: bool ``[N]``, the source's validation images of classes that it also trains on.
-        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels; for images of a folder or the hub, of
-            those at the default size.
+        digests: uint8 ``[N, 32]``, SHA-256 of each image's pixels.
         class_names: alphabetical.
         superclass: one per class; the empty string if the source has none.
         part: one per class, base, validation or novel, if the source has a split; `names.FOREIGN` for classes
             of a second data set; otherwise the empty string.
         fingerprint: SHA-256 (hex) over the sorted (class name, pixel digest) list.
+        drawn_by: the same over the digests that the order follows; episodes and pairs are drawn by it.
         one_colour: number of images with a single colour.
         left_out: number of unreadable images of the source.
         left_out_classes: names of classes of the source with too few readable images.
@@ -47,6 +48,7 @@ class ImageSet:
     superclass: tuple[str, ...]
     part: tuple[str, ...]
     fingerprint: str
+    drawn_by: str
     one_colour: int = 0
     left_out: int = 0
     left_out_classes: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ class ImageSet:
         superclass: list[str] | None = None,
         part: list[str] | None = None,
         validation: np.ndarray | None = None,
-        digests: np.ndarray | None = None,
+        order_by: np.ndarray | None = None,
     ) -> ImageSet:
         """Put decoded images into canonical order and fingerprint them.
 
@@ -77,7 +79,7 @@ class ImageSet:
             class_names: one per class, in any order, all different.
             superclass, part: one per class, or None.
             validation: bool ``[N]``, or None.
-            digests: as the attribute; None for those of `images`.
+            order_by: uint8 ``[N, 32]``, digests at the default size; None to order by those of `images`.
         """
         held_out = np.asarray(held_out, dtype=bool)
         validation = np.zeros_like(held_out) if validation is None else np.asarray(validation, dtype=bool)
@@ -90,10 +92,18 @@ class ImageSet:
         new_label[ranks] = np.arange(len(names))
         labels = new_label[np.asarray(labels)]
         images = np.ascontiguousarray(images)
-        digests = pixel_digests(images) if digests is None else digests
-        # lexsort's last key is the primary one; digests sort as big-endian words.
-        words = digests.view(">u8")
-        order = np.lexsort((validation, held_out, *words.T[::-1], labels))
+        digests = pixel_digests(images)
+
+        def ordered(*keys: np.ndarray) -> np.ndarray:
+            # lexsort's last key is the primary one; digests sort as big-endian words.
+            words = [word for key in reversed(keys) for word in key.view(">u8").T[::-1]]
+            return np.lexsort((validation, held_out, *words, labels))
+
+        order = plain = ordered(digests)
+        if order_by is not None:
+            order = ordered(order_by, digests)
+        own = fingerprint(names, labels[plain], digests[plain])
+        drawn_by = own if order_by is None else fingerprint(names, labels[order], order_by[order])
         labels, digests = labels[order], digests[order]
         return cls(
             name=name,
@@ -105,7 +115,8 @@ class ImageSet:
             class_names=tuple(names),
             superclass=tuple(superclasses),
             part=tuple(parts),
-            fingerprint=fingerprint(names, labels, digests),
+            fingerprint=own,
+            drawn_by=drawn_by,
             one_colour=int(of_one_colour(images).sum()),
         )
 

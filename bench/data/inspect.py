@@ -16,7 +16,7 @@ import torch
 from bench.common.errors import UserError
 from bench.common.progress import Report
 from bench.data import cache, cifar100, sources
-from bench.data.images import ImageSet, of_one_colour
+from bench.data.images import ImageSet, of_one_colour, pixel_digests
 from bench.data.photos import LEAST, Photos, flattened, image_set
 from bench.data.pixels import size_of
 
@@ -158,7 +158,7 @@ def _empty_and_copied(photos: Photos) -> list[str]:
     seen: dict[bytes, int] = {}
     problems = []
     blank, test = of_one_colour(photos.images), photos.roles.held_out
-    for index, digest in enumerate(photos.digests):
+    for index, digest in enumerate(pixel_digests(photos.images)):
         if index in photos.unreadable:
             continue
         name = f"{photos.name}: {photos.name_of(index)}"

@@ -40,7 +40,6 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         [*base.superclass, *novel.superclass],
         [*base.part, *[FOREIGN] * len(names)],
         np.concatenate([base.validation.numpy(), novel.validation.numpy()]),
-        np.concatenate([base.digests.numpy(), novel.digests.numpy()]),
     )
     return replace(
         made,

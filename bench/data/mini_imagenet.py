@@ -94,16 +94,8 @@ def read(files: dict[Path, str], progress: Report | None = None) -> tuple[ImageS
     # needs more copies.
     together = np.concatenate(pixels, out=np.empty((len(label), 3, SIZE, SIZE), dtype=np.uint8))
     pixels.clear()
-    digests = pixel_digests(together)
-    data = ImageSet.build(
-        "mini-imagenet",
-        together,
-        label,
-        lowest_digests(digests, label),
-        list(part),
-        part=list(part.values()),
-        digests=digests,
-    )
+    held_out = lowest_digests(pixel_digests(together), label)
+    data = ImageSet.build("mini-imagenet", together, label, held_out, list(part), part=list(part.values()))
     return data, differences(data, MINI_IMAGENET)
 
 

@@ -61,7 +61,7 @@ def decode_photos(
         interpolation: ``bilinear`` or ``bicubic``.
         spans: known ranges of images of more than 8 bits.
         together: measure an unknown range over all images; otherwise each image is scaled by its own.
-        digests: uint8 ``[N, 32]``, filled in as `ImageSet.digests`: the same for any `size`.
+        digests: uint8 ``[N, 32]``, filled in with those of the pixels at the default size.
 
     Returns:
         uint8 ``[N, 3, size, size]``, zeros where an image is damaged; index -> name and reason for these; and
@@ -82,11 +82,12 @@ def decode_photos(
         if not span and (own := span_of(opened)):
             deep[index] = own
         else:
-            images[index] = to_square(opened, size, interpolation, span)
+            pixels = to_square(opened, size, interpolation, span)
             if digests is not None:
                 usual = (size, interpolation) == (DEFAULT_IMAGE_SIZE, "bilinear")
-                pixels = images[index] if usual else to_square(opened, DEFAULT_IMAGE_SIZE, span=span)
-                digests[index] = pixel_digests(np.ascontiguousarray(pixels)[None])[0]
+                small = pixels if usual else to_square(opened, DEFAULT_IMAGE_SIZE, span=span)
+                digests[index] = pixel_digests(np.ascontiguousarray(small)[None])[0]
+            images[index] = pixels
 
     def decode_all(indices: Sequence[int]) -> int:
         for index in indices:
@@ -134,7 +135,7 @@ class Photos:
     Attributes:
         name: the data set's name.
         images: uint8 ``[N, 3, H, W]``.
-        digests: uint8 ``[N, 32]``, as `ImageSet.digests`.
+        digests: uint8 ``[N, 32]``, of the pixels at the default size.
         labels: int64 ``[N]``.
         roles: which images are test or validation images, and which classes novel.
         class_names: in label order.

@@ -200,10 +200,10 @@ def _with_images(
         """Indices of images ``[N]``, one per set of identical images of a class."""
         nonlocal copies
         index = np.flatnonzero(images)
-        # In canonical order these are adjacent.
-        again = (labels[index[1:]] == labels[index[:-1]]) & (digests[index[1:]] == digests[index[:-1]])
-        copies += int(again.sum())
-        return np.delete(index, 1 + np.flatnonzero(again))
+        _, group = np.unique(digests[index], return_inverse=True)
+        _, first = np.unique(np.stack([labels[index], group]), axis=1, return_index=True)
+        copies += len(index) - len(first)
+        return index[np.sort(first)]
 
     def sizes(index: np.ndarray) -> np.ndarray:
         """Number of images at `index` of each one's class."""

@@ -124,12 +124,12 @@ def evaluate(
     found = Generalized(images=len(split.train) if method.joins_with == "means" else 0)
     pool, trained = joins.pool, method.joins_with == "training"
 
-    supports = [_supports(data.fingerprint, split.name, pool, shot) for shot in shots]
+    supports = [_supports(data.drawn_by, split.name, pool, shot) for shot in shots]
     names = [data.class_names[c] for c in pool.classes]
     chosen = np.arange(len(names))
     if trained and len(names) > TRAINED_CLASSES:
         few = Setting(TRAINED_CLASSES, 1, 0, 1)
-        chosen = np.sort(draw(pool, joining_key(data.fingerprint, split.name, few), few).classes[0])
+        chosen = np.sort(draw(pool, joining_key(data.drawn_by, split.name, few), few).classes[0])
     draws = TRAINED_DRAWS if trained else DRAWS
     progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
     old = len(split.base)
@@ -166,7 +166,7 @@ def mean_harmonic(images: FromImages, shot: int, progress: Progress) -> float:
     )
     joins = _joins(images, base, novel, progress)
     pool = joins.pool
-    support = _supports(images.data.fingerprint, images.split.name, pool, shot)[0]
+    support = _supports(images.data.drawn_by, images.split.name, pool, shot)[0]
     progress.start("joining", len(support), "joins")
     recalls = [joins.recalls(support[c : c + 1], np.array([c])) for c in pool.with_images(shot + 1)]
     progress.stop()
@@ -200,13 +200,13 @@ def _joins(
     return _Joins(source, base_labels, len(split.base), pool, progress)
 
 
-def _supports(fingerprint: str, split: str, pool: ClassPool, shot: int) -> np.ndarray:
+def _supports(drawn_by: str, split: str, pool: ClassPool, shot: int) -> np.ndarray:
     """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order.
 
     Those of classes without more images than `shot` are -1.
     """
     setting = Setting(0, shot, 0, DRAWS)
-    drawn = draw(pool, joining_key(fingerprint, split, setting), setting)
+    drawn = draw(pool, joining_key(drawn_by, split, setting), setting)
     found = np.full((DRAWS, len(pool.classes), shot), -1)
     np.put_along_axis(found, drawn.classes[:, :, None], drawn.support, axis=1)
     return found

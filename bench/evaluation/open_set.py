@@ -67,7 +67,7 @@ def rehearsal(data: ImageSet, split: Split, way: int, shot: int, count: int) -> 
     pool = ClassPool(labels)
     way = min(way, len(pool.classes) - 1)
     setting = Setting(way, shot, min(QUERIES, pool.smallest - shot), count, others=1)
-    key = calibration_key(data.fingerprint, split.name, way, shot)
+    key = calibration_key(data.drawn_by, split.name, way, shot)
     return Rehearsal(index, known_only(draw(pool, key, setting), way), way, shot)
 
 

@@ -129,7 +129,7 @@ class Evaluator:
         return found
 
     def _key(self, part: str) -> str:
-        return part_key(self.data.fingerprint, self.split.name, part)
+        return part_key(self.data.drawn_by, self.split.name, part)
 
     def _sizes(self, pool: ClassPool) -> dict[str, int]:
         """Class name -> number of images, in pool order."""
@@ -198,7 +198,7 @@ class Evaluator:
             rows |= _of(part, own, wanted)
 
     def _draw(self, setting: Setting, pool: ClassPool) -> EpisodeList:
-        return draw(pool, episode_key(self.data.fingerprint, self.split.name, setting), setting)
+        return draw(pool, episode_key(self.data.drawn_by, self.split.name, setting), setting)
 
     def _fewshot(self, found: Evaluation, setting: Setting, made: Tensor, pool: ClassPool) -> None:
         episodes = self._draw(setting, pool)

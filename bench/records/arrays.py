@@ -148,13 +148,13 @@ def pool_of(record: Record, part: str) -> ClassPool | None:
 def key_of(record: Record, name: str) -> str:
     """Key of the episodes called `name`."""
     seed = (record.open_set.get(name) or record.episodes[name]).seed
-    return episode_key(record.fingerprint, record.split, setting_of(record, name), seed)
+    return episode_key(record.images_id, record.split, setting_of(record, name), seed)
 
 
 def key_of_pairs(record: Record, part: str) -> str:
     """Key of a part's pairs and triplets; they share the seed that is recorded with the episodes."""
     seed = next((info.seed for info in record.episodes.values()), SEED)
-    return part_key(record.fingerprint, record.split, part, seed)
+    return part_key(record.images_id, record.split, part, seed)
 
 
 def redraw_episodes(record: Record, name: str) -> EpisodeList | None:

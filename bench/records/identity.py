@@ -43,7 +43,7 @@ def setup(record: Record) -> list[Any]:
 def configuration(record: Record) -> str:
     """Key that is equal for records that differ only in the seed (and in additional few-shot settings)."""
     # Images and starting weights are identified by content, and overrides follow from the rest.
-    left_out = {"seed", "overrides", "hyperparameters", "dataset", *WEIGHTS, *OWN_SETTING}
+    left_out = {"seed", "overrides", "hyperparameters", "dataset", "image_size", *WEIGHTS, *OWN_SETTING}
     return json.dumps(
         [
             record.protocol_version,

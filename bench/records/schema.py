@@ -101,6 +101,8 @@ class Record(Part):
         trained: False if the weights were evaluated without training.
         weights: SHA-256 of the file of starting weights.
         fingerprint: of the data set.
+        drawn_by: what episodes, pairs and triplets are drawn by (`ImageSet.drawn_by`); None if that is the
+            fingerprint.
         left_out_images: number of unreadable images. left_out_classes: of classes with too few others.
         no_training_classes: base classes of the split that are left out, without training images.
         metrics: key -> metric, e.g. ``fewshot/5w1s``, ``novel/pair_auc``; fractions.
@@ -111,7 +113,7 @@ class Record(Part):
         episodes: setting (``5w1s``) -> its list of episodes.
         open_set: the same for open-set settings (``open5w1s``).
         pools: part (base, validation, novel) -> class name -> number of images, in the order that
-            episodes, pairs and triplets are drawn from. With the fingerprint it identifies them.
+            episodes, pairs and triplets are drawn from. With `images_id` it identifies them.
         pretraining: the classifier of the base classes that it started from; None for random weights or
             weights from a file.
         shared_training: the run whose weights it uses, because both differ only in test-only
@@ -146,6 +148,7 @@ class Record(Part):
     weights: Sha256 | None = None
     dataset: str
     fingerprint: Sha256
+    drawn_by: Sha256 | None = None
     left_out_images: Count = 0
     left_out_classes: Count = 0
     no_training_classes: list[str] = Field(default_factory=list)
@@ -170,6 +173,11 @@ class Record(Part):
     episode_file_sha256: Sha256 | None = None
     timings: Timings
     environment: Environment
+
+    @property
+    def images_id(self) -> str:
+        """What episodes, pairs and triplets are drawn by: the same for the same images of any size."""
+        return self.drawn_by or self.fingerprint
 
     @field_validator("schema_version")
     @classmethod

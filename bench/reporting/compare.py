@@ -158,7 +158,7 @@ def why_incomparable(first: Record, second: Record, setting: str) -> str | None:
     if first.protocol_version != second.protocol_version:
         versions = f"{first.protocol_version} and {second.protocol_version}"
         return f"they have protocol versions {versions}, whose numbers are not comparable"
-    if first.fingerprint != second.fingerprint:
+    if first.images_id != second.images_id:
         fingerprints = f"{first.fingerprint[:12]} and {second.fingerprint[:12]}"
         return f"their images differ: {first.dataset} and {second.dataset}, fingerprints {fingerprints}"
     digests = split_digest(first), split_digest(second)

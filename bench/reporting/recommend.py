@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
 
-from bench.common.errors import UserError
 from bench.records.arrays import read_episodes
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
@@ -84,7 +83,7 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     The p-values are corrected over all pairs, because the highest was not known before. None if there are too
     few images for a test.
     """
-    from scipy.stats import ttest_rel
+    from scipy.stats import ttest_ind, ttest_rel
 
     from bench.statistics import holm
 
@@ -98,12 +97,13 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     found = []
     for first, second in pairs:
         a, b = apart[first], apart[second]
-        if problem := why_incomparable(runs[first][0], runs[second][0], setting):
-            raise UserError("rank", f"{first}, {second}", problem)
         # A method that adapts answers fewer episodes, the first of them.
         both = min(len(a), len(b))
+        # Copies of an image can differ in number between image sizes, and then the episodes differ.
+        paired = why_incomparable(runs[first][0], runs[second][0], setting) is None
         with catch_warnings(action="ignore"):  # of the same answers in every episode, for which p is NaN
-            p = float(ttest_rel(a[:both], b[:both]).pvalue)
+            test = ttest_rel(a[:both], b[:both]) if paired else ttest_ind(a, b, equal_var=False)
+        p = float(test.pvalue)
         found.append(1.0 if isnan(p) else p)
     corrected = {frozenset(pair): p for pair, p in zip(pairs, holm(found), strict=True)}
     best, *others = _ordered(runs, setting)

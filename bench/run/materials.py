@@ -104,7 +104,7 @@ class Materials:
         """
         data = self.images(config)
         brief = (config.shot, config.query) if config.brief else None
-        key = (id(data), config.split, config.train_on, config.train, brief)
+        key = (data.fingerprint, config.split, config.train_on, config.train, brief)
         if key not in self._splits:
             split = self.divide(config, data)
             self._splits[key] = split, Normaliser(data.images, split.train) if len(split.train) else None

@@ -115,6 +115,7 @@ def make_record(
         weights=prepared.weights_sha256,
         dataset=config.dataset,
         fingerprint=prepared.data.fingerprint,
+        drawn_by=None if prepared.data.drawn_by == prepared.data.fingerprint else prepared.data.drawn_by,
         left_out_images=prepared.data.left_out,
         left_out_classes=len(prepared.data.left_out_classes),
         no_training_classes=[prepared.data.class_names[c] for c in split.no_training],

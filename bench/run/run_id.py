@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench import PROTOCOL_VERSION
 from bench.config.run_config import RunConfig
-from bench.data.names import ARROW, DEFAULT_IMAGE_SIZE
+from bench.data.names import ARROW
 from bench.run import source_code
 from methods import registry
 from methods.registry import MethodInfo
@@ -40,7 +40,7 @@ NOT_MEASURING = (
 """Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
 
 
-NOT_HASHED = {"method", "dataset", "split", "weights", "pretrained", "overrides"}
+NOT_HASHED = {"method", "dataset", "image_size", "split", "weights", "pretrained", "overrides"}
 """Settings that are digested by their content instead, or follow from others."""
 
 LONGEST = 200
@@ -94,14 +94,12 @@ def identify(
     # Files and folders count by content, not by path.
     kinds, _, places = zip(*(one.partition(":") for one in data.name.split(ARROW)), strict=True)
     content = config.model_dump(exclude=NOT_HASHED)
-    if content["image_size"] == DEFAULT_IMAGE_SIZE:
-        content["image_size"] = None
-    for key in ("augment", "image_size", "train_on"):  # newer than the first records, which keep their names
+    for key in ("augment", "train_on"):  # newer than the first records, which keep their names
         if content[key] is None:
             del content[key]
     content |= {
         "protocol": PROTOCOL_VERSION,
-        "dataset": [ARROW.join(kinds), data.fingerprint],
+        "dataset": [ARROW.join(kinds), *dict.fromkeys([data.fingerprint, data.drawn_by])],
         "split": [split.name, parts],
         "weights": weights_sha256,
         "pretraining": start and start.sha256,
@@ -128,7 +126,7 @@ def split_digest(split: Split) -> str:
     """SHA-256 (hex) of the classes and images of each part.
 
     The order of images follows from their pixels (see `ImageSet`), so together with the data set's
-    fingerprint this identifies the images.
+    fingerprint and what it is drawn by, this identifies the images.
     """
     total = hashlib.sha256()
     for part in ("base", "validation", "novel"):

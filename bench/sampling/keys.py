@@ -8,25 +8,25 @@ SEED = 0
 """Seed of the episodes, pairs and triplets of every run."""
 
 
-def episode_key(fingerprint: str, split: str, setting: Setting, seed: int = SEED) -> str:
+def episode_key(images: str, split: str, setting: Setting, seed: int = SEED) -> str:
     """Key of a setting's episodes, drawn from the novel classes."""
     split = f"{split}/open{setting.others}" if setting.others else split
-    return f"{fingerprint}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
+    return f"{images}/{split}/{setting.way}/{setting.shot}/{setting.query}/{seed}"
 
 
-def validation_key(fingerprint: str, split: str, setting: Setting) -> str:
+def validation_key(images: str, split: str, setting: Setting) -> str:
     """Key of episodes of validation images, on which training keeps its best weights."""
-    return episode_key(fingerprint, f"{split}/validation", setting)
+    return episode_key(images, f"{split}/validation", setting)
 
 
-def joining_key(fingerprint: str, split: str, setting: Setting) -> str:
+def joining_key(images: str, split: str, setting: Setting) -> str:
     """Key of the support images of novel classes that join the base classes."""
-    return episode_key(fingerprint, f"{split}/generalized", setting)
+    return episode_key(images, f"{split}/generalized", setting)
 
 
-def part_key(fingerprint: str, split: str, part: str, seed: int = SEED) -> str:
+def part_key(images: str, split: str, part: str, seed: int = SEED) -> str:
     """Key of a part of the split (validation, base or novel), for `pair_key` and `triplet_key`."""
-    return f"{fingerprint}/{split}/{part}/{seed}"
+    return f"{images}/{split}/{part}/{seed}"
 
 
 def part_episode_key(part: str) -> str:
@@ -34,9 +34,9 @@ def part_episode_key(part: str) -> str:
     return f"{part}/episodes"
 
 
-def calibration_key(fingerprint: str, split: str, way: int, shot: int) -> str:
+def calibration_key(images: str, split: str, way: int, shot: int) -> str:
     """Key of the episodes that an open-set threshold is chosen on."""
-    return f"{part_key(fingerprint, split, 'validation')}/calibration/{way}/{shot}"
+    return f"{part_key(images, split, 'validation')}/calibration/{way}/{shot}"
 
 
 def pair_key(part: str) -> str:

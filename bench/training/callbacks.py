@@ -130,7 +130,7 @@ class Validation(Callback):
         for way, shot, query in VALIDATION_SETTINGS:
             setting = Setting(way, shot, query, count)
             if len(self.pool.with_images(setting.images)) >= way:
-                key = validation_key(data.fingerprint, split.name, setting)
+                key = validation_key(data.drawn_by, split.name, setting)
                 self.lists[setting.name] = draw(self.pool, key, setting)
 
     @property

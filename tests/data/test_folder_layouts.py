@@ -12,7 +12,7 @@ from image_folders import SIZE, fill, load, random_pixels, seeds_of, two_classes
 from bench.common.errors import UserError
 from bench.config import run_config
 from bench.data import photos, sources
-from bench.data.images import pixel_digests
+from bench.data.images import ImageSet, pixel_digests
 from bench.data.listing import default_split
 from bench.data.splits import resolve
 
@@ -38,11 +38,15 @@ def test_another_size_gives_the_same_images_in_the_same_order(pictures):
         fill(pictures / name, 14, first=20 * number)
     shutil.copy(pictures / "a" / "000.png", pictures / "b" / "copy.png")
     small, large = load(pictures), load(pictures, 3 * SIZE)
-    assert small.fingerprint == large.fingerprint and torch.equal(small.digests, large.digests)
+    assert small.drawn_by == large.drawn_by and small.fingerprint != large.fingerprint
     assert torch.equal(small.held_out, large.held_out) and torch.equal(small.labels, large.labels)
     for one, other in zip(small.images.float(), large.images.float(), strict=True):
         shrunk = F.interpolate(other[None], size=(SIZE, SIZE), mode="area")[0]
         assert torch.corrcoef(torch.stack([one.flatten(), shrunk.flatten()]))[0, 1] > 0.9
+    usual = load(pictures, 32)
+    assert usual.fingerprint == usual.drawn_by == small.drawn_by
+    values = (part.numpy() for part in (large.images, large.labels, large.held_out))
+    assert ImageSet.build("x", *values, list("ab")).fingerprint == large.fingerprint, "whatever the order"
 
 
 def test_lowest_digests_are_held_out(pictures):

@@ -280,7 +280,7 @@ def test_cached_glyphs_are_compared_with_new_ones(monkeypatch):
     assert inspect.verify("glyphs") == []
     monkeypatch.setattr(glyphs, "generate", lambda progress: sets[1])
     [line] = inspect.verify("glyphs")
-    assert line.endswith("differs from the original images in images, digests, fingerprint")
+    assert line.endswith("differs from the original images in images, digests, drawn_by, fingerprint")
 
 
 def test_image_size_is_refused_as_in_load(tmp_path):

@@ -81,7 +81,7 @@ class Trained:
     def episodes(self, setting: Setting) -> EpisodeList:
         """The first episodes of the run's list of a setting."""
         split = self.split.name
-        return draw(self.pool, episode_key(self.record.fingerprint, split, setting), setting)
+        return draw(self.pool, episode_key(self.record.images_id, split, setting), setting)
 
     def answers(self, episodes: EpisodeList) -> np.ndarray:
         """The predicted class of each query, as a position in its episode: int64 ``[E, Q]``."""
