@@ -125,7 +125,7 @@ def named(directory: Path, run: str) -> Path | None:
     """The file that a run id or the path of a record or of its answers means; None if there is none."""
     path = Path(run)
     if path.suffix not in (".json", ".npz"):
-        return find(directory, path.name)
+        return find(directory, path.name) if path.name == run or path.is_dir() else None
     own = path.with_suffix(".json")
     return own if is_file(own) else find(directory, path.stem)
 
@@ -134,10 +134,7 @@ def matching(directory: Path, run: str) -> list[Path]:
     """The files of the records that a run id, the start of some, or a path means; paths as in `named`."""
     if own := named(directory, run):
         return [own]
-    start = Path(run).name
-    return [
-        beside(directory, f"{name}.json") for name in _names(directory) if start and name.startswith(start)
-    ]
+    return [beside(directory, f"{name}.json") for name in _names(directory) if run and name.startswith(run)]
 
 
 def find_run(directory: Path, run: str, flag: str = "show") -> Path:

@@ -36,7 +36,7 @@ Pools = Mapping[str, Mapping[str, int]]
 
 
 @dataclass
-class Report:
+class Validation:
     """Findings of `validate`.
 
     Attributes:
@@ -50,7 +50,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def validate(directory: Path) -> Report:
+def validate(directory: Path) -> Validation:
     """Check every record of a folder; if it has none, those of its folder `OWN`.
 
     Raises:
@@ -63,7 +63,7 @@ def validate(directory: Path) -> Report:
     names = {path.name for path in paths}
     if OWN in names and not any(path.suffix == ".json" for path in paths):
         return validate(directory / OWN)
-    report, records = Report(), []
+    report, records = Validation(), []
     for path in paths:
         if path.suffix == ".json":
             report.records += 1
