@@ -1,4 +1,5 @@
 """Images, their sources, normalisation and augmentation, and splits of their classes.
 
-Imports `common`, and `methods` to reach the Hugging Face hub; `config`, `evaluation`, `training` and most packages above them import it.
+Imports `common`, and `methods` to reach the Hugging Face hub; `config`, `evaluation`, `training` and most
+packages above them import it.
 """
