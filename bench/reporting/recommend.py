@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
 
 from bench.records.arrays import read_episodes
+from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import training_seconds
 from bench.reporting import terminal
@@ -99,7 +100,7 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
         a, b = apart[first], apart[second]
         # A method that adapts answers fewer episodes, the first of them.
         both = min(len(a), len(b))
-        # Copies of an image can differ in number between image sizes, and then the episodes differ.
+        # They differ where other images are copies of each other at another size, and in preset `smoke`.
         paired = why_incomparable(runs[first][0], runs[second][0], setting) is None
         with catch_warnings(action="ignore"):  # of the same answers in every episode, for which p is NaN
             test = ttest_rel(a[:both], b[:both]) if paired else ttest_ind(a, b, equal_var=False)
@@ -138,6 +139,8 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     key, way = f"fewshot/{setting}", record.episodes[setting].way
     if (fresh_images(record, folder).get(key) or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
+    if len({(one.images_id, split_digest(one)) for one, _ in runs.values()}) > 1:
+        lines.append("Some candidates were tested on other episodes of the same classes, and are compared unpaired.")
     if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
         lines.append("Training used one seed: another --seed or other classes may change the order.")
     return lines
