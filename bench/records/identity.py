@@ -29,7 +29,8 @@ def setup(record: Record) -> list[Any]:
     return [
         record.method,
         record.preset,
-        {key: value for key, value in record.hyperparameters.items() if key != "seed"},
+        # Older records lack newer hyperparameters that are none unless they are set.
+        {key: v for key, v in record.hyperparameters.items() if key != "seed" and v is not None},
         record.backbone,
         record.parameters,
         record.weights,

@@ -140,7 +140,9 @@ def _warnings(runs: Runs, settings: list[str], take: str) -> list[str]:
     if (fresh_images(record, folder).get(key) or record.metrics[key]).low <= 1 / way:
         lines.append(f"{take} is not shown to be better than guessing ({100 / way:.3g}%).")
     if len({(one.images_id, split_digest(one)) for one, _ in runs.values()}) > 1:
-        lines.append("Some candidates were tested on other episodes of the same classes, and are compared unpaired.")
+        lines.append(
+            "Some candidates were tested on other episodes of the same classes, and are compared unpaired."
+        )
     if any(one.timings.steps or one.pretraining for one, _ in runs.values()):
         lines.append("Training used one seed: another --seed or other classes may change the order.")
     return lines

@@ -110,6 +110,15 @@ def test_only_seeds_are_averaged(change):
     assert len(same) == 1
 
 
+def test_an_older_record_without_a_later_hyperparameter_shares_the_row():
+    rows = [
+        make_record(hyperparameters={"lr": 0.1}),
+        make_record(seed=1, hyperparameters={"lr": 0.1, "new": None}),
+    ]
+    [[row]] = boards(render(rows))
+    assert row["seeds"].startswith("2")
+
+
 def test_a_hyperparameter_or_override_called_seed_does_not_split_a_row():
     rows = [
         make_record(seed=s, hyperparameters={"seed": s}, config={"overrides": {"seed": s}, "seed": s})
