@@ -150,10 +150,15 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def training_seconds(record: Record) -> float | None:
-    """Wall-clock seconds of training, shared trainings included; None if nothing was trained."""
+    """Seconds of training, shared trainings included; None if nothing was trained.
+
+    Wall-clock time, but on a CPU no more than the processor's: a training may wait for others.
+    """
     if not (record.trained or record.pretraining):
         return None
-    return record.timings.train_s + sum(training.seconds for training in _shared(record))
+    times = [(record.timings.train_s, record.timings.processor_s)]
+    times += [(training.seconds, training.processor_s) for training in _shared(record)]
+    return sum(wall if on_gpu(record) else min(wall, own or wall) for wall, own in times)
 
 
 def processor_seconds(record: Record) -> float | None:

@@ -70,7 +70,7 @@ def results(folder: str | Path = "results") -> DataFrame:
         Columns: ``run_id``, ``name`` (of its row in the leaderboard), ``method``, ``preset``, ``track`` (of
         its ranking; missing for variations, smoke runs and failed runs), ``dataset``, ``split``,
         ``protocol``, ``seed``, ``backbone``, ``parameters``, ``start``, ``images`` (that training saw,
-        pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (wall-clock time),
+        pretraining included), ``steps``, ``kept_step``, ``training_seconds`` (as in the figures),
         ``processor_seconds``, ``threads``, ``device``, ``created``, ``marks``, ``failure``, ``command``.
         For each metric its key, such as ``fewshot/5w1s``, and the ends of its 95% interval,
         ``fewshot/5w1s.low`` and ``fewshot/5w1s.high``: fractions, NaN if not measured.

@@ -88,7 +88,7 @@ class Row:
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean wall-clock time of training, pretraining included; None if nothing was trained."""
+        """Mean of `tracks.training_seconds` over the seeds; None if nothing was trained."""
         times = [own for record in self.records if (own := training_seconds(record)) is not None]
         return sum(times) / len(times) if times else None
 
