@@ -4,25 +4,14 @@ from pathlib import Path
 
 import pytest
 from bad_inputs import refusal
-from command_line import bench, write_images
+from command_line import bench
 
 from bench.records import store
 from bench.run import runner
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("workspace")]
 DATA = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--precision", "fp32"]
 RUN = ["run", "--preset", "smoke", *DATA]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def workspace(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rehearsal")
-    write_images(folder / "images", 8, 40)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        assert bench("data", "info", "--dataset", "folder:images").code == 0
-        yield folder
 
 
 @pytest.mark.parametrize("method", ["nearest_centroid", "finetune"])

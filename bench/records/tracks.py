@@ -158,7 +158,8 @@ def training_seconds(record: Record) -> float | None:
         return None
     times = [(record.timings.train_s, record.timings.processor_s)]
     times += [(training.seconds, training.processor_s) for training in _shared(record)]
-    return sum(wall if on_gpu(record) else min(wall, own or wall) for wall, own in times)
+    capped = not on_gpu(record)
+    return sum(min(wall, own) if capped and own else wall for wall, own in times)
 
 
 def processor_seconds(record: Record) -> float | None:
