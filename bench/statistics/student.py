@@ -66,6 +66,7 @@ def _t(first: float, first_df: float, second: float, second_df: float, tail: flo
     return t2 + (t1 - t2) * (first / total) ** (1 + 1.2 * t2 / t1)
 
 
+@functools.lru_cache(maxsize=2**14)  # the bisections of `p_value` begin with the same tails
 def _upper(df: float, tail: float) -> float:
     special = _special()
     return -float(special.ndtri(tail / 2) if math.isinf(df) else special.stdtrit(df, tail / 2))
