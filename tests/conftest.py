@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,10 +120,22 @@ def cifar100() -> ImageSet:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Iterator[Path]:
     """A working directory with the images of eight classes, decoded already."""
+    with _working_in(tmp_path_factory.mktemp("workspace"), classes=8) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def larger_workspace(tmp_path_factory) -> Iterator[Path]:
+    """The same with 16 classes."""
+    with _working_in(tmp_path_factory.mktemp("workspace"), classes=16) as folder:
+        yield folder
+
+
+@contextmanager
+def _working_in(folder: Path, classes: int) -> Iterator[Path]:
     from command_line import bench, write_images
 
-    folder = tmp_path_factory.mktemp("workspace")
-    write_images(folder / "images", 8, 40)
+    write_images(folder / "images", classes, 40)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))

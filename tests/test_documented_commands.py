@@ -1,6 +1,7 @@
-"""Every command that the documents show is one that the program takes, and the cheap ones run."""
+"""The program takes every command that the documents show, `run` up to its configuration; cheap ones run."""
 
 import argparse
+import functools
 import importlib
 import json
 import re
@@ -14,12 +15,15 @@ import typer.main
 from command_line import bench, write_images
 
 from bench.cli.commands import app
+from bench.data import glyphs
 from bench.records import store
 from bench.run import runner
 from bench.serving.shipped import shipped
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md")]
+README = ROOT / "README.md"
+OTHERS = [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("docs/**/*.md")]
+PAGES = list(dict.fromkeys([README, *sorted(OTHERS)]))
 COMMAND = re.compile(r"python -m (bench(?:marks\.\w+)?) ([^`\n|#]+)")
 TABLE = re.compile(r"^\| (`[^|]+`) \|", re.MULTILINE)  # README's commands, one or more in the first column
 NEEDED = {
@@ -34,8 +38,8 @@ ONLY_TAKEN = {
     "benchmarks.": "take minutes to hours; tests/test_benchmarks.py runs parts of them",
     "bench check-method": "trains; tests/test_own_method.py runs it",
     "bench demo": "serves until it is stopped; tests/test_demo.py uses the page",
-    "bench export RUN --format onnx": "tests/serving exports this model and compares its answers",
-    "bench figures --split": "`figures` runs, with records of this split alone",
+    "bench export RUN --format onnx": "takes seconds; tests/serving exports other runs",
+    "bench figures": "takes seconds; tests/test_figures.py runs it on other records",
     "bench new-method": "tests/test_own_method.py runs the whole tutorial",
     "bench run": "trains for minutes to hours, or downloads weights; the first one runs below",
     "bench sweep studies/main.yaml --device cuda": "needs a GPU; tests/sweep runs others",
@@ -63,9 +67,10 @@ def taken(*_, **__):
     raise Taken
 
 
-def commands() -> dict[tuple[str, ...], str]:
+@functools.cache
+def commands() -> dict[tuple[str, ...], Path]:
     """Program and arguments -> the first page that shows them."""
-    found: dict[tuple[str, ...], str] = {}
+    found: dict[tuple[str, ...], Path] = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for program, rest in COMMAND.findall(text):
@@ -74,12 +79,12 @@ def commands() -> dict[tuple[str, ...], str]:
             arguments = shlex.split(rest.replace("'", ""))
             arguments = [OWN_METHOD.sub("protonet", one.split("/$")[0]) for one in arguments]
             arguments = [re.sub(r"\$\w+", "1", one) for one in arguments]
-            found.setdefault((program, *arguments), page.name)
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Commands\n")[2]
+            found.setdefault((program, *arguments), page)
+    section = README.read_text(encoding="utf-8").partition("\n## Commands\n")[2]
     for cell in TABLE.findall(section.partition("\n#")[0]):
         for command in cell.strip("`").split("`, `"):
             arguments = command.split()
-            found.setdefault(("bench", *arguments, *NEEDED.get(arguments[0], [])), "README.md")
+            found.setdefault(("bench", *arguments, *NEEDED.get(arguments[0], [])), README)
     return found
 
 
@@ -91,12 +96,21 @@ CHEAP = [command for command in commands() if not why_not(" ".join(command), ONL
 
 
 @pytest.mark.parametrize(
-    ("command", "page"), [pytest.param(*one, id=" ".join(one[0])) for one in commands().items()]
+    "page", dict.fromkeys(commands().values()), ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_the_program_takes_it(command, page, monkeypatch):
-    program, *arguments = command
-    for path in (one for one in arguments if one.startswith("studies/")):
-        assert (ROOT / path).is_file(), page
+def test_the_program_takes_it(page, monkeypatch):
+    monkeypatch.setattr(runner, "run_all", taken)
+    for program, *arguments in (command for command, where in commands().items() if where == page):
+        for path in (one for one in arguments if one.startswith("studies/") and "NAME" not in one):
+            assert (ROOT / path).is_file(), path
+        try:
+            take(program, arguments, monkeypatch)
+        except (Exception, SystemExit) as error:
+            error.add_note(f"{program} {shlex.join(arguments)}")
+            raise
+
+
+def take(program: str, arguments: list[str], monkeypatch) -> None:
     if program != "bench":
         real = argparse.ArgumentParser.parse_args
 
@@ -110,7 +124,6 @@ def test_the_program_takes_it(command, page, monkeypatch):
             importlib.import_module(program).main()
         return
     group = typer.main.get_command(app)
-    monkeypatch.setattr(runner, "run_all", taken)
     with group.make_context("bench", [*arguments]) as context:
         name, own, rest = group.resolve_command(context, [*context._protected_args, *context.args])
         with own.make_context(name, rest, parent=context) as found:
@@ -121,7 +134,7 @@ def test_the_program_takes_it(command, page, monkeypatch):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Photographs, records of three runs, a model and small studies, named as in the documents."""
+    """Photographs, records of two runs, a model and small studies, named as in the documents."""
     folder = tmp_path_factory.mktemp("documented")
     write_images(folder / "photos", classes=3, each=3)
     shutil.copytree(folder / "photos" / "class0", folder / "new_photos")
@@ -129,9 +142,11 @@ def place(tmp_path_factory):
     for name in ("a", "b"):
         shutil.copy(folder / "new_photos" / "00.png", folder / f"{name}.png")
     (folder / "results").mkdir()
-    for method in ("nearest-centroid", "siamese-triplet"):
-        for path in (ROOT / "results").glob(f"{method}_cifar100_90-10_quick_s0_*"):
-            shutil.copy(path, folder / "results")
+    for method, changed in (("nearest-centroid", {}), ("siamese-triplet", {"init": "pretrained"})):
+        for path in (ROOT / "results").glob(f"{method}_cifar100_90-10_quick_s0_*.json"):
+            if json.loads(path.read_text())["config"]["overrides"] == changed:
+                shutil.copy(path, folder / "results")
+                shutil.copy(path.with_suffix(".npz"), folder / "results")
     model = shipped()
     kept = folder / "runs" / model.record.run_id / "calibration.json"
     shutil.copytree(model.folder, kept.parent)
@@ -161,6 +176,7 @@ def test_it_runs(command, place):
         "B": recorded[1] if name == "compare" else "b.png",
         "FOLDER": "photos",
         "FILE": "studies/main.yaml",
+        "studies/NAME.yaml": "studies/main.yaml",
         "WHAT": "methods",
         "NAME": "protonet",
     }
@@ -193,7 +209,10 @@ def test_every_other_line_of_the_documents_is_known():
 @pytest.mark.slow
 def test_the_first_command_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = next(command for command, page in commands().items() if page == "README.md")
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    for name, value in (("IMAGES_PER_CLASS", 60), ("HELD_OUT_PER_CLASS", 20), ("BATCH", 60)):
+        monkeypatch.setattr(glyphs, name, value)
+    first = next(iter(commands()))
     answer = bench(*first[1:], "--device", "cpu")
     assert answer.code == 0, answer.err
     record = store.read(Path(answer.out.splitlines()[-1]))

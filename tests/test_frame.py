@@ -72,7 +72,11 @@ def test_an_empty_folder_still_has_the_columns(tmp_path):
 
 
 def test_it_is_imported_when_it_is_used():
-    code = "import bench, sys; print({'pandas', 'numpy'} & set(sys.modules)); bench.results; bench.nothing"
+    code = """
+import bench, sys
+print(set(bench.__all__) - set(dir(bench)), {"pandas", "numpy", "torch"} & set(sys.modules))
+bench.results; bench.nothing
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "set()\n"
+    assert done.stdout == "set() set()\n"
     assert done.stderr.strip().endswith("AttributeError: module 'bench' has no attribute 'nothing'")

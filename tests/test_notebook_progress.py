@@ -1,11 +1,14 @@
 """In a notebook, whose streams are no terminals, one line is redrawn."""
 
 import io
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import bench
 from bench.common import progress
 from bench.common.progress import Progress
 
@@ -48,3 +51,42 @@ def test_other_streams_get_lines(stream):
     work.advance(2)
     work.stop()
     assert "\r" not in other.getvalue() and other.getvalue().startswith("training: 2/2 steps")
+
+
+@pytest.mark.slow
+def test_the_cell_of_a_notebook_shows_a_bar(tmp_path, monkeypatch):
+    """In a kernel of its own, as Jupyter starts it, with little of the built-in data set."""
+    from jupyter_client.manager import start_new_kernel
+
+    for name in ("FEWSHOT_CACHE", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(bench.__file__).parents[1]), *sys.path]))
+    cell = """
+from bench.data import glyphs
+glyphs.IMAGES_PER_CLASS = glyphs.BATCH = 21
+glyphs.HELD_OUT_PER_CLASS = 1
+import bench
+few = {"dataset": "glyphs", "preset": "smoke", "steps": 3, "measure": ["5w1s"]}
+bench.run("nearest_centroid", "90-10", device="cpu", **few)
+"""
+    said: dict[str, str] = {}
+
+    def listen(message):
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            said[content["name"]] = said.get(content["name"], "") + content["text"]
+        elif message["msg_type"] == "execute_result":
+            said["result"] = content["data"]["text/plain"]
+
+    manager, client = start_new_kernel(cwd=str(tmp_path))
+    try:
+        reply = client.execute_interactive(cell, output_hook=listen, timeout=300)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok", reply
+    assert said["result"].startswith("nearest_centroid (smoke")
+    for task in ("drawing glyphs: 100/100 items", "pretraining: 3/3 steps"):
+        (line,) = (line for line in said["stderr"].split("\n") if task in line)
+        drawn = line.split("\r")
+        assert drawn[1].startswith("░" * 16) and drawn[-1].startswith("█" * 16 + f" {task}"), drawn

@@ -30,7 +30,8 @@ class Result:
     """A recorded run.
 
     Attributes:
-        record: everything about the run. path: of the record.
+        record: everything about the run.
+        path: of the record.
         runs: folder of runs, which holds its model.
     """
 

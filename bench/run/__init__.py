@@ -7,6 +7,7 @@ Only a call of `bench.run(...)` climbs: it imports `bench.api.runs` by name, whi
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,15 @@ class _Callable(ModuleType):
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """See `bench.api.runs.run`."""
-        return importlib.import_module("bench.api.runs").run(*arguments, **settings)
+        return _function()(*arguments, **settings)
+
+    # A notebook's help and completion read these.
+    __signature__ = property(lambda self: inspect.signature(_function()))
+    __doc__ = property(lambda self: _function().__doc__)
+
+
+def _function() -> Any:
+    return importlib.import_module("bench.api.runs").run
 
 
 sys.modules[__name__].__class__ = _Callable
