@@ -38,6 +38,17 @@ def test_runs_by_id_by_path_and_as_lists_of_seeds(folder):
     ]  # fmt: skip
 
 
+def test_the_beginning_of_one_run_id_means_that_run():
+    write(answers(0.6), method="matching", run_id="matching-cafe0123")
+    write(answers(0.6), method="protonet_x", run_id="protonet-beef0123")
+    write(answers(0.6), method="protonet", run_id="other")
+    sides = compared("matching-cafe", "protonet-b")["sides"]
+    assert [side["runs"] for side in sides] == [["matching-cafe0123"], ["protonet-beef0123"]]
+    assert compared("matching-cafe", "protonet")["sides"][1]["runs"] == ["other"]  # the method
+    write(answers(0.6), method="matching", run_id="matching-cafe4567")
+    assert "no such run or method" in complaint("compare", "matching-cafe", "protonet")
+
+
 def test_a_method_s_table_is_chosen_by_flags():
     for preset, split, dataset in itertools.product(
         ("quick", "standard"), ("90-10", "50-50"), ("cifar100", "glyphs")
@@ -189,7 +200,7 @@ def test_operands_that_are_nothing_to_compare(name, expected):
 
 
 def test_too_few_operands_and_no_folder():
-    assert complaint("compare").startswith("A B [...]: is missing; Run ids, paths")
+    assert complaint("compare").startswith("A B [...]: is missing; Run ids")
     assert complaint("compare", "protonet", "matching").startswith(
         "--results results: must be a folder of records"
     )

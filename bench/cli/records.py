@@ -129,7 +129,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B [...]",
-            help="Run ids, paths of records, comma lists of these (seeds of one configuration), or methods.",
+            help="Run ids or their beginnings, paths of records, comma lists of these (seeds of one "
+            "configuration), or methods.",
         ),
     ],
     setting: Annotated[str, flag("--setting", "NAME", "Few-shot setting, such as 5w5s or allw1s.")] = "5w1s",

@@ -12,7 +12,7 @@ from typing import Any
 from bench.common.errors import UserError, one_of
 from bench.config.run_config import METHOD_FILE, OWN_SETTING, RunConfig, method_info
 from bench.data.names import BASE_AND_VALIDATION
-from bench.records.store import Record, find, read, read_all
+from bench.records.store import Record, find, matching, read, read_all
 from methods.registry import MethodInfo
 
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
@@ -215,15 +215,15 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
     """The records of one configuration that a name means, one per seed, each with its folder.
 
     Args:
-        name: a run id, the path of a record, a comma list of these that differ only in the seed, the name of
-            a row (`name_of`), or a method with one configuration in the table.
+        name: a run id or the start of one, the path of a record, a comma list of these that differ only in
+            the seed, the name of a row (`name_of`), or a method with one configuration in the table.
         table: the records to search.
 
     Raises:
         UserError: the run or method does not exist, or has several configurations.
     """
     parts = name.split(",")
-    paths = [Path(part) if part.endswith(".json") else find(table.results, part) for part in parts]
+    paths = [_file_of(part, table) for part in parts]
     found = [(read(path), path.parent) for path in paths if path]
     if not found:
         return [(record, table.results) for record in _of_method(name, table)]
@@ -236,6 +236,17 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
     if len({record.seed for record, _ in found}) < len(found):
         raise UserError("compare", name, "these runs have the same seed")
     return found
+
+
+def _file_of(part: str, table: Table) -> Path | None:
+    if part.endswith(".json"):
+        return Path(part)
+    if path := find(table.results, part):
+        return path
+    begun = matching(table.results, part)
+    # A method's name also begins the ids of its runs.
+    a_name = len(begun) == 1 and any(part in (record.method, name_of(record)) for record in table.records)
+    return begun[0] if len(begun) == 1 and not a_name else None
 
 
 def _of_method(name: str, table: Table) -> list[Record]:
