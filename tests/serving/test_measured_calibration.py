@@ -74,7 +74,9 @@ def test_temperature_and_threshold_are_fitted_on_the_first_half(found):
     others = np.sort([max(scores) for scores, right in fitted if right is None])
 
     def balanced(threshold):
-        return 1 - np.searchsorted(own, threshold) / len(own) + np.searchsorted(others, threshold) / len(others)
+        return (
+            1 - np.searchsorted(own, threshold) / len(own) + np.searchsorted(others, threshold) / len(others)
+        )
 
     best = max(balanced(threshold) for threshold in [*own, *others])
     assert balanced(calibration.threshold) == pytest.approx(best, abs=1e-12)

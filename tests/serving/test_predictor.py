@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import bench
 from bench.common.errors import UserError
 from bench.data import sources
 from bench.data.splits import resolve
+from bench.records import store
 from bench.serving.calibration import FILE
 from bench.serving.predictor import equal_shots, load
 
@@ -20,17 +22,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def record(place):
-    return made(place, "nearest_centroid")
+    return store.read(next(Path("results", "own").glob("nearest*.json")))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +140,7 @@ def test_without_the_data_answers_are_not_calibrated_and_it_is_said(place, recor
 
 
 def test_none_of_these(place, predictor):
-    """Images of the classes of the support set are answered with one of them more often than images of others."""
+    """Images of the support set's classes are answered with one of them more often than other images."""
     support, labels = flat(novel(place))
     others, _ = flat(novel(place, classes=range(9, 12), images=range(20)))
     own, _ = flat(novel(place, images=range(10, 30)))
