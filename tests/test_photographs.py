@@ -51,7 +51,9 @@ def test_new_photographs_are_classified_and_compared(photos):
     assert np.mean(right) > 0.45  # from one image per class; guessing gives 0.25
     flower, leaves = "support/flower/0.jpg", "support/leaves/0.jpg"
     Image.open(flower).resize((96, 96)).save("again.jpg", quality=60)
-    compared = [bench("similarity", flower, other, "--json", "--device", "cpu") for other in ("again.jpg", leaves)]
+    compared = [
+        bench("similarity", flower, other, "--json", "--device", "cpu") for other in ("again.jpg", leaves)
+    ]
     same, other = (json.loads(one.out) for one in compared)
     assert same["answer"] == "same" and same["score"] > other["score"]
 

@@ -87,7 +87,7 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
 
 @pytest.fixture(scope="module")
 def ranked(tmp_path_factory):
-    """The answer of `rank` where weights cannot be had, and not every file can be used; its record and folder."""
+    """The answer of `rank` without weights and with unusable files; its record and the folder of records."""
 
     def refuse(backbone):
         raise ValueError("the weights cannot be had: no network")
@@ -118,8 +118,8 @@ def test_a_backbone_without_weights_is_left_out_in_one_line(ranked):
 def test_what_was_left_out_is_in_its_first_line(ranked):
     first = ranked[0].out.partition("\n")[0]
     assert first == (
-        "few: 40 classes, 161 images; the smallest class, class1, has 4. 1 unreadable; 1 copies within a class;"
-        " classes with fewer than 2 readable images (1 left out): lonely."
+        "few: 40 classes, 161 images; the smallest class, class1, has 4. 1 unreadable;"
+        " 1 copies within a class; classes with fewer than 2 readable images (1 left out): lonely."
     )
 
 
