@@ -232,3 +232,4 @@ def test_prediction_is_timed_against_the_same_embeddings(tmp_path):
     assert predict.decode_and_embed(predictor, paths).shape == predictor.embed(paths).shape
     memory, files, one = predict.timings(predictor, paths, 1)
     assert memory.ratio.endswith("x") and files.ratio.endswith("x") and one.goal.startswith("< 100 ms: ")
+    assert memory.goal.startswith(">= 0.9x: ") and files.goal.startswith(">= 0.9x: ")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import figure_records
@@ -232,14 +233,22 @@ def test_files(tmp_path):
 
 def test_only_the_named_runs_are_drawn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for method in ("protonet", "matching"):
-        for base in (90, 50):
-            figure_records.write(tmp_path / "results", base, 0.5, method=method)
+    for name, nothing in (("png", b""), ("svg", "")):  # captions show what would be in the files
+        module = import_module("bench.reporting.figures.collect")
+        monkeypatch.setattr(module, name, lambda _, nothing=nothing: nothing)
+    records = [
+        figure_records.write(tmp_path / "results", base, 0.5, method=method)
+        for method in ("protonet", "matching")
+        for base in (90, 50)
+    ]
     command = ["figures", "--results", tmp_path / "results", "--output", tmp_path / "out", "--runs", tmp_path]
     answer = bench(*command, "--method", "matching", "--split", "90-10")
     assert answer.code == 0, answer.err
     captions = (tmp_path / "out/captions.txt").read_text(encoding="utf-8")
     assert "matching" in captions and "protonet" not in captions and "50-50" not in captions
+    answer = bench(*command, "--run", records[2].run_id)
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "out/captions.txt").read_text(encoding="utf-8") == captions
     said = complaint(*command, "--method", "matchin")
     assert said.startswith("--method matchin: has no records; did you mean matching?")
     assert "--split 10-90: has no records; " in complaint(*command, "--split", "10-90")

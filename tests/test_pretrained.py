@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from command_line import write_images
+from command_line import bench, write_images
 
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, resolve
 from bench.config.yaml_files import read_yaml
 from bench.data.inspect import sizes_of
+from bench.evaluation import contract
+from bench.records import store
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.rank import plan
 from bench.run.weights import at_hand, of_timm
 from bench.serving.shipped import shipped
+from methods import registry
 from methods.timm_backbone import TimmBackbone
 
 SIZE = 160  # of test_resnet's images
@@ -97,8 +100,16 @@ def test_what_is_refused(given, sets, problem):
     assert str(caught.value).startswith(problem)
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """An image folder, and beside it the cache with what was decoded."""
+    place = tmp_path_factory.mktemp("photos")
+    write_images(place / "images", classes=6, each=20)
+    return place
+
+
 @pytest.fixture
-def asked(tmp_path, monkeypatch) -> list[str]:
+def asked(photos, tmp_path, monkeypatch) -> list[str]:
     """An image folder, and a hub that gives the same weights at each request; the models it was asked for."""
     names = []
 
@@ -110,9 +121,9 @@ def asked(tmp_path, monkeypatch) -> list[str]:
         backbone.external = True
 
     monkeypatch.setattr(TimmBackbone, "load_pretrained", load)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(photos / "cache"))
     monkeypatch.chdir(tmp_path)
-    write_images(Path("images"), classes=6, each=12)
+    Path("images").symlink_to(photos / "images")
     return names
 
 
@@ -129,12 +140,13 @@ def test_they_are_as_given_by_weights(asked):
     assert asked == ["test_resnet"] * 2 and at_hand(Path("runs")) == ["timm:test_resnet"]
     assert len({run.run_id for run in (one, again, elsewhere, file)}) == 1
     assert one.weights_sha256 == file.weights_sha256 and one.data.images.shape[-1] == SIZE
+    assert prepared(pretrained=True).run_id != prepared().run_id
     images = one.data.images[:2]
     expected = (images.float() / 255 - 0.5) / 0.5  # timm's constants for test_resnet
     torch.testing.assert_close(one.normalise(images), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["nearest_centroid", "finetune", "siamese_triplet"])
+@pytest.mark.parametrize("method", sorted(registry.available()))
 def test_trainings_start_from_them(method, asked):
     """The method's own training, or the shared one of the base classes."""
     run = prepared(method=method, pretrained=True)
@@ -143,7 +155,27 @@ def test_trainings_start_from_them(method, asked):
     wanted = timm.create_model("test_resnet", pretrained=False, num_classes=0).state_dict()
     found = own.backbone.model.state_dict()
     assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
-    assert run.weights_sha256 and run.run_id != prepared(method=method).run_id
+    assert run.weights_sha256
+
+
+@pytest.mark.slow
+def test_the_second_method_takes_the_features_of_the_first(asked, monkeypatch):
+    """Two commands, each from the name of a model to a record."""
+    seen = []
+    forward = TimmBackbone.forward
+    monkeypatch.setattr(TimmBackbone, "forward", lambda own, x: seen.append(len(x)) or forward(own, x))
+    monkeypatch.setattr(contract, "check", lambda *_: None)  # which embeds some images in each run
+    through = []
+    for method in ("nearest_centroid", "logistic_head"):
+        command = ["run", "--method", method, "--backbone", TIMM["backbone"], "--no-train", "--device", "cpu"]
+        answer = bench(*command, "--dataset", "folder:images", "--preset", "smoke", "--measure", "5w1s")
+        assert answer.code == 0, answer.err
+        record = store.read(Path(answer.out.splitlines()[-1]))
+        assert record.external_data and record.method == method and "fewshot/5w1s" in record.metrics
+        through.append(sum(seen))
+        seen.clear()
+    # One more image each time, which shows that the method takes features as they are.
+    assert through == [120 + 1, 0 + 1] and asked == ["test_resnet"]
 
 
 def test_one_line_where_they_cannot_be_had(asked, monkeypatch):

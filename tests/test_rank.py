@@ -13,6 +13,7 @@ from record_factory import make_record, metric, record_fields
 from bench.config.backbone import full_backbone
 from bench.config.run_config import resolve
 from bench.records import store
+from bench.records.arrays import read_episodes, redraw_episodes
 from bench.reporting import recommend
 from methods.backbone_names import ALIASES, BACKBONES
 from methods.timm_backbone import TimmBackbone
@@ -84,15 +85,65 @@ def test_three_classes_of_two_images_suffice_for_frozen_embeddings(monkeypatch):
     assert found.code == 0 and "few/class1/00.png" in found.out
 
 
-def test_a_backbone_without_weights_is_left_out_in_one_line(monkeypatch):
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """The answer of `rank` without weights and with unusable files; its record and the folder of records."""
+
     def refuse(backbone):
         raise ValueError("the weights cannot be had: no network")
 
-    monkeypatch.setattr(TimmBackbone, "load_pretrained", refuse)
-    write_images(Path("few"), classes=3, each=2)
-    answer = bench("rank", "few", "--backbone", "mobilenet-v3", *SMOKE)
-    assert answer.code == 0
-    assert "\ntimm:mobilenetv3_large_100: left out: the weights cannot be had: no network\n" in answer.out
+    place = tmp_path_factory.mktemp("damaged")
+    write_images(place / "few", classes=40, each=4)
+    shutil.copy(place / "few/class0/00.png", place / "few/class0/copy.png")
+    (place / "few/class1/broken.png").write_bytes(b"no picture")
+    (place / "few/lonely").mkdir()
+    shutil.copy(place / "few/class2/00.png", place / "few/lonely")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
+        patch.setattr(TimmBackbone, "load_pretrained", refuse)
+        answer = bench("rank", "few", "--backbone", "mobilenet-v3", *SMOKE)
+    assert answer.code == 0, answer.err
+    (record,) = store.read_all(place / "results/own")[0]
+    return answer, record, place / "results/own"
+
+
+@pytest.mark.slow
+def test_a_backbone_without_weights_is_left_out_in_one_line(ranked):
+    said = "\ntimm:mobilenetv3_large_100: left out: the weights cannot be had: no network\n"
+    assert said in ranked[0].out
+
+
+@pytest.mark.slow
+def test_what_was_left_out_is_in_its_first_line(ranked):
+    first = ranked[0].out.partition("\n")[0]
+    assert first == (
+        "few: 40 classes, 161 images; the smallest class, class1, has 4. 1 unreadable;"
+        " 1 copies within a class; classes with fewer than 2 readable images (1 left out): lonely."
+    )
+
+
+@pytest.mark.slow
+def test_the_first_interval_is_for_fresh_images(ranked):
+    """The episodes without common images are chosen by a plain loop."""
+    answer, record, folder = ranked
+    drawn, used, apart = redraw_episodes(record, "5w1s3q"), set(), []
+    accuracies = read_episodes(record, folder, ["5w1s3q"])["5w1s3q"]
+    for support, query, accuracy in zip(drawn.support, drawn.query, accuracies, strict=True):
+        images = {*support.flatten().tolist(), *query.flatten().tolist()}
+        if not images & used:
+            used |= images
+            apart.append(accuracy)
+    assert 5 <= len(apart) <= 8  # 8 of 5 classes each would have all images
+    lines = answer.out.splitlines()
+    heading = next(line for line in lines if line.startswith("method "))
+    fresh, these = heading.index("5w1s3q, fresh images"), heading.index("5w1s3q, these images")
+    assert fresh < these
+    row = lines[lines.index(heading) + 2]
+    assert row[fresh:].startswith(f"{100 * np.mean(apart):.2f} ± ")
+    assert row[these:].startswith(f"{100 * np.mean(accuracies):.2f} ± ")
+    half = [float(re.search(r"± (\S+)", row[at:])[1]) for at in (fresh, these)]
+    assert half[0] > 2 * half[1]
 
 
 def test_bad_input_is_refused_in_one_line():

@@ -18,6 +18,7 @@ from bench.data import inspect, sources
 from bench.data.images import ImageSet
 from bench.data.names import GIVEN, NO_BASE
 from bench.data.normalisation import Normaliser
+from bench.data.photos import LEAST, listed
 from bench.data.splits import resolve as split_as
 from bench.records import store
 from bench.records.schema import MODEL_FILE, Record
@@ -182,6 +183,9 @@ def _about(folder: str, data: ImageSet, files: Sequence[Path], run: Prepared) ->
     smallest = one_line(data.class_names[int(counts.argmin())])
     found = [f"{data.left_out:,} unreadable"] if data.left_out else []
     found += [remarks] if (remarks := inspect.remarks(data)) else []
+    if small := data.left_out_classes:
+        what = f"classes with fewer than {LEAST} readable images ({len(small):,} left out)"
+        found.append(listed(what, [one_line(name) for name in small]))
     split = run.split
     used = f"Split {split.name}: {len(split.base)} classes are trained on, {len(split.novel)} tested."
     if not split.base:

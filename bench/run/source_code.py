@@ -60,10 +60,12 @@ def own_files(*modules: str, without: Collection[str] = ()) -> dict[str, Path]:
     return found
 
 
+@cache
 def stripped(source: str) -> str:
     """Python source without comments, strings that stand alone (docstrings) and blank lines.
 
-    The text is cut, not unparsed, so that every Python version gives the same text.
+    Cached, because most digests are of the same modules. The text is cut, not unparsed, so that every Python
+    version gives the same text.
     """
     lines = source.split("\n")
     nodes = _nodes(source)

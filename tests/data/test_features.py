@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from command_line import bench
 from safetensors.torch import save_file
@@ -28,7 +27,7 @@ MEASURED = ["5w1s", "pairs"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """10 classes of 12 images; two files of weights for each of two backbones."""
+    """10 classes of 12 images; two files of weights."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (120, 3, 16, 16), dtype=np.uint8)
     tested = np.tile(np.arange(12) >= 8, 10)
@@ -38,15 +37,13 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "load", lambda *_, **__: data)
     for seed in range(2):
         torch.manual_seed(seed)
-        save_file(timm.create_model("test_resnet").state_dict(), f"timm{seed}.safetensors")
-        save_file(build("conv4").state_dict(), f"conv4{seed}.safetensors")
+        save_file(build("conv4").state_dict(), f"{seed}.safetensors")
     return Path("cache")
 
 
-def prepared(method: str = "nearest_centroid", seed: int = 0, kind: str = "conv4", **given) -> Prepared:
-    backbone = {"conv4": "conv4", "timm": "timm:test_resnet"}[kind]
+def prepared(method: str = "nearest_centroid", seed: int = 0, **given) -> Prepared:
     fixed = {"preset": "smoke", "split": "50-50", "train": False, "measure": MEASURED}
-    given = fixed | {"method": method, "backbone": backbone, "weights": f"{kind}{seed}.safetensors"} | given
+    given = fixed | {"method": method, "backbone": "conv4", "weights": f"{seed}.safetensors"} | given
     return prepare(resolve(given, {}, {}), Options(Path("results"), Path("runs"), "", device="cpu"))
 
 
@@ -70,13 +67,13 @@ def same(a: Evaluation, b: Evaluation) -> bool:
 
 @pytest.mark.slow
 def test_a_second_method_embeds_nothing_and_answers_the_same(folder):
-    first, images = evaluated(prepared(kind="timm"))
+    first, images = evaluated(prepared())
     assert images == first.images > 0
-    alone, needed = evaluated(prepared("logistic_head", kind="timm"), kept=False)
-    found, needed_now = evaluated(prepared("logistic_head", kind="timm"))
+    alone, needed = evaluated(prepared("logistic_head"), kept=False)
+    found, needed_now = evaluated(prepared("logistic_head"))
     assert (needed, needed_now) == (images, 0)
     assert same(found, alone) and found.metrics == alone.metrics
-    other, images_again = evaluated(prepared(seed=1, kind="timm"))
+    other, images_again = evaluated(prepared(seed=1))
     assert images_again == images and not same(first, other)
 
 

@@ -8,14 +8,12 @@ from served_run import QUICK_MAML, made
 
 
 @pytest.mark.slow
-def test_it_compares_and_classifies(tmp_path, monkeypatch):
+def test_it_compares_and_classifies(place):
     from bench.demo import pictures
     from bench.demo.page import Page  # imports gradio, which takes seconds
     from bench.demo.runs import chosen
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    record = made(tmp_path, "maml", *QUICK_MAML)
+    record = made(place, "maml", *QUICK_MAML)
     page = Page(chosen("maml", Path("results"), Path("runs")), Path("results"), Path("runs"), None)
     assert page.record.run_id == record.run_id
     rng = np.random.default_rng(0)

@@ -21,23 +21,17 @@ from bench.serving.predictor import load
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def files(place):
     """Three novel classes with three labelled images each, and a folder of others to classify."""
-    folder = tmp_path_factory.mktemp("commands")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        made(folder, "nearest_centroid")
-        for name, files in novel(folder).items():
-            (folder / "support" / name).mkdir(parents=True)
-            for path in files:
-                shutil.copy(path, folder / "support" / name)
-        (folder / "query").mkdir()
-        for name, files in novel(folder, images=range(10, 20)).items():
-            for path in files:
-                shutil.copy(path, folder / "query" / f"{name}-{path.name}")
-        yield folder
+    for name, own in novel(place).items():
+        (place / "support" / name).mkdir(parents=True)
+        for path in own:
+            shutil.copy(path, place / "support" / name)
+    (place / "query").mkdir()
+    for name, own in novel(place, images=range(10, 20)).items():
+        for path in own:
+            shutil.copy(path, place / "query" / f"{name}-{path.name}")
 
 
 PREDICT = ["predict", "--run", "nearest", "--support", "support", "--device", "cpu"]
@@ -187,7 +181,7 @@ def test_exported_safetensors_answer_as_the_run_whose_split_is_a_file(place, tmp
     Path("mine.csv").write_text("\n".join(["class,part", *lines]))
     answer = bench(
         "run", "--method", "imprinted", "--preset", "smoke", "--split", "mine.csv", "--device", "cpu",
-        "--dataset", "folder:images", "--precision", "fp32", "--measure", "5w1s",
+        "--dataset", "folder:images", "--precision", "fp32", "--measure", "5w1s", "--steps", 2,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert bench("export", "imprinted", "--output", tmp_path / "copy").code == 0
