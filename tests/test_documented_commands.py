@@ -33,7 +33,7 @@ NEEDED = {
 ONLY_TAKEN = {
     "benchmarks.": "take minutes to hours; tests/test_benchmarks.py runs parts of them",
     "bench check-method": "trains; tests/test_own_method.py runs it",
-    "bench demo": "serves until it is stopped; tests/test_demo.py uses the page",
+    "bench demo": "serves until it is stopped; tests/demo starts it and uses the page",
     "bench export RUN --format onnx": "tests/serving exports this model and compares its answers",
     "bench figures --split": "`figures` runs, with records of this split alone",
     "bench new-method": "tests/test_own_method.py runs the whole tutorial",

@@ -39,7 +39,7 @@ def table(identity: str, title: str, note: str, grid: Grid, hints: Mapping[str, 
         title: its heading.
         note: HTML below the heading.
         grid: the table; its first column names the row.
-        hints: heading -> what it means, shown when the pointer or the keyboard is on it.
+        hints: heading -> what it means, shown when the pointer is on it.
     """
     classes = {heading: _class(cells) for heading, cells in grid.columns.items()}
     head = "".join(

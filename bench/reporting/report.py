@@ -55,7 +55,7 @@ def render(
     template, style, script = (
         (page / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
-    parts = tables(found, records)
+    parts, hints = tables(found, records)
     contents = {"reading": "How to read this"} | {identity: title for identity, (title, _) in parts.items()}
     contents |= {"pictures": "Figures"}
     return Template(template).substitute(
@@ -68,6 +68,7 @@ def render(
         splits=_choices(section.first.split for section in found),
         contents="".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title in contents.items()),
         legend=MarkdownIt().render(LEGEND),
+        hints="".join(f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>\n" for key, text in hints.items()),
         tables="\n".join(text for _, text in parts.values()),
         pictures=_groups(found, pictures, progress),
     )
