@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The folder tests/methods would otherwise be taken for the package `methods`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -164,3 +164,17 @@ def folder(two_runs, tmp_path) -> Folder:
 def nothing_published(monkeypatch) -> None:
     """No published results, which are most of a small leaderboard."""
     monkeypatch.setattr("bench.reporting.published.published", lambda: ())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Chromium, driven by Playwright. For one file only: an event loop of Playwright runs meanwhile."""
+    names = "chromium", "chromium-browser", "google-chrome", "chrome"
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("needs Chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -2,6 +2,7 @@
 
 import html.parser
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import figure_records
@@ -76,13 +77,14 @@ def write_records(directory: Path) -> None:
     )  # fmt: skip
 
 
-def made(directory: Path, few_pictures: bool = True) -> str:
+def made(directory: Path, names: Sequence[str] = ("90-10-shots", "per-class")) -> str:
+    """The report of a folder, with only the pictures whose name contains one of `names`."""
     found, problems = store.read_all(directory)
     assert problems == []
     own = sections(found, directory)
-    pictures = collect(own, Options(directory, directory / "no runs"))
-    if few_pictures:
-        pictures = [
-            p for p in pictures if isinstance(p, Gap) or p.name.endswith(("90-10-shots", "per-class"))
-        ]
+    pictures = [
+        one
+        for one in collect(own, Options(directory, directory / "no runs"))
+        if isinstance(one, Gap) or any(name in one.name for name in names)
+    ]
     return report.render(own, pictures, found, lambda *_: None, "")

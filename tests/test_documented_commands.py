@@ -37,7 +37,7 @@ NEEDED = {
 ONLY_TAKEN = {
     "benchmarks.": "take minutes to hours; tests/test_benchmarks.py runs parts of them",
     "bench check-method": "trains; tests/test_own_method.py runs it",
-    "bench demo": "serves until it is stopped; tests/test_demo.py uses the page",
+    "bench demo": "serves until it is stopped; tests/demo starts it and uses the page",
     "bench export RUN --format onnx": "takes seconds; tests/serving exports other runs",
     "bench figures": "takes seconds; tests/test_figures.py runs it on other records",
     "bench new-method": "tests/test_own_method.py runs the whole tutorial",

@@ -13,6 +13,9 @@ from report_reader import HOSTILE, Page, made, write_records
 
 from bench.records import store
 from bench.reporting import html_table
+from bench.reporting.published import HEADINGS
+from bench.reporting.ranking.rows import COLUMNS
+from bench.reporting.report_tables import HINTS
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +112,9 @@ def test_the_reader_is_guided(page, text):
     assert headings["best-table"] == ["highest", "accuracy"] and headings["runs-table"] == ["run", "5w1s"]
     assert headings["results-table"] == ["method", "5w1s"]
     hints = [a["title"] for tag, a in page.elements if tag == "button" and "title" in a]
+    assert len(hints) == sum(len(table[0]) for table in page.tables.values())
+    assert {*COLUMNS, *HEADINGS.values()} <= HINTS.keys()
+    assert all(page.text[hint] for hint in hints)  # said under More too, for those who cannot point
     assert any(hint.endswith("15 queries per class. Guessing gives 20.") for hint in hints)
     assert "Guessing gives 20 at 5w1s, " in text
 

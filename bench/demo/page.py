@@ -203,7 +203,8 @@ class Page:
         shown = gr.HTML("", elem_id="episode")
         inputs = [run, number, wrong]
         events = [show.click, number.release, wrong.change, run.change]
-        gr.on(events, self.episode, inputs, shown, show_progress="full", api_visibility="private")
+        how: dict[str, Any] = HIDDEN | {"show_progress": "full", "trigger_mode": "always_last"}
+        gr.on(events, self.episode, inputs, shown, **how)
 
     def runs(self) -> dict[str, Run]:
         """Run id -> run, for all whose model is there; read at the first use, since records are many."""

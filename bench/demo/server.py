@@ -75,4 +75,4 @@ def serving(
         try:
             yield address
         finally:
-            blocks.close()
+            blocks.close(verbose=False)

@@ -49,7 +49,7 @@ HINTS = {
     "base pairs at 0.2": "As base pairs, at a threshold of 0.2.",
     "base pairs at best": "As base pairs, at the best threshold of the tested pairs.",
     "base AUC": "Area under the ROC curve of pairs of images of base classes.",
-    "unbalanced pairs": "Accuracy on pairs of which more than half show two classes.",
+    "unbalanced pairs": "Accuracy on pairs that are not half same, half different.",
     **{
         f"novel, {shots}-shot": f"Accuracy on a class that joined with {shots} support images."
         for shots in (1, 5, 10, 20)
@@ -73,14 +73,14 @@ HINTS = {
     "track": "Preset, backbone and number of training images: methods are ranked within it.",
     "setting": "Ways and shots of the episodes; of published results, how they were tested.",
     "backbone": "The network that embeds images.",
-    "seed": "Of the training.",
+    "seed": "Random seed of the training.",
     "seeds": "Number of trainings; †: too few for an interval that covers retraining.",
     "images": "Training images seen, repetitions and pretraining included.",
     "pretraining": "Share of the images that the shared classifier of the base classes saw.",
     "kept step": "Training step of the evaluated weights.",
     TIME: "Processor and wall-clock time of the run and its pretraining, with the number of threads. A GPU's "
     "time is only in the latter.",
-    "parameters": "Trainable numbers of the backbone.",
+    "parameters": "Learnable weights of the backbone.",
     "date": "Of the newest record.",
     "created": "When the run ended, UTC.",
     "device": "What the run was made on.",
@@ -88,7 +88,7 @@ HINTS = {
     "source": "Where the numbers were published.",
     "command": "Makes the run again.",
 }
-"""Heading of a column -> what it means. A setting without one, such as 10w5s, is an accuracy over episodes."""
+"""Heading of a column -> what it means; a setting without one, such as 10w5s, is an accuracy."""
 
 ASIDE = "As reported by their sources, with other episodes and budgets; not ranked with ours."
 
@@ -133,7 +133,10 @@ def tables(
         "runs": ("Runs", "The exact command of every record.", runs(frame(records))),
     }
     grids = {identity: in_order(cells) for identity, (_, _, cells) in parts.items() if not cells.empty}
-    shown = {identity: (parts[identity][0], html_table.table(identity, *parts[identity][:2], grid, hints)) for identity, grid in grids.items()}
+    shown = {
+        identity: (parts[identity][0], html_table.table(identity, *parts[identity][:2], grid, hints))
+        for identity, grid in grids.items()
+    }
     headings = dict.fromkeys(heading for grid in grids.values() for heading in grid.columns)
     return shown, {heading: hints[heading] for heading in headings if heading in hints}
 
