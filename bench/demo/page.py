@@ -229,13 +229,8 @@ class Page:
     def _board_tab(self, tab: gr.Tab) -> None:
         which = gr.Dropdown([], label="Data set and split", elem_id="which")
         note = gr.Markdown()
-        shown: dict[str, Any] = {
-            "interactive": False,
-            "wrap": True,
-            "show_search": "filter",
-            "pinned_columns": 1,
-        }
-        grid = gr.Dataframe(**shown, elem_id="board", visible=False)
+        look: dict[str, Any] = {"wrap": True, "show_search": "filter", "pinned_columns": 1}
+        grid = gr.Dataframe(**look, interactive=False, elem_id="board", visible=False)
         tab.select(self.boards, None, [which, note, grid], **HIDDEN)
         which.input(self.board, which, [note, grid], **HIDDEN)
 
@@ -247,11 +242,8 @@ class Page:
         """The choice of tables, and the first of them."""
         found = self._sections()
         if not found:
-            return (
-                gr.update(visible=False),
-                f"There are no records in `{self.results}`.",
-                gr.update(visible=False),
-            )
+            hidden = gr.update(visible=False)
+            return hidden, f"There are no records in `{self.results}`.", hidden
         first = max(found, key=lambda title: len(found[title].rows))
         return gr.update(choices=list(found), value=first), *self.board(first)
 

@@ -9,6 +9,7 @@ python -m bench.demo.ship siamese-triplet_letters
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from bench.serving.calibration import FILE as CALIBRATION
 from bench.serving.predictor import load
 from bench.serving.shipped import SHIPPED
 
+SHOTS = (1, 2, 3, 5)  # of which calibrations ship; others are measured when asked for
+
 
 def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -> Path:
     """Replace the shipped model that was trained on the same data by that of a run; returns the folder.
@@ -31,8 +34,8 @@ def ship(run: str, results: Path = Path("results"), runs: Path = Path("runs")) -
     """
     record = store.find_run(results, run, "RUN")
     predictor = load(record.stem, runs=runs)
-    for way in range(2, MOST_CLASSES + 1):
-        predictor.calibration(way, 1)  # which writes it into the run's folder
+    for way, shot in itertools.product(range(2, MOST_CLASSES + 1), SHOTS):
+        predictor.calibration(way, shot)  # which writes it into the run's folder
     model = [Path(record.stem) / name for name in (MODEL_FILE, CARD, CALIBRATION)]
     files = {SHIPPED / name: (runs / name).read_bytes() for name in model}
     for old in SHIPPED.glob(f"*_{store.read(record).dataset}_*"):
