@@ -6,13 +6,13 @@ Each imports what it needs: the process that hands out the tests needs none of i
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import importlib.metadata
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,28 @@ def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not look at it again and again."""
     gc.freeze()
     atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`, all files that start processes go to one worker.
+
+    They start them from one that has imported everything, which takes as long as many tests.
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    @functools.cache
+    def group(file: str) -> str:
+        text = (config.rootpath / file).read_text(encoding="utf-8")
+        return "starts processes" if "forked_runs" in text or "start_method()" in text else file
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
 
 
 def make_images(classes: int, each: int, size: int = 16, seed: int = 0) -> ImageSet:
@@ -117,30 +139,62 @@ def cifar100() -> ImageSet:
     return sources.load("cifar100", Path(DATA_ROOT), offline=True)
 
 
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory) -> Path:
+    """A folder with the `images` of eight classes, and with a `cache` that has them decoded in two sizes."""
+    return decode(tmp_path_factory.mktemp("decoded"), 8, 16, 32)
+
+
+def decode(folder: Path, classes: int, *sizes: int) -> Path:
+    """Write images of so many classes there and decode them."""
+    from command_line import bench, write_images
+
+    write_images(folder / "images", classes, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        settle(folder, folder, patch)
+        for size in sizes:
+            assert bench("data", "info", "--dataset", "folder:images", "--image-size", size).code == 0
+    return folder
+
+
+def settle(decoded: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the working directory, with those images, which are not to be changed, and that cache."""
+    for name in "images", "cache":
+        if folder != decoded:
+            (folder / name).symlink_to(decoded / name)
+    patch.chdir(folder)
+    patch.setenv("FEWSHOT_CACHE", str(decoded / "cache"))
+
+
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Iterator[Path]:
-    """A working directory with the images of eight classes, decoded already."""
-    with _working_in(tmp_path_factory.mktemp("workspace"), classes=8) as folder:
+def workspace(decoded, tmp_path_factory) -> Iterator[Path]:
+    """A working directory for all tests of a file, as `here` is one for each."""
+    folder = tmp_path_factory.mktemp("workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(decoded, folder, patch)
         yield folder
 
 
 @pytest.fixture(scope="module")
 def larger_workspace(tmp_path_factory) -> Iterator[Path]:
-    """The same with 16 classes."""
-    with _working_in(tmp_path_factory.mktemp("workspace"), classes=16) as folder:
-        yield folder
-
-
-@contextmanager
-def _working_in(folder: Path, classes: int) -> Iterator[Path]:
-    from command_line import bench, write_images
-
-    write_images(folder / "images", classes, 40)
+    """The same with 16 classes, which are its own."""
+    folder = decode(tmp_path_factory.mktemp("workspace"), 16, 32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        settle(folder, folder, patch)
         yield folder
+
+
+@pytest.fixture
+def here(decoded, tmp_path, monkeypatch) -> Path:
+    """A working directory with the images of eight classes, which are decoded once for all tests."""
+    settle(decoded, tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def unquestioned(monkeypatch) -> None:
+    """Runs whose method is not asked about its contract: that is shown in other tests, and takes a while."""
+    monkeypatch.setattr("bench.evaluation.contract.check", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

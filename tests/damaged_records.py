@@ -18,13 +18,14 @@ def run_methods(place: Path) -> Path:
     """Records of two methods, both of which novel classes can join, with fewer pairs and episodes."""
     write_images(place / "images", classes=12, each=40)
     from bench.config import run_config
-    from bench.evaluation import settings, verification
+    from bench.evaluation import contract, settings, verification
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
         patch.setattr(run_config, "BRIEF", "")  # small trainings, but everything is measured
         patch.setattr(verification, "COUNT", 200)
         patch.setattr(settings, "CACHED_EPISODES", 300)
+        patch.setattr(contract, "check", lambda *given: None)
         answer = bench(
             "run", "--method", "nearest_centroid,protonet", "--preset", "smoke", "--steps", 2,
             "--precision", "fp32", "--device", "cpu", "--way", 3, "--shot", 2, "--query", 5, "--episodes", 20,

@@ -40,7 +40,7 @@ def ran(tmp_path_factory) -> Path:
     (place / "split.csv").write_text("\n".join(["class,part", *lines]))
     answer = bench(
         "run", "--method", "protonet_hallucination", "--preset", "smoke", "--steps", 2, "--precision", "fp32",
-        "--dataset", f"folder:{place / 'images'}", "--split", place / "split.csv",
+        "--dataset", f"folder:{place / 'images'}", "--split", place / "split.csv", "--image-size", 16,
         "--results", place / "results", "--runs", place / "runs", "--device", "cpu",
         "--way", 5, "--shot", 1, "--query", 15, "--episodes", 40,
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_trained_method_answers_as_it_did_in_its_run(ran):
     with np.load(ran / "results" / record.episode_file) as file:
         np.testing.assert_allclose(right.sum(axis=1), file["5w1s"], atol=1)
     pixels = trained.pixels(episodes.support)
-    assert pixels.shape == (40, 5, 1, 32, 32, 3) and pixels.dtype == np.uint8
+    assert pixels.shape == (40, 5, 1, 16, 16, 3) and pixels.dtype == np.uint8
 
 
 def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_split):

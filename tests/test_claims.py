@@ -119,7 +119,7 @@ def test_unbalanced_pairs_and_the_base_classes_before_joining_are_recomputed(fol
     assert [line.split(":")[0] for line in folder.of_first()] == [f"{name} value"]
 
 
-def test_records_of_csv_splits_are_valid_without_the_file(tmp_path, monkeypatch):
+def test_records_of_csv_splits_are_valid_without_the_file(tmp_path, unquestioned, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
     write_images(Path("images"), classes=9, each=24)
@@ -129,7 +129,7 @@ def test_records_of_csv_splits_are_valid_without_the_file(tmp_path, monkeypatch)
     Path("splits/own.csv").write_text("\n".join(["class,part", *lines]))
     answer = bench(
         "run", "--method", "nearest_centroid", "--preset", "smoke", "--steps", 2, "--device", "cpu",
-        "--dataset", "folder:images", "--split", "splits/own.csv",
+        "--image-size", 16, "--dataset", "folder:images", "--split", "splits/own.csv",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     shutil.rmtree("splits")

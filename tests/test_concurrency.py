@@ -1,12 +1,14 @@
 """Several at once on one folder of records and one cache: nothing is lost, and nothing done twice."""
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from command_line import bench, write_images
+from conftest import settle
 from forked_runs import together
 
 from bench.common.errors import UserError
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.slow
 SEEDS = 2
 COMMAND = [
     "run", "--method", "protonet", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke",
-    "--image-size", "16", "--steps", "3", "--set", "train_way=3", "--measure", "pairs", "--device", "cpu",
+    "--image-size", "16", "--steps", "2", "--set", "train_way=3", "--measure", "pairs", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -37,7 +39,7 @@ def test_runs_of_two_configurations_train_twice(tmp_path, monkeypatch, runs):
         assert end["said"].splitlines()[-1] == f"results/own/{found[seed].run_id}.json"
     assert len({str(record.metrics) for record in found}) == SEEDS
     said = "".join(end["said"] for end in ends)
-    assert said.count("training: 3/3 steps") == SEEDS
+    assert said.count("training: 2/2 steps") == SEEDS
     assert said.count("is already recorded") == runs - SEEDS
     assert bench("validate").code == 0
 
@@ -47,21 +49,29 @@ def test_runs_of_two_configurations_train_twice(tmp_path, monkeypatch, runs):
     assert not list(Path().rglob("*.tmp"))
 
 
+@pytest.fixture(scope="module")
+def two_seeds(decoded, tmp_path_factory):
+    """Records of two runs."""
+    place = tmp_path_factory.mktemp("seeds")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(decoded, place, patch)
+        assert bench(*COMMAND, "--seed", "0,1").code == 0
+    return place / "results" / "own"
+
+
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, killed):
+def test_a_run_of_another_process_is_left_for_later(two_seeds, here, unquestioned, killed):
     """A thread plays the other process: it has the first run of the grid until the second is recorded."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "images", 8, 40)
-    results, grid = tmp_path / "results" / "own", [*COMMAND, "--seed", "0,1"]
-    first, second = [Path(line) for line in bench(*grid).out.splitlines()[-2:]]
+    results, grid = here / "results" / "own", [*COMMAND, "--seed", "0,1"]
+    shutil.copytree(two_seeds, results)
+    first, second = sorted(Path("results", "own").glob("*.json"))
     theirs = first.read_bytes()
     first.unlink()
     second.unlink()
     taken, seen = threading.Event(), []
 
     def other() -> None:
-        with exclusive(first.stem, results, tmp_path / "runs"):
+        with exclusive(first.stem, results, here / "runs"):
             taken.set()
             while not second.exists():
                 time.sleep(0.01)
@@ -77,20 +87,18 @@ def test_a_run_of_another_process_is_left_for_later(tmp_path, monkeypatch, kille
     assert answer.code == 0, answer.err
     assert seen == [False] and "postponed" in answer.err
     assert answer.out.splitlines()[-2:] == [f"results/own/{second.name}", f"results/own/{first.name}"]
-    assert answer.err.count("training: 3/3 steps") == 1 + killed
+    assert answer.err.count("training: 2/2 steps") == 1 + killed
     assert (first.read_bytes() == theirs) != killed
 
 
 def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 8, 40)
-    flags = (["--seed", "0"], ["--seed", "1", "--overwrite"])
-    commands = [[*COMMAND, *own, "--runs", runs] for own in flags for runs in ("one", "other")]
-    ends = together(commands, tmp_path)
-    assert [end["status"] for end in ends] == [0] * 4, ends
+    ends = together([[*COMMAND, "--overwrite", "--runs", runs] for runs in ("one", "other")], tmp_path)
+    assert [end["status"] for end in ends] == [0] * 2, ends
     monkeypatch.chdir(tmp_path)
-    records = sorted(map(str, Path("results").rglob("*.json")))
-    assert [end["said"].splitlines()[-1] for end in ends] == [path for path in records for _ in range(2)]
-    assert "".join(end["said"] for end in ends).count("training: 3/3 steps") == 2
+    (record,) = map(str, Path("results").rglob("*.json"))
+    assert [end["said"].splitlines()[-1] for end in ends] == [record] * 2
+    assert "".join(end["said"] for end in ends).count("training: 2/2 steps") == 1
     assert bench("validate").code == 0
 
 

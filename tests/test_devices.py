@@ -26,7 +26,7 @@ from methods.pretraining import Pretraining
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
 
-STEPS = 6
+STEPS = 3
 METHODS = {
     "protonet": lambda: (ProtoNet, ProtoNet.Hyperparameters(steps=STEPS, train_way=5)),
     "siamese_triplet": lambda: (
@@ -38,6 +38,7 @@ METHODS = {
     "pair_classifier": lambda: (PairClassifier, PairClassifier.Hyperparameters(steps=STEPS)),
     "anil": lambda: (ANIL, ANIL.Hyperparameters(steps=STEPS, train_way=5)),
 }
+MORE = ["pair_classifier", "anil"]
 
 
 def made(name: str):
@@ -54,19 +55,22 @@ def result(name, data, split, folder, rank: int = 0, count: int = 1):
     return trained.curves["loss"], method.state_dict()
 
 
-def process(rank: int, port: int, data, split, folder) -> None:
+def process(rank: int, port: int, names, data, split, folder) -> None:
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": 0, "LOCAL_RANK": rank}
     os.environ.update({key: str(value) for key, value in where.items()})
     torch.set_num_threads(1)
-    for name in METHODS:
+    for name in names:
         torch.save(result(name, data, split, folder / name, rank, 2), folder / f"{name}{rank}.pt")
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tiny, tiny_split, tmp_path):
-    given = (find_free_network_port(), tiny, tiny_split, tmp_path)
+@pytest.mark.parametrize(
+    "names", [[name for name in METHODS if name not in MORE], pytest.param(MORE, marks=pytest.mark.soak)]
+)
+def test_two_processes_train_as_one(tiny, tiny_split, tmp_path, names):
+    given = (find_free_network_port(), names, tiny, tiny_split, tmp_path)
     torch.multiprocessing.start_processes(process, given, nprocs=2, start_method=start_method())
-    for name in METHODS:
+    for name in names:
         curve, weights = result(name, tiny, tiny_split, tmp_path / "one" / name)
         for rank in range(2):
             own_curve, own_weights = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=False)
@@ -87,7 +91,7 @@ def test_a_single_process_is_left_alone():
 
 
 RUN = [
-    "run", "--dataset", "folder:images", "--split", "50-50", "--steps", "6", "--backbone", "conv4",
+    "run", "--dataset", "folder:images", "--split", "50-50", "--steps", "4", "--backbone", "conv4",
     "--image-size", "16", "--device", "cpu", "--measure", "5w1s",
 ]  # fmt: skip
 
@@ -96,7 +100,7 @@ RUN = [
 def images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    write_images(tmp_path / "images", 12, 40)
+    write_images(tmp_path / "images", 12, 24)
 
 
 def record_of(*flags: str) -> store.Record:
@@ -130,15 +134,18 @@ class Mine(ProtoNet):
 
 @pytest.mark.slow
 @pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
-def test_what_happens_in_a_process_is_told_in_one_line(images):
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (["mine.py"], "raised ValueError: not today (mine.py, line 8)"),
+        pytest.param(["protonet", "--set", "learning_rate=1e30"], "diverged in", marks=pytest.mark.soak),
+    ],
+)
+def test_what_happens_in_a_process_is_told_in_one_line(images, method, said):
     Path("mine.py").write_text(MINE)
-    for flags, said in (
-        (["--method", "mine.py"], "raised ValueError: not today (mine.py, line 8)"),
-        (["--method", "protonet", "--set", "learning_rate=1e30"], "diverged in training"),
-    ):
-        answer = bench(*RUN, *flags, "--devices", "2")
-        assert answer.code == 2 and "Traceback" not in answer.err, answer.err
-        assert said in answer.err.splitlines()[-1]
+    answer = bench(*RUN, "--method", *method, "--devices", "2")
+    assert answer.code == 2 and "Traceback" not in answer.err, answer.err
+    assert said in answer.err.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -125,15 +125,16 @@ def test_a_configuration(folder, kind):
 
 
 @pytest.mark.slow
-def test_paths_that_are_not_utf8(tmp_path, monkeypatch):
+def test_paths_that_are_not_utf8(tmp_path, unquestioned, monkeypatch):
     here = tmp_path / os.fsdecode(b"caf\xe9")
     monkeypatch.setenv("FEWSHOT_CACHE", str(here / "cache"))
     images, results, runs = (os.fsdecode(name + b"\xff") for name in (b"images", b"results", b"runs"))
-    write_images(here / images, 8, 40)
+    write_images(here / images, 8, 24)
     monkeypatch.chdir(here)
     command = [
         "run", "--method", "siamese_triplet", "--dataset", f"folder:{images}", "--split", "50-50",
-        "--preset", "smoke", "--steps", "3", "--set", "classes=4", "--device", "cpu", "--runs", runs,
+        "--preset", "smoke", "--steps", "3", "--set", "classes=4", "--image-size", "16",
+        "--device", "cpu", "--runs", runs,
     ]  # fmt: skip
     answer = bench(*command, "--results", results)
     assert answer.code == 0, answer.err

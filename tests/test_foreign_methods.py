@@ -6,11 +6,12 @@ import pytest
 from command_line import bench, complaint
 
 from bench.config.run_config import method_info
+from bench.evaluation import verification
 from bench.records import store
 from methods.registry import ENTRY_POINT_GROUP, available, find, places
 
 RUN = [
-    "run", "--dataset", "folder:images", "--split", "50-50", "--measure", "3w2s5q,pairs",
+    "run", "--dataset", "folder:images", "--split", "50-50", "--image-size", "16",
     "--way", "3", "--shot", "2", "--query", "5", "--episodes", "50",
 ]  # fmt: skip
 PIXELS = '''
@@ -59,24 +60,25 @@ class NearestMean(Method):
 '''
 
 
-def record_of(method: str) -> store.Record:
-    answer = bench(*RUN, "--method", method)
+def record_of(method: str, measure: str) -> store.Record:
+    answer = bench(*RUN, "--method", method, "--measure", measure)
     assert answer.code == 0, answer.err
     return store.read(Path(answer.out.splitlines()[-1]))
 
 
 @pytest.mark.slow
-def test_a_method_from_a_file_runs(workspace):
+def test_a_method_from_a_file_runs(workspace, unquestioned, monkeypatch):
+    monkeypatch.setattr(verification, "COUNT", 500)
     (workspace / "pixels.py").write_text(PIXELS)
     # It has no preset `smoke`, so its defaults, called `standard`, are run.
-    record = record_of("pixels.py:NearestMean")
+    record = record_of("pixels.py:NearestMean", "3w2s5q,pairs")
     assert (record.method, record.family, record.preset) == ("pixels", "baseline", "standard")
     assert record.hyperparameters == {"steps": 2} and record.trained
     assert record.metrics["fewshot/3w2s5q"].value > 0.6  # chance is 0.33
 
 
 @pytest.mark.slow
-def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
+def test_an_installed_plug_in_runs_and_is_listed(workspace, unquestioned, monkeypatch):
     place = workspace / "site"
     information = place / "pixel_methods-1.0.dist-info"
     information.mkdir(parents=True)
@@ -91,7 +93,7 @@ def test_an_installed_plug_in_runs_and_is_listed(workspace, monkeypatch):
         cached.cache_clear()
     try:
         assert "nearest_pixels" in bench("list", "methods").out
-        record = record_of("nearest_pixels")
+        record = record_of("nearest_pixels", "3w2s5q")
         assert record.sources.plugin == "pixel-methods 1.0"
         assert record.method == "nearest_pixels" and record.metrics["fewshot/3w2s5q"].value > 0.6
     finally:

@@ -12,6 +12,8 @@ from bench.data.splits import resolve as split_of
 from bench.records import store
 from bench.records.schema import RUN_ID
 from bench.run import run_id, source_code
+from bench.run.plan import Options
+from bench.run.preparation import prepare
 from bench.run.run_id import identify
 from methods import registry
 
@@ -127,6 +129,8 @@ def test_what_only_shows_results_does_not_count():
 
 # From the command line
 
+OPTIONS = Options(Path("results"), Path("runs"), "", device="cpu")
+
 HELPER = "SIGN = {sign}\n"
 METHOD = '''
 from dataclasses import dataclass
@@ -151,11 +155,8 @@ class Mine(SiameseTriplet):
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    write_images(Path("images"), 8, 40)
-    return tmp_path
+def workspace(here, unquestioned):
+    return here
 
 
 def accuracies() -> dict[str, float]:
@@ -185,18 +186,21 @@ def test_the_content_of_a_split_file_counts(workspace):
     """Base and novel classes are swapped in the file: the old record is not the answer."""
     classes = [f"class{number}" for number in range(8)]
     sides = [["base"] * 3 + ["novel"] * 5, ["novel"] * 5 + ["base"] * 3]
-    tested = []
+    found = []
     for parts in sides:
         lines = [f"{name},{part}" for name, part in zip(classes, parts, strict=True)]
         Path("own.csv").write_text("\n".join(["class,part", *lines]))
-        answer = bench(*RUN, "--method", "siamese_triplet", "--set", "classes=2", "--split", "own.csv")
-        assert answer.code == 0, answer.err
-        tested.append(list(store.read(Path(answer.out.split()[-1])).pools["novel"]))
-    assert tested == [classes[3:], classes[:5]] and len(accuracies()) == 2
+        given = {"method": "siamese_triplet", "preset": "smoke", "dataset": "folder:images"}
+        found.append(prepare(resolve(given | {"split": "own.csv"}, {}, {}), OPTIONS))
+    novel = [[one.data.class_names[number] for number in one.split.novel] for one in found]
+    assert novel == [classes[3:], classes[:5]] and found[0].run_id != found[1].run_id
 
 
-def test_which_images_are_held_out_counts(workspace):
+def test_which_images_are_held_out_counts(tmp_path, unquestioned, monkeypatch):
     """The same images with other ones moved from train to test: trained again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+    write_images(Path("images"), 8, 24)
     for place in sorted(Path("images").iterdir()):
         for number, image in enumerate(sorted(place.iterdir())):
             side = Path("parts", "test" if number < 12 else "train", place.name)

@@ -25,7 +25,7 @@ come ever later in the work.
 ROUNDS = [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 10))]
 ARGUMENTS = [
     "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--split", "50-50",
-    "--image-size", "16", "--preset", "smoke", "--steps", "20", "--device", "cpu", "--precision", "fp32",
+    "--image-size", "16", "--preset", "smoke", "--steps", "12", "--device", "cpu", "--precision", "fp32",
     "--set", "classes=4", "--way", "3", "--shot", "2", "--query", "5", "--episodes", "50",
 ]  # fmt: skip
 
@@ -52,7 +52,7 @@ def numbers(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    write_images(folder / "images", 8, 40)
+    write_images(folder / "images", 8, 24)
     (end,) = runs(folder, [])
     assert end["status"] == 0, end
     (path,) = (folder / "results").rglob("*.json")
@@ -69,7 +69,7 @@ def test_killed_at_random_moments(round_, uninterrupted, tmp_path):
         (rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]), shortest * rng.uniform(*aim))
         for aim in AIMS
     ]
-    write_images(tmp_path / "images", 8, 40)
+    write_images(tmp_path / "images", 8, 24)
     *killed, end = runs(tmp_path, kills)
     for (kill, _), one in zip(kills, killed, strict=True):
         if one["status"] == 0 and one is killed[-1]:  # it was faster than the signal

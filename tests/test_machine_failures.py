@@ -26,9 +26,10 @@ from bench.run import recording, runner
 from bench.run.locks import LOCKS
 from bench.training import checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unquestioned")]
 HERE = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
+    "--image-size", "16",
 ]  # fmt: skip
 RUN = [*HERE, "--method", "siamese_triplet", "--steps", 6, "--set", "classes=4", "--precision", "fp32"]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

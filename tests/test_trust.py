@@ -20,7 +20,9 @@ from bench.common.errors import UserError
 from bench.data import cache
 from bench.records import store
 from bench.records.arrays import read_arrays
+from bench.training import checkpoints
 from methods import backbones
+from methods.weight_files import load_weights
 
 DATA = ["--dataset", "folder:images", "--split", "50-50"]
 RUN = ["run", "--method", "siamese_triplet", "--preset", "smoke", "--steps", "2", "--device", "cpu", *DATA]
@@ -84,16 +86,31 @@ def harmful(request, workspace, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_weights(harmful, workspace, ending):
-    path = workspace / f"weights.{ending}"
+def test_weights(harmful, tmp_path, ending):
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(harmful)
+    with pytest.raises(ValueError, match="is not a safetensors file or plain PyTorch checkpoint"):
+        load_weights(backbones.build("conv4"), str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harmful", ["checkpoint"], indirect=True)
+def test_weights_of_a_run(harmful, workspace):
+    path = workspace / "weights.pt"
     path.write_bytes(harmful)
     said = complaint(*RUN, "--weights", path)
     assert said.startswith(f"--weights {path}: is not a safetensors file or plain PyTorch checkpoint")
 
 
+def test_a_checkpoint(harmful, tmp_path):
+    """With its SHA-256, as whoever writes one can compute."""
+    (tmp_path / "last.ckpt").write_bytes(hashlib.sha256(harmful).digest() + harmful)
+    assert checkpoints.saved_step(tmp_path / "last.ckpt", "") == 0
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("harmful", ["checkpoint"], indirect=True)
 def test_the_last_checkpoint_of_a_run(harmful, workspace):
     (record,) = (workspace / "results").rglob("*.json")
     before = json.loads(record.read_text())["metrics"]
@@ -149,22 +166,32 @@ def test_pickles_of_mini_imagenet(harmful, tmp_path, name):
     assert "mini-imagenet-cache-train.pkl cannot be read: " in said and "(and 2 more" in said
 
 
-@pytest.mark.slow
-def test_answers_of_a_record(harmful, tmp_path):
+def with_answers(content: bytes, folder: Path) -> Path:
+    """The second of two records, whose answers are this file."""
     for method in ("protonet", "mtl"):
-        path = store.write(make_record(method=method), tmp_path, make_episodes())
+        path = store.write(make_record(method=method), folder, make_episodes())
     record = json.loads(path.read_text())
     # Whoever writes the one file writes the other, with its SHA-256.
-    record["episode_file_sha256"] = hashlib.sha256(harmful).hexdigest()
+    record["episode_file_sha256"] = hashlib.sha256(content).hexdigest()
     path.write_text(json.dumps(record))
-    path.with_suffix(".npz").write_bytes(harmful)
+    path.with_suffix(".npz").write_bytes(content)
+    return path
+
+
+def test_answers_of_a_record(harmful, tmp_path):
+    path = with_answers(harmful, tmp_path)
+    with pytest.raises(UserError):
+        read_arrays(store.read(path), tmp_path, lambda name: True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harmful", ["array", "pickle, protocol 2"], indirect=True)
+def test_commands_that_read_answers(harmful, tmp_path):
+    path = with_answers(harmful, tmp_path)
     assert bench("validate", "--results", tmp_path).code == 1
     assert complaint("compare", "protonet", "mtl", "--results", tmp_path).startswith("--results ")
     for command in (["leaderboard", "--show"], ["show", path], ["list", "runs"]):
         assert bench(*command, "--results", tmp_path).code in (0, 1)
-
-    with pytest.raises(UserError):
-        read_arrays(store.read(path), tmp_path, lambda name: True)
 
 
 def test_records_configurations_and_splits(harmful, workspace, tmp_path):

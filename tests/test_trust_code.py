@@ -28,7 +28,7 @@ from methods.siamese_triplet import SiameseTriplet
 class Mine(SiameseTriplet):
     """Leaves a folder where it is imported."""
 
-    presets = {"standard": {"steps": 2}}
+    presets = {"standard": {"steps": 2}, "smoke": {"steps": 2}}
 
     @dataclass(frozen=True)
     class Hyperparameters(SiameseTriplet.Hyperparameters):
@@ -60,14 +60,14 @@ def test_a_file_is_run_only_where_it_is_named(workspace):
 
 
 @pytest.mark.slow
-def test_a_run_says_that_it_runs_the_file(workspace):
+def test_a_run_says_that_it_runs_the_file(workspace, unquestioned):
     save_file(backbones.build("conv4").state_dict(), "weights.safetensors")
-    images = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu"]
-    images += ["--no-train", "--weights", "weights.safetensors"]
+    images = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--preset", "smoke"]
+    images += ["--image-size", "16", "--no-train", "--weights", "weights.safetensors"]
     answer = bench("run", "--method", "mine.py", *images)
     assert answer.code == 0 and Path("made").exists()
     assert "code      mine.py runs with your permissions" in answer.err
-    plain = bench("run", "--method", "siamese_triplet", "--preset", "smoke", *images)
+    plain = bench("run", "--method", "siamese_triplet", *images)
     assert plain.code == 0 and "runs with your" not in plain.err
 
 

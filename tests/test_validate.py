@@ -28,11 +28,11 @@ def test_real_records_are_clean_and_every_number_is_recomputed(folder):
     assert answer == (0, "2 records: no problems\n", "")
 
 
-def test_some_records_of_this_repository_are_clean(tmp_path):
-    """`tox -e leaderboard` validates all of them, which takes a minute."""
-    for record in sorted((REPOSITORY / "results").glob("*.json"))[::100]:
-        for path in (record, record.with_suffix(".npz")):
-            (tmp_path / path.name).symlink_to(path)
+def test_a_record_of_this_repository_is_clean(tmp_path):
+    """One with few episodes; `tox -e leaderboard` validates all of them, which takes a minute."""
+    record = min((REPOSITORY / "results").glob("reptile_*.json"))
+    for path in (record, record.with_suffix(".npz")):
+        (tmp_path / path.name).symlink_to(path)
     answer = bench("validate", "--results", tmp_path)
     assert answer.code == 0, answer.out
 

@@ -223,8 +223,13 @@ def test_training_that_diverges_is_recorded_as_before(workspace):
 """
     Path("mine.py").write_text(START + text)
     # Validation takes 5 classes of 16 images.
-    write_images(Path("more"), classes=10, each=120)
-    answer = bench(*RUN, "mine.py", "--steps", "1", "--dataset", "folder:more")
+    write_images(Path("more"), classes=15, each=20)
+    parts = ["base", "validation", "novel"] * 5
+    lines = [f"class{number},{part}" for number, part in enumerate(parts)]
+    Path("parts.csv").write_text("\n".join(["class,part", *lines]))
+    command = ["parts.csv" if one == "50-50" else one for one in RUN]
+    more = ["--dataset", "folder:more", "--image-size", "16"]
+    answer = bench(*command, "mine.py", "--steps", "1", *more)
     assert answer.code == 2 and "weights are not finite" in answer.err, answer.err
     (path,) = Path("results").rglob("*.json")
     assert store.read(path).failure and not torch.tensor(len(store.read(path).metrics))

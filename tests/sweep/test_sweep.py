@@ -1,25 +1,32 @@
 """Sweeps on real processes: what is killed is made again, nothing is lost, and nothing made twice."""
 
+import multiprocessing
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
-from command_line import bench, descendants, write_images
-from forked_runs import Process, begin
+from command_line import bench, descendants
+from conftest import settle
+from forked_runs import begin
 
 from bench.records import store
 from bench.records.commands import command_of
+from bench.run.processes import THREADS, start_method
+from bench.run.sweep import engines
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes under /proc"),
 ]
-STEPS = 40  # long enough to be killed while it trains
+STEPS = 10  # a worker is killed before the first one
 GRID = {
     "dataset": "folder:images",
     "image_size": 16,
@@ -27,70 +34,79 @@ GRID = {
     "preset": "smoke",
     "runs": [
         {"method": ["nearest_centroid", "logistic_head"]},
-        {"method": "protonet", "seed": [0, 1], "hyperparameters": {"train_way": 3, "steps": STEPS}},
+        {"method": "protonet", "seed": 1, "hyperparameters": {"train_way": 3, "steps": STEPS}},
     ],
 }
 WAIT_S = 900.0
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+def folder(here, monkeypatch):
     root = Path(store.__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
-    write_images(tmp_path / "images", 8, 40)
     Path("grid.yaml").write_text(yaml.safe_dump(GRID))
     Path("methods.py").write_text("raise SystemExit('not this one')")
-    return tmp_path
+    return here
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory, decoded):
     """One of the grid's runs without a sweep, in this process."""
-    place = tmp_path_factory.mktemp("alone")
-    write_images(place / "images", 8, 40)
     config = ["--method", "protonet", "--seed", "1", "--set", "train_way=3", "--steps", STEPS]
     rest = ["--dataset", "folder:images", "--image-size", "16", "--split", "50-50", "--preset", "smoke"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("FEWSHOT_CACHE", "cache")
+        settle(decoded, tmp_path_factory.mktemp("alone"), patch)
         answer = bench("run", *config, *rest, "--device", "cpu")
         assert answer.code == 0, answer.err
         (record,) = store.read_all(Path("results"))[0]
     return record
 
 
-def start(engine: str) -> Process:
-    arguments = ["sweep", "grid.yaml", "--engine", engine, "--jobs", "2", "--device", "cpu"]
-    return begin(arguments, Path("sweep.log"))
+def flags(engine: str) -> list[str]:
+    return ["sweep", "grid.yaml", "--engine", engine, "--jobs", "2", "--device", "cpu"]
 
 
-def until(found, sweep: Process):
+def until(found, going=lambda: True):
     """What `found` gives as soon as it gives something."""
     end = time.monotonic() + WAIT_S
     while not (there := found()):
-        assert time.monotonic() < end and sweep.is_alive(), Path("sweep.log").read_text()
+        assert time.monotonic() < end and going()
         time.sleep(0.02)
     return there
 
 
-def training() -> bool:
-    """Whether one of the long runs has begun."""
-    logs = Path("runs", "logs").glob("protonet*.log")
-    return any("measures" in log.read_text() for log in logs)
+def workers(engine: str, sweep: int) -> list[int]:
+    """Process ids of those that do jobs or are about to."""
+    mark = b"ray::" if engine == "ray" else b"multiprocessing.forkserver"
+    found = [pid for pid, line in descendants(sweep) if mark in line and pid != sweep]
+    # The local engine's fork from a process that the sweep started.
+    return [pid for pid in found if engine == "ray" or parent(pid) != sweep]
 
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def workers(engine: str, sweep: Process) -> list[int]:
-    """Process ids of those that do jobs."""
-    mark = b"ray::work" if engine == "ray" else b"multiprocessing.forkserver"
-    found = [pid for pid, line in descendants(sweep.pid) if mark in line and pid != sweep.pid]
-    # The local engine's fork from a process that the sweep started.
-    return [pid for pid in found if parent(pid) != sweep.pid]
+def training() -> bool:
+    """Whether protonet's run has begun, which is about to train."""
+    logs = Path("runs", "logs").glob("protonet*.log")
+    return any("measures" in log.read_text() for log in logs)
+
+
+def kill_a_worker(engine: str, sweep: int, going) -> None:
+    """The one that is about to train protonet; with Ray, one that imports torch, as it does for its job."""
+
+    def busy(pid: int) -> bool:
+        place = Path("/proc", str(pid))
+        with suppress(OSError):  # it has ended
+            if engine == "ray":
+                return "libtorch" in (place / "maps").read_text()
+            return any(one.readlink().name.startswith("protonet") for one in (place / "fd").iterdir())
+        return False
+
+    if engine == "local":
+        until(training, going)
+    os.kill(until(lambda: [pid for pid in workers(engine, sweep) if busy(pid)], going)[0], signal.SIGKILL)
 
 
 def checked(said: str, runs: list[tuple[str, int]]) -> None:
@@ -99,49 +115,14 @@ def checked(said: str, runs: list[tuple[str, int]]) -> None:
     assert problems == [] and sorted((record.method, record.seed) for record in found) == runs, said
     assert bench("validate").code == 0
     transfer = [record.pretraining for record in found if record.method != "protonet"]
-    assert transfer[0] and all(one == transfer[0] for one in transfer), "trained once"
+    assert all(one and one == transfer[0] for one in transfer), "trained once"
     for record in found:
         assert Path("runs", record.run_id, "model.safetensors").is_file()
         assert record.command == shlex.join(command_of(record.config))
 
 
-@pytest.mark.parametrize(
-    "engine, killed", [("local", True), ("ray", False), pytest.param("ray", True, marks=pytest.mark.soak)]
-)
-def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, alone, engine, killed):
-    """With Ray, each of whose processes takes seconds to import torch: two runs, and one sweep."""
-    runs = [("logistic_head", 0), ("nearest_centroid", 0), ("protonet", 0), ("protonet", 1)]
-    if engine == "ray":
-        pytest.importorskip("ray")
-        content = {**GRID, "runs": [{"method": "nearest_centroid"}, {**GRID["runs"][1], "seed": 1}]}
-        Path("grid.yaml").write_text(yaml.safe_dump(content))
-        del runs[0], runs[1]
-    sweep = start(engine)
-    try:
-        until(training, sweep)
-        os.kill(workers(engine, sweep)[0], signal.SIGKILL)
-        until(lambda: "its process was killed; started again" in Path("sweep.log").read_text(), sweep)
-        if not killed:
-            sweep.join(WAIT_S)
-        left = workers(engine, sweep)
-        code, said = sweep.exitcode, Path("sweep.log").read_text()
-        sweep.kill()
-        end = time.monotonic() + WAIT_S
-        while any(Path(f"/proc/{pid}").exists() for pid in left):  # they notice that the sweep is gone
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    finally:
-        sweep.kill()
-        sweep.join()
-    if killed and engine == "local":  # in this process, which has imported everything
-        rest = bench("sweep", "grid.yaml", "--jobs", "2", "--device", "cpu")
-        code, said = rest.code, rest.err
-    elif killed:
-        sweep = start(engine)
-        sweep.join(WAIT_S)
-        code, said = sweep.exitcode, Path("sweep.log").read_text()
-        sweep.kill()
-    assert code == 0, said
+def finished(said: str, runs: list[tuple[str, int]], alone) -> None:
+    """They are recorded, with the numbers of a run without a sweep, and another sweep makes none of them."""
     checked(said, runs)
     own = Path("results", "own")
     once = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
@@ -151,20 +132,86 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(folder, alone, engine, 
     assert store.read(own / f"{alone.run_id}.json").metrics == alone.metrics
 
 
+def runs_on(engine: str) -> list[tuple[str, int]]:
+    """Method and seed of each run of the grid: one with Ray, whose processes import torch each."""
+    if engine == "local":
+        return [("logistic_head", 0), ("nearest_centroid", 0), ("protonet", 1)]
+    pytest.importorskip("ray")
+    Path("grid.yaml").write_text(yaml.safe_dump({**GRID, "runs": GRID["runs"][1:]}))
+    return [("protonet", 1)]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_killed_worker_loses_nothing(folder, alone, engine):
+    runs, over = runs_on(engine), threading.Event()
+    thread = threading.Thread(target=kill_a_worker, args=(engine, os.getpid(), lambda: not over.is_set()))
+    thread.start()
+    try:
+        answer = bench(*flags(engine))
+    finally:
+        over.set()
+        thread.join()
+    assert answer.code == 0, answer
+    assert answer.err.count("its process was killed; started again") == 1
+    finished(answer.err, runs, alone)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_killed_sweep_loses_nothing(folder, alone, engine):
+    """After one of its workers was killed."""
+    runs, log = runs_on(engine), Path("sweep.log")
+    sweep = begin(flags(engine), log)
+    try:
+        kill_a_worker(engine, sweep.pid, sweep.is_alive)
+        until(lambda: "its process was killed; started again" in log.read_text(), sweep.is_alive)
+        until(training, sweep.is_alive)
+        left = until(lambda: workers(engine, sweep.pid), sweep.is_alive)
+        sweep.kill()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))  # they notice that it is gone
+    finally:
+        sweep.kill()
+        sweep.join()
+    rest = bench(*flags(engine))
+    assert rest.code == 0, rest
+    finished(rest.err, runs, alone)
+
+
+def sweep_with_a_worker(told: Path) -> None:
+    """What `Local` starts, but forked from this process."""
+    environment = {**os.environ, THREADS: "1"}
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), engines._begin, (environment,))
+    told.write_text(str(pool.submit(os.getpid).result()))
+    time.sleep(WAIT_S)
+
+
+def test_a_worker_ends_when_the_sweep_s_process_is_killed(tmp_path):
+    told = tmp_path / "pid"
+    sweep = multiprocessing.get_context(start_method()).Process(target=sweep_with_a_worker, args=(told,))
+    sweep.start()
+    worker = Path("/proc", until(lambda: told.exists() and told.read_text(), sweep.is_alive))
+    assert worker.exists()
+    sweep.kill()
+    sweep.join()
+    until(lambda: not worker.exists())
+
+
 def test_failed_runs_are_listed_and_the_others_are_made(folder):
     """In a working directory that has a folder of the user's own called `methods`."""
     (folder / "methods").mkdir()
     (folder / "methods" / "__init__.py").write_text("raise SystemExit('not this one')")
     content = {
         **GRID,
-        "runs": [*GRID["runs"][:1], {"method": "protonet", "hyperparameters": {"learning_rate": 1e30}}],
+        "runs": [
+            {"method": "nearest_centroid"},
+            {"method": "protonet", "hyperparameters": {"learning_rate": 1e30, "train_way": 3}},
+        ],
     }
-    content["runs"][1]["hyperparameters"] |= {"train_way": 3}
     Path("grid.yaml").write_text(yaml.safe_dump(content))
     answer = bench("sweep", "grid.yaml", "--jobs", "2", "--device", "cpu")
     assert answer.code == 1, answer
     (line,) = [line for line in answer.out.splitlines() if "protonet" in line]
     assert "diverged" in line
-    assert sum(record.failure is None for record in store.read_all(Path("results"))[0]) == 2
+    assert sum(record.failure is None for record in store.read_all(Path("results"))[0]) == 1
     again = bench("sweep", "grid.yaml", "--device", "cpu")
-    assert again.code == 1 and "3 recorded, 0 to do" in again.err and line in again.out
+    assert again.code == 1 and "2 recorded, 0 to do" in again.err and line in again.out

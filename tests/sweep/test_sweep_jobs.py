@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import bench, complaint, write_images
+from command_line import bench, complaint
 from record_factory import make_record
 
 from bench.common import environment
@@ -29,6 +29,7 @@ CONFIG = resolve({"method": "protonet", "preset": "smoke"}, {}, {})
 OPTIONS = Options(Path("results"), Path("runs"), "", device="cpu")
 GRID = {
     "dataset": "folder:images",
+    "image_size": 16,
     "split": "50-50",
     "preset": "smoke",
     "seed": [0, 1],
@@ -39,18 +40,9 @@ GRID = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("sweep")
-    write_images(place / "images", 8, 40)
-    (place / "grid.yaml").write_text(yaml.safe_dump(GRID))
-    return place
-
-
 @pytest.fixture
-def grid(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
+def grid(here):
+    Path("grid.yaml").write_text(yaml.safe_dump(GRID))
     return build(Path("grid.yaml"), {}, {})
 
 
@@ -125,7 +117,7 @@ def test_shards_are_a_partition_that_keeps_shared_trainings_together(grid, prepa
 
 
 @pytest.mark.slow
-def test_the_dry_run_writes_nothing_and_says_what_cannot_run(folder, grid):
+def test_the_dry_run_writes_nothing_and_says_what_cannot_run(grid):
     content = GRID | {"runs": [*GRID["runs"], {"method": "protonet", "hyperparameters": {"train_way": 500}}]}
     content["runs"][-1]["hyperparameters"]["train_shot"] = 5000
     Path("more.yaml").write_text(yaml.safe_dump(content))
