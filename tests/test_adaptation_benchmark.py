@@ -29,6 +29,7 @@ def test_both_sides_get_the_same_episodes(material):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_every_line_of_the_table_is_measured(material, monkeypatch):
     monkeypatch.setattr(adaptation, "TASKS", 1)
     counts = adaptation.Counts(steps=1, episodes=1, heads=2)

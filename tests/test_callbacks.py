@@ -104,7 +104,6 @@ def uninterrupted(tiny, tiny_split, tmp_path_factory):
         (Drawing, [1]),
         (Drawing, [19]),
         (Drawing, [3, 6, 12]),
-        (Siamese, [3, 12]),
         *(pytest.param(Siamese, kills, marks=pytest.mark.soak) for kills in ([1], [19], [3, 6, 12])),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),

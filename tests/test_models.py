@@ -11,6 +11,7 @@ from command_line import bench, write_images
 from forked_runs import in_fork
 
 from bench.common.errors import UserError
+from bench.evaluation import verification
 from bench.evaluation.embedding import embed_images
 from bench.records import store
 from bench.run import models
@@ -42,6 +43,7 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
+        patch.setattr(verification, "COUNT", 1000)
         answer = bench(*RUN)
         assert answer.code == 0, answer.err
         yield store.read(Path(answer.out.split()[-1])), place
@@ -64,7 +66,6 @@ def test_it_answers_as_its_run_did(ran):
 
     from bench.data import sources
     from bench.data.splits import resolve
-    from bench.evaluation import verification
     from bench.sampling.episodes import ClassPool
 
     record, place = ran

@@ -19,7 +19,7 @@ from bench.run.preparation import prepare
 from methods.backbones import build, interpolation
 
 pytestmark = pytest.mark.slow
-SIZE, EACH = 160, 24  # test_resnet's size; images per class
+SIZE, EACH = 160, 16  # test_resnet's size; images per class
 
 
 @pytest.fixture(scope="module")

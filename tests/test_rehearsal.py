@@ -32,7 +32,7 @@ def test_the_last_run_of_a_grid_is_rehearsed_before_the_first_one_trains(workspa
     assert said.startswith("--backbone timm:resnet18: cannot take a training step with nearest_centroid")
 
 
-@pytest.mark.parametrize("method", ["siamese_triplet", "maml", "mtl"])
+@pytest.mark.parametrize("method", ["siamese_triplet", "mtl", pytest.param("maml", marks=pytest.mark.soak)])
 def test_numbers_are_those_of_a_run_without_it(method, monkeypatch):
     quick = {"siamese_triplet": ["classes=4"], "maml": ["inner_steps=1", "test_steps=1"]}
     sets = [word for change in quick.get(method, []) for word in ("--set", change)]

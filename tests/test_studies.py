@@ -18,7 +18,7 @@ from bench.common.errors import UserError
 from bench.config.grid import build
 from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.records import store
-from bench.records.identity import WEIGHTS, split_digest
+from bench.records.identity import WEIGHTS, name_of, split_digest
 from bench.records.schema import Record
 from bench.reporting.leaderboard.studies import section
 from methods import backbones, registry
@@ -112,8 +112,10 @@ def test_every_run_sees_as_many_images(name):
 
 
 def test_minings_are_five_and_alike_in_all_else():
-    runs = grid("minings.yaml")
-    assert [run.hyperparameters["mining"] for run in runs] == ["soft", "semihard", "hard", "all", "random"]
+    runs, minings = grid("minings.yaml"), ["soft", "semihard", "hard", "all", "random"]
+    assert [run.hyperparameters["mining"] for run in runs] == minings
+    made = [(run, make_record(method=run.method, config=run.model_dump())) for run in runs]
+    assert all(f"mining={run.hyperparameters['mining']}" in name_of(record) for run, record in made)
     assert len({json.dumps(run.hyperparameters | {"mining": 0}) for run in runs[:4]}) == 1
     assert (
         runs[0].hyperparameters

@@ -8,7 +8,7 @@ from command_line import bench, write_images
 from bench.records import store
 from bench.records.identity import name_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # test_siamese_triplet has each mining by hand
 STUDIES = Path(__file__).parents[1] / "studies"
 MININGS = ("soft", "semihard", "hard", "all", "random")
 

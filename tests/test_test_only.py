@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from record_factory import make_record
 
 from bench.config.run_config import as_trained, resolve
+from bench.evaluation import contract
 from bench.records import store
 from bench.records.arrays import read_arrays
 from bench.records.tracks import cost, images_seen, kept, shared_networks
 from bench.records.validation import validate
 from bench.run import models, runner
-from bench.training import checkpoints
+from bench.run.preparation import Options, prepare
+from bench.training import callbacks, checkpoints
 from methods import registry
 from methods.anil import ANIL
 from methods.protonet import ProtoNet
@@ -28,11 +30,22 @@ ROW = ("--method", "protonet", "--measure", "5w1s", "--steps", STEPS)
 MIRROR = (*ROW, "--set", "mirror=true")
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """15 classes of 24 images for all of this file, and a cache beside them."""
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder / "images", 15, 24, tint=60)
+    return folder / "images"
+
+
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(images, tmp_path, monkeypatch):
+    """Few validation episodes; what methods promise is not asked again."""
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
+    monkeypatch.setattr(contract, "check", lambda *_: None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "images", 15, 24, tint=60)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(images.with_name("cache")))
+    Path("images").symlink_to(images)
     parts = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *parts]))
     return tmp_path
@@ -107,13 +120,21 @@ def test_a_training_on_top_of_a_pretraining(workspace, steps):
 
 
 def test_other_hyperparameters_train_again(workspace, steps):
-    first = record_of(*MIRROR)
-    for change in (["--set", "scale=2"], ["--seed", "1"], ["--steps", "4"]):
-        before = len(steps)
-        other = record_of(*MIRROR, *change)
-        assert len(steps) > before and other.shared_training.run_id != first.shared_training.run_id
-        plain = record_of(*ROW, *change)
-        assert plain.run_id == other.shared_training.run_id
+    options = Options(Path("results"), Path("runs"), "", device="cpu")
+    given = {"method": "protonet", "preset": "smoke", "dataset": "folder:images", "split": "parts.csv"}
+    given |= {"image_size": 16, "measure": ["5w1s"]}
+    trainings = []
+    for seed, sets in ((0, {}), (0, {"scale": "2"}), (1, {}), (0, {"steps": "4"})):
+        sets = {"steps": str(STEPS)} | sets
+        mirror, plain = (
+            prepare(resolve(given | {"seed": seed}, {}, sets | more), options)
+            for more in ({"mirror": "true"}, {})
+        )
+        assert mirror.start.run_id == plain.run_id != mirror.run_id
+        trainings.append(plain.run_id)
+    assert len(set(trainings)) == 4
+    made = [record_of(*MIRROR, *change).shared_training.run_id for change in ((), ("--set", "scale=2"))]
+    assert made == trainings[:2] and len(steps) == 2 * STEPS
 
 
 def test_an_interrupted_training_resumes_for_whichever_run_comes_next(workspace, steps, monkeypatch):

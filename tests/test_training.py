@@ -16,7 +16,7 @@ from bench.evaluation import fewshot
 from bench.training import callbacks, loop
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Validation
-from methods.backbones import build
+from methods.backbones import Conv4
 from methods.batches import Balanced, Episodes, Pairs, Shuffled, Triplets
 from methods.protonet import ProtoNet
 from methods.siamese_triplet import SiameseTriplet
@@ -26,14 +26,14 @@ STEPS = 30
 
 @pytest.fixture(autouse=True)
 def few_validation_episodes(monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
     monkeypatch.setattr(loop, "VALIDATE_EVERY", 10)
 
 
 def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0, **changes) -> ProtoNet:
     torch.manual_seed(seed)
     hp = kind.Hyperparameters(steps=steps, train_way=5, **changes)
-    return kind(build("conv4"), hp, 8)
+    return kind(Conv4(filters=16, image_size=16), hp, 8)
 
 
 def curve(run_dir, column: str) -> dict[int, float]:
@@ -47,7 +47,7 @@ def trained(tiny, tiny_split, tmp_path_factory):
     """One run that several tests look at."""
     run_dir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "VALIDATION_EPISODES", 40)
+        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
         patch.setattr(loop, "VALIDATE_EVERY", 10)
         method = protonet()
         return method, fit(method, tiny, tiny_split, run_dir), run_dir
@@ -130,7 +130,7 @@ def test_the_best_weights_by_validation_are_kept(tiny, tiny_split, tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["protonet", "siamese"])
+@pytest.mark.parametrize("kind", ["protonet", pytest.param("siamese", marks=pytest.mark.soak)])
 def test_the_same_seed_trains_the_same_weights(kind, tiny, tiny_split, tmp_path):
     def weights(folder: str, seed: int) -> dict[str, torch.Tensor]:
         if kind == "protonet":
@@ -138,7 +138,7 @@ def test_the_same_seed_trains_the_same_weights(kind, tiny, tiny_split, tmp_path)
         else:
             torch.manual_seed(1)
             hp = SiameseTriplet.Hyperparameters(steps=4, classes=4)
-            method = SiameseTriplet(build("conv4"), hp, 8)
+            method = SiameseTriplet(Conv4(filters=16, image_size=16), hp, 8)
         fit(method, tiny, tiny_split, tmp_path / folder, seed=seed)
         return method.state_dict()
 
@@ -153,7 +153,7 @@ def test_validation_uses_validation_images_alone(tiny, tiny_split):
     assert torch.equal(validation.images[validation.index], tiny.images[tiny_split.validation_images])
     assert list(validation.lists) == ["5w1s", "5w5s"]
     for episodes in validation.lists.values():
-        assert episodes.query.max() < 150 and len(episodes) == 40
+        assert episodes.query.max() < 150 and len(episodes) == 20
     # Any other image may change: the scores do not.
     images = 255 - tiny.images
     images[tiny_split.validation_images] = tiny.images[tiny_split.validation_images]
@@ -179,7 +179,7 @@ def test_without_enough_validation_images_the_last_weights_count(tiny, tmp_path)
     """Ratio splits of `tiny` have 5 validation images a class, too few for 15 queries."""
     split = resolve(tiny, "47-53")
     torch.manual_seed(0)
-    method = ProtoNet(build("conv4"), ProtoNet.Hyperparameters(steps=3, train_way=5), 9)
+    method = ProtoNet(Conv4(filters=16, image_size=16), ProtoNet.Hyperparameters(steps=3, train_way=5), 9)
     result = fit(method, tiny, split, tmp_path)
     assert result.best_validation is None
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]

@@ -10,8 +10,10 @@ from bench.common.errors import UserError
 from bench.config.lists import read_sets
 from bench.config.run_config import resolve
 from bench.config.yaml_files import read_yaml
+from bench.evaluation import generalized
 from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
+from bench.training import callbacks
 from bench.training.callbacks import Validation
 from benchmarks import tune
 from benchmarks.tune import harmonic, trial, with_joining_classes
@@ -66,16 +68,25 @@ def test_a_plan_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys):
     ]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """15 classes of 24 images, of which 8 are set apart; five are base, five validation and five novel."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "all", 15, 24)
-    for path in sorted(Path("all").glob("*/*.png")):
-        place = Path("images", "train" if int(path.stem) < 16 else "test", path.parent.name)
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """15 classes of 24 images, of which 8 are set apart; a cache beside them."""
+    made = tmp_path_factory.mktemp("images")
+    write_images(made / "all", 15, 24)
+    for path in sorted((made / "all").glob("*/*.png")):
+        place = made / "images" / ("train" if int(path.stem) < 16 else "test") / path.parent.name
         place.mkdir(parents=True, exist_ok=True)
         path.rename(place / path.name)
+    return made / "images"
+
+
+@pytest.fixture
+def folder(images, tmp_path, monkeypatch):
+    """Of those classes, five are base, five validation and five novel; validation is short."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(images.with_name("cache")))
+    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
+    Path("images").symlink_to(images)
     lines = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *lines]))
     return tmp_path
@@ -142,6 +153,8 @@ def test_the_score_is_that_of_single_joins(folder):
 
 @pytest.mark.slow
 def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
+    monkeypatch.setattr(generalized, "DRAWS", 2)
+    monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
     taken = []
     step = Imprinted.training_step
     monkeypatch.setattr(

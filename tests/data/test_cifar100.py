@@ -291,10 +291,8 @@ class TestRealCifar100:
         return Path(os.environ["FEWSHOT_DATA"])
 
     @pytest.fixture(scope="class")
-    def data(self, root, tmp_path_factory) -> ImageSet:
-        files = cifar100.find(root)
-        assert files is not None and not files.missing
-        return cifar100.decode(files)
+    def data(self, cifar100) -> ImageSet:
+        return cifar100
 
     def test_counts(self, data):
         assert data.images.shape == (60_000, 3, 32, 32) and len(data.class_names) == 100

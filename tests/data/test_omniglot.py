@@ -60,12 +60,8 @@ def test_torchvision_reads_the_same_drawings_from_the_same_folder(tmp_path, monk
     data = load(tmp_path, image_size=None if size == 28 else size)
     assert data.images.shape == (len(CHARACTERS) * DRAWINGS, 3, size, size)
     assert described(data) == sorted(theirs)
-
-
-@pytest.mark.slow
-def test_ink_is_white_on_black(tmp_path):
-    assert load(write_omniglot(tmp_path), image_size=105).images.unique().tolist() == [0, 255]
-    assert load(tmp_path).images.float().mean() < 64
+    assert data.images.float().mean() < 64  # ink is white on black
+    assert size == 28 or data.images.unique().tolist() == [0, 255]
 
 
 def test_classes_alphabets_and_parts(tmp_path):

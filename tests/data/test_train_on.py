@@ -89,6 +89,8 @@ def test_the_record_is_valid_and_never_ranked(tmp_path, monkeypatch):
         "own.csv",
         "--preset",
         "smoke",
+        "--image-size",
+        "16",
     ]
     made = bench(*run, "--set", "train_way=3", "--train-on", "base+val")
     assert made.code == 0, made.err

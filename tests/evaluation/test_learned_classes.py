@@ -168,10 +168,10 @@ def test_learning_the_class_raises_accuracy():
     rng = np.random.default_rng(0)
     patterns = 8 * rng.normal(size=(10, 1, 3, 8, 4))
     pixels = (
-        128 + np.concatenate([patterns, patterns[..., ::-1]], axis=-1) + rng.normal(0, 50, (10, 60, 3, 8, 8))
+        128 + np.concatenate([patterns, patterns[..., ::-1]], axis=-1) + rng.normal(0, 50, (10, 50, 3, 8, 8))
     )
     images = pixels.clip(0, 255).astype(np.uint8).reshape(-1, 3, 8, 8)
-    kinds = np.repeat(np.arange(10), 60), np.tile(np.arange(60) >= 40, 10)
+    kinds = np.repeat(np.arange(10), 50), np.tile(np.arange(50) >= 34, 10)
     data = ImageSet.build("hard", images, *kinds, [f"class{c}" for c in range(10)])
     split = with_labelled_novel(data, resolve(data, "60-40"))
     torch.manual_seed(0)
@@ -185,9 +185,7 @@ def test_learning_the_class_raises_accuracy():
         found = evaluate(SiameseReptile(backbone, hp, 6), data, split)
         return found.metrics["novel/triplet_accuracy"].value
 
-    learned = novel_triplets(0.01)
-    assert learned > novel_triplets(1e-9) + 0.1
-    assert learned == novel_triplets(0.01)
+    assert novel_triplets(0.01) > novel_triplets(1e-9) + 0.1
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
@@ -202,8 +200,9 @@ def test_too_few_labelled_images_are_named(tiny, split):
 
 RUN = (
     "run", "--method", "siamese_reptile", "--preset", "smoke", "--steps", 2, "--device", "cpu",
-    "--split", "50-50", "--set", "adapt_to_class=true", "--set", "adapt_triplets=4", "--set", "adapt_steps=2",
-    "--dataset",
+    "--image-size", 16,
+    "--split", "50-50", "--set", "triplets=4", "--set", "adapt_to_class=true", "--set", "adapt_triplets=4",
+    "--set", "adapt_steps=2", "--dataset",
 )  # fmt: skip
 
 

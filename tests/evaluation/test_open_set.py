@@ -247,9 +247,10 @@ def test_classes_count_as_a_sample(marked):
 def test_a_run_records_shows_and_validates_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    write_images(tmp_path / "images", classes=16, each=40)
+    write_images(tmp_path / "images", classes=16, each=24)
     command = ["run", "--method", "protonet", "--preset", "smoke", "--device", "cpu", "--set", "train_way=4"]
     command += ["--dataset", "folder:images", "--split", "50-50", "--measure", "open5w1s"]
+    command += ["--image-size", "16", "--steps", "3"]
     answer = bench(*command)
     assert answer.code == 0, answer.err
     record = store.read(Path(answer.out.splitlines()[-1]))

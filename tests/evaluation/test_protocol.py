@@ -52,10 +52,12 @@ class OnePixel(ProtoNet):
         return images[:, :, 3, 5]
 
 
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr(verification, "COUNT", 400)
-    monkeypatch.setattr(protocol, "AS_PUBLISHED", Setting(0, 1, 1, 20))
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "COUNT", 400)
+        patch.setattr(protocol, "AS_PUBLISHED", Setting(0, 1, 1, 20))
+        yield
 
 
 def evaluate(data, split, settings=SETTINGS, method: Method | None = None):
@@ -77,6 +79,12 @@ def ratio(tiny):
     return resolve(tiny, "47-53")
 
 
+@pytest.fixture(scope="module")
+def found(tiny, ratio, few):
+    """An evaluation that several tests look at."""
+    return evaluate(tiny, ratio)
+
+
 def test_the_settings_that_are_reported():
     assert (settings.CACHED_EPISODES, settings.SUPPORT_DRAWS) == (10_000, 200)
     assert standard_settings("90-10") == [
@@ -87,8 +95,7 @@ def test_the_settings_that_are_reported():
     assert [s.name for s in standard_settings("fc100")] == ["5w1s", "5w5s", "5w10s", "allw1s"]
 
 
-def test_everything_is_measured_under_its_name(tiny, ratio):
-    found = evaluate(tiny, ratio)
+def test_everything_is_measured_under_its_name(tiny, ratio, found):
     assert set(found.metrics) == {
         *(f"base/{name}" for name in VERIFICATION),
         *(f"novel/{name}" for name in VERIFICATION),
@@ -122,9 +129,8 @@ def test_each_part_s_images_are_embedded_once(tiny, ratio):
 
 
 @pytest.mark.slow
-def test_numbers_come_from_the_right_images(tiny, ratio):
+def test_numbers_come_from_the_right_images(tiny, ratio, found):
     """Each part's numbers again, from pixels in double precision."""
-    found = evaluate(tiny, ratio)
     method = OnePixel().eval()
     normalise = Normaliser(tiny.images, ratio.train)
     key = f"{tiny.fingerprint}/47-53"
@@ -152,26 +158,25 @@ def test_numbers_come_from_the_right_images(tiny, ratio):
 
 
 @pytest.mark.slow
-def test_episodes_are_the_same_for_every_method_and_differ_between_splits(tiny, ratio):
+def test_episodes_are_the_same_for_every_method_and_differ_between_splits(tiny, ratio, found):
     class Other(OnePixel):
         def embed(self, images):
             return super().embed(images)[:, :1]
 
-    ours, other = evaluate(tiny, ratio), evaluate(tiny, ratio, method=Other().eval())
-    assert ours.hashes == other.hashes
-    assert ours.metrics["fewshot/5w1s"] != other.metrics["fewshot/5w1s"]
-    assert evaluate(tiny, ratio).metrics == ours.metrics
+    other = evaluate(tiny, ratio, method=Other().eval())
+    assert found.hashes == other.hashes
+    assert found.metrics["fewshot/5w1s"] != other.metrics["fewshot/5w1s"]
+    assert evaluate(tiny, ratio).metrics == found.metrics
     changed = evaluate(tiny, replace(ratio, name="53-47"))
-    assert all(changed.hashes[name] != ours.hashes[name] for name in ours.hashes)
+    assert all(changed.hashes[name] != found.hashes[name] for name in found.hashes)
 
 
 @pytest.mark.slow
-def test_novel_images_do_not_move_the_threshold(tiny, ratio):
+def test_novel_images_do_not_move_the_threshold(tiny, ratio, found):
     images = tiny.images.clone()
     images[ratio.novel_images] = 255 - images[ratio.novel_images].flip(0)
     images[ratio.base_test] = 255 - images[ratio.base_test].flip(0)
     changed = evaluate(replace(tiny, images=images), ratio)
-    found = evaluate(tiny, ratio)
     assert changed.thresholds == found.thresholds
     assert changed.metrics["novel/pair_accuracy"] != found.metrics["novel/pair_accuracy"]
 
@@ -238,8 +243,7 @@ def test_what_fits_can_be_drawn_and_what_does_not_cannot(setting):
         assert len(draw(pool, "key", setting)) == 2
 
 
-def test_arrays_for_the_record(tiny, ratio):
-    found = evaluate(tiny, ratio)
+def test_arrays_for_the_record(found):
     arrays = episode_arrays(found)
     per_setting = {name + suffix for name in found.settings for suffix in ("", "/queries", "/hits")}
     per_part = {f"{part}/{name}" for part in ("base", "novel") for name in ("pair_scores", "triplets_won")}
@@ -257,9 +261,8 @@ def test_arrays_for_the_record(tiny, ratio):
     np.testing.assert_array_equal(arrays["5w1s/hits"].sum(1), arrays["5w1s"])
 
 
-def test_metrics_follow_from_the_arrays_and_pools_alone(tiny, ratio):
+def test_metrics_follow_from_the_arrays_and_pools_alone(tiny, ratio, found):
     """Which pairs, triplets and episodes they were is drawn again from the sizes of the classes."""
-    found = evaluate(tiny, ratio)
     arrays = episode_arrays(found)
     for part in ("base", "novel"):
         pool = ClassPool(np.repeat(np.arange(len(found.pools[part])), list(found.pools[part].values())))

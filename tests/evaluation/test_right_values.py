@@ -56,7 +56,7 @@ def write_arrows(folder) -> None:
         for right in (False, True):
             place = folder / f"{'right' if right else 'left'}{kind}"
             place.mkdir(parents=True)
-            for number in range(24):
+            for number in range(16):
                 picture = np.zeros((32, 32))
                 row = 16 + rng.integers(-3, 4)
                 picture[row - 1 : row + 1, 6:26] = 255
@@ -79,6 +79,7 @@ def test_left_and_right_arrows_are_told_apart_without_flips(tmp_path, monkeypatc
     answer = bench(
         "run", "--method", "protonet", "--dataset", "folder:arrows", "--split", "split.csv",
         "--preset", "smoke", "--steps", "50", "--measure", "5w1s", "--augment", "none", "--device", "cpu",
+        "--image-size", "16", "--backbone", "conv4-32", "--precision", "fp32",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     record = store.read(tmp_path / answer.out.splitlines()[-1])

@@ -17,6 +17,7 @@ from methods.maml import MAML
 from methods.pretraining import Pretraining
 
 RATE, STEPS = 0.5, 3
+HEADS = ("zero", "learned")
 
 
 def loss_by_hand(theta: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -130,7 +131,7 @@ def test_all_tasks_at_once_have_the_gradient_of_task_by_task(batch_norm, first_o
     method = on_conv4(
         MAML, train_way=3, inner_steps=2, batch_norm=batch_norm, first_order=first_order, head="learned"
     )
-    given = batch(episodes=3)
+    given = batch(episodes=2)
     loss, expected = gradients(method, given)
     one_by_one = answers(method, given)
     monkeypatch.setattr(support_norm, "ONE_BY_ONE", set())
@@ -177,7 +178,7 @@ def test_a_query_s_answer_depends_on_no_other_query_unless_transductive(batch_no
         torch.testing.assert_close(answers(method, given._replace(query=others[:, :1])), logits[:, :1])
 
 
-@pytest.mark.parametrize("head", ["zero", "learned"])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
 def test_evaluation_leaves_everything_as_it_was(batch_norm, head):
     method = on_conv4(MAML, batch_norm=batch_norm, test_steps=2, head=head).eval()
@@ -200,14 +201,16 @@ def test_running_statistics_follow_the_support_images_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["zero", "learned"])
-def test_without_training_random_labels_are_guessed(head):
+@pytest.mark.parametrize(
+    "head, episodes", [("zero", 12), *(pytest.param(head, 40, marks=pytest.mark.soak) for head in HEADS)]
+)
+def test_without_training_random_labels_are_guessed(head, episodes):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""
     method = on_conv4(MAML, head=head, test_steps=3).float()
-    given = batch(episodes=40, way=5, shot=1, query=5, dtype=torch.float32)
+    given = batch(episodes=episodes, way=5, shot=1, query=5, dtype=torch.float32)
     labels = given.labels.sort(dim=1).values
     hits = (answers(method, given).argmax(2) == labels).float().mean().item()
-    assert hits == pytest.approx(0.2, abs=0.05)
+    assert hits == pytest.approx(0.2, abs=0.05 * (40 / episodes) ** 0.5)
 
 
 def test_a_head_from_zero_treats_classes_alike():
@@ -266,9 +269,9 @@ def test_the_paper_s_optimizer_is_adam_at_a_constant_rate():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_norm", ["support", "running"])
+@pytest.mark.parametrize("batch_norm", ["support", pytest.param("running", marks=pytest.mark.soak)])
 def test_a_short_training(batch_norm, tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 25, "inner_steps": 3, "batch_norm": batch_norm, "learning_rate": 0.003}
+    changes = {"steps": 12, "inner_steps": 2, "batch_norm": batch_norm, "learning_rate": 0.006}
     loss = fit(MAML, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]
     assert loss[-3:, 1].mean() < np.log(5)  # what guessing costs
 

@@ -114,17 +114,18 @@ def test_the_inner_optimizer_s_state_goes_on_and_is_restored_after_evaluation():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
-@pytest.mark.parametrize("shot", [1, 4])
-def test_episodes_at_once_are_answered_as_one_by_one(batch_norm, shot, monkeypatch):
+def test_episodes_at_once_are_answered_as_one_by_one(batch_norm, monkeypatch):
     method = reptile(head="learned", batch_norm=batch_norm, steps=10)
     train(method, 2)
-    given = batch(episodes=3, way=3, shot=shot)
-    one_by_one = answers(method, given)
-    assert one_by_one.shape == (3, 12, 3)
-    alone = answers(method, EpisodeBatch(*(part[1:2] for part in given)))
-    torch.testing.assert_close(alone, one_by_one[1:2])
-    monkeypatch.setattr(support_norm, "ONE_BY_ONE", set())
-    torch.testing.assert_close(answers(method, given), one_by_one)
+    for shot in (1, 4):
+        given = batch(episodes=3, way=3, shot=shot)
+        one_by_one = answers(method, given)
+        assert one_by_one.shape == (3, 12, 3)
+        alone = answers(method, EpisodeBatch(*(part[1:2] for part in given)))
+        torch.testing.assert_close(alone, one_by_one[1:2])
+        with monkeypatch.context() as patch:
+            patch.setattr(support_norm, "ONE_BY_ONE", set())
+            torch.testing.assert_close(answers(method, given), one_by_one)
 
 
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
@@ -213,14 +214,17 @@ def test_a_test_batch_of_its_own_for_one_shot():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["zero", "learned"])
-def test_without_training_random_labels_are_guessed(head):
+@pytest.mark.parametrize(
+    "head, episodes",
+    [("zero", 12), *(pytest.param(head, 40, marks=pytest.mark.soak) for head in ("zero", "learned"))],
+)
+def test_without_training_random_labels_are_guessed(head, episodes):
     """Queries stand sorted by class, as a learner that leaks their order would like them."""
     method = on_conv4(Reptile, head=head, test_steps=3).float()
-    given = batch(episodes=40, way=5, shot=1, query=5, dtype=torch.float32)
+    given = batch(episodes=episodes, way=5, shot=1, query=5, dtype=torch.float32)
     labels = given.labels.sort(dim=1).values
     hits = (answers(method, given).argmax(2) == labels).float().mean().item()
-    assert hits == pytest.approx(0.2, abs=0.05)
+    assert hits == pytest.approx(0.2, abs=0.05 * (40 / episodes) ** 0.5)
 
 
 def test_a_head_of_another_number_of_classes_takes_the_mean_state():
@@ -243,10 +247,10 @@ def test_what_it_trains_on():
 
 @pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 25, "inner_steps": 6, "inner_learning_rate": 0.01}
+    changes = {"steps": 12, "inner_steps": 3, "inner_learning_rate": 0.02}
     method, trained = fit(Reptile, tiny, tiny_split, tmp_path, monkeypatch, **changes)
     assert trained.curves["loss"][-3:, 1].mean() < np.log(5)  # what guessing costs
-    assert int(method.updates) == 25 * 2 * 6
+    assert int(method.updates) == 12 * 2 * 3
 
 
 def test_the_paper_s_steps_on_mini_imagenet():
