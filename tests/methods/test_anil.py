@@ -3,7 +3,6 @@
 import copy
 
 import learn2learn as l2l
-import numpy as np
 import pytest
 import torch
 from meta_learning import batch, fit, gradients, on_conv4
@@ -169,6 +168,6 @@ def test_what_it_trains_on():
 
 @pytest.mark.slow
 def test_a_short_training(tiny, tiny_split, tmp_path, monkeypatch):
-    changes = {"steps": 40, "episodes": 4}
+    changes = {"steps": 20, "episodes": 4}
     loss = fit(ANIL, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]
-    assert loss[-3:, 1].mean() < np.log(5)  # what guessing costs
+    assert loss[-3:, 1].mean() < loss[0, 1] - 0.3  # untrained weights stay within 0.1

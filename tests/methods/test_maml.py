@@ -273,7 +273,7 @@ def test_the_paper_s_optimizer_is_adam_at_a_constant_rate():
 def test_a_short_training(batch_norm, tiny, tiny_split, tmp_path, monkeypatch):
     changes = {"steps": 12, "inner_steps": 2, "batch_norm": batch_norm, "learning_rate": 0.006}
     loss = fit(MAML, tiny, tiny_split, tmp_path, monkeypatch, **changes)[1].curves["loss"]
-    assert loss[-3:, 1].mean() < np.log(5)  # what guessing costs
+    assert loss[-3:, 1].mean() < loss[0, 1] - 0.08  # untrained weights stay within 0.01
 
 
 def test_the_paper_s_steps_on_mini_imagenet():
