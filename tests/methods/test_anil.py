@@ -3,7 +3,6 @@
 import copy
 
 import learn2learn as l2l
-import numpy as np
 import pytest
 import torch
 from meta_learning import batch, fit, gradients, on_conv4
