@@ -84,9 +84,11 @@ def test_novel_classes_of_another_data_set():
     assert "folder:images -> folder:others" in bench("show", record.run_id).out
 
 
-def test_joined_sets_keep_every_image_and_the_base_side_of_the_split(folder):
-    one, other = (sources.load(f"folder:{name}") for name in ("images", "others"))
+@pytest.mark.parametrize("size", [16, 32])
+def test_joined_sets_keep_every_image_and_the_base_side_of_the_split(folder, size):
+    one, other = (sources.load(f"folder:{name}", image_size=size) for name in ("images", "others"))
     both = joined(one, other)
+    assert both.drawn_by == sources.load("folder:images -> folder:others").drawn_by
     assert len(both) == len(one) + len(other)
     assert both.notes == (
         "folder:others and folder:images have classes of the same name: class0; class1; class2; ...",

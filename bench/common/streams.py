@@ -27,7 +27,7 @@ def say_lines(text: str) -> None:
 def without_logs() -> Iterator[None]:
     """Silence the logs of a library whose errors raise exceptions anyway."""
     before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from bench.data.photos import listed
 def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     """All images of both; every class of the second has the part `FOREIGN`.
 
-    A class of the second whose name the first has too is called ``name (data set)``, and a note says so.
+    Both keep the order of their images, so that episodes are the same at every image size. A class of the second
+    whose name the first has too is called ``name (data set)``, and a note says so.
 
     Raises:
         UserError: their images differ in size, or the second is the first.
@@ -31,6 +33,7 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     common = [name for name in novel.class_names if class_key(name) in known]
     names = [f"{name} ({novel.name})" if name in common else name for name in novel.class_names]
     notes = (listed(f"{novel.name} and {base.name} have classes of the same name", common),) if common else ()
+    count = len(base) + len(novel)
     made = ImageSet.build(
         f"{base.name}{ARROW}{novel.name}",
         np.concatenate([base.images.numpy(), novel.images.numpy()]),
@@ -40,9 +43,11 @@ def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
         [*base.superclass, *novel.superclass],
         [*base.part, *[FOREIGN] * len(names)],
         np.concatenate([base.validation.numpy(), novel.validation.numpy()]),
+        np.arange(count, dtype=">u8")[:, None].view(np.uint8),  # keep the order, which may be of another size
     )
     return replace(
         made,
+        drawn_by=hashlib.sha256(f"{base.drawn_by} {novel.drawn_by}".encode()).hexdigest(),
         left_out=base.left_out + novel.left_out,
         # A split file names classes of the first data set only.
         left_out_classes=(*base.left_out_classes, *(f"{c} ({novel.name})" for c in novel.left_out_classes)),
