@@ -39,10 +39,13 @@ importlib.metadata.entry_points = lambda **wanted: (
 DATA_ROOT = os.environ.get("FEWSHOT_DATA")
 BASE, VALIDATION, NOVEL = 8, 5, 6
 
+gc.disable()  # until all is imported
+
 
 def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not look at it again and again."""
     gc.freeze()
+    gc.enable()
     atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
 
 

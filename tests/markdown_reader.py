@@ -1,11 +1,13 @@
 """Markdown as an independent reader of it shows it."""
 
+import functools
 import html
 import re
 
 from markdown_it import MarkdownIt
 
 
+@functools.cache
 def as_html(markdown: str) -> str:
     return MarkdownIt("commonmark").enable("table").render(markdown)
 

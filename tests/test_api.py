@@ -24,6 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("larger_workspace")]
 IMAGES = {"dataset": "folder:images", "split": "50-50"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_pairs():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "COUNT", 1000)
+        yield
+
+
 @pytest.fixture(scope="module")
 def result():
     return bench.run(
@@ -40,7 +47,7 @@ def test_run_returns_what_it_recorded(result):
     assert isinstance(table, pd.DataFrame) and list(table.columns) == ["value", "low", "high", "n"]
     row = table.loc["fewshot/5w1s"]
     assert row["low"] <= row["value"] == result.metrics["fewshot/5w1s"].value <= row["high"]
-    assert str(result).startswith("nearest_centroid (smoke")
+    assert str(result) == repr(result) and str(result).startswith("nearest_centroid (smoke")
     assert bench.results()["run_id"].tolist() == [result.run_id]
     assert result.load().card.run_id == bench.load(result).card.run_id == result.run_id
 
@@ -137,8 +144,7 @@ def test_its_record_is_valid_marked_and_on_the_leaderboard_without_a_rank(evalua
     assert row["marks"].startswith("external data") and pd.isna(row["track"])
 
 
-def test_another_encoder_or_transform_is_another_run(evaluated, monkeypatch):
-    monkeypatch.setattr(verification, "COUNT", 1000)
+def test_another_encoder_or_transform_is_another_run(evaluated):
     again = bench.evaluate(Colours(), name="colours", **MEASURED)
     assert again.run_id == evaluated.run_id and again.record.created == evaluated.record.created
     other = Colours()
@@ -150,11 +156,10 @@ def test_another_encoder_or_transform_is_another_run(evaluated, monkeypatch):
     assert len({result.run_id for result in made}) == 3
 
 
-def test_any_function_and_any_model_of_timm_and_torchvision(monkeypatch):
+def test_any_function_and_any_model_of_timm_and_torchvision():
     import timm
     from torchvision.models import ResNet18_Weights, resnet18
 
-    monkeypatch.setattr(verification, "COUNT", 1000)
     found = bench.evaluate(lambda images: images[:, :, ::8, ::8].flatten(1), name="some pixels", **PAIRS)
     assert found.metrics["novel/pair_accuracy"].value > 0.5
     model = timm.create_model("test_resnet.r160_in1k", pretrained=False, num_classes=0)

@@ -167,9 +167,10 @@ def place(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [pytest.param(one[1:], id=" ".join(one)) for one in CHEAP])
-def test_it_runs(command, place):
+def test_it_runs(command, place, two_runs):
+    """`report`, `show` and `validate` on other records, with fewer episodes."""
     name, *_ = command
-    recorded = sorted(path.stem for path in Path("results").glob("*.json"))
+    recorded = sorted(path.stem for path in (two_runs if name == "show" else Path("results")).glob("*.json"))
     names = {
         "RUN": recorded[0] if name == "show" else shipped().record.run_id,
         "A": recorded[0] if name == "compare" else "a.png",
@@ -183,7 +184,10 @@ def test_it_runs(command, place):
     more = {
         "data": ["--dataset", "folder:photos"],
         "rank": ["--preset", "smoke", "--device", "cpu"],
+        "report": ["--results", two_runs],
+        "show": ["--results", two_runs],
         "sweep": ["--dry-run"],
+        "validate": ["--results", two_runs],
     }
     answer = bench(*(names.get(word, word) for word in command), *more.get(name, []))
     assert answer.code == 0, answer
@@ -210,7 +214,7 @@ def test_every_other_line_of_the_documents_is_known():
 def test_the_first_command_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    for name, value in (("IMAGES_PER_CLASS", 60), ("HELD_OUT_PER_CLASS", 20), ("BATCH", 60)):
+    for name, value in (("IMAGES_PER_CLASS", 30), ("HELD_OUT_PER_CLASS", 5), ("BATCH", 30)):
         monkeypatch.setattr(glyphs, name, value)
     first = next(iter(commands()))
     answer = bench(*first[1:], "--device", "cpu")

@@ -1,8 +1,6 @@
 """The file leaderboard.md: text stays text, commands can be copied, and it is written where it is stale."""
 
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -121,11 +119,3 @@ def test_places_that_do_not_work_are_the_users_to_mend(tmp_path):
         leaderboard.write(tmp_path, tmp_path)
     with pytest.raises(UserError, match="--output"):
         leaderboard.is_stale(tmp_path, tmp_path)
-
-
-@pytest.mark.slow
-def test_importing_it_loads_nothing_heavy():
-    heavy = "{'numpy', 'pandas', 'scipy', 'tabulate', 'torch'}"
-    code = f"import bench.reporting.leaderboard, sys; print(sorted({heavy} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"

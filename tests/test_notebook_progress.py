@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from command_line import write_images
 
 import bench
 from bench.common import progress
@@ -53,23 +54,43 @@ def test_other_streams_get_lines(stream):
     assert "\r" not in other.getvalue() and other.getvalue().startswith("training: 2/2 steps")
 
 
+BAR = """
+from bench.common.progress import Progress
+work = Progress()
+work.start("reading", 3, "images")
+work.advance(3)
+work.stop()
+"""
+RUN = """
+import bench
+few = {"dataset": "folder:images", "image_size": 16, "preset": "smoke", "steps": 3, "measure": ["allw1s"]}
+bench.run("nearest_centroid", "50-50", device="cpu", **few)
+"""
+
+
 @pytest.mark.slow
-def test_the_cell_of_a_notebook_shows_a_bar(tmp_path, monkeypatch):
-    """In a kernel of its own, as Jupyter starts it, with little of the built-in data set."""
+@pytest.mark.parametrize(
+    ("cell", "result", "tasks"),
+    [
+        pytest.param(BAR, "", ["reading: 3/3 images"], id="bar"),
+        pytest.param(
+            RUN,
+            "nearest_centroid (smoke",
+            ["decoding images: 144/144 items", "pretraining: 3/3 steps"],
+            id="run",
+            marks=pytest.mark.soak,
+        ),
+    ],
+)
+def test_the_cell_of_a_notebook_shows_a_bar(tmp_path, monkeypatch, cell, result, tasks):
+    """In a kernel of its own, as Jupyter starts it; a whole run there, which imports torch, is for soak."""
     from jupyter_client.manager import start_new_kernel
 
     for name in ("FEWSHOT_CACHE", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(bench.__file__).parents[1]), *sys.path]))
-    cell = """
-from bench.data import glyphs
-glyphs.IMAGES_PER_CLASS = glyphs.BATCH = 21
-glyphs.HELD_OUT_PER_CLASS = 1
-import bench
-few = {"dataset": "glyphs", "preset": "smoke", "steps": 3, "measure": ["5w1s"]}
-bench.run("nearest_centroid", "90-10", device="cpu", **few)
-"""
-    said: dict[str, str] = {}
+    write_images(tmp_path / "images", classes=6, each=24)
+    said = {"result": ""}
 
     def listen(message):
         content = message["content"]
@@ -85,8 +106,8 @@ bench.run("nearest_centroid", "90-10", device="cpu", **few)
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     assert reply["content"]["status"] == "ok", reply
-    assert said["result"].startswith("nearest_centroid (smoke")
-    for task in ("drawing glyphs: 100/100 items", "pretraining: 3/3 steps"):
+    assert said["result"].startswith(result)
+    for task in tasks:
         (line,) = (line for line in said["stderr"].split("\n") if task in line)
         drawn = line.split("\r")
         assert drawn[1].startswith("░" * 16) and drawn[-1].startswith("█" * 16 + f" {task}"), drawn

@@ -1,15 +1,18 @@
 """new-method writes a method and a test that run; check-method says what a wrong method does wrong."""
 
-import os
+import io
 import re
 import shutil
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
-from forked_runs import in_fork, say_into
 
 from bench.data import glyphs
+from bench.evaluation import settings
+from bench.run import method_check
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -21,18 +24,22 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def exit_of_pytest(folder: Path, file: str) -> int:
-    os.chdir(folder)
-    say_into(Path("said"))
-    return int(pytest.main(["-q", file, "-p", "no:cacheprovider"]))
+@pytest.fixture
+def one_step(monkeypatch):
+    """A check trains for as little as can be."""
+    monkeypatch.setattr(method_check, "STEPS", 1)
 
 
-def test_what_new_method_writes_passes_its_own_test(folder):
+def test_what_new_method_writes_passes_its_own_test(folder, one_step, monkeypatch):
     answer = bench("new-method", "soft_prototypes")
     assert answer.code == 0, answer.err
     assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
-    assert in_fork(exit_of_pytest, folder, "test_soft_prototypes.py") == 0
-    assert "2 passed" in Path("said").read_text()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with redirect_stdout(io.StringIO()) as said:
+        code = pytest.main(["-q", "test_soft_prototypes.py", "-p", "no:cacheprovider"])
+    for name in ("soft_prototypes", "test_soft_prototypes"):
+        sys.modules.pop(name, None)
+    assert code == 0 and "2 passed" in said.getvalue(), said.getvalue()
     assert complaint("new-method", "soft_prototypes").endswith("soft_prototypes.py already exists")
 
 
@@ -117,7 +124,7 @@ def leaked():
 
 
 @pytest.mark.parametrize(("right", "wrong", "check", "problem"), WRONG)
-def test_check_method_says_what_fails(folder, right, wrong, check, problem):
+def test_check_method_says_what_fails(folder, one_step, right, wrong, check, problem):
     bench("new-method", "mine")
     source = Path("mine.py").read_text()
     assert right in source
@@ -132,7 +139,7 @@ def test_check_method_says_what_fails(folder, right, wrong, check, problem):
 
 
 @pytest.mark.parametrize("method", ["nearest_centroid", "reptile", "siamese_triplet"])
-def test_methods_of_the_bench_pass(folder, method):
+def test_methods_of_the_bench_pass(folder, one_step, method):
     answer = bench("check-method", method)
     assert answer.code == 0 and "FAILS" not in answer.out, answer.out + answer.err
 
@@ -141,12 +148,13 @@ def test_a_method_that_is_not_there(folder):
     assert complaint("check-method", "mine.py:Mine").startswith("METHOD mine.py:Mine: no such file")
 
 
-def test_every_command_of_the_tutorial(folder, monkeypatch):
+def test_every_command_of_the_tutorial(folder, one_step, monkeypatch):
     """It ends in a row on the leaderboard, beside the committed records of a clone."""
     monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-    monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 60)
-    monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 20)
-    monkeypatch.setattr(glyphs, "BATCH", 60)
+    monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 30)
+    monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 5)
+    monkeypatch.setattr(glyphs, "BATCH", 30)
+    monkeypatch.setattr(settings, "CACHED_EPISODES", 300)
     shutil.copytree(ROOT / "tests" / "data_files", folder / "results")
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     commands = [
@@ -154,7 +162,8 @@ def test_every_command_of_the_tutorial(folder, monkeypatch):
     ]
     assert len(commands) >= 5
     for command in commands:
-        shorter = command.replace("--preset quick", "--preset quick --steps 3 --measure 5w1s")
+        shorter = command.replace("--preset smoke", "--preset smoke --steps 2")
+        shorter = shorter.replace("--preset quick", "--preset quick --steps 2 --measure 5w1s")
         program, *rest = shorter.removeprefix("uv run ").removeprefix("--extra test ").split()
         if program == "pytest":  # test_what_new_method_writes_passes_its_own_test
             assert all(Path(name).is_file() for name in rest)
