@@ -119,7 +119,10 @@ def test_every_run_sees_as_many_images(name):
 def test_minings_are_five_and_alike_in_all_else():
     runs, minings = grid("minings.yaml"), ["soft", "semihard", "hard", "all", "random"]
     assert [run.hyperparameters["mining"] for run in runs] == minings
-    made = [(run, make_record(method=run.method, config=run.model_dump())) for run in runs]
+    made = [
+        (run, make_record(method=run.method, config=run.model_dump(), hyperparameters=run.hyperparameters))
+        for run in runs
+    ]
     assert all(f"mining={run.hyperparameters['mining']}" in name_of(record) for run, record in made)
     assert len({json.dumps(run.hyperparameters | {"mining": 0}) for run in runs[:4]}) == 1
     assert (
