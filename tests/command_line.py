@@ -104,3 +104,22 @@ def _pictures(classes: int, each: int, tint: float) -> dict[str, bytes]:
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
             made[f"class{number}/{image:02}.png"] = file.getvalue()
     return made
+
+
+def decode(folder: Path, classes: int, *sizes: int) -> Path:
+    """Write images of so many classes there and decode them."""
+    write_images(folder / "images", classes, 40)
+    with pytest.MonkeyPatch.context() as patch:
+        settle(folder, folder, patch)
+        for size in sizes:
+            assert bench("data", "info", "--dataset", "folder:images", "--image-size", size).code == 0
+    return folder
+
+
+def settle(decoded: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the working directory, with those images, which are not to be changed, and that cache."""
+    for name in "images", "cache":
+        if folder != decoded:
+            (folder / name).symlink_to(decoded / name)
+    patch.chdir(folder)
+    patch.setenv("FEWSHOT_CACHE", str(decoded / "cache"))

@@ -145,33 +145,16 @@ def cifar100() -> ImageSet:
 @pytest.fixture(scope="session")
 def decoded(tmp_path_factory) -> Path:
     """A folder with the `images` of eight classes, and with a `cache` that has them decoded in two sizes."""
+    from command_line import decode
+
     return decode(tmp_path_factory.mktemp("decoded"), 8, 16, 32)
-
-
-def decode(folder: Path, classes: int, *sizes: int) -> Path:
-    """Write images of so many classes there and decode them."""
-    from command_line import bench, write_images
-
-    write_images(folder / "images", classes, 40)
-    with pytest.MonkeyPatch.context() as patch:
-        settle(folder, folder, patch)
-        for size in sizes:
-            assert bench("data", "info", "--dataset", "folder:images", "--image-size", size).code == 0
-    return folder
-
-
-def settle(decoded: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Make a folder the working directory, with those images, which are not to be changed, and that cache."""
-    for name in "images", "cache":
-        if folder != decoded:
-            (folder / name).symlink_to(decoded / name)
-    patch.chdir(folder)
-    patch.setenv("FEWSHOT_CACHE", str(decoded / "cache"))
 
 
 @pytest.fixture(scope="module")
 def workspace(decoded, tmp_path_factory) -> Iterator[Path]:
     """A working directory for all tests of a file, as `here` is one for each."""
+    from command_line import settle
+
     folder = tmp_path_factory.mktemp("workspace")
     with pytest.MonkeyPatch.context() as patch:
         settle(decoded, folder, patch)
@@ -181,6 +164,8 @@ def workspace(decoded, tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def larger_workspace(tmp_path_factory) -> Iterator[Path]:
     """The same with 16 classes, which are its own."""
+    from command_line import decode, settle
+
     folder = decode(tmp_path_factory.mktemp("workspace"), 16, 32)
     with pytest.MonkeyPatch.context() as patch:
         settle(folder, folder, patch)
@@ -190,6 +175,8 @@ def larger_workspace(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def here(decoded, tmp_path, monkeypatch) -> Path:
     """A working directory with the images of eight classes, which are decoded once for all tests."""
+    from command_line import settle
+
     settle(decoded, tmp_path, monkeypatch)
     return tmp_path
 

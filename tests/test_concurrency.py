@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import bench, write_images
-from conftest import settle
+from command_line import bench, settle, write_images
 from forked_runs import together
 
 from bench.common.errors import UserError

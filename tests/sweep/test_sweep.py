@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import bench, descendants
-from conftest import settle
+from command_line import bench, descendants, settle
 from forked_runs import begin
 
 from bench.records import store
