@@ -46,7 +46,7 @@ def test_the_beginning_of_one_run_id_means_that_run():
     assert [side["runs"] for side in sides] == [["matching-cafe0123"], ["protonet-beef0123"]]
     assert compared("matching-cafe", "protonet")["sides"][1]["runs"] == ["other"]  # the method
     write(answers(0.6), method="matching", run_id="matching-cafe4567")
-    assert "no such run or method" in complaint("compare", "matching-cafe", "protonet")
+    assert "must be one run; 2 start with this" in complaint("compare", "matching-cafe", "protonet")
 
 
 def test_a_method_s_table_is_chosen_by_flags():

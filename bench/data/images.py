@@ -79,7 +79,7 @@ class ImageSet:
             class_names: one per class, in any order, all different.
             superclass, part: one per class, or None.
             validation: bool ``[N]``, or None.
-            order_by: uint8 ``[N, 8 k]``, e.g. digests at the default size; None to order by those of `images`.
+            order_by: uint8 ``[N, 8 k]``, such as digests at the default size; None: by those of `images`.
         """
         held_out = np.asarray(held_out, dtype=bool)
         validation = np.zeros_like(held_out) if validation is None else np.asarray(validation, dtype=bool)

@@ -16,8 +16,8 @@ from bench.data.photos import listed
 def joined(base: ImageSet, novel: ImageSet) -> ImageSet:
     """All images of both; every class of the second has the part `FOREIGN`.
 
-    Both keep the order of their images, so that episodes are the same at every image size. A class of the second
-    whose name the first has too is called ``name (data set)``, and a note says so.
+    Both keep the order of their images, so that episodes are the same at every image size. A class of the
+    second whose name the first has too is called ``name (data set)``, and a note says so.
 
     Raises:
         UserError: their images differ in size, or the second is the first.

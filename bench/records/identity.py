@@ -12,7 +12,7 @@ from typing import Any
 from bench.common.errors import UserError, one_of
 from bench.config.run_config import METHOD_FILE, OWN_SETTING, RunConfig, method_info
 from bench.data.names import BASE_AND_VALIDATION
-from bench.records.store import Record, find, matching, read, read_all
+from bench.records.store import Record, find_run, matching, read, read_all
 from methods.registry import MethodInfo
 
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
@@ -241,12 +241,12 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
 def _file_of(part: str, table: Table) -> Path | None:
     if part.endswith(".json"):
         return Path(part)
-    if path := find(table.results, part):
-        return path
     begun = matching(table.results, part)
+    if [path.stem for path in begun] == [part]:
+        return begun[0]
     # A method's name also begins the ids of its runs.
-    a_name = len(begun) == 1 and any(part in (record.method, name_of(record)) for record in table.records)
-    return begun[0] if len(begun) == 1 and not a_name else None
+    a_name = any(part in (record.method, name_of(record)) for record in table.records)
+    return find_run(table.results, part, "compare") if begun and not a_name else None
 
 
 def _of_method(name: str, table: Table) -> list[Record]:

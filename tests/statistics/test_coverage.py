@@ -1,4 +1,4 @@
-"""95% intervals hold the truth 94 to 96.5% of the time where they claim to, and nowhere else."""
+"""95% intervals hold the truth 94 to 96.5% of the time where they claim to (by default a rougher band)."""
 
 import numpy as np
 import pytest
