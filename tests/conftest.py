@@ -10,6 +10,7 @@ import functools
 import gc
 import importlib.metadata
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -39,6 +40,11 @@ importlib.metadata.entry_points = lambda **wanted: (
 DATA_ROOT = os.environ.get("FEWSHOT_DATA")
 BASE, VALIDATION, NOVEL = 8, 5, 6
 
+STARTING = re.compile(
+    r"^(import|from) forked_runs\b|^from bench\.run\.processes import .*\bstart_method\b", re.M
+)
+"""What a file that starts processes imports."""
+
 gc.disable()  # until all is imported
 
 
@@ -62,7 +68,7 @@ def pytest_xdist_make_scheduler(config, log):
     @functools.cache
     def group(file: str) -> str:
         text = (config.rootpath / file).read_text(encoding="utf-8")
-        return "starts processes" if "forked_runs" in text or "start_method()" in text else file
+        return "starts processes" if STARTING.search(text) else file
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:

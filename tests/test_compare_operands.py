@@ -50,18 +50,10 @@ def test_the_beginning_of_one_run_id_means_that_run():
 
 
 def test_a_method_s_table_is_chosen_by_flags():
-    for preset, split, dataset in itertools.product(
-        ("quick", "standard"), ("90-10", "50-50"), ("cifar100", "glyphs")
-    ):
-        for method in ("protonet", "matching"):
-            write(
-                answers(0.6),
-                method=method,
-                preset=preset,
-                split=split,
-                dataset=dataset,
-                run_id=f"{method}-{preset}-{split}-{dataset}",
-            )
+    names = "method", "preset", "split", "dataset"
+    sides = ("protonet", "matching"), ("quick", "standard"), ("90-10", "50-50"), ("cifar100", "glyphs")
+    for values in itertools.product(*sides):
+        write(answers(0.6), run_id="-".join(values), **dict(zip(names, values, strict=True)))
     flags = ["--preset", "standard", "--split", "50-50", "--dataset", "glyphs"]
     found = compared("protonet", "matching", *flags)
     assert [side["runs"] for side in found["sides"]] == [

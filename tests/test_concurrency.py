@@ -92,7 +92,8 @@ def test_a_run_of_another_process_is_left_for_later(two_seeds, here, unquestione
 
 def test_two_folders_of_runs_and_one_of_results_give_one_record(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 8, 40)
-    ends = together([[*COMMAND, "--overwrite", "--runs", runs] for runs in ("one", "other")], tmp_path)
+    commands = [[*COMMAND, "--runs", "one"], [*COMMAND, "--runs", "other", "--overwrite"]]
+    ends = together(commands, tmp_path)
     assert [end["status"] for end in ends] == [0] * 2, ends
     monkeypatch.chdir(tmp_path)
     (record,) = map(str, Path("results").rglob("*.json"))

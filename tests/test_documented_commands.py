@@ -118,9 +118,9 @@ def take(program: str, arguments: list[str], monkeypatch) -> None:
             real(self, *given)
             raise Taken
 
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
-        with pytest.raises(Taken):
+        with monkeypatch.context() as patch, pytest.raises(Taken):
+            patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+            patch.setattr(sys, "argv", [program, *arguments])
             importlib.import_module(program).main()
         return
     group = typer.main.get_command(app)

@@ -7,7 +7,7 @@ import pytest
 from board_reader import boards, column
 from command_line import bench, complaint, write_images
 
-from bench.evaluation import contract, generalized, settings, verification
+from bench.evaluation import generalized, settings, verification
 from bench.records import identity, store
 
 pytestmark = pytest.mark.slow
@@ -27,9 +27,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def workspace(folder, monkeypatch):
-    """What methods promise is not asked again."""
-    monkeypatch.setattr(contract, "check", lambda *_: None)
+def workspace(folder, monkeypatch, unquestioned):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
 

@@ -11,7 +11,6 @@ from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, resolve
 from bench.config.yaml_files import read_yaml
 from bench.data.inspect import sizes_of
-from bench.evaluation import contract
 from bench.records import store
 from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
@@ -159,12 +158,11 @@ def test_trainings_start_from_them(method, asked):
 
 
 @pytest.mark.slow
-def test_the_second_method_takes_the_features_of_the_first(asked, monkeypatch):
+def test_the_second_method_takes_the_features_of_the_first(asked, monkeypatch, unquestioned):
     """Two commands, each from the name of a model to a record."""
     seen = []
     forward = TimmBackbone.forward
     monkeypatch.setattr(TimmBackbone, "forward", lambda own, x: seen.append(len(x)) or forward(own, x))
-    monkeypatch.setattr(contract, "check", lambda *_: None)  # which embeds some images in each run
     through = []
     for method in ("nearest_centroid", "logistic_head"):
         command = ["run", "--method", method, "--backbone", TIMM["backbone"], "--no-train", "--device", "cpu"]

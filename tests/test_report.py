@@ -160,11 +160,17 @@ def test_records_from_before(tmp_path):
 
 
 def test_the_command(tmp_path, monkeypatch):
+    """One of the runs measured only pairs, on the classes of another data set."""
     monkeypatch.chdir(tmp_path)
-    store.write(make_record(), Path("results"))
+    store.write(whole := make_record(), Path("results"))
+    pairs = {key: metric.model_dump() for key, metric in whole.metrics.items() if "pair" in key}
+    part = {"metrics": pairs, "episodes": {}, "per_class": {}, "dataset": "folder:a -> folder:b"}
+    store.write(make_record(method="part", run_id="part", **part), Path("results"))
     answer = bench("report")
     assert (answer.code, answer.out) == (0, "report.html\n")
-    assert Page(Path("report.html").read_text(encoding="utf-8")).column("runs", "seed") == [("0", "0")]
+    page = Page(Path("report.html").read_text(encoding="utf-8"))
+    assert [shown for shown, _ in page.column("results", "5w1s")] == ["64.00 ± 1.00", "–"]
+    assert page.column("runs", "seed") == [("0", "0")] * 2
     Path("results/bad.json").write_text("{}")
     answer = bench("report", "--output", "other.html")
     assert answer.code == 1 and "bad.json" in answer.err and Path("other.html").exists()

@@ -13,7 +13,6 @@ from bench.data import sources
 from bench.data.images import ImageSet
 from bench.data.joined import joined
 from bench.data.splits import resolve
-from bench.evaluation import contract
 from bench.records import identity, store
 from bench.run.preparation import Options, prepare
 
@@ -33,9 +32,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def workspace(folder, monkeypatch):
-    """What methods promise is not asked again."""
-    monkeypatch.setattr(contract, "check", lambda *_: None)
+def workspace(folder, monkeypatch, unquestioned):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
 

@@ -122,7 +122,7 @@ def without_a_reader():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "code"),
-    [(closed, 0), (on_a_full_disk, 2), pytest.param(without_a_reader, 0, marks=pytest.mark.soak)],
+    [pytest.param(closed, 0, marks=pytest.mark.soak), (on_a_full_disk, 2), (without_a_reader, 0)],
 )
 def test_a_training_does_not_end_with_its_streams(here, streams, code):
     assert with_streams(RUN, here, streams) == code

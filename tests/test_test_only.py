@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from record_factory import make_record
 
 from bench.config.run_config import as_trained, resolve
-from bench.evaluation import contract
 from bench.records import store
 from bench.records.arrays import read_arrays
 from bench.records.tracks import cost, images_seen, kept, shared_networks
@@ -39,10 +38,9 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture
-def workspace(images, tmp_path, monkeypatch):
-    """Few validation episodes; what methods promise is not asked again."""
+def workspace(images, tmp_path, monkeypatch, unquestioned):
+    """Few validation episodes."""
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
-    monkeypatch.setattr(contract, "check", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", str(images.with_name("cache")))
     Path("images").symlink_to(images)

@@ -234,8 +234,7 @@ def test_any_one_field_may_be_anything(folder, seed):
         by_part.setdefault(path[0], []).append(path)
     chance = random.Random(seed)
     codes = {0: 0, 1: 0}
-    for number in range(14 if seed == 1 else 40):
-        part = sorted(by_part)[number % len(by_part)]
+    for part in chance.sample(sorted(by_part), len(by_part)):
         path = chance.choice(by_part[part])
         record = copy.deepcopy(original)
         owner: Any = record
@@ -250,10 +249,10 @@ def test_any_one_field_may_be_anything(folder, seed):
             owner[path[-1]] = odd
         folder.first.write_text(json.dumps(record))
         compare = ["compare", folder.first.stem, folder.second.stem]
-        for arguments in (["validate"], compare)[: 1 + number % 2]:
+        for arguments in (["validate"], compare) if chance.random() < 0.25 else (["validate"],):
             answer = bench(*arguments, "--results", folder.path)  # fails with whatever is not an exit code
             assert answer.code in ((0, 1) if arguments == ["validate"] else (0, 2)), (path, odd, answer)
             assert "\x1b" not in answer.out + answer.err, (path, odd)
             if arguments == ["validate"]:
                 codes[answer.code] += 1
-    assert codes[0] >= 1 and codes[1] >= 5
+    assert codes[0] >= 2 and codes[1] >= 40

@@ -263,14 +263,13 @@ def test_one_line_where_the_hub_is_out_of_reach(workspace):
 
 
 @pytest.mark.slow
-def test_weights_from_a_file_see_the_images_that_they_know(workspace, monkeypatch):
+def test_weights_from_a_file_see_the_images_that_they_know(workspace, unquestioned):
     """ImageNet weights with --weights: pretrained=true asks the hub for no others."""
     import timm
     from command_line import bench
     from safetensors.torch import save_file
 
     from bench.config.run_config import resolve
-    from bench.evaluation import contract
     from bench.run.plan import Options
     from bench.run.preparation import prepare
 
@@ -287,7 +286,6 @@ def test_weights_from_a_file_see_the_images_that_they_know(workspace, monkeypatc
     torch.testing.assert_close(pretrained.normalise(images), expected, rtol=1e-5, atol=1e-5)
     assert alone.normalise(alone.data.images[alone.split.train]).mean().abs() < 0.01
 
-    monkeypatch.setattr(contract, "check", lambda *_: None)  # what methods promise is not asked again
     short = ["--steps", 2, "--set", "images=4", "--set", "adapt_epochs=1", "--set", "pretrained=true"]
     answer = bench("run", *RUN, *SMALL, *short, "--weights", "weights.safetensors")
     assert answer.code == 0, answer.err

@@ -208,7 +208,16 @@ def few_validation_episodes(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, SCRATCH], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        SCRATCH,
+        pytest.param({"hard_task_batch": False}, marks=pytest.mark.soak),
+        pytest.param({"scale_shift": False}, marks=pytest.mark.soak),
+    ],
+    ids=str,
+)
 def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
     method = mtl(**changes, steps=12 if changes == SCRATCH else 48)
     steps, drawn = [], []
@@ -226,4 +235,5 @@ def test_it_trains_in_the_harness(changes, tiny, tiny_split, tmp_path):
     trained = fit(method, tiny, tiny_split, tmp_path)
     assert steps == list(range(12))  # exactly one optimizer step per batch
     assert trained.best_validation is not None and trained.best_validation > 0.2
-    assert [classes is not None for classes in drawn] == [False, False, True, True] * 3
+    hard = method.hp.hard_task_batch
+    assert [classes is not None for classes in drawn] == [False, False, hard, hard] * 3

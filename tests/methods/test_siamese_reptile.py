@@ -14,9 +14,8 @@ from bench.data.normalisation import Normaliser
 from bench.training import callbacks
 from bench.training.batches import TrainingBatches
 from methods.backbones import build
-from methods.batches import AnchorTasks, ClassTasks, LabelledBatch, TaskBatch, TripletBatch
+from methods.batches import AnchorTasks, ClassTasks, TaskBatch, TripletBatch
 from methods.siamese_reptile import SiameseReptile
-from methods.siamese_triplet import SiameseTriplet
 
 CPU = torch.device("cpu")
 BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
@@ -257,15 +256,6 @@ def test_soft_mining_equals_a_slow_loop(distance):
 
 
 @BOTH
-def test_soft_mining_is_siamese_triplet_s_where_one_class_has_positives(distance):
-    a, p, n = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
-    theirs = SiameseTriplet(nn.Identity(), SiameseTriplet.Hyperparameters(distance=distance), 8)
-    labels = torch.tensor([0] * 12 + [1, 2, 3, 4, 5, 6])
-    expected = theirs.training_step(LabelledBatch(torch.cat([a, p, n]), labels), 0)
-    assert siamese(distance=distance).triplet_loss(a, p, n).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-@BOTH
 @pytest.mark.parametrize("margin", [0.0, 0.7])
 def test_random_triplets_by_hand(distance, margin):
     a, p, n = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0))
@@ -276,22 +266,6 @@ def test_random_triplets_by_hand(distance, margin):
     assert min(terms) < 0 < max(terms)
     loss = siamese(distance=distance, mining="random", margin=margin).triplet_loss(a, p, n)
     assert loss.item() == pytest.approx(sum(max(0.0, term) for term in terms) / 40, rel=1e-4)
-
-
-@BOTH
-def test_answers_are_siamese_triplet_s(distance):
-    torch.manual_seed(0)
-    ours = siamese(build("conv4"), distance=distance).eval()
-    theirs = SiameseTriplet(ours.backbone, SiameseTriplet.Hyperparameters(distance=distance), 8).eval()
-    images = torch.randn(12, 3, 16, 16)
-    made = ours.embed(images)
-    assert torch.equal(made, theirs.embed(images))
-    support, query = made[:6].view(1, 3, 2, -1), made[None, 6:]
-    assert torch.equal(ours.episode_logits(support, query), theirs.episode_logits(support, query))
-    base = torch.randn(4, made.shape[1])
-    joint = ours.joint_logits(base, support[0], query[0])
-    assert torch.equal(joint, theirs.joint_logits(base, support[0], query[0])) and joint.shape == (6, 7)
-    assert torch.equal(ours.similarity(made[:6], made[6:]), theirs.similarity(made[:6], made[6:]))
 
 
 def meta_steps(method: SiameseReptile, steps) -> list[float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from methods.backbones import build
 from methods.batches import Balanced, LabelledBatch, TripletBatch, Triplets
+from methods.siamese_reptile import SiameseReptile
 from methods.siamese_triplet import SiameseTriplet
 
 BOTH = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
@@ -235,3 +236,28 @@ def test_new_classes_join_the_means_of_the_base_classes(distance):
     expected = [[alike(distance, q, m) for m in means] for q in query]
     np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(method.joint_logits(base, support[:0], query), logits[:, :6])
+
+
+@BOTH
+def test_soft_mining_is_siamese_reptile_s_where_one_class_has_positives(distance):
+    a, p, n = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
+    theirs = SiameseReptile(nn.Identity(), SiameseReptile.Hyperparameters(distance=distance), 8)
+    labels = torch.tensor([0] * 12 + [1, 2, 3, 4, 5, 6])
+    loss = siamese(distance=distance).training_step(LabelledBatch(torch.cat([a, p, n]), labels), 0)
+    assert loss.item() == pytest.approx(theirs.triplet_loss(a, p, n).item(), rel=1e-5)
+
+
+@BOTH
+def test_answers_are_siamese_reptile_s(distance):
+    torch.manual_seed(0)
+    ours = siamese(build("conv4"), distance=distance).eval()
+    theirs = SiameseReptile(ours.backbone, SiameseReptile.Hyperparameters(distance=distance), 8).eval()
+    images = torch.randn(12, 3, 16, 16)
+    made = ours.embed(images)
+    assert torch.equal(made, theirs.embed(images))
+    support, query = made[:6].view(1, 3, 2, -1), made[None, 6:]
+    assert torch.equal(ours.episode_logits(support, query), theirs.episode_logits(support, query))
+    base = torch.randn(4, made.shape[1])
+    joint = ours.joint_logits(base, support[0], query[0])
+    assert torch.equal(joint, theirs.joint_logits(base, support[0], query[0])) and joint.shape == (6, 7)
+    assert torch.equal(ours.similarity(made[:6], made[6:]), theirs.similarity(made[:6], made[6:]))

@@ -36,6 +36,8 @@ GRID = {
         {"method": "protonet", "seed": 1, "hyperparameters": {"train_way": 3, "steps": STEPS}},
     ],
 }
+ALL = [("logistic_head", 0), ("nearest_centroid", 0), ("protonet", 1)]
+"""Method and seed of each run of the grid."""
 WAIT_S = 900.0
 
 
@@ -67,9 +69,9 @@ def flags(engine: str) -> list[str]:
 
 def until(found, going=lambda: True):
     """What `found` gives as soon as it gives something."""
-    end = time.monotonic() + WAIT_S
+    end, log = time.monotonic() + WAIT_S, Path("sweep.log")
     while not (there := found()):
-        assert time.monotonic() < end and going()
+        assert time.monotonic() < end and going(), log.read_text() if log.exists() else ""
         time.sleep(0.02)
     return there
 
@@ -114,6 +116,7 @@ def checked(said: str, runs: list[tuple[str, int]]) -> None:
     assert problems == [] and sorted((record.method, record.seed) for record in found) == runs, said
     assert bench("validate").code == 0
     transfer = [record.pretraining for record in found if record.method != "protonet"]
+    assert len(transfer) == len(runs) - 1
     assert all(one and one == transfer[0] for one in transfer), "trained once"
     for record in found:
         assert Path("runs", record.run_id, "model.safetensors").is_file()
@@ -131,18 +134,14 @@ def finished(said: str, runs: list[tuple[str, int]], alone) -> None:
     assert store.read(own / f"{alone.run_id}.json").metrics == alone.metrics
 
 
-def runs_on(engine: str) -> list[tuple[str, int]]:
-    """Method and seed of each run of the grid: one with Ray, whose processes import torch each."""
-    if engine == "local":
-        return [("logistic_head", 0), ("nearest_centroid", 0), ("protonet", 1)]
-    pytest.importorskip("ray")
-    Path("grid.yaml").write_text(yaml.safe_dump({**GRID, "runs": GRID["runs"][1:]}))
-    return [("protonet", 1)]
-
-
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_a_killed_worker_loses_nothing(folder, alone, engine):
-    runs, over = runs_on(engine), threading.Event()
+    """Of one run with Ray, whose processes import torch each."""
+    runs, over = ALL, threading.Event()
+    if engine == "ray":
+        pytest.importorskip("ray")
+        Path("grid.yaml").write_text(yaml.safe_dump({**GRID, "runs": GRID["runs"][1:]}))
+        runs = ALL[-1:]
     thread = threading.Thread(target=kill_a_worker, args=(engine, os.getpid(), lambda: not over.is_set()))
     thread.start()
     try:
@@ -159,7 +158,9 @@ def test_a_killed_worker_loses_nothing(folder, alone, engine):
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_a_killed_sweep_loses_nothing(folder, alone, engine):
     """After one of its workers was killed."""
-    runs, log = runs_on(engine), Path("sweep.log")
+    if engine == "ray":
+        pytest.importorskip("ray")
+    log = Path("sweep.log")
     sweep = begin(flags(engine), log)
     try:
         kill_a_worker(engine, sweep.pid, sweep.is_alive)
@@ -173,7 +174,7 @@ def test_a_killed_sweep_loses_nothing(folder, alone, engine):
         sweep.join()
     rest = bench(*flags(engine))
     assert rest.code == 0, rest
-    finished(rest.err, runs, alone)
+    finished(rest.err, ALL, alone)
 
 
 def sweep_with_a_worker(told: Path) -> None:
