@@ -179,15 +179,17 @@ def test_visitors_do_not_see_each_other_s_classes(visit):
     add_class(other, "dot", [(140, 140), (141, 140)])
     has(other, "#support img", 1)
     says(other, "#support", "at least two classes")
-    with other.expect_event("requestfinished", lambda request: "/queue/data" in request.url):
-        draw(other, "#query", RING)
-    has(other, "#answer h2", 0)
+    draw(other, "#query", RING)
+    add_class(other, "line", [(60, 140), (220, 140)])
+    other.wait_for_selector("#answer h2")
+    answer = other.inner_text("#answer")
+    assert "dot" in answer and "line" in answer and "ring" not in answer and "cross" not in answer
     add_class(page, "cross", *CROSS)  # again: the list is new
     has(page, "#support img", 2)
     says(page, "#answer h2", "ring")
     page.click("text=Remove all")
     says(page, "#support", "at least two classes")
-    has(other, "#support img", 1)
+    has(other, "#support img", 2)
 
 
 FOCUSED = """(wanted) => {
