@@ -67,6 +67,11 @@ def test_pictures_of_a_trained_method(ran):
     assert sizes == [15, 10, 1] * 5  # queries, generated features and support of each class
     with drawn(made["episode"]) as figure:
         assert len(figure.axes[0].images) == 5 * (1 + checkpoint_figures.SHOWN_QUERIES)
+    with drawn(made["confusions"]) as figure:
+        (matrix,) = figure.axes[0].images
+        assert matrix.get_array().shape == (6, 6, 4)
+        shown = [int(text.get_text()) for text in figure.axes[0].texts]
+        assert sum(shown) == pytest.approx(100 * 6, abs=18)  # 100% per row, 36 rounded numbers
     with drawn(made["embeddings"]) as figure:
         assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 6 * BRIEF_IMAGES
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import bench, write_images
 
+from bench.demo import ship
+from bench.records import store
 from bench.serving import calibration
 from bench.serving.files import support_files
 from bench.serving.predictor import load
@@ -102,3 +104,24 @@ def test_what_is_calibrated_for_it_is_kept_outside_the_package(tmp_path, monkeyp
     monkeypatch.delattr(calibration, "measure")
     assert load(folder, device="cpu").calibration(3, 7) == measured
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_is_put_into_the_package(served, tmp_path, monkeypatch):
+    monkeypatch.chdir(served)
+    monkeypatch.setenv("FEWSHOT_CACHE", str(served / "cache"))
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "other_letters_run.json").write_text("stays")
+    for name, value in (("SHIPPED", package), ("MOST_CLASSES", 3), ("SHOTS", (1, 2))):
+        monkeypatch.setattr(ship, name, value)
+    (record,), _ = store.read_all(Path("results"))
+    assert ship.ship(record.run_id) == package
+    folder = package / record.run_id
+    assert {path.name for path in package.iterdir()} == {
+        "other_letters_run.json", f"{record.run_id}.json", record.run_id
+    }  # fmt: skip
+    assert (folder / "model.safetensors").read_bytes() == Path(
+        "runs", record.run_id, "model.safetensors"
+    ).read_bytes()
+    calibrations = json.loads((folder / "calibration.json").read_text())["calibrations"]
+    assert {"2w1s", "2w2s", "3w1s", "3w2s"} <= calibrations.keys()
