@@ -273,8 +273,7 @@ def _joined(source: _Source, joined: re.Match, found: Recomputed) -> None:
         raise _Wrong(f"{key}: the class sizes of base and novel classes are missing")
     names, tested = source.names["novel"], len(source.names["base"])
     shape = source.arrays[f"{key}/novel"].shape
-    alone = new == 1
-    counts = source.pools["novel"].counts
+    alone, counts = new == 1, source.pools["novel"].counts
     large = np.flatnonzero(counts > shots)  # only these join
     if key != join(old, new, shots) or new not in (1, len(large)):
         joins = f"{len(large)} classes that join {old} base classes"

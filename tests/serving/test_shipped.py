@@ -114,7 +114,7 @@ def test_a_run_is_put_into_the_package(served, tmp_path, monkeypatch):
     (package / "other_letters_run.json").write_text("stays")
     for name, value in (("SHIPPED", package), ("MOST_CLASSES", 3), ("SHOTS", (1, 2))):
         monkeypatch.setattr(ship, name, value)
-    (record,), _ = store.read_all(Path("results"))
+    record = next(one for one in store.read_all(Path("results"))[0] if one.method == "nearest_centroid")
     assert ship.ship(record.run_id) == package
     folder = package / record.run_id
     assert {path.name for path in package.iterdir()} == {
