@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from command_line import bench, write_images
+from command_line import bench, settle, write_images
 
 from bench.common.errors import UserError
 from bench.config.run_config import RunConfig, resolve
@@ -120,9 +120,7 @@ def asked(photos, tmp_path, monkeypatch) -> list[str]:
         backbone.external = True
 
     monkeypatch.setattr(TimmBackbone, "load_pretrained", load)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(photos / "cache"))
-    monkeypatch.chdir(tmp_path)
-    Path("images").symlink_to(photos / "images")
+    settle(photos, tmp_path, monkeypatch)
     return names
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import bench, write_images
+from command_line import bench, settle, write_images
 from safetensors.torch import load_file
 
 from bench.config.run_config import resolve
@@ -36,15 +36,13 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     write_images(folder / "images", 10, 24)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
         patch.setattr(contract, "check", lambda *_: None)
         yield folder / "images"
 
 
 @pytest.fixture
 def workspace(images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("images").symlink_to(images)
+    settle(images.parent, tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -80,9 +78,8 @@ def test_transfer_methods_answer_with_one_network(workspace):
 def together(images, tmp_path_factory):
     """One working directory for several tests, in which the classifier is trained once."""
     place = tmp_path_factory.mktemp("together")
-    (place / "images").symlink_to(images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        settle(images.parent, place, patch)
         yield place
 
 

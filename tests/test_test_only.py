@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from command_line import bench, write_images
+from command_line import bench, settle, write_images
 from pydantic import ValidationError
 from record_factory import make_record
 
@@ -41,9 +41,7 @@ def images(tmp_path_factory):
 def workspace(images, tmp_path, monkeypatch, unquestioned):
     """Few validation episodes."""
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(images.with_name("cache")))
-    Path("images").symlink_to(images)
+    settle(images.parent, tmp_path, monkeypatch)
     parts = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *parts]))
     return tmp_path

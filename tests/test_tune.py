@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import write_images
+from command_line import settle, write_images
 
 from bench.common.errors import UserError
 from bench.config.lists import read_sets
@@ -86,10 +86,8 @@ def images(tmp_path_factory):
 @pytest.fixture
 def folder(images, tmp_path, monkeypatch):
     """Of those classes, five are base, five validation and five novel; validation is short."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(images.with_name("cache")))
+    settle(images.parent, tmp_path, monkeypatch)
     monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
-    Path("images").symlink_to(images)
     lines = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *lines]))
     return tmp_path

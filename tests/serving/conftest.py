@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from command_line import settle
 from served_run import made
 
 
@@ -11,8 +12,7 @@ def served(tmp_path_factory) -> Path:
     """A folder with images and the run of a nearest centroid."""
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        settle(folder, folder, patch)
         made(folder, "nearest_centroid")
     return folder
 
@@ -21,7 +21,6 @@ def served(tmp_path_factory) -> Path:
 def place(served):
     """That folder as the working directory. Methods that adapt are calibrated on few episodes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(served)
-        patch.setenv("FEWSHOT_CACHE", str(served / "cache"))
+        settle(served, served, patch)
         patch.setattr("bench.serving.calibration.ADAPTED_EPISODES", 6)
         yield served

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import bench, write_images
+from command_line import bench, settle, write_images
 
 from bench.demo import ship
 from bench.records import store
@@ -107,8 +107,7 @@ def test_what_is_calibrated_for_it_is_kept_outside_the_package(tmp_path, monkeyp
 
 
 def test_a_run_is_put_into_the_package(served, tmp_path, monkeypatch):
-    monkeypatch.chdir(served)
-    monkeypatch.setenv("FEWSHOT_CACHE", str(served / "cache"))
+    settle(served, served, monkeypatch)
     package = tmp_path / "package"
     package.mkdir()
     (package / "other_letters_run.json").write_text("stays")
