@@ -27,7 +27,6 @@ BOTH = sorted(
     name for name, info in registry.available().items() if "init" in info.parameters and name != "reptile"
 )
 """Without the slowest, whose training from a classifier test_resuming has too."""
-PRETRAINED = ["--set", "init=pretrained"]
 
 
 @pytest.fixture(scope="module")
