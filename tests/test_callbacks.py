@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training goes on as if nothing had happened; a diverging one stops."""
+"""Checkpoints: an interrupted training resumes as if nothing had happened; a diverging one stops."""
 
 import io
 import time
@@ -191,7 +191,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(uninterrupted, tiny, tiny_spl
     assert all(torch.equal(method.state_dict()[name], v) for name, v in expected.state_dict().items())
 
 
-def test_a_pickle_is_no_checkpoint(tmp_path):
+def test_a_pickle_is_refused_as_a_checkpoint(tmp_path):
     class Trap:
         def __reduce__(self):
             return (tmp_path.joinpath("sprung").touch, ())
