@@ -122,7 +122,7 @@ COMMANDS = (
 
 
 def survives(victim: Path, command: str) -> Answer:
-    """The command's answer, in which a file that is not a record is named, and nothing but a record is used."""
+    """The command's answer, in which a file that is not a record is named, and only records are used."""
     operands = {"show": [victim], "compare": [victim, "mtl"]}.get(command, [])
     answer = bench(*command.split(), *operands)
     try:
