@@ -57,7 +57,7 @@ def test_numbers_are_numbers_and_settings_stand_by_size(folder):
     assert pd.api.types.is_datetime64_any_dtype(found["created"])
 
 
-def test_a_file_that_is_no_record_is_left_out_with_a_warning(folder):
+def test_a_file_that_is_not_a_record_is_left_out_with_a_warning(folder):
     (folder / "bad.json").write_text("{")
     with pytest.warns(UserWarning, match="bad.json"):
         found = bench.results(folder)

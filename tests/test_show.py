@@ -145,7 +145,7 @@ def test_listings_have_names(what):
     assert terminal.text(rows).splitlines()[0].startswith("name")
 
 
-def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
+def test_the_list_of_runs_has_records_and_names_other_files(tmp_path):
     record = make_record()
     store.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
