@@ -59,7 +59,7 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
             whole = False
         if not whole:
             path = directory / record.episode_file
-            raise UserError("--results", path, f"{setting}: must have {count} numbers of correct queries")
+            raise UserError("--results", path, f"{setting}: must hold {count} counts of correct answers")
         accuracies[setting] = values
     return accuracies
 

@@ -47,10 +47,11 @@ def check_devices(prepared: Prepared, device: str, devices: int) -> None:
     if not 1 <= devices <= there:
         raise UserError("--devices", devices, f"must be 1 to {there}, as many as this machine has of {kind}")
     if devices > 1 and ":" in device:
-        raise UserError("--devices", devices, f"must be 1 with --device {device}, which names one")
+        raise UserError("--devices", devices, f"must be 1 with --device {device}, which is a single device")
     for stage in prepared.trainings() if devices > 1 else ():
-        if problem := obstacle(stage.method):
-            raise UserError("--devices", devices, f"must be 1: {problem} ({stage.config.method})")
+        if what := obstacle(stage.method):
+            allowed = f"must be 1 with {stage.config.method}: {what} trains on one device only"
+            raise UserError("--devices", devices, allowed)
 
 
 def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: object) -> Trained:
