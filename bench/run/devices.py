@@ -24,7 +24,7 @@ from bench.run import failures
 from bench.run.models import PRETRAINING
 from bench.run.outcome import Failed
 from bench.run.plan import Prepared
-from bench.run.processes import start_method, take_over
+from bench.run.processes import replace_environment, start_method
 from bench.training.devices import obstacle
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _process(
     rank: int, method: str, devices: int, threads: int, environment: Mapping[str, str], job: Path
 ) -> None:
     """Train as process number `rank`, and write the outcome beside the job."""
-    take_over({**environment, "LOCAL_RANK": str(rank)})
+    replace_environment({**environment, "LOCAL_RANK": str(rank)})
     torch.set_num_threads(threads)
     keep_freed_memory()
     if own := method != PRETRAINING.name:

@@ -50,7 +50,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             name="shots",
             title=TITLE,
             caption="5-way accuracy on novel classes with 95% intervals." + others_in_grey(len(lines)),
-            alt=_told(lines),
+            alt=_in_words(lines),
             draw=partial(_one_panel, lines, palette),
         )
     joins = {join[:2] for row in section.rows for join in joins_of(row)}
@@ -78,7 +78,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
     }
     left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
     joined = "one novel class joins" if new == 1 else f"{new} novel classes join at once"
-    told = _told(by_title[PARTS["harmonic"]])
+    told = _in_words(by_title[PARTS["harmonic"]])
     return Picture(
         name=f"generalized-{base}+{new}",
         title=f"Accuracy against shots when {joined} the {base} base classes",
@@ -89,7 +89,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
     )
 
 
-def _told(lines: Sequence[Line]) -> str:
+def _in_words(lines: Sequence[Line]) -> str:
     """The leading lines in words: each row's first and last value."""
     parts = []
     for line in lines[:LEADING]:
