@@ -62,7 +62,7 @@ FLAGS = [
     ("--split fc100", "--split fc100: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
     ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
     (f"--way {10**17} --shot 1", f"--way {10**17}: at most 4, the number of novel classes"),
-    ("--way 2 --shot 6", "--shot 6 + --query 15: at most 6 in total: fewer than 2 novel classes have more"),
+    ("--way 2 --shot 6", "--shot 6 + --query 15: at most 6 in total, because fewer than 2 novel classes"),
     (f"--way 2 --shot {10**17}", f"--shot {10**17} + --query 15: at most 6 in total"),
     ("--way 2 --shot 4 --query 3", "--shot 4 + --query 3: at most 6 in total"),
     (f"--way 2 --shot 1 --query {10**17}", f"--shot 1 + --query {10**17}: at most 6 in total"),

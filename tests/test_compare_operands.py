@@ -175,8 +175,8 @@ def test_names_are_shown_as_text_and_a_terminal_obeys_none_of_them():
         ("cifar100-protonet-quick-0,cifar100-protonet-quik-1", "did you mean cifar100-protonet-quick-1?"),
         ("cifar100-protonet-quick-0,", "'' is not a recorded run; allowed: "),
         ("protonet,matching", "no such run or method; "),
-        ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "these runs have the same seed"),
-        ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "these runs differ in more than the seed"),
+        ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "must be runs with different seeds"),
+        ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "must be runs that differ only in the seed"),
         ("nowhere.json", "--results nowhere.json: No such file or directory"),
         ("cifar100-matching-quick-1", "must not share runs; cifar100-matching-quick-1 is in both"),
         (

@@ -238,7 +238,7 @@ def test_a_user_s_method_may_have_its_own_presets(mine):
         (('"rate": 0.5', '"rate": "much"'), "--preset tiny: must be a number"),
         (
             ("rate: float", "rate: complex"),
-            "--method mine: the hyperparameter rate is complex, not int, float",
+            "--method mine: the hyperparameter rate has type complex; allowed: int, float",
         ),
         (("limit: int | None", "limit: int | str"), "the hyperparameter limit is int | str, not int, float"),
     ],

@@ -175,9 +175,9 @@ def choices(annotation: str) -> str:
     return annotation
 
 
-def percent(metric: Interval | Metric | None) -> str:
+def percent(metric: Interval | Metric | None, digits: int = 2) -> str:
     """``73.21 ± 0.18``, or a dash."""
-    return "".join(number(metric))
+    return "".join(number(metric, digits))
 
 
 HEADLINE = 9

@@ -73,7 +73,7 @@ def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | 
     if not points:
         return []
     # The fastest of the good ones, then the best.
-    leading = dict.fromkeys(label for label, *_ in [*pays(points)[-LEADING:], *points])
+    leading = dict.fromkeys(label for label, *_ in [*pareto_front(points)[-LEADING:], *points])
     named = list(leading)[:LEADING]
     told = "; ".join(
         f"{row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
@@ -94,7 +94,7 @@ def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | 
     ]
 
 
-def pays(points: list[Timed]) -> list[Timed]:
+def pareto_front(points: list[Timed]) -> list[Timed]:
     """The points that no other one beats in both time and accuracy, by time."""
     front: list[Timed] = []
     for point in sorted(points, key=lambda point: (point[1], -point[2].value)):
@@ -107,7 +107,7 @@ def _draw_times(points: list[Timed], numbers: dict[str, int], gpu: bool) -> Figu
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, (place,) = axes(3.6)
-    front = pays(points)
+    front = pareto_front(points)
     place.step(
         [seconds / 60 for _, seconds, _ in front], [100 * own.value for *_, own in front],
         where="post", color=GREY.light, lw=1.2, ls=DASHED,

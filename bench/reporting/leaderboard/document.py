@@ -129,7 +129,7 @@ def _title(tables: Sequence[Table]) -> list[Block]:
                 Code(record.fingerprint[:12]),
                 *((", split ", Code(digest[:12])) if digest else ()),
                 f". {counts.train_images:,} training images; {counts.novel_images:,} images of novel classes "
-                f"({counts.novel_dropped_duplicates:,} more are left out because their pixels occur in "
+                f"({counts.novel_dropped_duplicates:,} more left out, because their pixels occur in "
                 "training).",
             )
         ),
