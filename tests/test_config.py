@@ -242,7 +242,7 @@ def test_a_method_of_ones_own_may_have_presets_of_its_own(mine):
         ),
         (
             ("limit: int | None", "limit: int | str"),
-            "the hyperparameter limit has type int | str; allowed: int,",
+            "hyperparameter limit has type int | str; allowed: int,",
         ),
     ],
 )
