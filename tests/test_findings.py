@@ -20,8 +20,8 @@ from bench.reporting.figures import scatter, shots
 from bench.reporting.figures.picture import Palette
 from bench.reporting.figures.rows import sections
 from bench.reporting.published import published
-from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row, fill_in_intervals, load_answers, rows_of
-from bench.statistics import class_jackknife
+from bench.reporting.ranking.rows import Row, fill_in_intervals, load_answers, rows_of
+from bench.statistics import ENOUGH_SEEDS, class_jackknife
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "findings.md"

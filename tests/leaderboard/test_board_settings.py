@@ -80,16 +80,6 @@ def test_seeds_are_averaged_over_the_same_episodes_only(tmp_path):
     assert "Not in the tables: 1 setting on other episodes than its column." in text
 
 
-def test_5w1s_with_5_queries_does_not_stand_in_the_column_of_15(tmp_path):
-    misnamed = STANDARD | {"5w1s": episode_info(5, 1, 5, sha256="e" * 64)}
-    found = [make_record(method="old", episodes=misnamed), make_record(method="new")]
-    text = render(found)
-    [table] = boards(text)
-    assert column(table, "5w1s") == ["64.00 ± 1.00", "–"]
-    assert column(table, "method") == ["new (quick)", "old (quick)"]
-    assert "Not in the tables: 1 setting on other episodes than its column." in text
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_has_no_row_is_counted(tmp_path, count):
     kept = {"metrics": {}, "per_class": {}}
