@@ -205,8 +205,8 @@ def _rank(table: Table, setting: str) -> None:
     enough = [i for i in compared if len(ranked[i].records) >= ENOUGH_SEEDS]
     if enough and len(enough) < len(compared):
         alone = [str(i) for i in enough]
-        own = [one for one in comparisons if one.first in alone and one.second in alone]
-        among = significantly_better(alone, corrected(own))
+        pairs = [one for one in comparisons if one.first in alone and one.second in alone]
+        among = significantly_better(alone, corrected(pairs))
         ranks |= zip(enough, rank_ranges(among), strict=True)
         places = [compared.index(i) for i in enough]
         better[np.ix_(places, places)] = among
@@ -233,9 +233,7 @@ def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
     return whole
 
 
-def better_for_new_classes(
-    accuracies: Sequence[np.ndarray], classes: np.ndarray | None
-) -> np.ndarray | None:
+def better_for_new_classes(accuracies: Sequence[np.ndarray], classes: np.ndarray | None) -> np.ndarray | None:
     """Which models are better than which by the interval over classes; None if not known.
 
     Args:
