@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
     from methods.method import Method
 
+FIRST_CHOICES = ("nearest_centroid", "siamese_triplet", "protonet")
+"""Methods to try first: a transfer, a Siamese and an episodic one."""
+
+OF_FEATURES = FIRST_CHOICES[0]
+"""The method that answers with an embedding as it is, unless another one is named."""
+
 ENTRY_POINT_GROUP = "fewshot_bench.methods"
 SAYS_WHAT_IT_IS = re.compile(r"^    (family|paper|presets) = ", re.MULTILINE)
 """What the file of a method has, and no other file of the package."""

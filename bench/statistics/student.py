@@ -6,7 +6,6 @@ import functools
 import math
 from types import ModuleType
 
-
 LEVEL = 0.95
 """Nominal coverage of the intervals."""
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column, render
+from board_reader import boards, render
 from markdown_reader import plain
 from record_factory import EPISODES, QUERIES, episode_info, make_record, metric, record_fields
 

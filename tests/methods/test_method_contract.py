@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import bench
 import methods
 from bench.data.normalisation import Normaliser
 from bench.run.method_template import OwnMethod
@@ -77,6 +78,13 @@ def test_methods_import_nothing_of_the_harness():
             if isinstance(node, ast.ImportFrom):
                 imported = [node.module or ""]
             assert not any(name.partition(".")[0] == "bench" for name in imported), path.name
+
+
+def test_the_harness_names_no_method():
+    """Help and docstrings may, in examples."""
+    for path in Path(bench.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Constant) and node.value in NAMES), f"{path.name} {node.lineno}"
 
 
 @every_method

@@ -231,7 +231,7 @@ def fill_in_intervals(row: Row) -> None:
 
 
 def interval_of(answers: np.ndarray) -> Interval:
-    """Of the accuracies ``[R, T]`` of R seeds: over retraining, or with too few seeds of these models only."""
+    """Of the accuracies ``[R, T]`` of R seeds: over retraining, or with too few seeds of these models."""
     from bench.statistics import ENOUGH_SEEDS, closed_interval, crossed_seeds
 
     return crossed_seeds(answers) if len(answers) >= ENOUGH_SEEDS else closed_interval(answers.mean(axis=0))
