@@ -1,4 +1,4 @@
-"""Splits that do not fit the data, files of classes that are no split, and settings with too little data."""
+"""Splits that do not fit the data, invalid split files, and settings with too little data."""
 
 import pytest
 from bad_inputs import write_tiny
@@ -77,7 +77,7 @@ FLAGS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):
-    """A working directory with decoded images and things that are no CSV file."""
+    """A working directory with decoded images and things that are not CSV files."""
     folder = tmp_path_factory.mktemp("splits") / "here"
     write_tiny(folder / "images")
     (folder / "folder.csv").mkdir()
@@ -90,7 +90,7 @@ def workspace(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_split(workspace, name):
+def test_an_invalid_split_file(workspace, name):
     content, expected = FILES[name]
     (workspace / "mine.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert complaint(*RUN, "--split", "mine.csv").startswith(f"--split mine.csv: {expected}")

@@ -120,7 +120,7 @@ def test_validation_classes_in_the_training_are_said(novel, train_on):
     assert bench("compare", "protonet", "matching").out.count(marks[0]) == 1
 
 
-def test_a_setting_of_one_s_own_is_no_other_configuration():
+def test_an_additional_setting_is_the_same_configuration():
     write(answers(0.6), method="matching")
     config = record_fields()["config"]
     write(answers(0.6), seed=0)

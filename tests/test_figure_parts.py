@@ -94,7 +94,7 @@ VISION = {  # rows of Machado, Oliveira and Fernandes 2009, severity 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_are_told_apart_whatever_the_eyes(theme):
+def test_colours_are_distinguished_with_any_colour_vision(theme):
     colours = [linear(getattr(colour, theme)) for colour in style.SERIES]
     for vision, rows in VISION.items():
         matrix = np.array([row.split() for row in rows.split("/")], dtype=float)

@@ -166,6 +166,10 @@ def test_times_of_a_gpu_and_of_the_processor_are_two_pictures(tmp_path):
     on_cpu, on_gpu = (found["cifar100-90-10-training-time" + name] for name in ("", "-gpu"))
     assert "protonet" in on_cpu.alt and "reptile" not in on_cpu.alt
     assert "reptile" in on_gpu.alt and "protonet" not in on_gpu.alt
+    assert "training time of one core" in on_cpu.alt and "wall-clock time" in on_gpu.alt
+    for picture, of in ((on_cpu, " of one core"), (on_gpu, "")):
+        with drawn(picture) as figure:
+            assert figure.axes[0].get_xlabel() == f"training time (minutes{of}, logarithmic)"
 
 
 def test_records_from_before_lack_pictures_and_break_none(tmp_path):

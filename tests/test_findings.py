@@ -14,7 +14,7 @@ from bench.records.arrays import common_classes
 from bench.records.identity import Table, name_of
 from bench.records.store import read_all
 from bench.records.tracks import processor_seconds
-from bench.reporting.blocks import number
+from bench.reporting.blocks import number, percent
 from bench.reporting.compare import compare
 from bench.reporting.figures import scatter, shots
 from bench.reporting.figures.picture import Palette
@@ -96,8 +96,7 @@ def from_record(name: str, key: str, written: str, of_class: str = "") -> str:
         return f"{timings[key] / 60:.0f}"
     metric = (record["per_class"][of_class] if of_class else record["metrics"])[key]
     digits = len(written.split(" ")[0].partition(".")[2])
-    half = (metric["high"] - metric["low"]) / 2
-    return f"{100 * metric['value']:.{digits}f} ± {100 * half:.{digits}f}"
+    return "".join(percent(metric["value"], metric["low"], metric["high"], digits))
 
 
 def gain(name: str, other: str, key: str) -> str:
@@ -181,6 +180,13 @@ def test_each_number_is_the_record_s(row):
     said = {heading: text for heading, text in row.items() if heading not in NAMES}
     assert said == {heading: expected(row, heading) for heading in said}
     assert said
+
+
+def test_records_of_uncommitted_code_are_marked():
+    for row in rows():
+        cell = row.get("record", "")
+        dirty = any(read(name)["environment"]["git_dirty"] for name in LINK.findall(cell))
+        assert ("uncommitted code" in cell) is dirty, row["what"]
 
 
 @pytest.mark.parametrize("heading", SOURCE)

@@ -44,7 +44,7 @@ def test_every_method_has_as_many_trials_of_as_many_steps():
         assert all(tried.count(each) == 1 for each in tried), method
 
 
-def test_a_plan_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_plan_resumes(tmp_path, monkeypatch, capsys):
     plan = tmp_path / "mine.yaml"
     plan.write_text("protonet: [steps=5, steps=5 scale=2]\nmaml: [steps=3]\n")
     tried = []

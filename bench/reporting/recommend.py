@@ -16,7 +16,7 @@ from warnings import catch_warnings
 from bench.records.arrays import read_episodes
 from bench.records.identity import split_digest
 from bench.records.store import Record
-from bench.records.tracks import training_seconds
+from bench.records.tracks import cores, on_gpu, training_seconds
 from bench.reporting import terminal
 from bench.reporting.blocks import NOTHING, duration, number
 from bench.reporting.compare import why_incomparable
@@ -65,6 +65,7 @@ def _ordered(runs: Runs, setting: str) -> list[str]:
 def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
     """One row each, the best first: intervals for fresh images and for other episodes, and the time."""
     rows = []
+    time = "time" if any(on_gpu(record) for record, _ in runs.values()) else "time of one core"
     for name in _ordered(runs, settings[-1]):
         record, folder = runs[name]
         fresh = fresh_images(record, folder)
@@ -72,8 +73,8 @@ def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
         for setting in settings:
             row[f"{setting}, fresh images"] = "".join(number(fresh.get(f"fewshot/{setting}")))
             row[f"{setting}, these images"] = "".join(number(record.metrics[f"fewshot/{setting}"]))
-        seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s
-        rows.append(row | {"time": duration(seconds)})
+        seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s * cores(record)
+        rows.append(row | {time: duration(seconds)})
     kept = [key for key in rows[0] if any(row[key] != "".join(NOTHING) for row in rows)]
     return [{key: row[key] for key in kept} for row in rows]
 

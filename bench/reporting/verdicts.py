@@ -24,7 +24,7 @@ def sentence(compared: Compared, comparison: Comparison) -> str:
     """Which is better and by how much on these classes, or how many seeds would show a difference."""
     difference = comparison.difference
     names = [comparison.first, comparison.second]
-    where = f"on novel classes of {one_line(compared.sides[0].records[0].split)}"
+    where = f"on these novel classes of {one_line(compared.sides[0].records[0].split)}"
     p = f"p {p_text(comparison.p)}"
     if comparison.p > SIGNIFICANT:
         by = f"{points(difference.value, difference)} ± {points(difference.half_width, difference)} points"

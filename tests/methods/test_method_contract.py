@@ -88,7 +88,7 @@ def test_the_harness_names_no_method():
 
 
 @every_method
-def test_the_description_is_complete(name):
+def test_a_method_describes_itself(name):
     info = registry.available()[name]
     assert info.family and info.paper and info.trains_on in {*TRAINS_ON, "pretraining"}
     assert all(parameter.help for parameter in info.parameters.values())
