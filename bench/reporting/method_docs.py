@@ -12,13 +12,8 @@ from bench.common.markdown import code, plain, table
 from bench.config.run_config import BRIEF, method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
-<<<<<<< HEAD
-from bench.reporting.leaderboard.cells import TIME, images, training_time
-from bench.reporting.ranking.rows import columns
-=======
 from bench.reporting.leaderboard.cells import TIME, images, kept_step, share, training_time
-from bench.reporting.ranking.rows import columns, without_misnamed_settings
->>>>>>> origin/main
+from bench.reporting.ranking.rows import columns
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
