@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import io
+import json
 import re
 import sys
 import tokenize
@@ -24,9 +26,21 @@ if TYPE_CHECKING:
 
     from methods.method import Method
 
+FIRST_CHOICES = ("nearest_centroid", "siamese_triplet", "protonet")
+"""Methods to try first: a transfer, a Siamese and an episodic one."""
+
+OF_FEATURES = FIRST_CHOICES[0]
+"""The method that answers with an embedding as it is, unless another one is named."""
+
 ENTRY_POINT_GROUP = "fewshot_bench.methods"
 SAYS_WHAT_IT_IS = re.compile(r"^    (family|paper|presets) = ", re.MULTILINE)
 """What the file of a method has, and no other file of the package."""
+
+KEPT = Path(__file__).with_name("descriptions.json")
+"""What `describe` says of this package's methods: importing them imports torch, which takes seconds.
+
+``python -m methods.registry`` writes it. Once a file of the package has changed, it is not used.
+"""
 
 DESCRIPTION = {
     "family": str,
@@ -134,12 +148,41 @@ def available() -> dict[str, MethodInfo]:
 
 @cache
 def find(name: str) -> MethodInfo:
-    """The method of that name in `places`; imports it.
+    """The method of that name in `places`; imports it, unless it is in `KEPT`.
 
     Raises:
         ValueError: it cannot be imported, or breaks the contract.
     """
-    return describe(name, *places()[name])
+    return _kept().get(name) or describe(name, *places()[name])
+
+
+@cache
+def _kept() -> dict[str, MethodInfo]:
+    try:
+        found = json.loads(KEPT.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if found["code"] != _code():
+        return {}
+    return {info["name"]: _restored(info) for info in found["methods"]}
+
+
+def _restored(info: dict[str, Any]) -> MethodInfo:
+    parameters = {name: Parameter(**own) for name, own in info["parameters"].items()}
+    return MethodInfo(**info | {"parameters": parameters, "test_only": tuple(info["test_only"])})
+
+
+def _code() -> str:
+    """SHA-256 of this package's files."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256("\0".join(path.read_text("utf-8") for path in files).encode()).hexdigest()
+
+
+def keep() -> None:
+    """Write `KEPT`."""
+    own = [describe(name, *place) for name, place in places().items() if not place.plugin]
+    found = {"code": _code(), "methods": [dataclasses.asdict(info) for info in own]}
+    KEPT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> MethodInfo:
@@ -180,7 +223,7 @@ def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> 
 
 
 def load(info: MethodInfo) -> type[Method]:
-    """The class of a method; its file has been run by `describe`."""
+    """The class of a method; `describe` has run its file, if it is not of this package."""
     name = module_name(info)
     return getattr(sys.modules.get(name) or importlib.import_module(name), info.class_name)
 
@@ -284,3 +327,7 @@ def _module(info: MethodInfo) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look up the module of their annotations there
     spec.loader.exec_module(module)
     return module
+
+
+if __name__ == "__main__":
+    keep()

@@ -14,8 +14,8 @@ from bench.records.tracks import kept
 from bench.reporting.blocks import number, percent
 from bench.reporting.compare import compare
 from bench.reporting.published import published
-from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row, fill_in_intervals, load_answers, rows_of
-from bench.statistics import class_jackknife
+from bench.reporting.ranking.rows import Row, fill_in_intervals, load_answers, rows_of
+from bench.statistics import ENOUGH_SEEDS, class_jackknife
 from bench.statistics.joining import joint_accuracies
 from bench.statistics.student import t_quantile
 

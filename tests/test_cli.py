@@ -62,6 +62,7 @@ def call(arguments, heavy):
     assert not loaded, (arguments, loaded)
 for arguments in {LIGHT}:
     call(arguments, {HEAVY})
+call(["validate"], {HEAVY})
 for arguments in (["leaderboard"], ["list", "runs"]):
     call(arguments, {HEAVY - {"pandas", "pyarrow"}})  # pandas imports pyarrow
 """

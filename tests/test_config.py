@@ -266,6 +266,7 @@ def test_the_resolved_yaml_is_the_same_configuration_again(tmp_path):
     path.write_text(first.to_yaml())
     again = resolve(read_yaml(path), {}, {})
     assert again == first
+    assert again.overrides == {"learning_rate": 1e-3, "precision": "fp32"}
 
 
 def test_a_folder_has_one_name_however_it_is_spelled():

@@ -1,6 +1,7 @@
 """The grid of runs that flags and a configuration file make."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import complaint
@@ -9,6 +10,8 @@ from bench.common.errors import UserError
 from bench.config.grid import build
 from bench.config.lists import separated
 from bench.config.run_config import RunConfig, resolve
+from bench.run import runner
+from bench.run.plan import Options
 from methods.registry import available
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -283,3 +286,18 @@ def test_the_main_study_is_every_method_from_both_starts():
     assert all(one.overrides.keys() <= {"init"} for one in grid)
     starts = {(one.method, one.hyperparameters["init"]) for one in grid if "init" in one.hyperparameters}
     assert len(starts) == 2 * 9
+
+
+def test_each_run_of_a_grid_is_prepared_once_and_one_seed_is_rehearsed(monkeypatch, tmp_path):
+    calls = []
+
+    def prepare(config, options, materials):
+        calls.append(("prepare", config.seed))
+        return SimpleNamespace(config=config, run_id=f"seed{config.seed}")
+
+    monkeypatch.setattr(runner, "prepare", prepare)
+    monkeypatch.setattr(runner, "rehearse", lambda one: calls.append(("rehearse", one.config.seed)))
+    monkeypatch.setattr(runner, "run", lambda one, *_: calls.append(("run", one.config.seed)))
+    grid = build(None, {"method": ["protonet"], "preset": "quick", "seed": [3, 4]}, {})
+    list(runner.run_all(grid, Options(tmp_path, tmp_path, "")))
+    assert calls == [("prepare", 3), ("prepare", 4), ("rehearse", 3), ("run", 3), ("run", 4)]

@@ -160,6 +160,14 @@ def test_the_methods_of_this_package_are_there_and_nothing_else_of_it():
         assert all(parameter.help for parameter in info.parameters.values())
 
 
+def test_kept_descriptions_are_current_and_otherwise_not_used(monkeypatch):
+    kept = registry._kept()
+    described = {name: describe(name, *place) for name, place in places().items() if not place.plugin}
+    assert kept == described, "run `python -m methods.registry`"
+    monkeypatch.setattr(registry, "_code", lambda: "of a changed file")
+    assert registry._kept.__wrapped__() == {}
+
+
 def test_every_method_loads_as_it_describes_itself():
     for info in available().values():
         method = load(info)

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ from bench.evaluation.embedding import autocast
 from bench.records import store
 from bench.run import runner
 from bench.run.materials import Materials, need_normaliser
-from bench.run.measurable import measured
-from bench.run.plan import Options, Prepared
-from bench.run.run_id import identify
+from bench.run.plan import Options
+from bench.run.preparation import assembled
 from methods import registry
 
 PROBED = 64
@@ -70,7 +70,7 @@ def evaluate(
     *,
     name: str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
-    method: str = "nearest_centroid",
+    method: str = registry.OF_FEATURES,
     dataset: str = "cifar100",
     image_size: int | None = None,
     measure: Sequence[str] | None = None,
@@ -142,30 +142,13 @@ def evaluate(
         features = _features(encoder, name, normalise, data.images[_probed(parts)].to(chosen), kind)
         weights = hashlib.sha256(features.float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
-        info = method_info(method)
-        method_class = registry.load(info)
+        method_class = registry.load(method_info(method))
         hp = method_class.Hyperparameters(**config.hyperparameters)
         answering = method_class(_Backbone(encoder, features.shape[1]), hp, len(parts.base))
         if answering.training_steps or not answering.fixed_embedding:
             raise UserError("method", method, "trains; must answer from features as they are")
-        plan, left_out = measured(config, parts, data, answering)
-        prepared = Prepared(
-            config=config,
-            identity=identify(config, info, data, parts, weights),
-            data=data,
-            split=parts,
-            method=answering,
-            normalise=normalise,
-            plan=plan,
-            left_out=left_out,
-            device=chosen,
-            precision=kind,
-            data_s=data_s,
-            spent=clock.now() - before,
-            weights_sha256=weights,
-            start=None,
-            git=environment.git_state(),
-        )
+        prepared = assembled(config, data, parts, answering, normalise, chosen, kind, weights, data_s)
+        prepared = replace(prepared, spent=clock.now() - before)
         progress = Progress()
         try:
             path, _ = runner.run(prepared, options, progress)

@@ -22,8 +22,6 @@ from bench.run.runner import run_all
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from bench.serving.predictor import Predictor
-
 
 @dataclass(frozen=True)
 class Result:
@@ -56,12 +54,6 @@ class Result:
         keys = sorted(self.metrics, key=by_size)
         rows = [self.metrics[key].model_dump(include={"value", "low", "high", "n"}) for key in keys]
         return DataFrame(rows, index=keys, columns=["value", "low", "high", "n"])
-
-    def load(self) -> Predictor:
-        """Its model, see `bench.load`; what `bench.evaluate` returns has none: use the encoder itself."""
-        from bench.serving.predictor import load
-
-        return load(self.path, runs=self.runs)
 
     def __repr__(self) -> str:
         return headline(self.record, self.path.parent)

@@ -12,6 +12,7 @@ import typer
 from bench.cli.app import NO_DOWNLOAD, OWN_RESULTS, RUNS, Device, OwnResults, Runs, app, flag, path_parser
 from bench.common.errors import UserError, one_of
 from bench.common.streams import say
+from methods.registry import FIRST_CHOICES
 
 ALLOWED = ("smoke", "quick", "standard")
 
@@ -23,7 +24,7 @@ def rank(
     ],
     method: Annotated[
         list[str] | None,
-        flag("--method", "NAME,...", "Train these.", default="nearest_centroid, siamese_triplet, protonet"),
+        flag("--method", "NAME,...", "Train these.", default=", ".join(FIRST_CHOICES)),
     ] = None,
     backbone: Annotated[
         list[str] | None,

@@ -51,7 +51,8 @@ class RunConfig(BaseModel):
     Attributes:
         method: a name, or ``path/to/file.py:Class``.
         hyperparameters: all, after preset, YAML and flags.
-        overrides: what differs from the preset: hyperparameters, the backbone, and `measure`.
+        overrides: what differs from the preset: hyperparameters, the backbone, and other settings that change
+            its numbers or what is measured.
         weights: file of starting weights. pretrained: True to start from timm's own weights instead.
         train: False to evaluate the starting weights without training.
         way, shot, query, episodes: an additional setting; all None for none.
@@ -192,6 +193,8 @@ def resolve(given: Mapping[str, Any], sources: Mapping[str, str], sets: Mapping[
         overrides["train_on"] = values["train_on"]
     if "measure" in extra:
         overrides["measure"] = ",".join(extra["measure"])
+    if values.get("precision", usual := RunConfig.model_fields["precision"].default) != usual:
+        overrides["precision"] = values["precision"]
     has_weights = values.get("weights") or values[PRETRAINED] or info.has_mark(EXTERNAL, hyperparameters)
     if values.get("train") is False and not has_weights:
         setting = info.marked_when.get(EXTERNAL)

@@ -196,14 +196,14 @@ def drawn_classes(sizes: tuple[int, ...], key: str, setting: Setting) -> tuple[n
     return found.classes, found.sha256()
 
 
-def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
-    """The scored pairs of a part; None if they or their pool are not recorded.
+def pairs(record: Record, directory: Path) -> Pairs | None:
+    """The scored pairs of novel classes; None if they or their pool are not recorded.
 
     Raises:
         UserError: as `read_arrays`, or if the scores have the wrong shape.
     """
-    pool = pool_of(record, part)
-    name = f"{part}/{PAIR_SCORES}"
+    pool = pool_of(record, "novel")
+    name = f"novel/{PAIR_SCORES}"
     scores = read_arrays(record, directory, name.__eq__).get(name) if pool else None
     if pool is None or scores is None:
         return None
@@ -211,5 +211,5 @@ def pairs(record: Record, directory: Path, part: str = "novel") -> Pairs | None:
         raise UserError(
             "--results", directory / f"{record.run_id}.npz", f"{name}: must have one number per pair"
         )
-    _, _, same = draw_pairs(pool, pair_key(key_of_pairs(record, part)), len(scores))
+    _, _, same = draw_pairs(pool, pair_key(key_of_pairs(record, "novel")), len(scores))
     return Pairs(scores.astype(np.float64), same)

@@ -24,33 +24,27 @@ STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
 """Value of the hyperparameter `START` -> words in a row's name."""
 
 
-def setup(record: Record) -> list[Any]:
-    """The method and all its settings, except seed and data."""
-    return [
-        record.method,
-        record.preset,
-        # Older records lack newer hyperparameters that are none unless they are set.
-        {key: v for key, v in record.hyperparameters.items() if key != "seed" and v is not None},
-        record.backbone,
-        record.parameters,
-        record.weights,
-        record.trained,
-        record.transductive,
-        record.external_data,
-        record.labelled_novel_images,
-    ]
-
-
 def configuration(record: Record) -> str:
     """Key that is equal for records that differ only in the seed (and in additional few-shot settings)."""
-    # Images and starting weights are identified by content, and overrides follow from the rest.
-    left_out = {"seed", "overrides", "hyperparameters", "dataset", "image_size", *WEIGHTS, *OWN_SETTING}
+    # Images, their split and starting weights are identified by content, and overrides follow from the rest.
+    by_content = {"dataset", "image_size", "split", *WEIGHTS}
+    left_out = {"seed", "overrides", "hyperparameters", *by_content, *OWN_SETTING}
     return json.dumps(
         [
             record.protocol_version,
             record.dataset.partition(":")[0],
             *images(record),
-            *setup(record),
+            record.method,
+            record.preset,
+            # Older records lack newer hyperparameters that are none unless they are set.
+            {key: v for key, v in record.hyperparameters.items() if key != "seed" and v is not None},
+            record.backbone,
+            record.parameters,
+            record.weights,
+            record.trained,
+            record.transductive,
+            record.external_data,
+            record.labelled_novel_images,
             # Older records lack newer settings.
             {key: value for key, value in record.config.items() if key not in left_out and value is not None},
         ],
@@ -84,7 +78,8 @@ def content_key(config: RunConfig, fingerprint: str, split: str | None, weights:
     """
     if METHOD_FILE.fullmatch(config.method):
         return ""
-    settings = with_defaults(config, method_info(config.method)).model_dump(exclude={*WEIGHTS})
+    left_out = {*WEIGHTS, "overrides"}  # which follow from the rest
+    settings = with_defaults(config, method_info(config.method)).model_dump(exclude=left_out)
     return json.dumps([settings, fingerprint, split, weights], sort_keys=True)
 
 

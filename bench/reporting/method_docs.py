@@ -13,7 +13,7 @@ from bench.config.run_config import BRIEF, method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
 from bench.reporting.leaderboard.cells import TIME, images, kept_step, share, training_time
-from bench.reporting.ranking.rows import columns, without_misnamed_settings
+from bench.reporting.ranking.rows import columns
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
 
@@ -147,7 +147,7 @@ def _page(info: MethodInfo, records: Sequence[Record]) -> str:
 
 def _results(records: Sequence[Record]) -> list[str]:
     shown = sorted(
-        (without_misnamed_settings(record) for record in records if record.preset != BRIEF),
+        (record for record in records if record.preset != BRIEF),
         key=lambda r: (r.dataset, r.split, -r.protocol_version, r.preset, r.seed, r.run_id),
     )
     if not shown:

@@ -9,6 +9,8 @@ from bench.records.identity import marks
 from bench.reporting import terminal
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
+from bench.reporting.ranking.rows import interval_of
+from bench.reporting.ranking.tables import better_for_new_classes
 from bench.reporting.show import percent
 
 if TYPE_CHECKING:
@@ -110,27 +112,22 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
 
 def as_text(compared: Compared) -> str:
     """Ranks, differences, and sentences for every pair."""
-    from bench.statistics import (
-        ENOUGH_SEEDS,
-        closed_interval,
-        crossed_seeds,
-        rank_ranges,
-        significantly_better,
-    )
+    from bench.statistics import rank_ranges, significantly_better
 
     first = compared.sides[0].records[0]
     names = [side.name for side in compared.sides]
     better = significantly_better(names, compared.comparisons)
     ranks = dict(zip(names, rank_ranges(better), strict=True))
-    new_class_ranks = _new_class_ranks(compared)
+    means = [side.accuracies.mean(axis=0) for side in compared.sides]
+    separable = better_for_new_classes(means, compared.classes)
+    new_class_ranks = {} if separable is None else dict(zip(names, rank_ranges(separable), strict=True))
     sides = []
     for side in sorted(compared.sides, key=lambda side: -float(side.accuracies.mean())):
-        crossed = len(side.records) >= ENOUGH_SEEDS
-        own = crossed_seeds(side.accuracies) if crossed else closed_interval(side.accuracies.mean(axis=0))
+        own = interval_of(side.accuracies)
         sides.append(
             {
                 "rank": str(ranks[side.name]),
-                "for new classes": new_class_ranks.get(side.name, "–"),
+                "for new classes": str(new_class_ranks.get(side.name, "–")),
                 "method": side.name,
                 compared.setting: percent(own),
                 "episodes": f"{own.n:,}",
@@ -168,23 +165,6 @@ def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:
 
 def _ends(interval: Difference | Interval) -> str:
     return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
-
-
-def _new_class_ranks(compared: Compared) -> dict[str, str]:
-    """Side -> possible ranks by the intervals over classes; empty if one is not known."""
-    import numpy as np
-
-    from bench.statistics import rank_ranges
-
-    if None in compared.new_classes:
-        return {}
-    names = [side.name for side in compared.sides]
-    better = np.zeros((len(names), len(names)), dtype=bool)
-    for comparison, interval in _both(compared):
-        pair = names.index(comparison.first), names.index(comparison.second)
-        if interval and not interval.low <= 0 <= interval.high:
-            better[pair if interval.value > 0 else pair[::-1]] = True
-    return {name: str(own) for name, own in zip(names, rank_ranges(better), strict=True)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from bench.config.run_config import RunConfig, as_trained, method_info
 from bench.data.images import ImageSet
 from bench.data.names import DEFAULT_IMAGE_SIZE, data_set
 from bench.data.normalisation import Normaliser
+from bench.data.splits import Split
 from bench.evaluation.learned_classes import check_enough
 from bench.evaluation.measurements import Measurements
 from bench.evaluation.settings import can_choose
@@ -101,15 +103,39 @@ def prepare(
     if wanted := getattr(backbone, "normalisation", None):
         normalise = Normaliser.of_weights(*wanted)
     normalise = need_normaliser(normalise or of_base, "--split", config.split, "timm's weights")
-    plan, left_out = measured(config, split, data, method)
     method.to(memory_format=torch.channels_last)
-    identity = identify(config, info, data, split, weights_sha256)
+    prepared = assembled(
+        config, data, split, method, normalise, device, precision, weights_sha256, data_s, said
+    )
     for ending in ("npz", "json"):
-        check_output(options.results / f"{identity.run_id}.{ending}", "--results")
-    check_writable(options.runs / identity.run_id, "--runs")
-    prepared = Prepared(
+        check_output(options.results / f"{prepared.run_id}.{ending}", "--results")
+    check_writable(options.runs / prepared.run_id, "--runs")
+    base = as_trained(config)
+    if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
+        prepared = _started(prepared, info, _same_training(prepared, base, info, method_class, options))
+    else:
+        prepared = _from_classifier(prepared, info, options)
+    check_devices(prepared, options.device, options.devices)
+    return replace(prepared, spent=clock.now() - before)
+
+
+def assembled(
+    config: RunConfig,
+    data: ImageSet,
+    split: Split,
+    method: Method,
+    normalise: Normaliser,
+    device: torch.device,
+    precision: str,
+    weights_sha256: str | None,
+    data_s: float,
+    said: Sequence[str] = (),
+) -> Prepared:
+    """A run of these parts, with what it measures and its name; `said`: what else is left out."""
+    plan, left_out = measured(config, split, data, method)
+    return Prepared(
         config=config,
-        identity=identity,
+        identity=identify(config, method_info(config.method), data, split, weights_sha256),
         data=data,
         split=split,
         method=method,
@@ -124,13 +150,6 @@ def prepare(
         start=None,
         git=environment.git_state(),  # now, because the checkout may change while the run trains
     )
-    base = as_trained(config)
-    if config.train and method.training_steps and base.hyperparameters != config.hyperparameters:
-        prepared = _started(prepared, info, _same_training(prepared, base, info, method_class, options))
-    else:
-        prepared = _from_classifier(prepared, info, options)
-    check_devices(prepared, options.device, options.devices)
-    return replace(prepared, spent=clock.now() - before)
 
 
 def _from_classifier(run: Prepared, info: MethodInfo, options: Options) -> Prepared:

@@ -28,11 +28,8 @@ from bench.run.plan import Options, Prepared
 from bench.run.preparation import prepare
 from bench.run.rehearsal import rehearse
 from bench.sampling.episodes import Setting
+from methods.registry import FIRST_CHOICES, OF_FEATURES
 
-QUICK = ("nearest_centroid", "siamese_triplet", "protonet")
-"""Methods that are trained unless others are named: a transfer, a Siamese and an episodic one."""
-
-FROZEN = "nearest_centroid"  # what answers with a frozen embedding
 SHIPPED = "embedding of characters (frozen)"
 FEWEST_CLASSES = 5  # base classes to train on, and novel classes to test on
 FEWEST_IMAGES = 10  # per class, on average, to train on
@@ -69,7 +66,7 @@ def plan(
 
     Args:
         folder: of images, as in ``--dataset folder:PATH``.
-        methods: to train; empty for `QUICK`.
+        methods: to train; empty for `FIRST_CHOICES`.
         backbones: of timm, with its weights: their names, ``timm:NAME``; None for those whose weights are
             among the runs.
         shipped: folder of the model that the package ships.
@@ -85,7 +82,7 @@ def plan(
     if methods and split == NO_BASE:
         raise UserError("--method", ",".join(methods), f"cannot be trained: {_needed(data)}")
     common: dict[str, Any] = {"dataset": f"folder:{folder}", "preset": preset, "seed": seed, "split": split}
-    names = () if split == NO_BASE else methods or QUICK
+    names = () if split == NO_BASE else methods or FIRST_CHOICES
     trained = {name: resolve(common | {"method": name}, {}, {}) for name in names}
     materials = Materials(options)
     runs: dict[str, Prepared] = {}
@@ -106,8 +103,7 @@ def plan(
                 raise UserError(
                     "--method", name, f"has no few-shot episodes here: {'; '.join(made.left_out)}"
                 )
-            recorded = store.find(options.results, made.run_id) and not options.overwrite
-            if config.train and not config.brief and not recorded:
+            if runner.is_rehearsed(made, options):
                 rehearse(made)
             runs[name] = made
         except UserError as error:
@@ -115,7 +111,7 @@ def plan(
                 raise
             problems[name] = error
 
-    frozen = common | {"method": FROZEN, "train": False}
+    frozen = common | {"method": OF_FEATURES, "train": False}
     card = models.read_card(shipped)
     own = Normaliser.of_pixels(card.pixel_mean, card.pixel_std)
     # Without images of base classes there is nothing else to normalise with.

@@ -57,11 +57,7 @@ def run_all(grid: Sequence[RunConfig], options: Options) -> Iterator[tuple[Path,
 
 
 def _prepared(grid: Sequence[RunConfig], options: Options) -> list[Prepared]:
-    """The runs of a grid, all prepared before the first one is rehearsed.
-
-    Recorded runs are not rehearsed, and of those that differ only in the seed only one is. A smoke run as its
-    preset has it is as short as a rehearsal.
-    """
+    """The runs of a grid, all prepared before the first one is rehearsed; of several seeds only one is."""
     materials, left_out = Materials(options), LeftOut()
     optional = grid.optional if isinstance(grid, Grid) else []
     prepared, ready, rehearsed = [], [], set()
@@ -69,15 +65,20 @@ def _prepared(grid: Sequence[RunConfig], options: Options) -> list[Prepared]:
         with left_out.attempt(cell_of(config), config.method, config in optional):
             prepared.append(prepare(config, options, materials))
     for one in prepared:
-        recorded = store.find(options.results, one.run_id) and not options.overwrite
         steps = str(one.config.model_dump(exclude={"seed"}))
         with left_out.attempt(cell_of(one.config), one.config.method, one.config in optional):
-            if not (recorded or steps in rehearsed or (one.config.brief and not one.config.overrides)):
+            if steps not in rehearsed and is_rehearsed(one, options):
                 rehearse(one)
                 rehearsed.add(steps)
             ready.append(one)
     left_out.report({cell_of(one.config) for one in ready})
     return ready
+
+
+def is_rehearsed(run: Prepared, options: Options) -> bool:
+    """Whether a run is rehearsed: it is not recorded, and longer than a smoke run as its preset has it."""
+    recorded = store.find(options.results, run.run_id) and not options.overwrite
+    return not recorded and bool(not run.config.brief or run.config.overrides)
 
 
 def run_prepared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 LOWEST, HIGHEST = -12.0, 12.0  # log of the temperature: scores may be cosines or squared distances
+BINS = 15  # of the calibration error
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -38,7 +39,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+def expected_calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean difference between the probability of an answer and the share of right answers.
 
     Answers are put into bins of equal width by their probability; the differences of the bins' means are
@@ -48,12 +49,11 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int
 
     Args:
         logits: ``[n, C]``, of ``softmax(logits)``. labels: int ``[n]``, the right columns.
-        bins: number of bins.
     """
     from scipy.special import softmax
 
     probabilities = softmax(logits, axis=1)
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    differences = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    differences = np.bincount(bin_of, weights=right - confidence, minlength=BINS)
     return float(np.abs(differences).sum() / len(labels))

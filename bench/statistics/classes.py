@@ -14,7 +14,7 @@ from bench.statistics.student import t_quantile
 FEWEST_CLASSES = 3
 
 
-def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 0.95) -> Interval:
+def class_jackknife(accuracies: np.ndarray, classes: np.ndarray) -> Interval:
     """Mean accuracy over episodes, with their C classes as a random sample: delete-one-class jackknife.
 
     Population: episodes of *new classes* from the same population, with images and class sets redrawn,
@@ -38,7 +38,6 @@ def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 
     Args:
         accuracies: ``[T]`` fractions, one per episode.
         classes: int ``[T, way]``, the classes of each episode, all different.
-        level: nominal coverage.
 
     Returns:
         `n` is C.
@@ -51,13 +50,11 @@ def class_jackknife(accuracies: np.ndarray, classes: np.ndarray, level: float = 
     if classes.ndim != 2 or accuracies.shape != classes.shape[:1]:
         raise ValueError(f"accuracies {accuracies.shape} and classes {classes.shape} must have equal lengths")
     members = _members(classes)
-    [value], [half] = _jackknife(accuracies[None], members, level)
+    [value], [half] = _jackknife(accuracies[None], members)
     return clipped(float(value), float(half), members.shape[1])
 
 
-def class_difference(
-    first: np.ndarray, second: np.ndarray, classes: np.ndarray, level: float = 0.95
-) -> Interval:
+def class_difference(first: np.ndarray, second: np.ndarray, classes: np.ndarray) -> Interval:
     """Difference of two models' mean accuracies on identical episodes, with C classes as a random sample.
 
     Population: episodes of *new classes* from the same population, answered by *these two trained models*.
@@ -68,7 +65,6 @@ def class_difference(
         first: ``[T]`` fractions, one per episode; of several seeds their mean.
         second: ``[T]``, on the same episodes.
         classes: int ``[T, way]``, the classes of each episode, all different.
-        level: nominal coverage.
 
     Returns:
         Ends between -1 and 1; `n` is C.
@@ -78,21 +74,18 @@ def class_difference(
     """
     if not len(first) == len(second) == len(classes):
         raise ValueError(f"{len(first)}, {len(second)} and {len(classes)} episodes: must be equal")
-    values, halves = class_differences([first, second], classes, level)
+    values, halves = class_differences([first, second], classes)
     value, half = float(values[0, 1]), float(halves[0, 1])
     return Interval(value, max(-1.0, value - half), min(1.0, value + half), len(np.unique(classes)))
 
 
-def class_differences(
-    accuracies: Sequence[np.ndarray], classes: np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
+def class_differences(accuracies: Sequence[np.ndarray], classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`class_difference` of all pairs of M models.
 
     Args:
         accuracies: ``[T]`` fractions per model. If two differ in T, the shorter's episodes are the first of
             the longer's, and the two are compared on those.
         classes: int ``[T, way]`` of the longest.
-        level: nominal coverage.
 
     Returns:
         ``[M, M]`` differences, row minus column, and the half-widths of their intervals.
@@ -111,7 +104,7 @@ def class_differences(
             if not others:
                 continue
             differences = own[:count] - np.stack([tables[j][:count] for j in others])
-            value, half = _jackknife(differences, members, level)
+            value, half = _jackknife(differences, members)
             values[i, others], values[others, i] = value, -value
             halves[i, others] = halves[others, i] = half
     return values, halves
@@ -125,7 +118,7 @@ def _members(classes: np.ndarray) -> np.ndarray:
     return members
 
 
-def _jackknife(values: np.ndarray, members: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _jackknife(values: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means of ``[M, T]`` values and the half-widths of their intervals, as `class_jackknife` describes."""
     episodes, count = members.shape
     inside = members.sum(axis=0)
@@ -145,7 +138,7 @@ def _jackknife(values: np.ndarray, members: np.ndarray, level: float) -> tuple[n
     spread = (without - without.mean(axis=1, keepdims=True)) ** 2
     of_classes = np.maximum(0.0, (spread - noise).sum(axis=1))
     variance = (count - 1) / count * of_classes + total[:, 0] / (episodes - 1) / episodes
-    return means, t_quantile(count - 1, level) * np.sqrt(variance)
+    return means, t_quantile(count - 1) * np.sqrt(variance)
 
 
 def pairs_over_classes(
@@ -155,7 +148,6 @@ def pairs_over_classes(
     threshold: float,
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, Interval]:
     """Verification metrics of scored pairs, with their C classes as a random sample: bootstrap.
 
@@ -182,7 +174,6 @@ def pairs_over_classes(
         threshold: chosen on other (validation) pairs.
         resamples: number of resamples of the classes. Those without pairs of one kind are dropped.
         seed: of the resampling; the same seed gives the same interval.
-        level: nominal coverage.
 
     Returns:
         One interval per metric in `PAIR_METRICS` except the oracle; `n` is C.
@@ -223,7 +214,7 @@ def pairs_over_classes(
     draws = np.concatenate([metrics(multiplicity[i : i + rows]) for i in range(0, resamples, rows)])
     point = metrics(np.ones((1, classes), dtype=np.int64))[0]
     return {
-        name: _interval(float(point[i]), draws[:, i], len(scores), classes, level)
+        name: _interval(float(point[i]), draws[:, i], len(scores), classes)
         for i, name in enumerate(PAIR_METRICS)
         if name != "pair_accuracy_oracle"
     }
@@ -235,7 +226,6 @@ def triplets_over_classes(
     negative: np.ndarray,
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Share of correct triplets, with their C classes as a random sample: bootstrap.
 
@@ -248,7 +238,6 @@ def triplets_over_classes(
         negative: int ``[n]``, the class of the negative, always another one.
         resamples: number of resamples of the classes. Those without triplets are dropped.
         seed: of the resampling; the same seed gives the same interval.
-        level: nominal coverage.
 
     Returns:
         `n` is C.
@@ -265,7 +254,7 @@ def triplets_over_classes(
     # Both sums of each resample over all pairs of classes.
     asked, answered = (((multiplicity @ table) * multiplicity).sum(axis=1) for table in (counts, right))
     draws = answered[asked > 0] / asked[asked > 0]
-    return _interval(float(np.mean(won)), draws, len(won), classes, level)
+    return _interval(float(np.mean(won)), draws, len(won), classes)
 
 
 def _resampled(labels: list[np.ndarray], resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -283,12 +272,12 @@ def _resampled(labels: list[np.ndarray], resamples: int, seed: int) -> tuple[np.
     return positions.reshape(len(labels), -1), multiplicity
 
 
-def _interval(value: float, draws: np.ndarray, n: int, classes: int, level: float) -> Interval:
+def _interval(value: float, draws: np.ndarray, n: int, classes: int) -> Interval:
     """Interval of a metric of `n` pairs or triplets from its resamples, on the logit scale."""
     from scipy.special import expit, logit
 
     # Half an answer of each kind is added, so that 0 and 1 have a finite logit.
     middle, resampled = logit((value * n + 0.5) / (n + 1)), logit((draws * n + 0.5) / (n + 1))
-    half = t_quantile(classes - 1, level) * math.sqrt(classes / (classes - 1)) * float(resampled.std())
+    half = t_quantile(classes - 1) * math.sqrt(classes / (classes - 1)) * float(resampled.std())
     low, high = float(expit(middle - half)), float(expit(middle + half))
     return Interval(value, min(value, low), max(value, high), classes)

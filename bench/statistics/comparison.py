@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.statistics.seeds import ENOUGH_SEEDS, Variances, residual_variance, variances
-from bench.statistics.student import half_width, p_value, t_quantile
+from bench.statistics.student import LEVEL, half_width, p_value, t_quantile
 
 MOST_SEEDS = 1000
+POWER = 0.8  # probability of detecting an effect
 
 
 class Difference(NamedTuple):
@@ -45,7 +46,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(
-    first: np.ndarray, second: np.ndarray, level: float = 0.95, paired_seeds: bool = False
+    first: np.ndarray, second: np.ndarray, level: float = LEVEL, paired_seeds: bool = False
 ) -> Difference:
     """Difference of two methods' mean accuracies on identical episodes.
 
@@ -85,7 +86,7 @@ def paired_difference(
         ValueError: if the numbers of episodes differ, or there are fewer than two; if paired tables differ
             in their numbers of seeds.
     """
-    return _difference(_Answers.of(first), _Answers.of(second), level, paired_seeds)
+    return _difference(_Answers.of(first), _Answers.of(second), paired_seeds, level)
 
 
 class _Answers(NamedTuple):
@@ -109,7 +110,7 @@ class _Answers(NamedTuple):
         )
 
 
-def _difference(first: _Answers, second: _Answers, level: float, paired_seeds: bool) -> Difference:
+def _difference(first: _Answers, second: _Answers, paired_seeds: bool, level: float = LEVEL) -> Difference:
     if first.table.shape[1] != second.table.shape[1]:
         raise ValueError(
             f"accuracies {first.table.shape} and {second.table.shape}: two or more identical episodes"
@@ -178,7 +179,6 @@ class Comparison(NamedTuple):
 
 def compare_all(
     accuracies: Mapping[str, np.ndarray],
-    level: float = 0.95,
     networks: Mapping[str, Sequence[str | None]] | None = None,
 ) -> list[Comparison]:
     """`paired_difference` of all pairs of several methods, with Holm's correction over all pairs.
@@ -188,7 +188,6 @@ def compare_all(
     Args:
         accuracies: method -> ``[T]`` or ``[R, T]``. If two differ in T, the shorter's episodes must be the
             first of the longer's, and the two are compared on those.
-        level: of the intervals.
         networks: method -> the trained network of each of its seeds, by any name; seeds of two methods that
             use the same networks in the same order are paired.
     """
@@ -204,7 +203,7 @@ def compare_all(
         shared = min(tables[first].shape[-1], tables[second].shape[-1])
         own, other = of_seeds.get(first), of_seeds.get(second)
         paired = own is not None and None not in own and own == other
-        difference = _difference(answers(first, shared), answers(second, shared), level, paired)
+        difference = _difference(answers(first, shared), answers(second, shared), paired)
         found.append(Comparison(first, second, difference, difference.p))
     return corrected(found)
 
@@ -219,13 +218,11 @@ def seeds_needed(
     first: np.ndarray,
     second: np.ndarray,
     effect: float = 0.01,
-    level: float = 0.95,
-    power: float = 0.8,
     paired_seeds: bool = False,
 ) -> int | None:
     """Number of training seeds per method needed to detect a true difference of `effect`.
 
-    Detect means that `paired_difference` gives p <= 1 - `level`, with probability `power`.
+    Detect means that `paired_difference` gives p <= 0.05, with probability `POWER`.
 
     Population: as `paired_difference` over training. A rough guide: it takes the observed spread over seeds
     as the true one, which with three seeds each may be wrong by a factor of two. It does not include a
@@ -237,8 +234,6 @@ def seeds_needed(
         first: ``[R1, T]`` fractions, three or more seeds.
         second: ``[R2, T]`` on the same episodes.
         effect: true difference, a fraction (0.01 is one point).
-        level: of the interval.
-        power: probability of detecting it.
         paired_seeds: whether row r of both tables is from the same trained network.
 
     Returns:
@@ -258,11 +253,11 @@ def seeds_needed(
         one, other = map(_Answers.of, tables)
         *_, of_episodes, episodes_df = _over_training(one, other, one.means - other.means)
     of_seed = [float(table.mean(axis=1).var(ddof=1)) for table in tables]
-    reserve = t_quantile(math.inf, 2 * power - 1)
+    reserve = t_quantile(math.inf, 2 * POWER - 1)
     for seeds in range(ENOUGH_SEEDS, MOST_SEEDS + 1):
         of_seeds = [variance / seeds for variance in of_seed]
         df = seeds - 1 if paired_seeds else _seeds_df(of_seeds, [seeds, seeds])
         error = math.sqrt(sum(of_seeds) + of_episodes)
-        if half_width(sum(of_seeds), df, of_episodes, episodes_df, level) + reserve * error <= effect:
+        if half_width(sum(of_seeds), df, of_episodes, episodes_df) + reserve * error <= effect:
             return seeds
     return None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.statistics.student import t_quantile
+from bench.statistics.student import LEVEL, t_quantile
 
 
 class Interval(NamedTuple):
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
         return max(self.value - self.low, self.high - self.value)
 
 
-def closed_interval(accuracies: np.ndarray, level: float = 0.95) -> Interval:
+def closed_interval(accuracies: np.ndarray, level: float = LEVEL) -> Interval:
     """Mean accuracy over episodes, ± t(T-1) s / sqrt(T) with ddof 1, clipped at 0 and 1.
 
     Population: all episodes that can be drawn from *these images* with *this trained model*. It does not
@@ -58,7 +58,7 @@ def closed_interval(accuracies: np.ndarray, level: float = 0.95) -> Interval:
     return clipped(value, t_quantile(n - 1, level) * float(accuracies.std(ddof=1)) / math.sqrt(n), n)
 
 
-def open_interval(accuracies: np.ndarray, images: np.ndarray, level: float = 0.95) -> Interval:
+def open_interval(accuracies: np.ndarray, images: np.ndarray) -> Interval:
     """Mean accuracy over episodes without common images, ± t(T-1) s / sqrt(T), clipped at 0 and 1.
 
     Population: all episodes of *fresh images of these classes* with *this trained model*. The closed interval
@@ -73,7 +73,6 @@ def open_interval(accuracies: np.ndarray, images: np.ndarray, level: float = 0.9
         accuracies: ``[T]`` fractions, one per episode.
         images: int ``[T, K]``, the support and query images of each episode; `disjoint_episodes` chooses
             suitable episodes.
-        level: nominal coverage.
 
     Raises:
         ValueError: if an image occurs twice, or without episodes.
@@ -82,7 +81,7 @@ def open_interval(accuracies: np.ndarray, images: np.ndarray, level: float = 0.9
         raise ValueError(f"{len(accuracies)} accuracies, but images of {len(images)} episodes")
     if len(np.unique(images)) < np.size(images):
         raise ValueError("an image occurs in more than one episode")
-    return closed_interval(accuracies, level)
+    return closed_interval(accuracies)
 
 
 def disjoint_episodes(images: np.ndarray) -> np.ndarray:
@@ -104,7 +103,7 @@ def disjoint_episodes(images: np.ndarray) -> np.ndarray:
     return np.array(chosen, dtype=np.int64)
 
 
-def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interval:
+def proportion_interval(successes: float, n: int) -> Interval:
     """Wilson's interval of a proportion of independent yes/no answers.
 
     Population: all pairs or triplets that can be drawn from *these images* with *this trained model*.
@@ -116,14 +115,13 @@ def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interv
     Args:
         successes: number of correct answers, between 0 and `n`, possibly with halves.
         n: number of answers.
-        level: nominal coverage.
 
     Raises:
         ValueError: if `n` is not positive or `successes` is not between 0 and `n`.
     """
     if not (n >= 1 and 0 <= successes <= n):
         raise ValueError(f"{successes} successes out of {n}")
-    z = t_quantile(math.inf, level)
+    z = t_quantile(math.inf)
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -131,7 +129,7 @@ def proportion_interval(successes: float, n: int, level: float = 0.95) -> Interv
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), n)
 
 
-def mean_recall_interval(right: np.ndarray, counts: np.ndarray, level: float = 0.95) -> Interval:
+def mean_recall_interval(right: np.ndarray, counts: np.ndarray) -> Interval:
     """Mean over classes of their accuracies, with equal weights; Wilson's interval.
 
     Its n is the effective number of images, equally many per class, that gives the mean the same precision.
@@ -140,13 +138,12 @@ def mean_recall_interval(right: np.ndarray, counts: np.ndarray, level: float = 0
     Args:
         right: whole ``[C]``, correct answers per class.
         counts: whole ``[C]``, images per class, at least 1.
-        level: nominal coverage.
     """
     n = round(len(counts) ** 2 / (1 / counts).sum())
-    return proportion_interval(float((right / counts).mean()) * n, n, level)
+    return proportion_interval(float((right / counts).mean()) * n, n)
 
 
-def balanced_interval(same: np.ndarray, different: np.ndarray, level: float = 0.95) -> Interval:
+def balanced_interval(same: np.ndarray, different: np.ndarray) -> Interval:
     """Balanced accuracy of independent correct/wrong answers of two kinds.
 
     The distances to the ends of both Wilson intervals add in quadrature (Newcombe 1998, method 10).
@@ -156,12 +153,11 @@ def balanced_interval(same: np.ndarray, different: np.ndarray, level: float = 0.
     Args:
         same: bool, the answers of the first kind, at least one.
         different: bool, the answers of the second kind, at least one.
-        level: nominal coverage.
 
     Returns:
         `n` is the number of answers of both kinds.
     """
-    kinds = [proportion_interval(int(right.sum()), len(right), level) for right in (same, different)]
+    kinds = [proportion_interval(int(right.sum()), len(right)) for right in (same, different)]
     value = sum(k.value for k in kinds) / 2
     low = value - math.hypot(*(k.value - k.low for k in kinds)) / 2
     high = value + math.hypot(*(k.high - k.value for k in kinds)) / 2

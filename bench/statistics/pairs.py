@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.statistics.intervals import Interval, balanced_interval, proportion_interval
+from bench.statistics.student import LEVEL
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
@@ -53,7 +54,7 @@ def pair_metrics(
     threshold: float,
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> dict[str, Interval]:
     """Verification metrics of scored pairs with percentile bootstrap intervals.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.statistics.comparison import Comparison
+from bench.statistics.student import LEVEL
 
 
 class RankRange(NamedTuple):
@@ -20,18 +21,15 @@ class RankRange(NamedTuple):
         return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
 
 
-def significantly_better(
-    names: Sequence[str], comparisons: Iterable[Comparison], level: float = 0.95
-) -> np.ndarray:
+def significantly_better(names: Sequence[str], comparisons: Iterable[Comparison]) -> np.ndarray:
     """Which of M methods are significantly better than which others.
 
-    Population: as the comparisons. After Holm's correction the family-wise error rate is at most 1 - `level`.
+    Population: as the comparisons. After Holm's correction the family-wise error rate is at most 5%.
     Not valid for uncorrected p-values. A missing pair counts as not different.
 
     Args:
         names: of the methods.
         comparisons: of all pairs, from `compare_all`.
-        level: 1 minus the largest corrected p that is significant.
 
     Returns:
         bool ``[M, M]``: whether the row is better than the column.
@@ -39,7 +37,7 @@ def significantly_better(
     position = {name: i for i, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
     for comparison in comparisons:
-        if comparison.p <= 1 - level:
+        if comparison.p <= 1 - LEVEL:
             pair = position[comparison.first], position[comparison.second]
             better[pair if comparison.difference.value > 0 else pair[::-1]] = True
     return better

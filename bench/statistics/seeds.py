@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.statistics.intervals import Interval, clipped
-from bench.statistics.student import half_width, t_quantile
+from bench.statistics.student import LEVEL, half_width, t_quantile
 
 ENOUGH_SEEDS = 3
 """With fewer, the spread over seeds is not estimated: with two it may be 32 times the estimate."""
@@ -30,7 +30,7 @@ class Variances(NamedTuple):
     episodes_df: float
 
 
-def crossed_seeds(accuracies: np.ndarray, level: float = 0.95) -> Interval:
+def crossed_seeds(accuracies: np.ndarray, level: float = LEVEL) -> Interval:
     """Mean accuracy over R training seeds that answered the same T episodes.
 
     Population: retraining *this method* with any seed, and any episode drawn from *these images*. It does not
@@ -91,7 +91,7 @@ def residual_variance(accuracies: np.ndarray) -> float:
     return float((residual**2).sum()) / ((seeds - 1) * (episodes - 1))
 
 
-def over_seeds(intervals: Sequence[Interval], level: float = 0.95) -> Interval:
+def over_seeds(intervals: Sequence[Interval]) -> Interval:
     """Mean of one metric over R runs that differ only in the seed, from the intervals of the runs.
 
     For numbers without per-episode accuracies, such as pairs and triplets.
@@ -103,8 +103,7 @@ def over_seeds(intervals: Sequence[Interval], level: float = 0.95) -> Interval:
     standard error of a mean of correlated numbers is at most the mean of their standard errors.
 
     Args:
-        intervals: one per run, each at `level`.
-        level: nominal coverage.
+        intervals: one per run.
 
     Returns:
         `n` is the smallest of the runs' n.
@@ -120,6 +119,6 @@ def over_seeds(intervals: Sequence[Interval], level: float = 0.95) -> Interval:
     if seeds < ENOUGH_SEEDS:
         half = float(halves.mean())
     else:
-        closed = float((halves**2).mean()) / t_quantile(math.inf, level) ** 2
-        half = half_width(float(values.var(ddof=1)) / seeds, seeds - 1, closed, math.inf, level)
+        closed = float((halves**2).mean()) / t_quantile(math.inf) ** 2
+        half = half_width(float(values.var(ddof=1)) / seeds, seeds - 1, closed, math.inf)
     return clipped(float(values.mean()), half, min(interval.n for interval in intervals))

@@ -6,13 +6,16 @@ import functools
 import math
 from types import ModuleType
 
+LEVEL = 0.95
+"""Nominal coverage of the intervals."""
 
-def t_quantile(df: float, level: float) -> float:
+
+def t_quantile(df: float, level: float = LEVEL) -> float:
     """Two-sided quantile of Student's t at `level`; df may be inf."""
     return _upper(df, 1 - level)
 
 
-def half_width(first: float, first_df: float, second: float, second_df: float, level: float) -> float:
+def half_width(first: float, first_df: float, second: float, second_df: float, level: float = LEVEL) -> float:
     """Half-width of the interval of a mean whose variance SE^2 is the sum of two estimates.
 
     ``t = t2 + (t1 - t2) w^(1 + 1.2 t2 / t1)``, where t1 and t2 belong to the two degrees of freedom and w

@@ -99,7 +99,7 @@ def test_a_seed_recorded_twice_counts_once_and_the_later_one_wins():
         {"trained": False},
         {"external_data": True},
         {"transductive": True},
-        {"config": {"overrides": {"precision": "32"}}},
+        {"config": record_fields()["config"] | {"precision": "fp32"}},
         {"episodes": {k: v | {"sha256": "f" * 64} for k, v in record_fields()["episodes"].items()}},
     ],
 )

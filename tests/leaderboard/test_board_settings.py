@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from board_reader import boards, column, render
+from board_reader import boards, render
 from markdown_reader import plain
 from record_factory import EPISODES, QUERIES, episode_info, make_record, metric, record_fields
 
@@ -77,16 +77,6 @@ def test_seeds_are_averaged_over_the_same_episodes_only(tmp_path):
     text = render(found, tmp_path)
     [[row]] = boards(text)
     assert row["10w5s"] == "60.00 ± 1.00"
-    assert "Not in the tables: 1 setting on other episodes than its column." in text
-
-
-def test_5w1s_with_5_queries_does_not_stand_in_the_column_of_15(tmp_path):
-    misnamed = STANDARD | {"5w1s": episode_info(5, 1, 5, sha256="e" * 64)}
-    found = [make_record(method="old", episodes=misnamed), make_record(method="new")]
-    text = render(found)
-    [table] = boards(text)
-    assert column(table, "5w1s") == ["64.00 ± 1.00", "–"]
-    assert column(table, "method") == ["new (quick)", "old (quick)"]
     assert "Not in the tables: 1 setting on other episodes than its column." in text
 
 

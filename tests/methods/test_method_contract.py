@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import bench
 import methods
 from bench.data.normalisation import Normaliser
 from bench.run.method_template import OwnMethod
@@ -79,13 +80,17 @@ def test_methods_import_nothing_of_the_harness():
             assert not any(name.partition(".")[0] == "bench" for name in imported), path.name
 
 
+def test_the_harness_names_no_method():
+    """Help and docstrings may, in examples."""
+    for path in Path(bench.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Constant) and node.value in NAMES), f"{path.name} {node.lineno}"
+
+
 @every_method
 def test_a_method_describes_itself(name):
-    info, method_class = registry.available()[name], registry.load(registry.available()[name])
-    assert issubclass(method_class, Method)
+    info = registry.available()[name]
     assert info.family and info.paper and info.trains_on in {*TRAINS_ON, "pretraining"}
-    fields = dataclasses.fields(method_class.Hyperparameters)
-    assert {f.name: f.default for f in fields} == {p.name: p.default for p in info.parameters.values()}
     assert all(parameter.help for parameter in info.parameters.values())
 
 

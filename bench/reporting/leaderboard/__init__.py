@@ -13,7 +13,7 @@ from bench.reporting.blocks import Block, Paragraph
 from bench.reporting.frame import failures, frame
 from bench.reporting.leaderboard import studies
 from bench.reporting.leaderboard.document import document
-from bench.reporting.ranking.rows import Row, without_misnamed_settings
+from bench.reporting.ranking.rows import Row
 from bench.reporting.ranking.tables import Table, is_shown, newest, tables_of
 
 
@@ -93,14 +93,13 @@ def hidden(records: Sequence[Record], tables: Sequence[Table]) -> str:
     shown = [record for record in records if is_shown(record)]
     smoke = sum(record.preset == BRIEF for record in records)
     rows = [row for table in tables for row in table.rows]
-    misnamed = sum(len(record.episodes) - len(without_misnamed_settings(record).episodes) for record in shown)
     counted = newest(tables)
     superseded = [row for table in tables if table not in counted for row in table.rows]
     without = [
         _some(smoke, "smoke run"),
         _some(len(records) - smoke - len(shown), "failed run"),
         _some(len(shown) - _runs(rows), "older run", "of a configuration and seed that ran again"),
-        _some(misnamed + sum(row.left_out for row in rows), "setting", "on other episodes than its column"),
+        _some(sum(row.left_out for row in rows), "setting", "on other episodes than its column"),
     ]
     older = _some(_runs(superseded), "run", "of an older protocol version")
     parts = {"Not in the tables": filter(None, without), "Not in the summary": filter(None, [older])}

@@ -10,7 +10,7 @@ from bench.records import identity
 from bench.records.store import Record
 from bench.records.tracks import Track, cost, images_seen, kept, pretraining_share, uncommitted
 from bench.reporting.blocks import NOTHING, Cell, Code, Number, duration, number, parameter_count, table
-from bench.reporting.ranking.rows import ENOUGH_SEEDS, Row
+from bench.reporting.ranking.rows import Row
 from bench.reporting.ranking.tables import Table
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ VARIATIONS = "variations"
 
 def cells(row: Row, of: Table) -> dict[str, Cell]:
     """Heading -> cell of a row's line in its table."""
+    from bench.statistics import ENOUGH_SEEDS
+
     first, rank = row.first, row.ranks.get(of.ranked_by)
     new_classes = row.new_class_ranks.get(of.ranked_by)
     notes = (" †" if len(row.records) < ENOUGH_SEEDS else "") + ("" if row.whole else " ‡")

@@ -22,7 +22,6 @@ from bench.reporting.leaderboard.cells import NEW_CLASSES, board, joined, name, 
 from bench.reporting.leaderboard.generalized import generalized
 from bench.reporting.leaderboard.overview import overview
 from bench.reporting.published import elsewhere, published_beside
-from bench.reporting.ranking.rows import ENOUGH_SEEDS
 from bench.reporting.ranking.tables import Table
 
 GENERATED = Prose("Generated from the records and `studies/` by `python -m bench leaderboard`; do not edit.")
@@ -77,7 +76,6 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
 - A **method** is named with its preset, its start if it has the choice, and what was changed.
   *weights*: it started from this file (SHA-256); *no training*: it was evaluated without training."""
 
-FEW_SEEDS: Cell = (f"† episodes only: fewer than {ENOUGH_SEEDS} training seeds.",)
 NOT_WHOLE: Cell = (
     "‡ some per-episode accuracies are missing: the row is not compared, and ± over several seeds comes "
     "from the interval of each seed.",
@@ -147,13 +145,15 @@ def _heading(table: Table) -> Cell:
 
 
 def _table(table: Table) -> list[Block]:
+    from bench.statistics import ENOUGH_SEEDS
+
     known = table.ranked_by in table.better_for_new_classes
     left_out = {*IN_HEADING, *(() if known else (NEW_CLASSES,))} if table.track else {"rank", NEW_CLASSES}
     shown = board(table)
     shown = shown[[heading for heading in shown if heading not in left_out]]
     blocks: list[Block] = [without_empty_columns(shown, 1 + list(shown).index("method"))]
     if any(len(row.records) < ENOUGH_SEEDS for row in table.rows):
-        blocks.append(Paragraph(FEW_SEEDS))
+        blocks.append(Paragraph((f"† episodes only: fewer than {ENOUGH_SEEDS} training seeds.",)))
     if not all(row.whole for row in table.rows):
         blocks.append(Paragraph(NOT_WHOLE))
     blocks += [Paragraph(note) for note in network_notes(table)]

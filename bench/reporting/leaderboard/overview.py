@@ -20,7 +20,7 @@ from bench.reporting.blocks import (
     table,
 )
 from bench.reporting.leaderboard.cells import joined, name, track_name
-from bench.reporting.ranking.rows import ENOUGH_SEEDS, SETTINGS, Row
+from bench.reporting.ranking.rows import SETTINGS, Row
 from bench.reporting.ranking.tables import Table, newest
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def _entries(table: Table) -> dict[str, int]:
 
     Beside rows of enough seeds, those of fewer do not count: they are not ranked among each other.
     """
+    from bench.statistics import ENOUGH_SEEDS
 
     def age(i: int) -> tuple:
         return max(record.created for record in table.ranked[i].records), table.ranked[i].key

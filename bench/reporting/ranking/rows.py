@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.common.errors import UserError
-from bench.records.identity import marks, overrides, setup
+from bench.records.identity import configuration, marks
 from bench.records.naming import JOINED
 from bench.records.parts import EpisodeInfo
 from bench.records.store import Record
@@ -41,9 +41,6 @@ COLUMNS = {
 
 SETTINGS = {heading: key.removeprefix("fewshot/") for heading, (key, _) in COLUMNS.items() if key[0] == "f"}
 """Heading -> name, of the settings that most runs measure."""
-
-ENOUGH_SEEDS = 3
-"""With fewer seeds the spread over seeds is not estimated, and the row says so."""
 
 
 @dataclass
@@ -132,17 +129,6 @@ def joins_of(row: Row) -> list[tuple[int, int, int]]:
     return sorted((int(match["base"]), int(match["new"]), int(match["shots"])) for match in found)
 
 
-def without_misnamed_settings(record: Record) -> Record:
-    """The record without settings whose name does not match their episodes.
-
-    Older versions did not include the number of queries in the name.
-    """
-    from bench.records.arrays import setting_of
-
-    used = {name: info for name, info in record.episodes.items() if setting_of(record, name).name == name}
-    return _with(record, used)
-
-
 def _with(record: Record, episodes: Mapping[str, EpisodeInfo]) -> Record:
     """The record with only these of its settings."""
     if len(episodes) == len(record.episodes):
@@ -197,15 +183,9 @@ def _together(runs: list[Record]) -> Record:
 
 
 def row_key(record: Record) -> str:
-    """Key that is equal for records of a table that differ only in the seed."""
-    return json.dumps(
-        [
-            *setup(record),
-            overrides(record),
-            [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes],
-        ],
-        sort_keys=True,
-    )
+    """Key that is equal for records of one `configuration` with the same episodes."""
+    lists = [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes]
+    return json.dumps([configuration(record), lists])
 
 
 def load_answers(row: Row, directory: Path) -> None:
@@ -236,7 +216,7 @@ def load_answers(row: Row, directory: Path) -> None:
 
 def fill_in_intervals(row: Row) -> None:
     """Fill in the intervals over seeds of every metric, from per-episode answers if available."""
-    from bench.statistics import Interval, closed_interval, crossed_seeds, over_seeds
+    from bench.statistics import Interval, over_seeds
 
     for key in dict.fromkeys(key for record in row.records for key in record.metrics):
         metrics = [record.metrics[key] for record in row.records if key in record.metrics]
@@ -246,7 +226,12 @@ def fill_in_intervals(row: Row) -> None:
             row.intervals[key] = own[0]
         elif answers is None or answers.shape[1] == 1:
             row.intervals[key] = over_seeds(own)
-        elif len(answers) < ENOUGH_SEEDS:
-            row.intervals[key] = closed_interval(answers.mean(axis=0))
         else:
-            row.intervals[key] = crossed_seeds(answers)
+            row.intervals[key] = interval_of(answers)
+
+
+def interval_of(answers: np.ndarray) -> Interval:
+    """Of the accuracies ``[R, T]`` of R seeds: over retraining, or with too few seeds of these models."""
+    from bench.statistics import ENOUGH_SEEDS, closed_interval, crossed_seeds
+
+    return crossed_seeds(answers) if len(answers) >= ENOUGH_SEEDS else closed_interval(answers.mean(axis=0))

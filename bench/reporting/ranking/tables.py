@@ -15,7 +15,6 @@ from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import Track, network, partition_by_track, shared_networks
 from bench.reporting.ranking.rows import (
-    ENOUGH_SEEDS,
     Row,
     by_size,
     columns,
@@ -23,7 +22,6 @@ from bench.reporting.ranking.rows import (
     grouped,
     load_answers,
     rows_of,
-    without_misnamed_settings,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +88,7 @@ def tables_of(records: Iterable[Record], directory: Path) -> list[Table]:
         records: in any order.
         directory: of their episode files; rows whose files are missing are not compared.
     """
-    shown = sorted(map(without_misnamed_settings, filter(is_shown, records)), key=lambda r: r.run_id)
+    shown = sorted(filter(is_shown, records), key=lambda r: r.run_id)
     tables = [table for section, group in _sections(shown) for table in _tables(section, group)]
     for table in tables:
         _fill_in(table, directory)
@@ -188,7 +186,8 @@ def _rank(table: Table, setting: str) -> None:
     """
     import numpy as np
 
-    from bench.statistics import compare_all, corrected, rank_ranges, significantly_better
+    from bench.records.arrays import common_classes
+    from bench.statistics import ENOUGH_SEEDS, compare_all, corrected, rank_ranges, significantly_better
 
     ranked = table.ranked
     members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
@@ -215,7 +214,11 @@ def _rank(table: Table, setting: str) -> None:
     table.better[setting] = _of_all(better, compared, len(ranked))
     for i, ends in ranks.items():
         ranked[i].ranks[setting] = ends
-    separable = _better_for_new_classes(table, compared, setting) if len(answers) > 1 else None
+    separable = None
+    if len(answers) > 1:
+        records = [record for i in compared for record in ranked[i].records if setting in record.episodes]
+        means = [own.mean(axis=0) for own in answers.values()]
+        separable = better_for_new_classes(means, common_classes(records, setting))
     if separable is not None:
         table.better_for_new_classes[setting] = _of_all(separable, compared, len(ranked))
         for i, ends in zip(compared, rank_ranges(separable), strict=True):
@@ -231,18 +234,18 @@ def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
     return whole
 
 
-def _better_for_new_classes(table: Table, compared: Sequence[int], setting: str) -> np.ndarray | None:
-    """Which of the compared rows are better by the interval over classes; None if not known."""
-    from bench.records.arrays import common_classes
+def better_for_new_classes(accuracies: Sequence[np.ndarray], classes: np.ndarray | None) -> np.ndarray | None:
+    """Which models are better than which by the interval over classes; None if not known.
+
+    Args:
+        accuracies, classes: as in `class_differences`; the classes are None if not known.
+    """
     from bench.statistics import class_differences
 
-    rows = [table.ranked[i] for i in compared]
-    records = [record for row in rows for record in row.records if setting in record.episodes]
-    classes = common_classes(records, setting)
     if classes is None:
         return None
     try:
-        values, halves = class_differences([row.answers[setting].mean(axis=0) for row in rows], classes)
+        values, halves = class_differences(accuracies, classes)
     except ValueError:  # too few classes
         return None
     return values > halves
