@@ -17,13 +17,11 @@ from bench.statistics.classes import (
 from bench.statistics.comparison import (
     Comparison,
     Difference,
-    RankRange,
     compare_all,
+    corrected,
     holm,
     paired_difference,
-    rank_ranges,
     seeds_needed,
-    significantly_better,
 )
 from bench.statistics.intervals import (
     Interval,
@@ -43,4 +41,5 @@ from bench.statistics.pairs import (
     pairs_of_classes,
     triplets_of_classes,
 )
+from bench.statistics.ranks import RankRange, rank_ranges, significantly_better
 from bench.statistics.seeds import ENOUGH_SEEDS, crossed_seeds, over_seeds

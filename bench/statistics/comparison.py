@@ -1,10 +1,11 @@
-"""Comparison of methods on identical episodes: paired differences, Holm's correction, rank ranges."""
+"""Comparison of methods on identical episodes: paired differences and Holm's correction."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,24 +85,47 @@ def paired_difference(
         ValueError: if the numbers of episodes differ, or there are fewer than two; if paired tables differ
             in their numbers of seeds.
     """
-    tables = [np.atleast_2d(np.asarray(table, dtype=np.float64)) for table in (first, second)]
-    episodes = tables[0].shape[1]
-    if tables[1].shape[1] != episodes or episodes < 2 or any(table.ndim != 2 for table in tables):
-        raise ValueError(
-            f"accuracies {tables[0].shape} and {tables[1].shape}: two or more identical episodes"
+    return _difference(_Answers.of(first), _Answers.of(second), level, paired_seeds)
+
+
+class _Answers(NamedTuple):
+    """What all comparisons of a method need of its accuracies ``[R, T]``; the last two with R >= 2."""
+
+    table: np.ndarray
+    means: np.ndarray  # over the seeds, [T]
+    of_seeds: float  # variance of the mean due to the seeds
+    residual: float  # of a mean over the seeds, per episode
+
+    @classmethod
+    def of(cls, accuracies: np.ndarray) -> _Answers:
+        table = np.atleast_2d(np.asarray(accuracies, dtype=np.float64))
+        if table.ndim != 2 or table.shape[1] < 2:
+            raise ValueError(f"accuracies {table.shape}: two or more identical episodes")
+        seeds, means = len(table), table.mean(axis=0)
+        if seeds == 1:
+            return cls(table, means, 0.0, 0.0)
+        return cls(
+            table, means, float(table.mean(axis=1).var(ddof=1)) / seeds, residual_variance(table) / seeds
         )
-    differences = tables[0].mean(axis=0) - tables[1].mean(axis=0)
-    value = float(differences.mean())
-    seeds = len(tables[0]), len(tables[1])
+
+
+def _difference(first: _Answers, second: _Answers, level: float, paired_seeds: bool) -> Difference:
+    if first.table.shape[1] != second.table.shape[1]:
+        raise ValueError(
+            f"accuracies {first.table.shape} and {second.table.shape}: two or more identical episodes"
+        )
+    differences = first.means - second.means
+    value, episodes = float(differences.mean()), len(differences)
+    seeds = len(first.table), len(second.table)
     if paired_seeds and seeds[0] != seeds[1]:
         raise ValueError(f"{seeds[0]} and {seeds[1]} seeds cannot be paired")
     over_training = min(seeds) >= ENOUGH_SEEDS
     if not over_training:
         parts = Variances(float(differences.var(ddof=1)) / episodes, episodes - 1, 0.0, math.inf)
     elif paired_seeds:
-        parts = variances(tables[0] - tables[1])
+        parts = variances(first.table - second.table)
     else:
-        parts = _over_training(tables, differences)
+        parts = _over_training(first, second, differences)
     half = half_width(*parts, level)
     return Difference(
         value,
@@ -115,12 +139,11 @@ def paired_difference(
     )
 
 
-def _over_training(tables: Sequence[np.ndarray], differences: np.ndarray) -> Variances:
+def _over_training(first: _Answers, second: _Answers, differences: np.ndarray) -> Variances:
     episodes = len(differences)
-    of_seeds = [float(table.mean(axis=1).var(ddof=1)) / len(table) for table in tables]
-    explained = sum(residual_variance(table) / (len(table) * episodes) for table in tables)
-    of_episodes = max(0.0, float(differences.var(ddof=1)) / episodes - explained)
-    return Variances(sum(of_seeds), _seeds_df(of_seeds, [len(t) for t in tables]), of_episodes, episodes - 1)
+    of_seeds, seeds = [first.of_seeds, second.of_seeds], [len(first.table), len(second.table)]
+    of_episodes = (float(differences.var(ddof=1)) - first.residual - second.residual) / episodes
+    return Variances(sum(of_seeds), _seeds_df(of_seeds, seeds), max(0.0, of_episodes), episodes - 1)
 
 
 def _seeds_df(variances: Sequence[float], seeds: Sequence[int]) -> float:
@@ -169,66 +192,27 @@ def compare_all(
         networks: method -> the trained network of each of its seeds, by any name; seeds of two methods that
             use the same networks in the same order are paired.
     """
-    pairs = list(itertools.combinations(accuracies, 2))
     of_seeds = networks or {}
     tables = {name: np.asarray(table) for name, table in accuracies.items()}
-    differences = []
-    for first, second in pairs:
+
+    @functools.cache
+    def answers(name: str, episodes: int) -> _Answers:
+        return _Answers.of(tables[name][..., :episodes])
+
+    found = []
+    for first, second in itertools.combinations(tables, 2):
         shared = min(tables[first].shape[-1], tables[second].shape[-1])
         own, other = of_seeds.get(first), of_seeds.get(second)
         paired = own is not None and None not in own and own == other
-        ends = tables[first][..., :shared], tables[second][..., :shared]
-        differences.append(paired_difference(*ends, level, paired))
-    adjusted = holm([difference.p for difference in differences])
-    return [Comparison(*pair, d, p) for pair, d, p in zip(pairs, differences, adjusted, strict=True)]
+        difference = _difference(answers(first, shared), answers(second, shared), level, paired)
+        found.append(Comparison(first, second, difference, difference.p))
+    return corrected(found)
 
 
-class RankRange(NamedTuple):
-    """The possible ranks of a method; methods whose ranges overlap are tied."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
-
-
-def significantly_better(
-    names: Sequence[str], comparisons: Iterable[Comparison], level: float = 0.95
-) -> np.ndarray:
-    """Which of M methods are significantly better than which others.
-
-    Population: as the comparisons. After Holm's correction the family-wise error rate is at most 1 - `level`.
-    Not valid for uncorrected p-values. A missing pair counts as not different.
-
-    Args:
-        names: of the methods.
-        comparisons: of all pairs, from `compare_all`.
-        level: 1 minus the largest corrected p that is significant.
-
-    Returns:
-        bool ``[M, M]``: whether the row is better than the column.
-    """
-    position = {name: i for i, name in enumerate(names)}
-    better = np.zeros((len(names), len(names)), dtype=bool)
-    for comparison in comparisons:
-        if comparison.p <= 1 - level:
-            pair = position[comparison.first], position[comparison.second]
-            better[pair if comparison.difference.value > 0 else pair[::-1]] = True
-    return better
-
-
-def rank_ranges(better: np.ndarray) -> list[RankRange]:
-    """``[1 + number significantly better, M - number significantly worse]`` for each of M methods.
-
-    Methods whose range starts at 1 are tied for the best. With 95% probability all true ranks are in their
-    ranges, if the family-wise error rate of `better` is at most 5%.
-
-    Args:
-        better: ``[M, M]`` from `significantly_better`.
-    """
-    first, last = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
-    return [RankRange(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Some comparisons with Holm's correction over just these."""
+    adjusted = holm([comparison.difference.p for comparison in comparisons])
+    return [comparison._replace(p=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
 
 
 def seeds_needed(
@@ -271,7 +255,8 @@ def seeds_needed(
         tables = [tables[0] - tables[1]]
         *_, of_episodes, episodes_df = variances(tables[0])
     else:
-        *_, of_episodes, episodes_df = _over_training(tables, tables[0].mean(axis=0) - tables[1].mean(axis=0))
+        one, other = map(_Answers.of, tables)
+        *_, of_episodes, episodes_df = _over_training(one, other, one.means - other.means)
     of_seed = [float(table.mean(axis=1).var(ddof=1)) for table in tables]
     reserve = t_quantile(math.inf, 2 * power - 1)
     for seeds in range(ENOUGH_SEEDS, MOST_SEEDS + 1):

@@ -46,6 +46,8 @@ def p_value(value: float, first: float, first_df: float, second: float, second_d
         return 1.0 if value == 0 else 0.0
     if second == 0:
         return max(1e-16, 2 * float(_special().stdtr(first_df, -abs(value) / error)))
+    if _t(first, first_df, second, second_df, 1e-16) * error <= abs(value):
+        return 1e-16
     low, high = -16.0, 0.0  # of log10 p
     for _ in range(30):  # to 8 digits
         middle = (low + high) / 2

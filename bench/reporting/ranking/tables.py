@@ -187,7 +187,7 @@ def _rank(table: Table, setting: str) -> None:
     """
     import numpy as np
 
-    from bench.statistics import compare_all, rank_ranges, significantly_better
+    from bench.statistics import compare_all, corrected, rank_ranges, significantly_better
 
     ranked = table.ranked
     members = [i for i, row in enumerate(ranked) if f"fewshot/{setting}" in row.intervals]
@@ -199,13 +199,15 @@ def _rank(table: Table, setting: str) -> None:
         compared = []
     answers = {str(i): own for i in compared if (own := ranked[i].answers.get(setting)) is not None}
     networks = {i: [network(record) for record in ranked[int(i)].records] for i in answers}
-    better = significantly_better([str(i) for i in compared], compare_all(answers, networks=networks))
+    comparisons = compare_all(answers, networks=networks)
+    better = significantly_better([str(i) for i in compared], comparisons)
     ranks = dict(zip(compared, rank_ranges(better), strict=True))
     # A comparison with a row of few seeds does not cover retraining: rows of enough are ranked by themselves.
     enough = [i for i in compared if len(ranked[i].records) >= ENOUGH_SEEDS]
     if enough and len(enough) < len(compared):
-        alone = {str(i): own for i in enough if (own := answers.get(str(i))) is not None}
-        among = significantly_better([str(i) for i in enough], compare_all(alone, networks=networks))
+        alone = [str(i) for i in enough]
+        own = [one for one in comparisons if one.first in alone and one.second in alone]
+        among = significantly_better(alone, corrected(own))
         ranks |= zip(enough, rank_ranges(among), strict=True)
         places = [compared.index(i) for i in enough]
         better[np.ix_(places, places)] = among
