@@ -127,6 +127,11 @@ def test_no_other_method_is_handed_an_image_of_a_novel_class(tiny, split):
         LearnedClasses(method.eval(), tiny, split, lambda images: images, "32-true", "key")
 
 
+def test_a_method_in_training_mode_is_refused(tiny, split):
+    with pytest.raises(ValueError, match="evaluation mode"):
+        LearnedClasses(Learner().train(), tiny, split, Normaliser(tiny.images, split.train), "32-true", "")
+
+
 def test_answers_are_those_of_the_network_of_the_first_image_s_class(tiny, split, monkeypatch):
     """Each pair and triplet by itself, in a slow loop."""
     plainly(monkeypatch)
