@@ -119,7 +119,7 @@ def test_a_shared_training_is_named_with_its_cost(results):
         shared_training=training | {"run_id": "other", "model": "1" * 64},
     )  # fmt: skip
     page = run_page.page(record, results / "shares.json", results)
-    assert "trained by other: 1 min 5 s, 3,000 steps" in " ".join(page.split())
+    assert "trained by other: 1 min 05 s, 3,000 steps" in " ".join(page.split())
 
 
 def test_it_says_which_files_are_missing_or_not_the_runs_own(results):

@@ -299,3 +299,5 @@ def test_what_cannot_be_is_said_in_a_line(recorded):
     assert complaint(*RUN, "folder:images", *own) == f"--way 2: {line}"
     told = complaint(*RUN, "folder:images", "--measure", "5w1s")
     assert told.endswith("nothing to measure: no 5w1s (learns from labelled images of the novel classes)")
+    told = complaint(*RUN, "folder:images", "--measure", "generalized")
+    assert "no generalized accuracy (learns from labelled images of the novel classes)" in told
