@@ -110,12 +110,17 @@ def new_classes(
     classes: int = 20,
     episodes: int = 1000,
     jackknife: bool = True,
+    skewed: bool = False,
 ) -> Covered:
-    """Classes drawn again; a pair of them may be hard to tell apart."""
+    """Classes drawn again; a pair of them may be hard to tell apart.
+
+    Their accuracies are normal, or as skewed as an exponential distribution.
+    """
     covered, truth = [], 0.6
     chosen = rng.random((episodes, classes)).argpartition(WAY, axis=1)[:, :WAY]
     for _ in range(repetitions):
-        own, alike = 0.2 * rng.normal(size=classes), 0.1 * rng.normal(size=(classes, classes))
+        own = 0.2 * (1 - rng.exponential(size=classes) if skewed else rng.normal(size=classes))
+        alike = 0.1 * rng.normal(size=(classes, classes))
         pairs = alike[chosen[:, :, None], chosen[:, None, :]].mean(axis=(1, 2))
         accuracies = truth + own[chosen].mean(axis=1) + pairs + 0.09 * rng.normal(size=episodes)
         interval = class_jackknife(accuracies, chosen) if jackknife else closed_interval(accuracies)

@@ -131,7 +131,7 @@ def raw_batches(tiny, tiny_split) -> Callable[..., TrainingBatches]:
 
 @pytest.fixture(scope="session")
 def class_of(tiny, tiny_split) -> Callable[[Tensor], list[int]]:
-    """Base class 0..7 of raw pixels; KeyError where they are no base training image."""
+    """Base class 0..7 of raw pixels; KeyError if they are not a base training image."""
     known = {
         tiny.images[i].numpy().tobytes(): tiny_split.base.index(int(tiny.labels[i])) for i in tiny_split.train
     }

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import torch
 
 from bench.__main__ import main
-from bench.run.processes import start_method, take_over
+from bench.run.processes import replace_environment, start_method
 
 Streams = Callable[[], None]
 
@@ -39,7 +39,7 @@ def in_fork(work: Callable, *arguments: Any) -> Any:
 
 
 def _limited(environment: dict[str, str], work: Callable, *arguments: Any) -> Any:
-    take_over(environment)
+    replace_environment(environment)
     os.setpgrp()
     killer = threading.Timer(LIMIT_S, os.killpg, (os.getpgrp(), signal.SIGKILL))
     killer.daemon = True
@@ -87,7 +87,7 @@ def ctrl_c(arguments: list[str], folder: Path, after: bytes) -> tuple[int, bytes
 
 
 def _begun(arguments: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
-    take_over(environment)
+    replace_environment(environment)
     os.chdir(folder)
     os.setsid()
     say_into(log)

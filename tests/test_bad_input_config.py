@@ -19,7 +19,7 @@ def bomb(key: str) -> str:
 
 
 CASES = {
-    # What is no YAML, or not one map of it
+    # Not YAML, or not one map
     "empty": ("", MAP),
     "only a comment": ("# nothing\n", MAP),
     "text": ("protonet", MAP),
@@ -140,7 +140,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_that_is_no_configuration(workspace, name):
+def test_an_invalid_configuration_file(workspace, name):
     content, expected = CASES[name]
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     (workspace / "run.yaml").write_bytes(data)
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_configuration(workspace, name):
     assert said.startswith(expected) and len(said) < 1500
 
 
-def test_a_shared_part_of_a_file_is_no_key_twice(workspace):
+def test_a_merged_part_of_a_file_does_not_duplicate_keys(workspace):
     (workspace / "run.yaml").write_text(
         "runs:\n- &first {method: mtl, seed: 1}\n- &second {<<: *first, seed: 2}\n- {<<: *second, seed: 3}"
     )

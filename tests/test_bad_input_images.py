@@ -225,7 +225,7 @@ def test_many_are_counted_and_verify_names_each(workspace):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "dead link", "link to itself", "device"])
-def test_what_is_no_regular_file_is_not_waited_for(workspace, kind):
+def test_special_files_are_not_waited_for(workspace, kind):
     path = workspace / "c1" / "bad.png"
     if kind == "pipe":
         os.mkfifo(path)

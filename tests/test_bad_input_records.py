@@ -98,7 +98,7 @@ def put(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_no_record_is_named(name):
+def test_a_file_that_is_not_a_record_is_named(name):
     with pytest.raises(UserError) as caught:
         said = put(name)
         store.read(Path("results", "bad.json"))
@@ -121,7 +121,7 @@ def test_every_command_names_it(name):
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a dead link", "a link to itself"])
-def test_what_is_no_file_is_named(kind, tmp_path):
+def test_a_path_that_is_not_a_regular_file_is_named(kind, tmp_path):
     path = Path("results", "bad.json")
     path.unlink(missing_ok=True)
     path.mkdir() if kind == "a folder" else path.symlink_to("bad.json" if "itself" in kind else "nowhere")

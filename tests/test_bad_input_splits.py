@@ -1,4 +1,4 @@
-"""Splits that do not fit the data, files of classes that are no split, and settings with too little data."""
+"""Splits that do not fit the data, invalid split files, and settings with too little data."""
 
 import pytest
 from bad_inputs import write_tiny
@@ -62,7 +62,7 @@ FLAGS = [
     ("--split fc100", "--split fc100: needs 100 classes in 20 superclasses; folder:images has 8 classes"),
     ("--way 5 --shot 1", "--way 5: at most 4, the number of novel classes"),
     (f"--way {10**17} --shot 1", f"--way {10**17}: at most 4, the number of novel classes"),
-    ("--way 2 --shot 6", "--shot 6 + --query 15: at most 6 in total: fewer than 2 novel classes have more"),
+    ("--way 2 --shot 6", "--shot 6 + --query 15: at most 6 in total, because fewer than 2 novel classes"),
     (f"--way 2 --shot {10**17}", f"--shot {10**17} + --query 15: at most 6 in total"),
     ("--way 2 --shot 4 --query 3", "--shot 4 + --query 3: at most 6 in total"),
     (f"--way 2 --shot 1 --query {10**17}", f"--shot 1 + --query {10**17}: at most 6 in total"),
@@ -77,7 +77,7 @@ FLAGS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):
-    """A working directory with decoded images and things that are no CSV file."""
+    """A working directory with decoded images and things that are not CSV files."""
     folder = tmp_path_factory.mktemp("splits") / "here"
     write_tiny(folder / "images")
     (folder / "folder.csv").mkdir()
@@ -90,7 +90,7 @@ def workspace(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_split(workspace, name):
+def test_an_invalid_split_file(workspace, name):
     content, expected = FILES[name]
     (workspace / "mine.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert complaint(*RUN, "--split", "mine.csv").startswith(f"--split mine.csv: {expected}")

@@ -1,4 +1,4 @@
-"""Files that are no weights of the backbone."""
+"""Files that do not hold weights of the backbone."""
 
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_tensors_that_do_not_fit(name):
 
 
 @pytest.mark.parametrize("name", BYTES)
-def test_bytes_that_are_no_checkpoint(name):
+def test_bytes_that_are_not_a_checkpoint(name):
     Path("mine.pt").write_bytes(BYTES[name])
     assert said_of("mine.pt").startswith(NONE)
 

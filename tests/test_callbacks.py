@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training goes on as if nothing had happened; a diverging one stops."""
+"""Checkpoints: an interrupted training resumes as if nothing had happened; a diverging one stops."""
 
 import io
 import time
@@ -62,10 +62,16 @@ class Siamese(SiameseTriplet):
 KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_validation_episodes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
+        patch.setattr(loop, "VALIDATE_EVERY", 4)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def often(monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    monkeypatch.setattr(loop, "VALIDATE_EVERY", 4)
+def saved_often(monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
 
 
@@ -91,10 +97,7 @@ def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny, tiny_split, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-        patch.setattr(loop, "VALIDATE_EVERY", 4)
-        return {kind: fit(kind, tiny, tiny_split, tmp_path_factory.mktemp("whole")) for kind in KINDS}
+    return {kind: fit(kind, tiny, tiny_split, tmp_path_factory.mktemp("whole")) for kind in KINDS}
 
 
 @pytest.mark.slow
@@ -191,7 +194,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(uninterrupted, tiny, tiny_spl
     assert all(torch.equal(method.state_dict()[name], v) for name, v in expected.state_dict().items())
 
 
-def test_a_pickle_is_no_checkpoint(tmp_path):
+def test_a_pickle_is_refused_as_a_checkpoint(tmp_path):
     class Trap:
         def __reduce__(self):
             return (tmp_path.joinpath("sprung").touch, ())

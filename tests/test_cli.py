@@ -11,6 +11,7 @@ from command_line import bench, complaint
 from record_factory import make_episodes, make_record
 
 from bench.__main__ import INTERRUPTED
+from bench.config.lists import MEASURES
 from bench.records import store
 
 HEAVY = {
@@ -74,7 +75,9 @@ def test_help_names_every_command_and_flag():
         answer = bench(*arguments)
         assert (answer.code, answer.err) == (0, "")
         assert all(command in answer.out for command in ("run", "list", "leaderboard", "data"))
+    assert "DIR/<class>/<image>" in bench("predict", "--help").out
     answer = bench("run", "--help")
+    assert all(name in answer.out for name in MEASURES)
     for flag in (
         "method", "split", "seed", "dataset", "data-root", "image-size", "backbone", "weights", "no-train",
         "preset", "steps", "way", "shot", "query", "episodes", "config", "set", "device", "precision",

@@ -33,7 +33,7 @@ def test_a_difference_between_two_trained_models():
     sentence, basis, _ = said("matching", "protonet")
     assert sentence == (
         f"As trained here, protonet (quick) is better than matching (quick) by {100 * value:.1f} ± "
-        f"{50 * (high - low):.1f} points on novel classes of 90-10 (p < 0.001)."
+        f"{50 * (high - low):.1f} points on these novel classes of 90-10 (p < 0.001)."
     )
     assert basis == (
         "New episodes of these classes: based on 40 identical episodes and 1 training seed each; "
@@ -64,7 +64,7 @@ def test_no_difference_shown_by_one_seed_each():
     sentence, *_ = said("protonet", "matching")
     low, high = test.confidence_interval(0.95)
     assert sentence == (
-        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
+        "protonet (quick) and matching (quick): no difference shown on these novel classes of 90-10 "
         f"({100 * (ours.mean() - theirs.mean()) / QUERIES:.1f} ± {50 * (high - low):.1f} points, "
         f"p = {test.pvalue:.3f}); at least 2 more seeds of each would be needed to know the effect "
         "of retraining."
@@ -96,7 +96,7 @@ def test_no_difference_shown_over_training_and_how_many_seeds_would_show_a_point
     half, p, needed = expected_of_seeds(ours / QUERIES, theirs / QUERIES)
     sentence, basis, _ = said("protonet", "matching")
     assert sentence == (
-        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
+        "protonet (quick) and matching (quick): no difference shown on these novel classes of 90-10 "
         f"(-1.3 ± {100 * half:.1f} points, p = {p:.3f}); "
         f"{needed - 3} more seeds of each would be needed to detect 1 point."
     )
@@ -115,7 +115,7 @@ def test_a_difference_over_training():
     sentence, *_ = said("protonet", "matching")
     assert sentence == (
         f"matching (quick) is better than protonet (quick) by {100 * 11 / 75:.1f} ± {100 * half:.1f} points "
-        f"on novel classes of 90-10 (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
+        f"on these novel classes of 90-10 (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
     )
 
 
@@ -123,7 +123,7 @@ def test_three_equal_seeds_would_have_shown_a_point():
     write_seeds("protonet", [40, 40, 40]), write_seeds("matching", [40, 40, 40])
     sentence, *_ = said("protonet", "matching")
     assert sentence == (
-        "protonet (quick) and matching (quick): no difference shown on novel classes of 90-10 "
+        "protonet (quick) and matching (quick): no difference shown on these novel classes of 90-10 "
         "(0.00 ± 0.00 points, p = 1.000); these seeds would detect a difference of 1 point with 80% power."
     )
 

@@ -120,7 +120,7 @@ def test_validation_classes_in_the_training_are_said(novel, train_on):
     assert bench("compare", "protonet", "matching").out.count(marks[0]) == 1
 
 
-def test_a_setting_of_one_s_own_is_no_other_configuration():
+def test_an_additional_setting_is_the_same_configuration():
     write(answers(0.6), method="matching")
     config = record_fields()["config"]
     write(answers(0.6), seed=0)
@@ -175,8 +175,8 @@ def test_names_are_shown_as_text_and_a_terminal_obeys_none_of_them():
         ("cifar100-protonet-quick-0,cifar100-protonet-quik-1", "did you mean cifar100-protonet-quick-1?"),
         ("cifar100-protonet-quick-0,", "'' is not a recorded run; allowed: "),
         ("protonet,matching", "no such run or method; "),
-        ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "these runs have the same seed"),
-        ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "these runs differ in more than the seed"),
+        ("cifar100-protonet-quick-0,cifar100-protonet-quick-0", "must be runs with different seeds"),
+        ("cifar100-protonet-quick-0,cifar100-matching-quick-1", "must be runs that differ only in the seed"),
         ("nowhere.json", "--results nowhere.json: No such file or directory"),
         ("cifar100-matching-quick-1", "must not share runs; cifar100-matching-quick-1 is in both"),
         (

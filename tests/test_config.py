@@ -87,7 +87,7 @@ def test_zero_where_the_type_says_so():
     )
 
 
-def test_the_same_value_again_is_no_override():
+def test_a_repeated_default_does_not_count_as_an_override():
     assert resolved({"learning_rate": "0.1"}, backbone="resnet12-32").overrides == {}
 
 
@@ -192,7 +192,7 @@ def test_a_file_has_types_and_they_must_be_right(mine, name, value, allowed):
         ({"overrides": {}}, "--overrides: no such key; did you mean "),
     ],
 )
-def test_what_is_refused_and_what_is_said(given, expected):
+def test_refused_values_and_their_messages(given, expected):
     assert expected in problem(**given)
 
 
@@ -222,7 +222,7 @@ def test_backbones_that_may_be_asked_for(backbone):
     assert resolved(backbone=backbone).backbone == backbone
 
 
-def test_a_method_of_ones_own_may_have_presets_of_its_own(mine):
+def test_a_user_s_method_may_have_its_own_presets(mine):
     tiny = resolved(method=mine, preset="tiny")
     assert (tiny.hyperparameters["steps"], tiny.hyperparameters["rate"], tiny.backbone) == (2, 0.5, "conv4")
     assert problem(method=mine, preset="quick").endswith("allowed: standard, tiny (of mine)")
@@ -238,18 +238,18 @@ def test_a_method_of_ones_own_may_have_presets_of_its_own(mine):
         (('"rate": 0.5', '"rate": "much"'), "--preset tiny: must be a number"),
         (
             ("rate: float", "rate: complex"),
-            "--method mine: the hyperparameter rate is complex, not int, float",
+            "--method mine: the hyperparameter rate has type complex; allowed: int, float",
         ),
         (("limit: int | None", "limit: int | str"), "the hyperparameter limit is int | str, not int, float"),
     ],
 )
-def test_a_method_of_ones_own_that_contradicts_itself(tmp_path, change, expected):
+def test_a_user_s_method_that_contradicts_itself(tmp_path, change, expected):
     path = tmp_path / "mine.py"
     path.write_text(METHOD.replace(*change))
     assert expected in problem(method=str(path), preset="tiny")
 
 
-def test_a_setting_of_ones_own_has_the_usual_queries_and_episodes_unless_told():
+def test_an_additional_setting_has_the_default_queries_and_episodes():
     own = resolved(way=3, shot=2)
     assert (own.way, own.shot, own.query, own.episodes, own.overrides) == (3, 2, 15, 10_000, {})
     assert own == resolved(way=3, shot=2, query=15, episodes=10_000)

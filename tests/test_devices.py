@@ -185,7 +185,7 @@ def test_what_cannot_train_on_two_devices_is_refused(images):
     assert "--devices 1000" in complaint(*RUN, "--method", "protonet", "--devices", "1000")
     assert "--devices 0" in complaint(*RUN, "--method", "protonet", "--devices", "0")
     if available_cores() > 1:
-        assert "must be 1: this method trains on one (maml)" in complaint(
+        assert "must be 1 with maml: the method trains on one device only" in complaint(
             *RUN, "--method", "maml", "--devices", "2"
         )
 

@@ -142,7 +142,8 @@ def place(tmp_path_factory):
     for name in ("a", "b"):
         shutil.copy(folder / "new_photos" / "00.png", folder / f"{name}.png")
     (folder / "results").mkdir()
-    for method, changed in (("nearest-centroid", {}), ("siamese-triplet", {"init": "pretrained"})):
+    both = [("siamese-triplet", changed) for changed in ({}, {"init": "pretrained"})]
+    for method, changed in (("nearest-centroid", {}), *both):
         for path in (ROOT / "results").glob(f"{method}_cifar100_90-10_quick_s0_*.json"):
             if json.loads(path.read_text())["config"]["overrides"] == changed:
                 shutil.copy(path, folder / "results")

@@ -19,7 +19,7 @@ def test_names_of_devices(name):
 @pytest.mark.parametrize(
     "name", ["", "gpu", "CPU", "cuda:", "cuda:01", "cuda:-1", "cuda:0 ", "cpu:0", "meta", "0"]
 )
-def test_what_is_no_name_of_a_device(name):
+def test_invalid_names_of_devices(name):
     with pytest.raises(UserError, match=r"^--device.*allowed: auto, cpu, cuda, cuda:1, mps$"):
         environment.check_device(name)
 

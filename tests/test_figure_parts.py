@@ -103,7 +103,7 @@ VISION = {  # rows of Machado, Oliveira and Fernandes 2009, severity 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_are_told_apart_whatever_the_eyes(theme):
+def test_colours_are_distinguished_with_any_colour_vision(theme):
     colours = [linear(getattr(colour, theme)) for colour in style.SERIES]
     for vision, rows in VISION.items():
         matrix = np.array([row.split() for row in rows.split("/")], dtype=float)
@@ -126,19 +126,19 @@ def test_a_row_has_the_same_colour_in_every_picture_as_far_as_colours_go():
     assert sorted(palette.numbers("abcdefg").values()) == list(range(7))
 
 
-def test_which_method_pays():
+def test_the_pareto_front():
     rng = np.random.default_rng(0)
     points = [
         (str(i), float(t), Interval(float(a), 0.0, 1.0, 9))
         for i, (t, a) in enumerate(zip(rng.integers(1, 20, 40), rng.integers(1, 20, 40) / 20, strict=True))
     ]
-    paying = {(seconds, own.value) for _, seconds, own in scatter.pays(points)}
+    front = {(seconds, own.value) for _, seconds, own in scatter.pareto_front(points)}
     unbeaten = {
         (t, a.value)
         for _, t, a in points
         if not any(u <= t and b.value >= a.value and (u, b.value) != (t, a.value) for _, u, b in points)
     }
-    assert paying == unbeaten
+    assert front == unbeaten
 
 
 def test_the_most_confused_classes_stay_in_their_order():

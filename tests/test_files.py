@@ -1,4 +1,4 @@
-"""Outputs go through links and keep permissions; what is no regular file is neither read nor replaced."""
+"""Outputs go through links and keep permissions; only regular files are read and replaced."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ WRITES = {
 
 
 def put(kind: str, path: Path) -> Path:
-    """Something that is no regular file; a device by a link, because only root makes others."""
+    """Something that is not a regular file; a device by a link, because only root makes others."""
     match kind:
         case "a folder":
             path.mkdir()
@@ -46,14 +46,14 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_what_is_no_regular_file_is_not_read(tmp_path, kind):
+def test_only_regular_files_are_read(tmp_path, kind):
     with pytest.raises(OSError):
         check_regular(put(kind, tmp_path / "x"))
 
 
 @pytest.mark.parametrize("command", WRITES)
 @pytest.mark.parametrize("kind", OTHERS)
-def test_what_is_no_regular_file_is_not_replaced(folder, kind, command):
+def test_only_regular_files_are_replaced(folder, kind, command):
     path = put(kind, Path("out"))
     before = path.lstat()
     said = complaint(*WRITES[command], path)
@@ -62,7 +62,7 @@ def test_what_is_no_regular_file_is_not_replaced(folder, kind, command):
     assert not list(folder.glob(".*.tmp"))
 
 
-def test_the_working_directory_is_no_file(folder):
+def test_the_working_directory_is_not_taken_for_a_file(folder):
     assert complaint("leaderboard", "--output", ".") == "--output .: must be writable (Is a directory)"
 
 
@@ -95,7 +95,7 @@ def test_a_new_file_has_those_of_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
-def test_a_dangling_link_is_no_folder(tmp_path, monkeypatch):
+def test_a_dangling_link_is_not_taken_for_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("gone").symlink_to("nowhere")
     for path in ("gone", "gone/inner"):

@@ -122,7 +122,7 @@ COMMANDS = (
 
 
 def survives(victim: Path, command: str) -> Answer:
-    """The command's answer, in which a file that is no record is named, and nothing but a record is used."""
+    """The command's answer, in which a file that is not a record is named, and only records are used."""
     operands = {"show": [victim], "compare": [victim, "mtl"]}.get(command, [])
     answer = bench(*command.split(), *operands)
     try:
@@ -148,7 +148,7 @@ def test_damaged_bytes(victim, seed):
         victim.write_bytes(damaged_bytes(content, rng))
         answer = survives(victim, COMMANDS[number % len(COMMANDS)])
         refused += answer.code > 0
-    assert refused > 0.8 * BYTES  # the damage is no scratch
+    assert refused > 0.8 * BYTES  # the damage is severe
 
 
 @seeds

@@ -245,7 +245,7 @@ def test_comma_lists():
 
 @pytest.mark.parametrize("preset, backbone", [(None, "conv4"), ("paper", "resnet12"), ("smoke", "conv4")])
 def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
-    """Nothing but the switches differs from the preset, so that the rows compare."""
+    """Nothing but the switches and the source's start differs from the preset, so that the rows compare."""
     grid = build(ABLATION, {"preset": preset, "steps": 40000} if preset else {}, {})
     switches = ("init", "scale_shift", "hard_task_batch")
     arms = [
@@ -262,8 +262,9 @@ def test_the_ablation_of_mtl_is_its_four_rows_with_any_preset(preset, backbone):
     assert {(one.method, one.split, one.preset, one.backbone) for one in grid} == {
         ("mtl", "fc100", preset or "quick", backbone)
     }
-    assert all(set(one.overrides) <= {*switches, "train_shot", "steps"} for one in grid)
-    assert preset or any(one.overrides == {} for one in grid)  # the method itself
+    assert {one.hyperparameters["head"] for one in grid} == {"kaiming"}
+    assert all(set(one.overrides) <= {*switches, "head", "train_shot", "steps"} for one in grid)
+    assert preset or any(one.overrides == {"head": "kaiming"} for one in grid)  # the method itself
 
 
 def test_the_main_study_is_every_method_from_both_starts():

@@ -77,7 +77,7 @@ def test_no_room_for_a_checkpoint(workspace, often):
 
 
 def test_no_room_for_the_next_checkpoint_and_then_there_is(workspace, often, monkeypatch):
-    """The last whole checkpoint stays, and the same command goes on from it."""
+    """The last whole checkpoint stays, and the same command resumes from it."""
     save = checkpoints.CheckedFiles.save_checkpoint
 
     def fills_up(self, checkpoint, path, storage_options=None):

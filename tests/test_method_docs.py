@@ -173,7 +173,7 @@ def test_pages_of_methods_that_are_gone_go_too_and_no_other_file(folder):
     assert method_docs.stale(folder / "results", pages) == ([], [])
 
 
-def test_line_ends_of_another_system_are_no_change(folder):
+def test_line_ends_of_another_system_do_not_count_as_a_change(folder):
     bench("docs")
     path = Path("docs/methods/protonet.md")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

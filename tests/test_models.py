@@ -127,7 +127,7 @@ def test_a_model_of_a_method_file_runs_its_code_only_if_asked(ran, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     card = json.loads((folder / "model.json").read_text()) | {"method": "mine.py:Mine"}
     (tmp_path / "model.json").write_text(json.dumps(card))
-    with pytest.raises(UserError, match=r"Python file, which is not run here: mine\.py:Mine"):
+    with pytest.raises(UserError, match=r"is the Python file mine\.py:Mine; .* run it with --run-code"):
         models.load(tmp_path)
 
 

@@ -13,10 +13,11 @@ import bench
 from bench.cli.rank import predict_command
 from bench.common.clock import NOTHING
 from bench.common.errors import UserError
-from bench.config.run_config import resolve
+from bench.config.run_config import RunConfig, method_info, resolve
 from bench.demo.runs import chosen
 from bench.records import store
 from bench.records.commands import command_of, made_by
+from bench.records.identity import with_defaults
 from bench.run import runner
 from bench.run.models import CARD, Card
 from bench.run.plan import Options
@@ -50,6 +51,24 @@ def test_the_command_of_a_configuration_makes_it_again(given, monkeypatch):
     monkeypatch.setattr(runner, "run_all", lambda grid, _: iter(taken.extend(grid) or ()))
     answer = command(*command_of(config.model_dump())[3:])
     assert answer.code == 0 and taken == [config], answer.err
+
+
+def test_the_command_and_name_of_each_committed_record_give_it_again(monkeypatch):
+    """Where a preset has changed since, the old value has to be named, or the record removed."""
+    root, taken = Path(store.__file__).parents[2], []
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(runner, "run_all", lambda grid, _: iter(taken.extend(grid) or ()))
+    records, problems = store.read_all(root / "results", own=False)
+    assert records and not problems
+    for record in records:
+        taken.clear()
+        answer = command(*shlex.split(made_by(record))[3:])
+        assert answer.code == 0, answer.err
+        cell = record.method, record.split, record.seed, record.backbone
+        [made] = [one for one in taken if (one.method, one.split, one.seed, one.backbone) == cell]
+        recorded = with_defaults(RunConfig(**record.config), method_info(record.method))
+        assert recorded.hyperparameters == made.hyperparameters, record.run_id
+        assert recorded.overrides == made.overrides, record.run_id  # they are in the row's name
 
 
 def test_a_run_of_a_sweep_has_a_command_of_its_own():

@@ -1,4 +1,4 @@
-"""In a notebook, whose streams are no terminals, one line is redrawn."""
+"""In a notebook, whose streams are not terminals, one line is redrawn."""
 
 import io
 import os

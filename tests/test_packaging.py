@@ -12,7 +12,7 @@ import bench
 ROOT = Path(__file__).parents[1]
 
 
-def test_files_that_are_no_code_are_packaged():
+def test_files_other_than_code_are_packaged():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     patterns = {

@@ -26,11 +26,8 @@ COMMAND = [
     "run", "--dataset", "folder:images", "--split", "50-50", "--preset", "smoke", "--device", "cpu",
     "--image-size", "16", "--measure", "5w1s",
 ]  # fmt: skip
-BOTH = sorted(
-    name for name, info in registry.available().items() if "init" in info.parameters and name != "reptile"
-)
-"""Without the slowest, whose training from a classifier test_resuming has too."""
-PRETRAINED = ["--set", "init=pretrained"]
+BOTH = sorted(name for name, info in registry.available().items() if "init" in info.parameters)
+"""All nine train from a classifier in methods/test_resuming.py too, without a command."""
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +91,7 @@ REPEATED = {*((name, "pretrained") for name in BOTH), ("protonet", "scratch")} -
     "method, init", [*ONCE, *(pytest.param(*one, marks=pytest.mark.soak) for one in sorted(REPEATED))]
 )
 def test_both_starts(together, method, init):
-    sets = [f"init={init}", *(["inner_steps=1"] if method == "maml" else [])]
+    sets = [f"init={init}", *(["inner_steps=1"] if method in ("maml", "reptile") else [])]
     record, _ = record_of("--method", method, *(word for one in sets for word in ("--set", one)))
     own, steps = record.timings.steps, record.hyperparameters["steps"]
     assert record.images > 0 and record.timings.processor_s > 0

@@ -74,7 +74,7 @@ def test_stopped_in_the_middle_no_line_claims_the_end(time):
     assert stream.getvalue() == ""
 
 
-def test_the_callback_of_data_sources_starts_anew_for_every_file(capsys):
+def test_the_callback_of_data_sources_restarts_for_every_file(capsys):
     with shown() as show:
         show("first", 50, 100)
         show("first", 100, 100)

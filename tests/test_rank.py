@@ -158,7 +158,7 @@ def test_bad_input_is_refused_in_one_line():
     )
     assert complaint("rank", "empty", "--backbone", "conv4").startswith("--backbone conv4: has no pretrained")
     assert complaint("rank", "empty", "--weights", "a.pth").startswith(
-        "--weights a.pth: needs one --backbone"
+        "--weights a.pth: needs exactly one --backbone"
     )
     write_images(Path("images"), classes=3, each=2)
     assert bench("data", "info", "--dataset", "folder:images").code == 0  # which decodes them

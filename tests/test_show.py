@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from record_factory import make_record, metric
@@ -144,15 +145,31 @@ def test_listings_have_names(what):
     assert terminal.text(rows).splitlines()[0].startswith("name")
 
 
-def test_the_list_of_runs_has_records_and_names_what_is_none(tmp_path):
+def test_the_list_of_runs_has_records_and_names_other_files(tmp_path):
     record = make_record()
     store.write(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
     rows, problems = show.run_list(tmp_path)
     assert [(row["run"], row["method"]) for row in rows] == [(record.run_id, "protonet (quick)")]
     assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
+    assert show.narrow(rows) == [
+        {
+            "run": record.run_id,
+            "track": "quick",
+            "images": "384,000",
+            "kept step": "2,900/3,000",
+            "5w1s": "64.00",
+        }
+    ]
     assert [problem.startswith(f"--results {tmp_path / 'broken.json'}: ") for problem in problems] == [True]
     assert show.run_list(tmp_path / "nowhere") == ([], [])
+
+
+def test_the_list_of_the_committed_runs_fits_100_columns():
+    rows, _ = show.run_list(Path(store.__file__).parents[2] / "results")
+    kept = {row["kept step"] for row in show.narrow(rows)}
+    assert {"pretrained", "–"} < kept and len(rows) > 100
+    assert max(map(len, terminal.text(show.narrow(rows)).splitlines())) <= 100
 
 
 def test_an_unusable_plug_in_is_listed_with_its_reason(monkeypatch):

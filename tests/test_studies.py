@@ -148,6 +148,15 @@ def test_finetuning_has_both_heads_and_resnet18_on_the_main_splits():
     assert not any(run.hyperparameters["pretrained"] for run in runs)
 
 
+def test_floors_are_the_runs_whose_numbers_must_not_fall():
+    runs = {(run.method, run.split, run.backbone): run.overrides for run in grid("floors.yaml")}
+    assert runs == {
+        ("siamese_triplet", "90-10", "resnet12-32"): {},
+        ("protonet", "cifar-fs", "conv4"): {"steps": 9000},
+        ("logistic_head", "cifar-fs", "conv4"): {"steps": 9000, "mirror": True},
+    }
+
+
 def test_siamese_reptile_is_there_with_and_without_the_source_s_test():
     few_shot, learned = grid("siamese_reptile.yaml")
     assert not few_shot.hyperparameters["adapt_to_class"] and learned.hyperparameters["adapt_to_class"]

@@ -81,7 +81,7 @@ def test_one_training_gives_several_answers(workspace, steps, order):
     # It is counted, but not as its own.
     assert (mirror.timings.steps, mirror.timings.train_s, mirror.images, mirror.kept_step) == (0, 0.0, 0, 0)
     assert images_seen(mirror) == images_seen(base) == STEPS * 5 * 6
-    assert kept([mirror]) == kept([base]) and shared_networks([[base], [mirror]]) == [(0, 1)]
+    assert kept([mirror]) == kept([base]) and shared_networks([[base], [mirror]]) == [((0, 1), (base.seed,))]
     own = mirror.timings.processor_s
     assert cost([mirror]).processor == pytest.approx(own + shared.processor_s)
     # The same images and episodes, answered otherwise.

@@ -100,6 +100,6 @@ def test_only_classes_that_joined_in_all_rows_count(tmp_path):
     assert {point.novel.n for point in points} == {2}
 
 
-def test_one_row_is_no_trade_off(tmp_path):
+def test_one_row_does_not_make_a_trade_off(tmp_path):
     write(tmp_path, "plain", 0.4, 0.6)
     assert not pictures(tmp_path)

@@ -24,10 +24,12 @@ from methods.siamese_triplet import SiameseTriplet
 STEPS = 30
 
 
-@pytest.fixture(autouse=True)
-def few_validation_episodes(monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    monkeypatch.setattr(loop, "VALIDATE_EVERY", 10)
+@pytest.fixture(scope="module", autouse=True)
+def few_validation_episodes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
+        patch.setattr(loop, "VALIDATE_EVERY", 10)
+        yield
 
 
 def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0, **changes) -> ProtoNet:
@@ -46,11 +48,8 @@ def curve(run_dir, column: str) -> dict[int, float]:
 def trained(tiny, tiny_split, tmp_path_factory):
     """One run that several tests look at."""
     run_dir = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-        patch.setattr(loop, "VALIDATE_EVERY", 10)
-        method = protonet()
-        return method, fit(method, tiny, tiny_split, run_dir), run_dir
+    method = protonet()
+    return method, fit(method, tiny, tiny_split, run_dir), run_dir
 
 
 @pytest.mark.slow

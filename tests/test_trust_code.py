@@ -85,7 +85,7 @@ def test_code_that_a_record_names_is_not_run(workspace):
     (Path("runs") / run_id / "model.safetensors").touch()
     for command in (["leaderboard"], ["validate"], ["show", run_id], ["list", "runs"]):
         assert bench(*command).code in (0, 1)
-    with pytest.raises(UserError, match=r"Python file, which is not run here: mine\.py"):
+    with pytest.raises(UserError, match=r"is the Python file mine\.py.*figures do not run"):
         Trained(record, Path("runs"), None)
     assert not Path("made").exists()
 

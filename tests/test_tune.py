@@ -44,7 +44,23 @@ def test_every_method_has_as_many_trials_of_as_many_steps():
         assert all(tried.count(each) == 1 for each in tried), method
 
 
-def test_a_plan_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys):
+def test_steps_are_tried_from_both_starts_and_cost_a_training_each():
+    plan = read_yaml(PLAN.with_name("test_steps.yaml"))
+    assert set(plan) == {
+        name for name, info in registry.available().items() if "test_steps" in info.test_only
+    }
+    for method, texts in plan.items():
+        given = {"method": method, "split": "cifar-fs", "preset": "quick"}
+        tried = [resolve(given, {}, read_sets(text.split())).hyperparameters for text in texts]
+        assert all(tried.count(each) == 1 for each in tried), method
+        for start in ("scratch", "pretrained"):
+            preset = resolve(given, {}, {"init": start}).hyperparameters
+            own = [each for each in tried if each["init"] == start]
+            assert preset in own and len(own) > 2, (method, start)
+            assert all(each | {"test_steps": 0} == preset | {"test_steps": 0} for each in own)
+
+
+def test_an_interrupted_plan_resumes(tmp_path, monkeypatch, capsys):
     plan = tmp_path / "mine.yaml"
     plan.write_text("protonet: [steps=5, steps=5 scale=2]\nmaml: [steps=3]\n")
     tried = []

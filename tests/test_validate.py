@@ -254,7 +254,7 @@ def test_another_kind_of_file_with_its_hash(folder, content, expected):
     assert folder.of_first()[0].startswith(f"{folder.first.stem}.npz: {expected}")
 
 
-def test_members_that_are_no_arrays(folder):
+def test_members_that_are_not_arrays(folder):
     with zipfile.ZipFile(folder.first.with_suffix(".npz"), "a") as file:
         file.writestr("novel/pair_scores", "text")
     folder.rehash()

@@ -1,4 +1,4 @@
-"""`validate`: episodes, class sizes and every other field of a record, and files that are no records."""
+"""`validate`: episodes, class sizes and every other field of a record, and files that are not records."""
 
 import copy
 import json
@@ -155,7 +155,7 @@ def test_a_run_that_is_there_twice(folder):
     for name, code in (("folder:copied", 0), (named, 1)):
         folder.edit(lambda r, name=name: (r.update(dataset=name), r["config"].update(dataset=name)), twice)
         assert len(folder.lines(code)) == code
-    # The code in a file of one's own may have been another each time.
+    # The code in a user's file may have been another each time.
     for path in (folder.first, twice):
         folder.edit(lambda r: (r.update(method="own"), r["config"].update(method="own.py:Own")), path)
     assert folder.lines(0) == []
@@ -173,7 +173,7 @@ def test_a_run_that_is_there_twice(folder):
         (None, "bad.json: Is a directory"),
     ],
 )
-def test_files_that_are_no_records(folder, content, expected):
+def test_files_that_are_not_records(folder, content, expected):
     if content is None:
         (folder.path / "bad.json").mkdir()
     else:

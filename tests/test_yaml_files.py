@@ -23,7 +23,7 @@ from bench.config.yaml_files import dumped, read_yaml
         (b"!!python/object/apply:os.getcwd []", "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration(tmp_path, content, expected):
+def test_an_invalid_file(tmp_path, content, expected):
     path = tmp_path / "run.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:

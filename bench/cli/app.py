@@ -59,9 +59,13 @@ PARSERS: dict[str, Callable[[str], Callable[..., Any]]] = {
 }
 
 
-def flag(name: str, metavar: str, text: str, panel: str | None = None) -> Any:
-    """A flag: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value."""
+def flag(name: str, metavar: str, text: str, panel: str | None = None, default: str = "") -> Any:
+    """A flag: `metavar` N takes a whole number, DIR and FILE a path, an empty one no value.
+
+    `default` says what happens without the flag if its variable is None then; Typer shows other defaults.
+    """
     parser = PARSERS[metavar](name) if metavar in PARSERS else None
+    text += f" [default: {default}]" if default else ""
     return typer.Option(name, metavar=metavar, parser=parser, help=text, rich_help_panel=panel)
 
 
@@ -78,10 +82,10 @@ data_app = typer.Typer(cls=Commands, help="Show what a data set holds; check it.
 app.add_typer(data_app, name="data")
 
 Dataset = Annotated[str, flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.")]
-DATA_ROOT = "Folder of data sets; by default $FEWSHOT_DATA, or else the user's cache folder."
+DATA_ROOT = "Folder of data sets. [default: $FEWSHOT_DATA, else the user's cache folder]"
 IMAGE_SIZE = (
-    "Side in pixels to which images of folder: and hf: (32) and omniglot (28) are resized. Pretrained models"
-    " of timm use their own size by default."
+    "Side in pixels to which images of folder:, hf: and omniglot are resized. [default: 32; omniglot 28;"
+    " for pretrained models of timm their own size]"
 )
 NO_DOWNLOAD = "Never download."
 DataRoot = Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT)]

@@ -13,12 +13,14 @@ from bench.cli.app import RESULTS, RUNS, DataRoot, Results, Runs, app, flag
 def demo(
     run: Annotated[
         str | None,
-        flag("--run", "RUN", "Use this run's model; by default a small one that ships with the package."),
+        flag("--run", "RUN", "Use this run's model.", default="a small one that ships with the package"),
     ] = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,
     data_root: DataRoot = None,
-    port: Annotated[int | None, flag("--port", "N", "By default a free one from 7860.")] = None,
+    port: Annotated[
+        int | None, flag("--port", "N", "Port of the page.", default="a free one from 7860")
+    ] = None,
     no_browser: Annotated[bool, flag("--no-browser", "", "Only print the address.")] = False,
 ) -> None:
     """Serve a web page on this machine: draw, compare and classify pictures, browse episodes and results."""

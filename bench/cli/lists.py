@@ -32,7 +32,10 @@ def list_(
     if method is None:
         rows, problems = show.run_list(results) if what == "runs" else (show.listing(what), [])
         with report_problems(problems):
-            print(json.dumps(rows, indent=1) if as_json else terminal.text(rows))
+            if as_json:
+                print(json.dumps(rows, indent=1))
+            else:
+                print(terminal.text(show.narrow(rows) if what == "runs" else rows))
         return
     if what != "methods":
         raise UserError(

@@ -23,21 +23,22 @@ def rank(
     ],
     method: Annotated[
         list[str] | None,
-        flag("--method", "NAME,...", "Train these (nearest_centroid, siamese_triplet, protonet)."),
+        flag("--method", "NAME,...", "Train these.", default="nearest_centroid, siamese_triplet, protonet"),
     ] = None,
     backbone: Annotated[
         list[str] | None,
         flag(
             "--backbone",
             "NAME,...",
-            "Also try timm:NAME, or an alias, with timm's weights; or none. Default: those in --runs.",
+            "Also try timm:NAME, or an alias, with timm's weights; or none.",
+            default="those whose weights are in --runs",
         ),
     ] = None,
     weights: Annotated[
         Path | None, flag("--weights", "FILE", "Take the weights of the one --backbone from a file.")
     ] = None,
     preset: Annotated[str, flag("--preset", "NAME", f"{', '.join(ALLOWED)}.")] = "quick",
-    seed: Annotated[int | None, flag("--seed", "N", "Training seed (0).")] = None,
+    seed: Annotated[int | None, flag("--seed", "N", "Training seed.", default="0")] = None,
     results: OwnResults = OWN_RESULTS,
     runs: Runs = RUNS,
     device: Device = "auto",
@@ -61,7 +62,9 @@ def rank(
     if own := [name for name in backbones if not name.startswith("timm:")]:
         raise UserError("--backbone", own[0], "has no pretrained weights; must be timm:NAME or an alias")
     if weights and len(backbones) != 1:
-        raise UserError("--weights", weights, "needs one --backbone timm:NAME, whose weights they are")
+        raise UserError(
+            "--weights", weights, "needs exactly one --backbone timm:NAME, which these weights are for"
+        )
     methods = separated("--method", method)
 
     from bench.reporting import recommend

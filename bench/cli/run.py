@@ -13,6 +13,7 @@ from typing import Annotated
 from bench.cli.app import DATA_ROOT, DEVICE, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, RUNS, app, flag, int_parser
 from bench.common.errors import UserError
 from bench.common.streams import say
+from bench.config.lists import MEASURES
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",
@@ -34,15 +35,15 @@ def run(
         ),
     ] = None,
     split: Annotated[
-        list[str] | None, flag("--split", "NAME,...", "See `list splits` (90-10).", WHAT)
+        list[str] | None, flag("--split", "NAME,...", "See `list splits`.", WHAT, "90-10")
     ] = None,
-    seed: Annotated[list[str] | None, flag("--seed", "N,...", "Training seeds (0).", WHAT)] = None,
+    seed: Annotated[list[str] | None, flag("--seed", "N,...", "Training seeds.", WHAT, "0")] = None,
     preset: Annotated[
-        str | None, flag("--preset", "NAME", "smoke, quick, standard (default), paper or original.", WHAT)
+        str | None, flag("--preset", "NAME", "smoke, quick, standard, paper or original.", WHAT, "standard")
     ] = None,
     dataset: Annotated[
         str | None,
-        flag("--dataset", "NAME", "See `list datasets` (cifar100); or folder:PATH, hf:NAME.", WHAT),
+        flag("--dataset", "NAME", "See `list datasets`; or folder:PATH, hf:NAME.", WHAT, "cifar100"),
     ] = None,
     novel_dataset: Annotated[
         str | None,
@@ -72,11 +73,17 @@ def run(
     ] = None,
     train_on: Annotated[
         str | None,
-        flag("--train-on", "PARTS", "base (default), or base+val: the validation classes too.", WHAT),
+        flag("--train-on", "PARTS", "base, or base+val: the validation classes too.", WHAT, "base"),
     ] = None,
     augment: Annotated[
         list[str] | None,
-        flag("--augment", "NAME,...", "For training images: crop, flip, jitter; or none (crop,flip).", WHAT),
+        flag(
+            "--augment",
+            "NAME,...",
+            "Random changes of training images: crop, flip, jitter; or none.",
+            WHAT,
+            "crop,flip; for characters crop",
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -84,15 +91,16 @@ def run(
     ] = None,
     way: Annotated[int | None, flag("--way", "N", "Classes per episode.", OWN)] = None,
     shot: Annotated[int | None, flag("--shot", "N", "Support images per class.", OWN)] = None,
-    query: Annotated[int | None, flag("--query", "N", "Query images per class (15).", OWN)] = None,
-    episodes: Annotated[int | None, flag("--episodes", "N", "Number of episodes (10,000).", OWN)] = None,
+    query: Annotated[int | None, flag("--query", "N", "Query images per class.", OWN, "15")] = None,
+    episodes: Annotated[int | None, flag("--episodes", "N", "Number of episodes.", OWN, "10,000")] = None,
     measure: Annotated[
         list[str] | None,
         flag(
             "--measure",
             "NAME,...",
-            "Measure only these: 5w1s, 5w5s, allw1s, open5w1s, pairs, triplets, generalized.",
+            f"Measure only these: {', '.join(MEASURES)}, or the setting of --way and --shot by its name.",
             HOW,
+            "all that the split allows, without open5w1s and open5w5s",
         ),
     ] = None,
     data_root: Annotated[Path | None, flag("--data-root", "DIR", DATA_ROOT, WHERE)] = None,
@@ -102,11 +110,9 @@ def run(
     ] = RUNS,
     device: Annotated[str, flag("--device", "NAME", DEVICE, HOW)] = "auto",
     devices: Annotated[
-        int | None, flag("--devices", "N", "Number of devices to train each run on (1).", HOW)
+        int | None, flag("--devices", "N", "Number of devices to train each run on.", HOW, "1")
     ] = None,
-    precision: Annotated[
-        str | None, flag("--precision", "NAME", "auto (default), fp32 or bf16.", HOW)
-    ] = None,
+    precision: Annotated[str | None, flag("--precision", "NAME", "auto, fp32 or bf16.", HOW, "auto")] = None,
     logger: Annotated[
         list[str] | None,
         flag("--logger", "NAME,...", "Also log training to wandb or mlflow (extras of these names).", HOW),

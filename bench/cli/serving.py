@@ -15,7 +15,7 @@ from bench.common.errors import UserError, one_of
 from bench.common.streams import say
 
 RUN = "A run id, the start of one, or the folder of a run."
-Run = Annotated[str | None, flag("--run", "RUN", f"{RUN} By default a model that ships with the package.")]
+Run = Annotated[str | None, flag("--run", "RUN", RUN, default="a model that ships with the package")]
 RunCode = Annotated[bool, flag("--run-code", "", "Run the code of a method that is a Python file.")]
 AsJson = Annotated[bool, flag("--json", "", "Print JSON.")]
 NONE = "none of these"
@@ -24,7 +24,8 @@ NONE = "none of these"
 @app.command()
 def predict(
     support: Annotated[
-        Path, flag("--support", "DIR", "Labelled images: DIR/<class>/<image>, or one image per class in DIR.")
+        Path,
+        flag("--support", "DIR", "Labelled images: `DIR/<class>/<image>`, or one image per class in DIR."),
     ],
     query: Annotated[
         list[Path], flag("--query", "DIR", "Images to classify: a folder or files. Repeatable.")
@@ -119,7 +120,7 @@ def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN)],
     format_: Annotated[str, flag("--format", "NAME", "safetensors, onnx or torchscript.")] = "safetensors",
     output: Annotated[
-        Path | None, flag("--output", "DIR", "Folder to write; by default export/RUN-FORMAT.")
+        Path | None, flag("--output", "DIR", "Folder to write.", default="export/RUN-FORMAT")
     ] = None,
     results: Results = RESULTS,
     runs: Runs = RUNS,

@@ -22,12 +22,12 @@ ENGINES = ("local", "ray")
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, as `run --config` takes it.")],
     jobs: Annotated[
-        int | None, flag("--jobs", "N", "Runs at once; by default one per core, or one per GPU.")
+        int | None, flag("--jobs", "N", "Runs at once.", default="one per core, or one per GPU")
     ] = None,
     engine: Annotated[str, flag("--engine", "NAME", "local or ray.")] = "local",
     address: Annotated[
         str | None,
-        flag("--address", "ADDR", "Address of a running Ray cluster; by default one starts on this machine."),
+        flag("--address", "ADDR", "A running Ray cluster.", default="one that starts on this machine"),
     ] = None,
     shard: Annotated[
         str | None, flag("--shard", "I/N", "Only part I of N, such as a task of a Slurm array.")
@@ -58,7 +58,7 @@ def sweep(
     if engine not in ENGINES:
         raise UserError("--engine", engine, one_of(engine, ENGINES))
     if address is not None and engine != "ray":
-        raise UserError("--address", address, "is for --engine ray")
+        raise UserError("--address", address, "can only be used with --engine ray")
     if engine == "ray" and device not in ("auto", "cpu"):
         raise UserError("--device", device, "must be auto or cpu with --engine ray")
     if jobs is not None and jobs < 1:

@@ -84,7 +84,7 @@ def _model(declared: type, method: str, annotations: tuple[tuple[str, str], ...]
         try:
             typed[name] = (_type(hints[name]), None)
         except ValueError:
-            problem = f"the hyperparameter {name} is {annotation}, not {TYPES}"
+            problem = f"the hyperparameter {name} has type {annotation}; allowed: {TYPES}"
             raise UserError("--method", method, problem) from None
     return create_model("Hyperparameters", __config__=ConfigDict(allow_inf_nan=False), **typed)
 

@@ -32,8 +32,8 @@ from methods.registry import MethodInfo
 
 PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
-    "quick": "conv4; median 17 minutes (5 to 20) on one core",
-    "standard": "ResNet-12 of width 32; median 34 minutes (30 to 45) on one core; the default",
+    "quick": "conv4, 409,600 images; median 18 minutes (9 to 20) on one core",
+    "standard": "ResNet-12 of width 32, 512,000 images; median 34 minutes (30 to 45) on one core; default",
     "paper": "the paper's hyperparameters and backbone, or the nearest one here; for a GPU",
     "original": "those of the method's student project, where they differ from the paper's; for a GPU",
 }

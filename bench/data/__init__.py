@@ -1,5 +1,5 @@
 """Images, their sources, normalisation and augmentation, and splits of their classes.
 
-Imports `common`, and `methods` to reach the Hugging Face hub; `config`, `evaluation`, `training` and most
-packages above them import it.
+Imports `common`, and `methods` to reach the Hugging Face hub; `config`, `records` and all above
+them but `demo` import it.
 """

@@ -23,7 +23,7 @@ from bench.records.store import read_all
 from bench.reporting.figures.rows import Section, sections
 from bench.reporting.html_table import escape
 from bench.reporting.leaderboard.cells import board, track_name
-from bench.reporting.report_tables import in_order, together
+from bench.reporting.report_tables import concatenated, in_order
 from bench.serving.shipped import Run
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import; the page opens before
@@ -252,7 +252,7 @@ class Page:
         section = self._sections().get(title)
         if section is None:
             return "", gr.update(visible=False)
-        tables = together((board(one), {"track": track_name(one.track)}) for one in section.tables)
+        tables = concatenated((board(one), {"track": track_name(one.track)}) for one in section.tables)
         cells = in_order(tables).cells.map("".join)
         note = "Percent ± half of the 95% interval. Ranks are within a track: a preset, backbone and budget."
         widths = ["170px", *["130px"] * (len(cells.columns) - 1)]

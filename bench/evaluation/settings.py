@@ -54,8 +54,8 @@ def does_not_fit(setting: Setting, pool: ClassPool) -> str | None:
     if len(pool.with_images(setting.images)) < way:
         most = np.sort(pool.counts)[-way]
         return (
-            f"shot {setting.shot} + query {setting.query or 1}: at most {most} in total: "
-            f"fewer than {way} novel classes have more"
+            f"shot {setting.shot} + query {setting.query or 1}: at most {most} in total, "
+            f"because fewer than {way} novel classes have more"
         )
     return None
 

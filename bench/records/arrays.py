@@ -15,7 +15,7 @@ from bench.common.errors import UserError
 from bench.common.files import read_regular
 from bench.records.naming import PAIR_SCORES, QUERIES, WON
 from bench.records.schema import Record
-from bench.records.store import beside
+from bench.records.store import locate_file
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw, draw_classes
 from bench.sampling.keys import SEED, episode_key, pair_key, part_key
 from bench.sampling.pairs import draw_pairs
@@ -54,12 +54,12 @@ def read_episodes(record: Record, directory: Path, settings: Collection[str]) ->
         count = record.episodes[setting].count
         try:
             values = arrays[setting] / arrays[f"{setting}/{QUERIES}"]
-            whole = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
+            complete = values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
         except (KeyError, ValueError):  # an array is missing, or lengths differ
-            whole = False
-        if not whole:
+            complete = False
+        if not complete:
             path = directory / record.episode_file
-            raise UserError("--results", path, f"{setting}: must have {count} numbers of correct queries")
+            raise UserError("--results", path, f"{setting}: must hold {count} counts of correct answers")
         accuracies[setting] = values
     return accuracies
 
@@ -109,7 +109,7 @@ def _check_size(record: Record, sizes: dict[str, int], wanted: Callable[[str], b
 
 
 def _content(record: Record, directory: Path, name: str) -> tuple[Path, bytes]:
-    path = beside(directory, name)
+    path = locate_file(directory, name)
     try:
         content = read_regular(path)
     except OSError as error:

@@ -51,7 +51,7 @@ def made_by(record: Record) -> str:
     return shlex.join(command_of({"method": record.method, "split": record.split, **record.config}))
 
 
-def again(record: Record, runs: Path = RUNS) -> str:
+def repeat_command(record: Record, runs: Path = RUNS) -> str:
     """The command that makes the model of a recorded run again."""
     folder = [] if runs == RUNS else ["--runs", str(runs)]
     words = command_of({"method": record.method, "split": record.split, **record.config})

@@ -232,9 +232,9 @@ def named(name: str, table: Table) -> list[tuple[Record, Path]]:
         near = one_of(missing, (record.run_id for record in table.records))
         raise UserError("compare", name, f"'{missing}' is not a recorded run; {near}")
     if len({configuration(record) for record, _ in found}) > 1:
-        raise UserError("compare", name, "these runs differ in more than the seed")
+        raise UserError("compare", name, "must be runs that differ only in the seed")
     if len({record.seed for record, _ in found}) < len(found):
-        raise UserError("compare", name, "these runs have the same seed")
+        raise UserError("compare", name, "must be runs with different seeds")
     return found
 
 

@@ -117,7 +117,7 @@ def try_read(path: Path) -> Record | str:
 
 def find(directory: Path, run_id: str) -> Path | None:
     """The file of the run called `run_id`, or None if it is not recorded there (see `beside`)."""
-    path = beside(directory, f"{run_id}.json")
+    path = locate_file(directory, f"{run_id}.json")
     return path if RUN_ID.fullmatch(run_id) and is_file(path) else None
 
 
@@ -134,7 +134,8 @@ def matching(directory: Path, run: str) -> list[Path]:
     """The files of the records that a run id, the start of some, or a path means; paths as in `named`."""
     if own := named(directory, run):
         return [own]
-    return [beside(directory, f"{name}.json") for name in _names(directory) if run and name.startswith(run)]
+    begun = [name for name in _names(directory) if run and name.startswith(run)]
+    return [locate_file(directory, f"{name}.json") for name in begun]
 
 
 def find_run(directory: Path, run: str, flag: str = "show") -> Path:
@@ -161,7 +162,7 @@ def _names(directory: Path) -> list[str]:
     return sorted({path.stem for folder in (directory, directory / OWN) for path in folder.glob("*.json")})
 
 
-def beside(directory: Path, name: str) -> Path:
+def locate_file(directory: Path, name: str) -> Path:
     """The file `name` of a folder of records; of its folder `OWN`, or the one around, if only that has it."""
     paths = (folder / name for folder in (directory, directory / OWN, whole(directory)))
     return next((path for path in paths if is_file(path)), directory / name)

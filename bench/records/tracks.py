@@ -35,11 +35,13 @@ class Cost(NamedTuple):
         processor: processor time of all threads; None if a seed does not record it. It does not count a GPU.
         wall: wall-clock time, which depends on what else ran on the machine.
         threads: of the runs, such as ``1``, ``1/2`` if they differ, or ``1 + GPU``.
+        one_core: `processor`, or what it is at most: the wall-clock time of all threads.
     """
 
     processor: float | None
     wall: float
     threads: str
+    one_core: float
 
 
 def images_seen(record: Record) -> int | None:
@@ -57,7 +59,8 @@ def _shared(record: Record) -> list[SharedTraining]:
 def pretraining_share(record: Record) -> float | None:
     """The pretraining's share of the images seen; None if there are none, or not recorded."""
     seen = images_seen(record)
-    if not seen:
+    # Older records name neither: pretraining was part of the method.
+    if not seen or (record.pretraining is None and record.kept_step is None):
         return None
     return record.pretraining.images / seen if record.pretraining else 0.0
 
@@ -152,14 +155,22 @@ def _span(numbers: Sequence[int]) -> str:
 def training_seconds(record: Record) -> float | None:
     """Seconds of training, shared trainings included; None if nothing was trained.
 
-    Wall-clock time, but on a CPU no more than the processor's: a training may wait for others.
+    On a CPU those of one core, so that runs of one and of several threads can be compared: processor time,
+    or the wall-clock time of all threads where that is less (the processor time of the run has its evaluation
+    too) or all that is recorded. Beside a GPU wall-clock time.
     """
     if not (record.trained or record.pretraining):
         return None
-    times = [(record.timings.train_s, record.timings.processor_s)]
-    times += [(training.seconds, training.processor_s) for training in _shared(record)]
-    capped = not on_gpu(record)
-    return sum(min(wall, own) if capped and own else wall for wall, own in times)
+    shared, wall = _shared(record), record.timings.train_s * cores(record)
+    if on_gpu(record):
+        return wall + sum(training.seconds for training in shared)
+    own = min(wall, record.timings.processor_s or wall)
+    return own + sum(training.processor_s or training.seconds for training in shared)
+
+
+def cores(record: Record) -> int:
+    """How many cores its wall-clock time counts for: one per thread, or 1 beside a GPU."""
+    return 1 if on_gpu(record) else record.environment.threads
 
 
 def processor_seconds(record: Record) -> float | None:
@@ -180,7 +191,8 @@ def cost(records: Iterable[Record]) -> Cost | None:
     gpu = {on_gpu(record) for record in trained}
     beside = (" + GPU" if all(gpu) else ", some + GPU") if any(gpu) else ""
     known = fmean(processor) if len(processor) == len(trained) else None
-    return Cost(known, fmean(wall), "/".join(map(str, threads)) + beside)
+    at_most = fmean(own * cores(record) for own, record in zip(wall, trained, strict=True))
+    return Cost(known, fmean(wall), "/".join(map(str, threads)) + beside, known or at_most)
 
 
 def on_gpu(record: Record) -> bool:
@@ -189,18 +201,35 @@ def on_gpu(record: Record) -> bool:
     return any(device not in ("", "cpu") for device in (record.environment.device, *shared))
 
 
-def shared_networks(rows: Sequence[Sequence[Record]]) -> list[tuple[int, ...]]:
-    """Positions of rows that use the same trained network: one tuple per set of rows.
+class Shared(NamedTuple):
+    """Rows that use the same trained network, in some seeds.
+
+    Attributes:
+        rows: their positions. seeds: in which all of them use it.
+    """
+
+    rows: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+def shared_networks(rows: Sequence[Sequence[Record]]) -> list[Shared]:
+    """Rows that use the same trained network: one entry per set of rows.
 
     Args:
         rows: the records of each row.
     """
     users: dict[str, set[int]] = {}
+    seed: dict[str, int] = {}
     for position, records in enumerate(rows):
         for record in records:
             if sha256 := network(record):
                 users.setdefault(sha256, set()).add(position)
-    return sorted({tuple(sorted(own)) for own in users.values() if len(own) > 1})
+                seed[sha256] = record.seed
+    sets: dict[tuple[int, ...], set[int]] = {}
+    for sha256, own in users.items():
+        if len(own) > 1:
+            sets.setdefault(tuple(sorted(own)), set()).add(seed[sha256])
+    return [Shared(own, tuple(sorted(sets[own]))) for own in sorted(sets)]
 
 
 def network(record: Record) -> str | None:

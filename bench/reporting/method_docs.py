@@ -12,7 +12,7 @@ from bench.common.markdown import code, plain, table
 from bench.config.run_config import BRIEF, method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
-from bench.reporting.leaderboard.cells import TIME, images, training_time
+from bench.reporting.leaderboard.cells import TIME, images, kept_step, share, training_time
 from bench.reporting.ranking.rows import columns, without_misnamed_settings
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
 from methods.registry import MethodInfo, places
@@ -164,6 +164,8 @@ def _results(records: Sequence[Record]) -> list[str]:
             "protocol": str(record.protocol_version),
             **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
             "images": "".join(images([record])),
+            "pretraining": "".join(share([record])),
+            "kept step": "".join(kept_step([record])),
             TIME: _training(record),
         }
         for record in shown

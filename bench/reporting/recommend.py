@@ -16,12 +16,13 @@ from warnings import catch_warnings
 from bench.records.arrays import read_episodes
 from bench.records.identity import split_digest
 from bench.records.store import Record
-from bench.records.tracks import training_seconds
+from bench.records.tracks import cores, on_gpu, training_seconds
 from bench.reporting import terminal
-from bench.reporting.blocks import NOTHING, duration, number
+from bench.reporting.blocks import NOTHING, duration
 from bench.reporting.compare import why_incomparable
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, fresh_images
+from bench.reporting.show import percent
 from bench.reporting.verdicts import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -65,15 +66,16 @@ def _ordered(runs: Runs, setting: str) -> list[str]:
 def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
     """One row each, the best first: intervals for fresh images and for other episodes, and the time."""
     rows = []
+    time = "time" if any(on_gpu(record) for record, _ in runs.values()) else "time of one core"
     for name in _ordered(runs, settings[-1]):
         record, folder = runs[name]
         fresh = fresh_images(record, folder)
         row: dict[str, Any] = {"method": name}
         for setting in settings:
-            row[f"{setting}, fresh images"] = "".join(number(fresh.get(f"fewshot/{setting}")))
-            row[f"{setting}, these images"] = "".join(number(record.metrics[f"fewshot/{setting}"]))
-        seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s
-        rows.append(row | {"time": duration(seconds)})
+            row[f"{setting}, fresh images"] = percent(fresh.get(f"fewshot/{setting}"))
+            row[f"{setting}, these images"] = percent(record.metrics[f"fewshot/{setting}"])
+        seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s * cores(record)
+        rows.append(row | {time: duration(seconds)})
     kept = [key for key in rows[0] if any(row[key] != "".join(NOTHING) for row in rows)]
     return [{key: row[key] for key in kept} for row in rows]
 

@@ -118,12 +118,12 @@ def tables(
         "results": (
             "Results",
             f"{RESULTS} Guessing gives{chance} 50 at pairs and triplets." + "".join(_networks(boards)),
-            together((board(one), _of(one, protocols)) for one in boards),
+            concatenated((board(one), _of(one, protocols)) for one in boards),
         ),
         "generalized": (
             "Base and novel classes jointly",
             GENERALIZED,
-            together(
+            concatenated(
                 (cells, _where(section.first) | {"classes": (classes,)})
                 for section in found
                 for classes, cells in joined(section.tables).items()
@@ -158,7 +158,7 @@ def _of(one: Table, protocol: bool) -> dict[str, Cell]:
     return _where(one.first) | {"track": track_name(one.track)} | version
 
 
-def together(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
+def concatenated(parts: Iterable[tuple[DataFrame, dict[str, Cell]]]) -> DataFrame:
     """Tables concatenated, with columns for what the rows of each share."""
     return table(
         shared | dict(zip(map(str, cells), row, strict=True))

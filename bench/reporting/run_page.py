@@ -13,7 +13,7 @@ from bench.records.naming import JOINED, JOINT
 from bench.records.store import Record
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
-from bench.reporting.blocks import duration, number
+from bench.reporting.blocks import duration
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import reaches
 from bench.reporting.show import Row, class_rows, metric_rows, percent
@@ -146,8 +146,8 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
         {
             "metric": one.metric,
             "other episodes or pairs": percent(record.metrics.get(one.metric)),
-            "fresh images": "".join(number(one.fresh_images, 1)),
-            "new classes": "".join(number(one.new_classes, 1)),
+            "fresh images": percent(one.fresh_images, 1),
+            "new classes": percent(one.new_classes, 1),
         }
         for one in found
     ]

@@ -14,7 +14,9 @@ from bench.records.store import Record, read_all
 from bench.reporting import terminal
 from bench.reporting.blocks import number
 from bench.reporting.frame import frame, runs
+from bench.reporting.leaderboard.cells import images, kept_step
 from bench.reporting.ranking.rows import by_size
+from bench.reporting.ranking.tables import tracks_of
 from methods.pretraining import PRETRAINED_SHARE
 from methods.registry import MethodInfo, Parameter
 
@@ -96,9 +98,36 @@ def run_list(results: Path) -> tuple[list[Row], list[str]]:
     if not results.exists():
         return [], []
     records, problems = read_all(results)
+    tracks = tracks_of(records)
     headings = ("run", "method", "5w1s", "5w5s", "created")
     lines = runs(frame(records)).to_dict("records")
-    return [{heading: "".join(line[heading]) for heading in headings} for line in lines], problems
+    rows = [
+        {heading: "".join(line[heading]) for heading in headings}
+        | {
+            "track": tracks[record.run_id].preset if record.run_id in tracks else "–",
+            "images": "".join(images([record])),
+            "kept step": "".join(kept_step([record])),
+        }
+        for line, record in zip(lines, records, strict=True)
+    ]
+    return rows, problems
+
+
+def narrow(rows: Iterable[Row]) -> list[Row]:
+    """Rows of `run_list` shortened for a terminal, where they fit 100 columns."""
+    return [
+        {
+            "run": row["run"],
+            "track": row["track"],
+            "images": row["images"],
+            "kept step": row["kept step"]
+            .replace(" of ", "/")
+            .replace("the pretrained network", "pretrained")
+            .removesuffix(" pretraining"),
+            "5w1s": row["5w1s"].partition(" ")[0],
+        }
+        for row in rows
+    ]
 
 
 def method_page(info: MethodInfo) -> str:
@@ -146,9 +175,9 @@ def choices(annotation: str) -> str:
     return annotation
 
 
-def percent(metric: Interval | Metric | None) -> str:
+def percent(metric: Interval | Metric | None, digits: int = 2) -> str:
     """``73.21 ± 0.18``, or a dash."""
-    return "".join(number(metric))
+    return "".join(number(metric, digits))
 
 
 HEADLINE = 9

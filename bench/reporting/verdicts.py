@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from bench.common.errors import one_line
 from bench.records.identity import marks
 from bench.reporting import terminal
-from bench.reporting.blocks import number
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
+from bench.reporting.show import percent
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
@@ -22,7 +22,7 @@ def sentence(compared: Compared, comparison: Comparison) -> str:
     """Which is better and by how much on these classes, or how many seeds would show a difference."""
     difference = comparison.difference
     names = [comparison.first, comparison.second]
-    where = f"on novel classes of {one_line(compared.sides[0].records[0].split)}"
+    where = f"on these novel classes of {one_line(compared.sides[0].records[0].split)}"
     p = f"p {p_text(comparison.p)}"
     if comparison.p > SIGNIFICANT:
         by = f"{points(difference.value, difference)} ± {points(difference.half_width, difference)} points"
@@ -132,7 +132,7 @@ def as_text(compared: Compared) -> str:
                 "rank": str(ranks[side.name]),
                 "for new classes": new_class_ranks.get(side.name, "–"),
                 "method": side.name,
-                compared.setting: "".join(number(own)),
+                compared.setting: percent(own),
                 "episodes": f"{own.n:,}",
                 "seeds": len(side.records),
                 "images": "".join(images(side.records)),

@@ -24,7 +24,7 @@ from bench.run import failures
 from bench.run.models import PRETRAINING
 from bench.run.outcome import Failed
 from bench.run.plan import Prepared
-from bench.run.processes import start_method, take_over
+from bench.run.processes import replace_environment, start_method
 from bench.training.devices import obstacle
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ def check_devices(prepared: Prepared, device: str, devices: int) -> None:
     if not 1 <= devices <= there:
         raise UserError("--devices", devices, f"must be 1 to {there}, as many as this machine has of {kind}")
     if devices > 1 and ":" in device:
-        raise UserError("--devices", devices, f"must be 1 with --device {device}, which names one")
+        raise UserError("--devices", devices, f"must be 1 with --device {device}, which is a single device")
     for stage in prepared.trainings() if devices > 1 else ():
-        if problem := obstacle(stage.method):
-            raise UserError("--devices", devices, f"must be 1: {problem} ({stage.config.method})")
+        if what := obstacle(stage.method):
+            allowed = f"must be 1 with {stage.config.method}: {what} trains on one device only"
+            raise UserError("--devices", devices, allowed)
 
 
 def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: object) -> Trained:
@@ -110,7 +111,7 @@ def _process(
     rank: int, method: str, devices: int, threads: int, environment: Mapping[str, str], job: Path
 ) -> None:
     """Train as process number `rank`, and write the outcome beside the job."""
-    take_over({**environment, "LOCAL_RANK": str(rank)})
+    replace_environment({**environment, "LOCAL_RANK": str(rank)})
     torch.set_num_threads(threads)
     keep_freed_memory()
     if own := method != PRETRAINING.name:

@@ -149,9 +149,8 @@ def load(folder: Path, *, run_code: bool = False) -> Model:
     card = read_card(folder)
     check_kept(card.run_id, card.backbone)
     if METHOD_FILE.fullmatch(card.method) and not run_code:
-        raise UserError(
-            "--runs", folder, f"its method is a Python file, which is not run here: {card.method}"
-        )
+        how = "predict, similarity and export run it with --run-code, bench.load with run_code=True"
+        raise UserError("--runs", folder, f"its method is the Python file {card.method}; {how}")
     weights = read_weights(folder, card)
     try:
         info = PRETRAINING if card.method == PRETRAINING.name else method_info(card.method)

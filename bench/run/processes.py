@@ -27,11 +27,11 @@ def start_method() -> str:
     try:
         forkserver.ensure_running()
     finally:
-        take_over(before)
+        replace_environment(before)
     return "forkserver"
 
 
-def take_over(environment: Mapping[str, str]) -> None:
+def replace_environment(environment: Mapping[str, str]) -> None:
     """Replace the environment variables of this process."""
     os.environ.clear()
     os.environ.update(environment)

@@ -84,7 +84,7 @@ def write(
     """
     predictor = load(run, runs=runs, device="cpu", run_code=run_code)
     output = output or Path("export") / f"{predictor.card.run_id}-{format_}"
-    record = store.try_read(store.beside(results, f"{predictor.card.run_id}.json"))
+    record = store.try_read(store.locate_file(results, f"{predictor.card.run_id}.json"))
     if format_ == "safetensors":
         names = (MODEL_FILE, CARD, CONFIG_FILE, CALIBRATION)
         there = [name for name in names if (predictor.folder / name).exists()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.common.errors import UserError, one_of
 from bench.common.files import is_folder
 from bench.records import store
-from bench.records.commands import again
+from bench.records.commands import repeat_command
 from bench.records.schema import Record
 from bench.run.models import CARD, check_kept, exists
 
@@ -52,5 +52,5 @@ def _without_model(record: Record, runs: Path) -> str:
     check_kept(record.run_id, record.backbone)
     if record.failure is not None:
         return f"has no model: {record.failure}"
-    made = f"`{again(record, runs)}` makes it again (as another run, if the code has changed since)"
+    made = f"`{repeat_command(record, runs)}` makes it again (as another run, if the code has changed since)"
     return f"is recorded, but its model is not in {runs}; {made}"

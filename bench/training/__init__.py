@@ -1,5 +1,5 @@
 """Training batches, Lightning's loop, its callbacks and checkpoints.
 
-Imports `evaluation` (for the validation), `records` (names), `sampling`, `data` and `common`; `run` imports
-it.
+Imports `evaluation` (for the validation), `records` (names), `sampling`, `data`, `common` and `methods`
+(the contract); `run` imports it.
 """

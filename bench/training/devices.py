@@ -24,17 +24,17 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def obstacle(method: Method) -> str:
-    """Why a training cannot be shared, as the end of a sentence; the empty string if it can.
+    """What trains on one device only; the empty string if the training can be shared.
 
     Steps and validation must be plain forwards of the backbone, and its batch norm PyTorch's own.
     """
     if not (method.fuses and method.automatic_optimization and method.fixed_embedding):
-        return "this method trains on one"
+        return "the method"
     norms = [module for module in method.backbone.modules() if isinstance(module, _BatchNorm)]
     usual = (norm.affine and norm.track_running_stats and norm.momentum is not None for norm in norms)
     if all(usual) and all(type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d) for norm in norms):
         return ""
-    return "the batch norm of this backbone trains on one"
+    return "the batch norm of the backbone"
 
 
 @contextmanager

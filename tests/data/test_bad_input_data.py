@@ -157,7 +157,7 @@ def test_a_shard_with_other_columns(root, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_shard_that_is_no_parquet(root, name):
+def test_a_shard_that_is_not_parquet(root, name):
     change, expected = FILES[name]
     write_parquet(root, Content())
     change(root / SHARD)
@@ -191,7 +191,7 @@ def test_a_pickle_that_is_not_learn2learn_s(root, name):
 
 
 @pytest.mark.parametrize("name", MNIST)
-def test_an_idx_file_that_is_none(root, name):
+def test_a_file_that_is_not_idx(root, name):
     file, content, expected = MNIST[name]
     write_mnist(root)
     (root / "MNIST" / "raw" / file).write_bytes(content)

@@ -30,7 +30,7 @@ def test_files_that_are_not_used_are_counted_and_named(pictures, capsys):
     assert problems == [f"folder:{pictures}: {name} does not belong to a class" for name in unused]
 
 
-def test_what_systems_leave_behind_is_no_class(pictures, capsys):
+def test_files_of_operating_systems_are_not_classes(pictures, capsys):
     two_classes(pictures, 4, 4)
     (pictures / "__MACOSX" / "a").mkdir(parents=True)
     (pictures / "__MACOSX" / "a" / "._000.png").write_bytes(b"x")

@@ -143,7 +143,7 @@ def test_deep_images_are_scaled_by_the_range_of_all(pictures, capsys, kind, offs
     assert capsys.readouterr().err.startswith(f"note: folder:{pictures}: 6 images have more than 8 bits; ")
 
 
-def test_numbers_that_are_none_in_a_deep_image(tmp_path):
+def test_nan_and_infinity_in_a_deep_image(tmp_path):
     values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     values[0, 1], values[0, 2], values[0, 3] = np.nan, np.inf, -np.inf
     found = square_of(Image.fromarray(values), tmp_path, "x.tif")[..., 0]

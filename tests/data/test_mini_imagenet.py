@@ -306,7 +306,7 @@ def test_only_what_is_missing_is_downloaded(tmp_path, published):
 @pytest.mark.parametrize(
     "content", [b"<!DOCTYPE html><html></html>", b"", pickle.dumps(list(range(99)))[:-9]]
 )
-def test_what_is_no_whole_pickle_is_not_kept(tmp_path, published, content):
+def test_an_incomplete_pickle_is_not_kept(tmp_path, published, content):
     (published / "mini-imagenet-cache-train.pkl").write_bytes(content)
     assert "train.pkl: the download is not a complete pickle" in refused(tmp_path / "new" / "root")
     assert not (tmp_path / "new").exists()

@@ -238,7 +238,7 @@ def test_archives_in_the_root_need_no_network(tmp_path, published):
     assert described(load(tmp_path / "root", offline=True)) == described(load(tmp_path / "made"))
 
 
-def test_a_damaged_archive_is_downloaded_anew_but_not_offline(tmp_path, published):
+def test_a_damaged_archive_is_downloaded_again_but_not_offline(tmp_path, published):
     place = tmp_path / "root" / "omniglot-py"
     place.mkdir(parents=True)
     for part in ALPHABETS:

@@ -58,7 +58,7 @@ def test_other_names_get_the_list(name):
 
 
 @pytest.mark.parametrize("name", ["cifar100", "glyphs"])
-def test_image_size_is_for_ones_own_images(name):
+def test_image_size_is_only_for_user_images(name):
     assert refused(name, image_size=32).startswith("--image-size 32: ")
 
 

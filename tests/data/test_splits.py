@@ -147,7 +147,7 @@ def test_ratios_that_leave_too_few_classes(noise, spec):
 @pytest.mark.parametrize(
     "spec", ["090-10", "90-10@03", "90-20", "0-100", "ninety-ten", "90", "90-10@", "cifarfs", "", "90-10@-1"]
 )
-def test_names_that_are_no_split(noise, spec):
+def test_invalid_names_of_splits(noise, spec):
     messages = []
     for refuse in (lambda: resolve(noise, spec), lambda: check_split(spec)):
         with pytest.raises(UserError) as caught:

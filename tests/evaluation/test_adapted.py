@@ -1,4 +1,4 @@
-"""Methods that learn anew in every episode: each episode on its own, and as with cached embeddings."""
+"""Methods that learn in every episode: each episode on its own, and as with cached embeddings."""
 
 import numpy as np
 import pytest

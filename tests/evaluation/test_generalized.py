@@ -1,4 +1,4 @@
-"""Base and novel classes told apart jointly: slow loops in float64, the right images and intervals."""
+"""Base and novel classes classified jointly: slow loops in float64, the right images and intervals."""
 
 import io
 import math

@@ -209,7 +209,7 @@ def test_settings_that_do_not_fit():
     assert does_not_fit(Setting(6, 15, 15, 1), pool) is None
     assert does_not_fit(Setting(0, 29, 0, 1), pool) is None
     assert does_not_fit(Setting(7, 1, 15, 1), pool) == "way 7: at most 6, the number of novel classes"
-    too_many = "shot 16 + query 15: at most 30 in total: fewer than 6 novel classes have more"
+    too_many = "shot 16 + query 15: at most 30 in total, because fewer than 6 novel classes have more"
     assert does_not_fit(Setting(6, 16, 15, 1), pool) == too_many
     assert does_not_fit(Setting(0, 30, 0, 1), pool) is not None
     assert (

@@ -68,7 +68,7 @@ def write_arrows(folder) -> None:
 
 
 @pytest.mark.slow
-def test_left_and_right_arrows_are_told_apart_without_flips(tmp_path, monkeypatch):
+def test_left_and_right_arrows_are_distinguished_without_flips(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
     write_arrows(tmp_path / "arrows")

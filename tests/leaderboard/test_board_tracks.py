@@ -7,6 +7,8 @@ from markdown_reader import plain
 from record_factory import ON_GPU, make_record, metric, record_fields
 
 from bench.records import store
+from bench.records.tracks import training_seconds
+from bench.reporting.leaderboard.cells import training_time
 from bench.sampling.episodes import ClassPool, Setting, draw
 from bench.sampling.keys import episode_key
 
@@ -85,6 +87,10 @@ def test_both_starts_of_a_method_are_rows_of_the_track():
     assert by_name["maml (quick, from scratch)"]["pretraining"] == "none"
     assert by_name["maml (quick, pretrained)"]["pretraining"] == "78%"
     assert {row["images"] for row in track} == {"384,000"}
+    # Older records do not say where they started.
+    [rows] = boards(render([make_record(), make_record(method="old", kept_step=None)]))
+    assert [row["pretraining"] for row in rows if row["kept step"] == "–"] == ["–"]
+    assert sorted(column(rows, "pretraining")) == ["none", "–"]
     # An option of that name with other values is a change like any other.
     other = {"hyperparameters": {"init": "orthogonal"}, "config": {"overrides": {"init": "orthogonal"}}}
     track, variations = boards(render([*found, make_record(method="mine", **other)]))
@@ -160,8 +166,46 @@ def test_a_variation_says_whose_network_it_answers_with():
     assert [column(table, "marks") for table in (track, variations)] == [["–", "network a"], ["network a"]]
     assert column(variations, "kept step") == ["800 of 1,000"]
     assert column(variations, "images") == ["384,000"] == column(track, "images")[:1]
-    note = "network a: `protonet (quick)`, `protonet (quick, mirror=true)` use the same trained network."
-    assert text.count(note) == 2
+    rows = "`protonet (quick)`, `protonet (quick, mirror=true)`"
+    assert text.count(f"network a: {rows} use the same trained network in seed 0.") == 2
+
+
+def test_a_network_s_note_names_its_seeds():
+    found = [started(name, f"{seed}1" * 32, 0, seed=seed) for name in ("a", "b") for seed in (1, 2)]
+    found += [started(name, "01" * 32, 0) for name in ("a", "b", "c")]
+    text = render(found)
+    [track] = boards(text)
+    marks = dict(zip(column(track, "method"), column(track, "marks"), strict=True))
+    assert marks == dict.fromkeys(("a (quick)", "b (quick)"), "network a, network b") | {
+        "c (quick)": "network b"
+    }
+    first, second = (line for line in text.splitlines() if line.startswith("network "))
+    assert first.endswith("`b (quick)` use the same trained network in seeds 1, 2.")
+    assert second.endswith("`c (quick)` use the same trained network in seed 0.")
+
+
+@pytest.mark.parametrize(
+    ("record", "seconds"),
+    [
+        (make_record(), 2 * 594.2),
+        (make_record(timings=timings(processor_s=800.0)), 800),
+        (make_record(timings=timings(processor_s=1200.0)), 2 * 594.2),  # with its evaluation
+        (make_record(environment=ON_GPU, timings=timings(processor_s=61)), 594.2),
+        (started("m", NETWORK, 0), 2 * 594.2 + 180),
+        (started("m", NETWORK, 0, environment=ON_GPU), 594.2 + 100),
+        (make_record(trained=False, kept_step=0, timings=timings(steps=0, train_s=0.0)), None),
+    ],
+)
+def test_training_is_compared_in_seconds_of_one_core(record, seconds):
+    assert training_seconds(record) == (seconds and pytest.approx(seconds))
+    assert record.environment.threads == 2
+
+
+def test_rows_are_sorted_by_the_time_of_one_core():
+    two = make_record()
+    one = make_record(environment=two.environment.model_dump() | {"threads": 1})
+    known = make_record(timings=timings(processor_s=61))
+    assert [training_time([record]).order for record in (two, one, known)] == [2 * 610, 610, 61]
 
 
 def test_uncommitted_code_is_marked():

@@ -56,7 +56,7 @@ def test_without_both_it_is_a_plain_classifier():
     torch.testing.assert_close(loss_of(ours), expected)
 
 
-def test_turned_images_keep_their_class_and_are_told_apart():
+def test_rotated_images_keep_their_class_and_get_a_rotation_label():
     ours, (images, labels) = method(mixup=0.0), batch()
     half = N // 2  # the other half, that of `mixup`, is plain
     pictures, turns = turned(images[half:])

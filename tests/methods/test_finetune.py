@@ -155,7 +155,7 @@ def test_all_layers_trained(images, head, adapt_images):
 
 @pytest.mark.slow
 def test_all_layers_trained_inside_autocast(images):
-    """Weights are rounded anew after every step: autocast keeps no old ones."""
+    """Weights are rounded again after every step: autocast keeps no old ones."""
     support, query = images
     ours = method(**ALL)
     exact = ours.adapt(support)(query)

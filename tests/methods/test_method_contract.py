@@ -80,20 +80,10 @@ def test_methods_import_nothing_of_the_harness():
 
 
 @every_method
-def test_the_description_read_from_the_source_is_the_class_s_own(name):
+def test_a_method_describes_itself(name):
     info, method_class = registry.available()[name], registry.load(registry.available()[name])
     assert issubclass(method_class, Method)
-    for attribute in (
-        "family",
-        "paper",
-        "trains_on",
-        "transductive",
-        "external_data",
-        "fixed_embedding",
-        "presets",
-    ):
-        assert getattr(info, attribute) == getattr(method_class, attribute), attribute
-    assert info.family and info.paper and method_class.trains_on in {*TRAINS_ON, "pretraining"}
+    assert info.family and info.paper and info.trains_on in {*TRAINS_ON, "pretraining"}
     fields = dataclasses.fields(method_class.Hyperparameters)
     assert {f.name: f.default for f in fields} == {p.name: p.default for p in info.parameters.values()}
     assert all(parameter.help for parameter in info.parameters.values())

@@ -90,7 +90,7 @@ def test_adam_equals_torch_s_without_momentum():
     assert learner.updates == 6
 
 
-def test_the_inner_optimizer_s_state_goes_on_and_is_restored_after_evaluation():
+def test_the_inner_optimizer_s_state_persists_and_is_restored_after_evaluation():
     method = reptile(head="learned", steps=10)
     train(method, 2)
     assert int(method.updates) == 2 * 2 * 3  # steps, tasks, inner steps

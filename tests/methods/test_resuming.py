@@ -1,12 +1,13 @@
-"""Every method, interrupted, ends bit for bit where it ends when nothing happens."""
+"""Every method trains from both starts, and, interrupted, ends bit for bit where it ends otherwise."""
 
 import numpy as np
 import pytest
 import torch
-from fitting import SMOKE_RUNS, fit, killed_after, smoke_method
+from fitting import OFFER_A_START, SMOKE_RUNS, fit, killed_after, smoke_method
 
 from bench.training import callbacks, checkpoints
 from bench.training.loop import Trained
+from methods.backbones import Conv4
 from methods.method import Method
 
 pytestmark = pytest.mark.slow
@@ -54,3 +55,17 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert trained.curves.keys() == whole.curves.keys()
     for curve, points in whole.curves.items():
         np.testing.assert_array_equal(trained.curves[curve], points, err_msg=curve)
+
+
+@pytest.mark.parametrize("name", OFFER_A_START)
+def test_two_steps_from_a_classifier(name, tiny, tiny_split, tmp_path):
+    """It begins with the classifier's weights, which are validated where they are an answer."""
+    method = smoke_method(name, len(tiny_split.base), **QUICKER.get(name, {}), init="pretrained", steps=8)
+    torch.manual_seed(0)
+    built = next(Conv4(filters=8, image_size=16).parameters())  # what it has from scratch
+    start = next(value for value in method.backbone.state_dict().values() if value.shape == built.shape)
+    assert not torch.equal(start, built)
+    trained = fit(method, tiny, tiny_split, tmp_path)
+    assert trained.steps == 2
+    assert trained.curves["loss"][:, 0].tolist() == [1, 2] and np.isfinite(trained.curves["loss"]).all()
+    assert (0 in trained.curves["accuracy"][:, 0]) == method.starts_trained

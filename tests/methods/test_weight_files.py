@@ -112,7 +112,7 @@ def test_weights_of_another_architecture(tmp_path, file, backbone, message):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(tmp_path, value):
+def test_weights_that_are_not_finite(tmp_path, value):
     state = build("conv4").state_dict()
     state["2.0.weight"][1, 2, 0, 0] = value
     message = refused(build("conv4"), saved(tmp_path, state))

@@ -150,7 +150,7 @@ def test_holm_rejects_what_its_steps_reject():
     "repetitions, low, high", [(600, 0.015, 0.07), pytest.param(2000, 0.02, 0.06, marks=pytest.mark.soak)]
 )
 def test_holm_keeps_the_family_wise_error(repetitions, low, high):
-    """Three equal methods and two better ones: hardly ever are two equal ones told apart."""
+    """Three equal methods and two better ones: two equal ones hardly ever differ significantly."""
     rng = np.random.default_rng(0)
     means = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.6, "e": 0.6}
     false, uncorrected, shown = 0, 0, 0

@@ -135,7 +135,7 @@ def test_the_dry_run_writes_nothing_and_says_what_cannot_run(grid):
         (["--shard", "5/4"], "--shard 5/4"),
         (["--jobs", "0"], "--jobs 0: must be 1 or more"),
         (["--engine", "rey"], "--engine rey: did you mean ray?"),
-        (["--address", "auto"], "--address auto: is for --engine ray"),
+        (["--address", "auto"], "--address auto: can only be used with --engine ray"),
         (["--engine", "ray", "--device", "cuda:1"], "--device cuda:1: must be auto or cpu"),
         (["--device", "gpu"], "--device gpu"),
     ],

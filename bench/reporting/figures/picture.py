@@ -92,7 +92,8 @@ def name_beside(place: Axes, named: Iterable[Named]) -> None:
     if not ordered:
         return
     low, high = place.get_ylim()
-    inches = 0.7 * place.figure.get_figure(root=True).get_size_inches()[1]
+    panels = len(place.figure.axes)
+    inches = 0.7 * place.figure.get_figure(root=True).get_size_inches()[1] / panels
     line = 0.9 * LINE * (high - low) / inches
     texts = [folded(one.name, WIDEST_NAME) for one in ordered]
     heights = [line * (text.count("\n") + 1.2) for text in texts]

@@ -54,7 +54,7 @@ class Joined(NamedTuple):
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
-    """5w1s against the mean training time of the seeds, one picture for the processor and one for GPUs.
+    """5w1s against the mean training time of the seeds: of one core, and in another picture beside GPUs.
 
     Then novel against base accuracy where one class joins with 5 shots, if at least two rows have both.
     """
@@ -73,27 +73,28 @@ def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | 
     if not points:
         return []
     # The fastest of the good ones, then the best.
-    leading = dict.fromkeys(label for label, *_ in [*pays(points)[-LEADING:], *points])
+    leading = dict.fromkeys(label for label, *_ in [*pareto_front(points)[-LEADING:], *points])
     named = list(leading)[:LEADING]
     told = "; ".join(
         f"{row_name(label)} {100 * own.value:.1f}% in {duration(seconds)}"
         for label, seconds, own in points
         if label in named
     )
+    of = "wall-clock time of training" if gpu else "training time of one core"
     return [
         Picture(
             name="training-time" + "-gpu" * gpu,
             title=COST + " on a GPU" * gpu,
-            caption="5-way 1-shot accuracy with 95% intervals against the mean training time of the "
+            caption=f"5-way 1-shot accuracy with 95% intervals against the {of}, the mean over "
             "seeds; machines may differ. The line connects methods for which no faster one is better."
             + others_in_grey(len(points)),
-            alt=f"Points: {told}.",
-            draw=partial(_draw_times, points, palette.numbers(named)),
+            alt=f"Accuracy and {of}: {told}.",
+            draw=partial(_draw_times, points, palette.numbers(named), gpu),
         )
     ]
 
 
-def pays(points: list[Timed]) -> list[Timed]:
+def pareto_front(points: list[Timed]) -> list[Timed]:
     """The points that no other one beats in both time and accuracy, by time."""
     front: list[Timed] = []
     for point in sorted(points, key=lambda point: (point[1], -point[2].value)):
@@ -102,11 +103,11 @@ def pays(points: list[Timed]) -> list[Timed]:
     return front
 
 
-def _draw_times(points: list[Timed], numbers: dict[str, int]) -> Figure:
+def _draw_times(points: list[Timed], numbers: dict[str, int], gpu: bool) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, (place,) = axes(3.6)
-    front = pays(points)
+    front = pareto_front(points)
     place.step(
         [seconds / 60 for _, seconds, _ in front], [100 * own.value for *_, own in front],
         where="post", color=GREY.light, lw=1.2, ls=DASHED,
@@ -121,7 +122,7 @@ def _draw_times(points: list[Timed], numbers: dict[str, int]) -> Figure:
     place.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
     place.xaxis.set_minor_formatter(NullFormatter())
     place.margins(y=0.1)
-    place.set_xlabel("training time (minutes, logarithmic)")
+    place.set_xlabel(f"training time (minutes{' of one core' * (not gpu)}, logarithmic)")
     place.set_ylabel("5-way 1-shot accuracy (%; guessing: 20)")
     place.yaxis.set_major_formatter("{x:g}")
     name_beside(place, names)
@@ -137,7 +138,7 @@ def joined_rows(section: Section, base: int) -> list[Joined]:
     novel, old = (f"{join(base, 1, SHOTS)}/{part}" for part in ("novel", "base"))
     rows = [row for row in section.best() if row.intervals.keys() >= {novel, old}]
     sets = shared_networks([row.records for row in rows])
-    network = {position: number for number, own in enumerate(sets) for position in own}
+    network = {position: number for number, own in enumerate(sets) for position in own.rows}
     over = zip(*(_over_common_classes(rows, key) for key in (novel, old)), strict=True)
     found = [Joined(rows[i].label, one, other, network.get(i)) for i, (one, other) in enumerate(over)]
     return sorted(found, key=lambda point: (-point.base.value, point.novel.value, point.label))

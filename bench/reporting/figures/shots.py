@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.records.naming import JOINED, join
 from bench.reporting.figures.picture import (
@@ -21,7 +20,7 @@ from bench.reporting.figures.picture import (
     others_in_grey,
 )
 from bench.reporting.figures.rows import Section
-from bench.reporting.figures.style import DASHES, GREY, MARKERS, SERIES, axes, legend, row_name
+from bench.reporting.figures.style import DASHES, GREY, MARKERS, SERIES, axes, row_name
 from bench.reporting.ranking.rows import Row, joins_of
 from bench.statistics import Interval
 
@@ -51,7 +50,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
             name="shots",
             title=TITLE,
             caption="5-way accuracy on novel classes with 95% intervals." + others_in_grey(len(lines)),
-            alt=_told(lines),
+            alt=_in_words(lines),
             draw=partial(_one_panel, lines, palette),
         )
     joins = {join[:2] for row in section.rows for join in joins_of(row)}
@@ -79,7 +78,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
     }
     left_out = f" The best {LEADING} of {len(having)} methods." if len(having) > LEADING else ""
     joined = "one novel class joins" if new == 1 else f"{new} novel classes join at once"
-    told = _told(by_title[PARTS["harmonic"]])
+    told = _in_words(by_title[PARTS["harmonic"]])
     return Picture(
         name=f"generalized-{base}+{new}",
         title=f"Accuracy against shots when {joined} the {base} base classes",
@@ -90,7 +89,7 @@ def _joined(section: Section, base: int, new: int, palette: Palette) -> Picture:
     )
 
 
-def _told(lines: Sequence[Line]) -> str:
+def _in_words(lines: Sequence[Line]) -> str:
     """The leading lines in words: each row's first and last value."""
     parts = []
     for line in lines[:LEADING]:
@@ -106,47 +105,28 @@ def _one_panel(lines: Sequence[Line], palette: Palette) -> Figure:
     figure, (place,) = axes(3.4)
     for line in lines[LEADING:]:
         place.plot(line.x, [100 * y.value for y in line.y], color=GREY.light, lw=0.8, alpha=0.6)
-    ends = []
-    handles = _draw(place, lines[:LEADING], numbers, _ticks(lines), "5-way accuracy (%; guessing: 20)")
-    for line in lines[:LEADING]:
-        x, y = handles[line.label][0].get_xydata()[-1]
-        ends.append(Named(x, y, row_name(line.label), SERIES[numbers[line.label]].light))
-    place.set_xlabel("support images per class (shots, number)")
-    name_beside(place, ends)
+    _draw(place, lines[:LEADING], numbers, "5-way accuracy (%; guessing: 20)")
+    _finish(place, lines, lines[:LEADING], numbers)
     return figure
 
 
 def _panels(by_title: Mapping[str, Sequence[Line]], palette: Palette) -> Figure:
-    """Panels one below the other, each with the same rows, of which there are at most `LEADING`."""
-    every = list(itertools.chain.from_iterable(by_title.values()))
-    labels = list(dict.fromkeys(line.label for line in every))
-    numbers, ticks = palette.numbers(labels), _ticks(every)
-    height = 2.1 * len(by_title) + 0.2 * math.ceil(len(labels) / 2) + 0.2
-    figure, places = axes(height, len(by_title), sharex=True)
-    handles: dict[str, Any] = {}
+    """Panels one below the other with the same rows, at most `LEADING`, whose names are beside the last."""
+    *_, last = by_title.values()
+    numbers = palette.numbers(line.label for line in last)
+    figure, places = axes(2.3 * len(by_title), len(by_title), sharex=True)
     for place, (title, lines) in zip(places, by_title.items(), strict=True):
         place.set_title(title)
-        handles |= _draw(place, lines, numbers, ticks, "accuracy (%)")
-    places[-1].set_xlabel("support images per class (shots, number)")
-    legend(figure, list(handles.values()), list(handles))
+        _draw(place, lines, numbers, "accuracy (%)")
+    _finish(places[-1], list(chain.from_iterable(by_title.values())), last, numbers)
     return figure
 
 
-def _ticks(lines: Iterable[Line]) -> list[float]:
-    return sorted({x for line in lines for x in line.x})
-
-
-def _draw(
-    place: Axes, lines: Sequence[Line], numbers: dict[str, int], ticks: list[float], label: str
-) -> dict[str, Any]:
-    """Lines with intervals, which are shifted so that they do not hide each other; label -> handle."""
-    apart = 0.06 * min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
-    handles = {}
+def _draw(place: Axes, lines: Sequence[Line], numbers: dict[str, int], label: str) -> None:
     for line in lines:
         number = numbers[line.label]
-        move = (sorted(numbers.values()).index(number) - (len(numbers) - 1) / 2) * apart
-        handles[line.label] = place.errorbar(
-            [x + move for x in line.x],
+        place.errorbar(
+            line.x,
             [100 * y.value for y in line.y],
             bars(line.y),
             color=SERIES[number].light,
@@ -155,7 +135,13 @@ def _draw(
             capsize=2.5,
             elinewidth=1.1,
         )
-    place.set_xticks(ticks)
     place.set_ylabel(label)
     place.yaxis.set_major_formatter("{x:g}")
-    return handles
+
+
+def _finish(place: Axes, lines: Sequence[Line], leading: Sequence[Line], numbers: dict[str, int]) -> None:
+    """The axis of the shots of all lines, and the names of the leading ones at their ends."""
+    place.set_xticks(sorted({x for line in lines for x in line.x}))
+    place.set_xlabel("support images per class (shots, number)")
+    ends = [(line.x[-1], 100 * line.y[-1].value, line.label) for line in leading]
+    name_beside(place, [Named(x, y, row_name(name), SERIES[numbers[name]].light) for x, y, name in ends])

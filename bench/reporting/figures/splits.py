@@ -68,7 +68,7 @@ def _most_splits(sections: Sequence[Section]) -> Splits:
     return {row.first.split: row for row in most}
 
 
-def beside(dataset: str, rows: Splits) -> dict[str, Published]:
+def published_at(dataset: str, rows: Splits) -> dict[str, Published]:
     """Published results at most of these splits of the same images, by split: of the source with most."""
     alike = [one for one in published() if one.dataset == dataset and one.split in rows]
     sources = grouped(alike, lambda one: (one.method, one.backbone, one.setting, one.source))
@@ -77,7 +77,7 @@ def beside(dataset: str, rows: Splits) -> dict[str, Published]:
 
 
 def _picture(dataset: str, rows: Splits) -> Picture:
-    others = beside(dataset, rows)
+    others = published_at(dataset, rows)
     name = row_name(next(iter(rows.values())).label)
     source = next((f"{one.method}, {one.backbone}; {one.source}" for one in others.values()), "")
     parts = []

@@ -99,7 +99,7 @@ LOOK: Any = {
 }
 
 
-_told: set[str] = set()
+_warned_of: set[str] = set()
 """Letters that a warning has named."""
 
 ACCURACY = {
@@ -246,8 +246,8 @@ def _families(letters: str) -> list[str]:
         if found:
             families.append(font.name)
             missing -= found
-    if new := missing - _told:
-        _told.update(new)
+    if new := missing - _warned_of:
+        _warned_of.update(new)
         some = " ".join(sorted(new)[:10])
         say(f"warning: no installed font has these letters of figures: {some}")
     return families

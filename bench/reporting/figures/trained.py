@@ -43,11 +43,8 @@ class Trained:
             raise UserError("--results", record.run_id, "has a configuration of another version") from None
         # The author of the record chose that file, so its code only runs for `--method`.
         if METHOD_FILE.fullmatch(config.method):
-            raise UserError(
-                "--results",
-                record.run_id,
-                f"has a method in a Python file, which is not run here: {config.method}",
-            )
+            problem = f"its method is the Python file {config.method}, which figures do not run"
+            raise UserError("--results", record.run_id, problem)
         folder = runs / record.run_id
         self.predictor = Predictor(models.load(folder), folder, "cpu", data_root)
         if self.predictor.card.weights_sha256 != record.model:

@@ -34,8 +34,8 @@ def cells(row: Row, of: Table) -> dict[str, Cell]:
         **{heading: number(row.intervals.get(key), digits) for heading, (key, digits) in of.columns.items()},
         "seeds": Number(f"{len(row.records)}{notes}", len(row.records)),
         "images": images(row.records),
-        "pretraining": _share(row.records),
-        "kept step": (kept(row.records) or NOTHING[0],),
+        "pretraining": share(row.records),
+        "kept step": kept_step(row.records),
         TIME: training_time(row.records),
         "parameters": Number(parameter_count(first.parameters), first.parameters),
         "date": (f"{max(record.created for record in row.records):%Y-%m-%d}",),
@@ -79,11 +79,17 @@ def images(records: Iterable[Record]) -> Cell:
     return Number(f"{mean:,}", mean) if seen else NOTHING
 
 
-def _share(records: Iterable[Record]) -> Cell:
+def share(records: Iterable[Record]) -> Cell:
+    """The pretraining's share of the images; the mean over the seeds that record it."""
     shares = [own for record in records if (own := pretraining_share(record)) is not None]
     if not shares:
         return NOTHING
     return (f"{100 * sum(shares) / len(shares):.0f}%",) if any(shares) else ("none",)
+
+
+def kept_step(records: Iterable[Record]) -> Cell:
+    """The kept step and the number of steps."""
+    return (kept(records) or NOTHING[0],)
 
 
 def training_time(records: Iterable[Record]) -> Cell:
@@ -92,7 +98,7 @@ def training_time(records: Iterable[Record]) -> Cell:
     if spent is None:
         return NOTHING
     processor = "" if spent.processor is None else f"{duration(spent.processor)}, "
-    return Number(f"{processor}{duration(spent.wall)} wall ({spent.threads})", spent.processor or spent.wall)
+    return Number(f"{processor}{duration(spent.wall)} wall ({spent.threads})", spent.one_core)
 
 
 def _marks(row: Row, table: Table) -> Cell:
@@ -108,7 +114,7 @@ def _marks(row: Row, table: Table) -> Cell:
     if table.track is None:
         marks["other episodes"] = False
         marks["images not recorded"] = any(images_seen(record) is None for record in row.records)
-    for letter, rows in zip(ascii_lowercase, table.shared, strict=False):
+    for letter, (rows, _) in zip(ascii_lowercase, table.shared, strict=False):
         marks[f"network {letter}"] = any(row is one for one in rows)
     marks["uncommitted code"] = uncommitted(row.records)
     return (", ".join(mark for mark, on in marks.items() if on),) if any(marks.values()) else NOTHING
@@ -120,9 +126,9 @@ def network_notes(table: Table) -> list[Cell]:
         (
             f"network {letter}: ",
             *joined([name(row) for row in rows]),
-            " use the same trained network.",
+            f" use the same trained network in seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}.",
         )
-        for letter, rows in zip(ascii_lowercase, table.shared, strict=False)
+        for letter, (rows, seeds) in zip(ascii_lowercase, table.shared, strict=False)
         if any(row is one for row in rows for one in table.rows)
     ]
 

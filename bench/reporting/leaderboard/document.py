@@ -60,19 +60,20 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
   rank. Rows of three seeds are ranked among themselves, rows of fewer among all. ± never applies to other
   classes or other images.
 - **images**: training images seen, repetitions and pretraining included. **pretraining**: the share of them
-  that the shared classifier of the base classes saw; *none*: trained from scratch. **kept step**: the
-  training step with the best validation accuracy, whose weights are evaluated; *the pretrained network*: no
-  step of the method's own training was better. **time**: processor time and *wall*-clock time of the run and
-  its pretraining, the means over seeds, with the number of threads. Older records have only the latter, which
-  depends on what else ran on the machine. *+ GPU*: beside a GPU, whose time is only in the wall-clock time.
-  **date**: of the newest record.
+  that the shared classifier of the base classes saw; *none*: trained from scratch; `–`: not recorded.
+  **kept step**: the training step with the best validation accuracy, whose weights are evaluated; *the
+  pretrained network*: no step of the method's own training was better. **time**: processor time and
+  *wall*-clock time of the run and its pretraining, the means over seeds, with the number of threads. Older
+  records have only the latter, which depends on what else ran on the machine. *+ GPU*: beside a GPU, whose
+  time is only in the wall-clock time. **date**: of the newest record.
 - **marks**: *external data*: the weights have seen images beyond the base classes; *transductive*: the
   queries of an episode are classified together; *500 labelled images of each novel class*: before a class was
   tested, the method trained on this number of its images; *untrained*: the weights are random; *trained on
   validation classes*: with `--train-on base+val`. Such rows are below the others, without a rank.
   *other episodes*: the row has other episodes than the ranked rows.
-  *network a*: rows with the same letter use the same trained network. *uncommitted code*: the code was not
-  committed.
+  *network a*: rows with the same letter use the same trained network, in the seeds that the note below the
+  table names. Older records, which have no kept step, do not say which network they used; their rows may
+  share one too. *uncommitted code*: the code was not committed.
 - A **method** is named with its preset, its start if it has the choice, and what was changed.
   *weights*: it started from this file (SHA-256); *no training*: it was evaluated without training."""
 
@@ -128,7 +129,7 @@ def _title(tables: Sequence[Table]) -> list[Block]:
                 Code(record.fingerprint[:12]),
                 *((", split ", Code(digest[:12])) if digest else ()),
                 f". {counts.train_images:,} training images; {counts.novel_images:,} images of novel classes "
-                f"({counts.novel_dropped_duplicates:,} more are left out because their pixels occur in "
+                f"({counts.novel_dropped_duplicates:,} more left out, because their pixels occur in "
                 "training).",
             )
         ),

@@ -24,9 +24,10 @@ MOST_GROUPS = 4
 """Groups of open runs that a line names: those on the same splits and seeds."""
 
 ABOUT = """\
-`python -m bench sweep studies/NAME.yaml --results results` makes the open runs of a file; with `--dry-run` it
-says what they cost. A run is recorded if a record has its settings and images, whatever version of the code
-made it, and also if its training diverged. Values that a preset has changed since are not noticed here."""
+`python -m bench sweep studies/NAME.yaml --results results` runs the open configurations of a file; with
+`--dry-run` it says what they cost. A run is recorded if a record has its settings and images, whatever
+version of the code made it, and also if its training diverged. This does not notice if a preset has changed
+since."""
 
 Run = Mapping[str, Any]
 """Values of `RunConfig` fields, as a study file has them; without None."""

@@ -70,10 +70,11 @@ class Table:
         return columns(record for row in self.rows for record in row.records)
 
     @cached_property
-    def shared(self) -> list[list[Row]]:
-        """Sets of rows that use the same trained network, in this table and those in `beside`."""
+    def shared(self) -> list[tuple[list[Row], tuple[int, ...]]]:
+        """Rows that use the same trained network, in this table and those in `beside`, and the seeds."""
         rows = [row for table in self.beside or [self] for row in table.rows]
-        return [[rows[i] for i in positions] for positions in shared_networks([row.records for row in rows])]
+        found = shared_networks([row.records for row in rows])
+        return [([rows[i] for i in one.rows], one.seeds) for one in found]
 
     @property
     def most_episodes(self) -> int:
@@ -206,8 +207,8 @@ def _rank(table: Table, setting: str) -> None:
     enough = [i for i in compared if len(ranked[i].records) >= ENOUGH_SEEDS]
     if enough and len(enough) < len(compared):
         alone = [str(i) for i in enough]
-        own = [one for one in comparisons if one.first in alone and one.second in alone]
-        among = significantly_better(alone, corrected(own))
+        pairs = [one for one in comparisons if one.first in alone and one.second in alone]
+        among = significantly_better(alone, corrected(pairs))
         ranks |= zip(enough, rank_ranges(among), strict=True)
         places = [compared.index(i) for i in enough]
         better[np.ix_(places, places)] = among

@@ -21,7 +21,7 @@ import bench
 from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError, with_extra
 from bench.run.plan import Options
-from bench.run.processes import THREADS, start_method, take_over
+from bench.run.processes import THREADS, replace_environment, start_method
 from bench.run.sweep.jobs import Job
 from bench.run.sweep.worker import Outcome, given_for, work, write_missing
 
@@ -204,7 +204,7 @@ def _begin(environment: dict[str, str]) -> None:
     """End this process when the sweep's process is killed, which can no longer do so."""
     import torch
 
-    take_over(environment)
+    replace_environment(environment)
     torch.set_num_threads(int(environment[THREADS]))
 
     def watch() -> None:

@@ -138,7 +138,9 @@ def _make(job: Job, options: Options) -> str:
         while stage and stage.run_id != job.name:
             stage = stage.start if job.shared else None
         if stage is None:
-            raise UserError("--engine", job.name, "this process has other code or other images")
+            raise UserError(
+                "--engine", job.name, "the worker has another version of the code, or other images"
+            )
         if not job.shared:
             alone = replace(options, command=shlex.join(command_of(job.config.model_dump())))
             return run(prepared, alone, progress)[1].failure or ""
