@@ -13,7 +13,8 @@ from torchvision.transforms import functional as reference
 
 from bench.data.augmentation import augmented, jitter
 from bench.data.normalisation import Normaliser
-from bench.training.batches import TrainingBatches
+from bench.sampling.episodes import ClassPool
+from bench.training.batches import TrainingBatches, check_fit
 from methods.batches import (
     Balanced,
     EpisodeBatch,
@@ -270,3 +271,12 @@ def test_jitter_is_pillow_s_enhancement(factors):
     made = jitter(images, *(torch.tensor([float(factor)]) for factor in factors))
     difference = made[0].numpy().transpose(1, 2, 0).astype(int) - np.asarray(image).astype(int)
     assert abs(difference).max() <= 3  # Pillow rounds after each step
+
+
+@pytest.mark.parametrize("spec", [Pairs(4), Triplets(4)])
+def test_pairs_and_triplets_need_two_images_of_each_of_two_classes(spec):
+    assert check_fit(spec, ClassPool(np.array([0, 0, 1, 1]))) == ""
+    with pytest.raises(ValueError, match="needs 2 training images per class; the smallest base class has 1"):
+        check_fit(spec, ClassPool(np.array([0, 0, 1])))
+    with pytest.raises(ValueError, match="trains on 2 classes per batch; there are 1 base classes"):
+        check_fit(spec, ClassPool(np.array([0, 0])))

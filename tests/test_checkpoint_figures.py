@@ -115,6 +115,7 @@ def test_methods_that_learn_in_each_episode_answer_the_same_queries(tiny, tiny_s
         ("weights", "not the weights of model.json"),
         ("another model", "not the model of this record"),
         ("images", "must have the images of the record"),
+        ("split", "must have the training and test images of the record"),
         ("configuration", "has a configuration of another version"),
     ],
 )
@@ -125,6 +126,8 @@ def test_what_is_not_the_record_s_own_is_not_drawn(ran, tmp_path, damage, why):
         record |= {"fingerprint": "0" * 64, "episode_file": None, "episode_file_sha256": None}
     elif damage == "configuration":
         record["config"]["speed"] = 5
+    elif damage == "split":
+        record["sources"]["split"] = "0" * 64
     elif damage == "another model":
         record["model"] = "0" * 64
     (tmp_path / "results").mkdir()

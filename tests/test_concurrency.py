@@ -133,3 +133,11 @@ def test_half_a_file_goes_when_its_writer_is_surely_gone(tmp_path, hours):
     assert left.exists() == (hours == 0)
     write_files({tmp_path / "board.md": b"whole"}, "--output", exclusive=True)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("flag", ["--results", "--runs"])
+def test_a_file_where_a_folder_should_be_is_named(tmp_path, flag):
+    (tmp_path / "file").touch()
+    places = {"--results": tmp_path / "a", "--runs": tmp_path / "b"} | {flag: tmp_path / "file"}
+    with pytest.raises(UserError, match=f"^{flag} .*file: must be a writable folder"):
+        exclusive("r", *places.values()).__enter__()

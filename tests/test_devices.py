@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from fitting import fit
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from bench.common.environment import available_cores
+from bench.common.errors import UserError
 from bench.records import store
+from bench.run.devices import check_devices
 from bench.run.processes import start_method
 from bench.training import devices
 from bench.training.checkpoints import CheckedFiles
@@ -185,3 +188,16 @@ def test_what_cannot_train_on_two_devices_is_refused(images):
         assert "must be 1 with maml: the method trains on one device only" in complaint(
             *RUN, "--method", "maml", "--devices", "2"
         )
+
+
+def test_one_device_that_is_named_cannot_be_two(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"^--devices 2: must be 1 with --device cuda:1, which names one$"):
+        check_devices(SimpleNamespace(device=torch.device("cuda", 1)), "cuda:1", 2)
+
+
+def test_another_batch_norm_trains_on_one_device():
+    method = made("protonet")
+    assert devices.obstacle(method) == ""
+    method.backbone.append(torch.nn.BatchNorm1d(32, momentum=None))  # a mean over all batches
+    assert devices.obstacle(method) == "the batch norm of this backbone trains on one"

@@ -1,5 +1,7 @@
+import ctypes
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,37 @@ def test_a_checkout_without_git_has_no_commit_and_says_so(checkout, monkeypatch,
     assert environment.git_state() == (None, None)
     said = capsys.readouterr().err
     assert said.startswith("warning: the commit is not recorded: git cannot read ") and said.count("\n") == 1
+
+
+def test_auto_takes_apple_s_gpu_where_there_is_no_other(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert environment.pick_device("auto") == torch.device("mps")
+
+
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(monkeypatch):
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert environment.pick_precision("auto", gpu) == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert environment.pick_precision("auto", gpu) == "bf16-mixed"
+
+
+def test_a_library_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(environment, "LIBRARIES", ("numpy", "not-a-library"))
+    assert environment.package_versions().keys() == {"python", "numpy"}
+
+
+def test_another_system_records_what_it_knows(monkeypatch):
+    """As on Windows: no /proc, no module `resource`, and a C library without `mallopt`."""
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr("platform.processor", lambda: "Some CPU")
+    assert environment.cpu_name() == f"Some CPU, {environment.available_cores()} cores"
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert environment.peak_memory_mib() is None
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    environment.keep_freed_memory()  # which does nothing there
+
+
+def missing(*given, **more):
+    raise FileNotFoundError

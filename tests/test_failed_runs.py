@@ -1,12 +1,19 @@
 """Runs that failed are named everywhere and ranked nowhere."""
 
+import pickle
+from pathlib import Path
+
 import pytest
 from board_reader import boards, column, render
 from command_line import bench, complaint
 from pydantic import ValidationError
 from record_factory import make_episodes, make_record, metric
 
+from bench import run as bench_run
+from bench.common.clock import Spent
+from bench.common.errors import UserError
 from bench.records import store
+from bench.run.outcome import Failed
 
 WHY = "diverged in training: the loss is <b>not</b> finite at step 7"
 FAILED = {
@@ -59,3 +66,27 @@ def test_commands_say_that_it_failed(results):
     assert "unlucky" not in validated.out
     report = bench("report", "--results", results, "--output", "page.html")
     assert report.code == 0, report.err
+
+
+def test_a_failure_crosses_processes_whole():
+    failed = Failed("pretraining", "its loss became NaN", 7, Path("best"), Spent(3, 4), Spent(1, 2))
+    again = pickle.loads(pickle.dumps(failed))
+    assert str(again) == str(failed) and "diverged in pretraining: its loss became NaN; " in str(again)
+    assert (again.steps, again.spent, again.earlier) == (7, Spent(3, 4), Spent(1, 2))
+
+
+def test_python_raises_what_the_command_line_says(monkeypatch):
+    monkeypatch.setattr("bench.api.runs.run_all", lambda *_: [(Path("r.json"), make_record(**FAILED))])
+    with pytest.raises(UserError) as caught:
+        bench_run("protonet", dataset="glyphs", preset="smoke")
+    assert str(caught.value) == f"method protonet: {WHY} (recorded in r.json)"
+
+
+def test_of_several_failed_runs_each_is_named(monkeypatch):
+    names = "protonet", "reptile"
+    failed = [(Path(f"{name}.json"), make_record(**FAILED | {"method": name})) for name in names]
+    monkeypatch.setattr("bench.run.runner.run_all", lambda *_: failed)
+    answer = bench("run", "--method", ",".join(names), "--dataset", "glyphs", "--preset", "smoke")
+    assert (answer.code, answer.out) == (2, "protonet.json\nreptile.json\n")
+    said = [f"error: --method {name}: {WHY} (recorded in {name}.json)" for name in names]
+    assert answer.err.splitlines() == said

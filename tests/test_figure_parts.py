@@ -2,12 +2,19 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
+import figure_records
 import numpy as np
 import pytest
+from record_factory import make_record
 
-from bench.reporting.figures import novel, scatter, style
+from bench.evaluation.answers import ContractError
+from bench.records import store
+from bench.reporting.figures import Picture, checkpoint_figures, novel, scatter, style
 from bench.reporting.figures.picture import Palette, spread
+from bench.reporting.figures.rows import Section, sections
+from bench.sampling.episodes import ClassPool
 from bench.statistics import Interval
 
 pytestmark = pytest.mark.slow
@@ -50,9 +57,11 @@ def draws(letter: str, path: Path) -> str:
 
 def test_names_in_any_script_take_a_font_that_has_their_letters(tmp_path, monkeypatch, capsys, recwarn):
     """U+13000 and U+12000, hieroglyph and cuneiform, stand for letters that the figures' font lacks."""
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import FontEntry, fontManager
 
-    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    damaged = FontEntry(fname=str(tmp_path / "damaged.ttf"), name="", weight=400)
+    (tmp_path / "damaged.ttf").write_bytes(b"nothing")
+    monkeypatch.setattr(fontManager, "ttflist", [damaged, *fontManager.ttflist])
     style._families.cache_clear()
     name = draws("\U00013000", tmp_path / "square.ttf")
     fontManager.addfont(tmp_path / "square.ttf")
@@ -147,3 +156,59 @@ def test_t_sne_keeps_far_apart_what_is_far_apart():
     own = np.linalg.norm(places[:30] - places[:30].mean(axis=0), axis=1).max()
     assert np.linalg.norm(places[:30].mean(axis=0) - places[30:].mean(axis=0)) > 2 * own
     np.testing.assert_array_equal(novel.t_sne(np.ones((9, 3))), np.zeros((9, 2)))
+
+
+def row(**changes) -> SimpleNamespace:
+    return SimpleNamespace(first=make_record(**changes), records=[make_record(**changes)], intervals={})
+
+
+def test_rows_of_one_name_are_numbered():
+    """As records of one configuration on other versions of a backbone have one."""
+    table = SimpleNamespace(rows=[row(), row(), row(method="reptile")], track="some")
+    found = [one.label for one in Section([table], Path()).rows]
+    assert found == ["protonet (quick)", "protonet (quick) #2", "reptile (quick)"]
+
+
+def test_sections_of_one_title_name_their_images(tmp_path):
+    """Their pictures are other files."""
+    for number, fingerprint in enumerate(("ab" * 32, "cd" * 32)):
+        figure_records.write(tmp_path, seed=number, fingerprint=fingerprint)
+    titles = [section.title for section in sections(store.read_all(tmp_path)[0], tmp_path)]
+    assert titles == [f"cifar100 90-10 {start} protocol 1" for start in ("abababab", "cdcdcdcd")]
+
+
+def test_no_two_pictures_are_the_same_file(tmp_path):
+    for number, dataset in enumerate(("folder:a b", "folder:a-b")):
+        figure_records.write(tmp_path, seed=number, dataset=dataset, fingerprint=f"{number}" * 64)
+    names = [item.name for item in figure_records.everything(tmp_path) if isinstance(item, Picture)]
+    assert {"folder-a-b-90-10-shots", "folder-a-b-90-10-shots-2"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_what_a_model_cannot_draw_is_said(tmp_path, monkeypatch):
+    """One novel class; embeddings that are not finite; and no model that generates features."""
+
+    def not_finite(chosen):
+        raise ContractError("embed returned NaN or infinite values")
+
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "model.safetensors").touch()
+    generating = row(run_id="generating", hyperparameters={"test_generated": 5})
+    table = SimpleNamespace(rows=[row(run_id="plain"), generating], track="some")
+    monkeypatch.setattr(
+        checkpoint_figures,
+        "Trained",
+        lambda *_: SimpleNamespace(
+            pool=ClassPool(np.zeros(20, np.int64)),
+            names=["a"],
+            embeddings=not_finite,
+            predictor=SimpleNamespace(method=SimpleNamespace(transductive=False, fixed_embedding=True)),
+        ),
+    )
+    gaps = checkpoint_figures.pictures(Section([table], tmp_path), tmp_path, None)
+    assert [gap.why for gap in gaps] == [
+        "embed returned NaN or infinite values",
+        "there are fewer than 2 novel classes",
+        "there are fewer than 2 novel classes",
+        "needs a model that generates features in the folder --runs",
+    ]

@@ -1,5 +1,6 @@
 """Outputs go through links and keep permissions; only regular files are read and replaced."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_a_dangling_link_is_not_taken_for_a_folder(tmp_path, monkeypatch):
             check_writable(Path(path), "--results")
         assert str(error.value).startswith(f"--results {path}: must be a writable folder (")
         assert str(error.value).endswith("gone is a dangling link)")
+
+
+def test_a_folder_on_a_broken_disk(monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "exists", broken)
+    with pytest.raises(UserError, match=r"^--runs x: must be a writable folder \(Input/output error\)$"):
+        check_writable(Path("x"), "--runs")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ from command_line import bench, write_images
 from forked_runs import in_fork
 
 from bench.common.errors import UserError
+from bench.data.normalisation import Normaliser
 from bench.evaluation import verification
 from bench.evaluation.embedding import embed_images
 from bench.records import store
 from bench.run import models
+from methods.backbones import build
+from methods.nearest_centroid import NearestCentroid
+from methods.timm_backbone import TimmBackbone
 
 pytestmark = pytest.mark.slow
 RUN = [
@@ -124,3 +129,20 @@ def test_a_model_of_a_method_file_runs_its_code_only_if_asked(ran, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(card))
     with pytest.raises(UserError, match=r"is the Python file mine\.py:Mine; .* run it with --run-code"):
         models.load(tmp_path)
+
+
+def test_a_model_of_timm_needs_no_download_and_keeps_its_small_stem(tiny, tiny_split, tmp_path, monkeypatch):
+    backbone = build("timm:test_resnet")
+    backbone.shrink_stem()
+    method = NearestCentroid(backbone, NearestCentroid.Hyperparameters(), 8).eval()
+    prepared = SimpleNamespace(
+        method=method, config=SimpleNamespace(method="nearest_centroid", backbone="timm:test_resnet"),
+        data=tiny, split=tiny_split, run_id="r", normalise=Normaliser(tiny.images, tiny_split.train),
+        precision="32-true", identity=SimpleNamespace(sha256="0"),
+    )  # fmt: skip
+    models.save(prepared, tmp_path, {})
+    monkeypatch.setattr(TimmBackbone, "load_pretrained", lambda _: pytest.fail("a download"))
+    again = models.load(tmp_path).method
+    images = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(again.embed(images), method.embed(images))

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import bench as command
@@ -164,3 +165,13 @@ def test_run_says_that_a_model_is_gone(results, capsys, run_id, there, said):
     path, _ = runner.run(Prepared, Options(results, Path("runs"), ""), None)
     assert path == results / f"{run_id}.json"
     assert capsys.readouterr().err == f"{run_id} {said} runs it again\n"
+
+
+def test_a_record_of_the_same_configuration_is_named_and_a_damaged_one_is_not(tmp_path, capsys):
+    config = resolve({"method": "protonet", "dataset": "glyphs", "preset": "smoke"}, {}, {})
+    record = make_record(run_id="protonet_s0_11", config=config.model_dump())
+    store.write(record, tmp_path)
+    (tmp_path / "protonet_s0_22.json").write_text("{")
+    runner._name_relatives(SimpleNamespace(config=config, run_id="protonet_s0_33"), tmp_path)
+    said = "has the same configuration but other code or images, so it is not reused"
+    assert capsys.readouterr().err == f"{tmp_path / 'protonet_s0_11.json'} {said}\n"

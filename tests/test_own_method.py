@@ -6,13 +6,18 @@ import shutil
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 from command_line import bench, complaint
+from torch import nn
 
 from bench.data import glyphs
 from bench.evaluation import settings
 from bench.run import method_check
+from bench.run.method_template import OwnMethod
+from methods.batches import EpisodeBatch
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -173,3 +178,25 @@ def test_every_command_of_the_tutorial(folder, one_step, monkeypatch):
         assert answer.code == 0, (command, answer)
     assert "leaderboard --show" in command and "soft_prototypes (quick" in answer.out
     assert not Path("leaderboard.md").exists()
+
+
+def test_the_template_learns_its_training_episodes():
+    torch.manual_seed(0)
+    method = OwnMethod(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), OwnMethod.Hyperparameters(), 3)
+    labels, classes = torch.arange(12).reshape(2, 6) % 3, torch.arange(3).expand(2, 3)
+    given = EpisodeBatch(torch.randn(2, 3, 2, 3, 2, 2), torch.randn(2, 6, 3, 2, 2), labels, classes)
+    optimizer = method.configure_optimizers()
+    losses = []
+    for _ in range(50):
+        optimizer.zero_grad()
+        losses.append(method.training_step(given, 0))
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.8 * losses[0]
+    a, b = torch.eye(3), torch.tensor([[2.0, 0, 0], [1, 1, 0], [-1, 0, -1]])
+    torch.testing.assert_close(method.similarity(a, b), torch.tensor([1, 0.5**0.5, -(0.5**0.5)]))
+
+
+def test_the_name_of_a_module_that_was_not_imported_from_a_file(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
+    assert complaint("new-method", "made_up").startswith("NAME made_up: is the name of a Python module")

@@ -1,9 +1,13 @@
 """What an installed bench needs is installed with it."""
 
 import os
+import runpy
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+
+import bench
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,3 +28,11 @@ def test_files_other_than_code_are_packaged():
     ]
     assert {"bench/reporting/report_page/page.html", "bench/py.typed", "methods/py.typed"} <= {*others}
     assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert runpy.run_path(bench.__file__)["__version__"] == "0+unknown"

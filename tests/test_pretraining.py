@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from command_line import bench, settle, write_images
 from safetensors.torch import load_file
+from torch import nn
 
+from bench.common.errors import UserError
 from bench.config.run_config import resolve
 from bench.evaluation import contract
 from bench.records import store
 from bench.run import models
 from bench.run.locks import exclusive
 from bench.run.preparation import Options, prepare
+from bench.run.pretraining import obtain
 from bench.training import checkpoints
 from methods import registry
 from methods.base_classifier import BaseClassifier
@@ -212,3 +215,8 @@ def test_without_training_there_is_no_pretraining(workspace):
     save_file(own, "weights.safetensors")
     record, said = record_of("--method", "nearest_centroid", "--no-train", "--weights", "weights.safetensors")
     assert record.pretraining is None and not record.trained and "pretraining:" not in said
+
+
+def test_a_training_that_is_gone_when_it_ends_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"^--runs {tmp_path}: the training that was just written is missing"):
+        obtain(nn.Identity(), tmp_path, "0" * 64, lambda: None)

@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ import timm
 from command_line import bench, complaint, files_in, write_images
 from record_factory import make_record, metric, record_fields
 
+from bench.common.errors import UserError
 from bench.config.backbone import full_backbone
 from bench.config.run_config import resolve
 from bench.records import store
 from bench.records.arrays import read_episodes, redraw_episodes
 from bench.reporting import recommend
+from bench.run import rank as ranking
 from methods.backbone_names import ALIASES, BACKBONES
 from methods.timm_backbone import TimmBackbone
 
@@ -162,6 +165,9 @@ def test_bad_input_is_refused_in_one_line():
     assert complaint("rank", "images", "--method", "protonet").startswith(
         "--method protonet: cannot be trained: training needs at least 12 classes with 10 images"
     )
+    assert complaint("rank", "images", "--backbone", "timm:resent18").startswith(
+        "--backbone timm:resent18: no backbone 'timm:resent18'; did you mean timm:resnet18?"
+    )
     for name in ("class0", "class1"):
         shutil.copy(f"images/{name}/00.png", f"images/{name}/01.png")
     assert bench("data", "info", "--dataset", "folder:images").code == 0
@@ -245,3 +251,41 @@ def test_few_images_show_nothing_of_others(monkeypatch):
 def test_guessing_is_called_so(monkeypatch):
     said, _ = recommendation(monkeypatch, a=(0.2, 0.2))
     assert "a is not shown to be better than guessing (20%)." in said
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """A folder with a training and a test part of other classes, which is not trained on."""
+    write_images(Path("images"), classes=12, each=30)
+    for number in range(12):
+        part = Path("images", "train" if number < 7 else "test")
+        part.mkdir(exist_ok=True)
+        Path("images", f"class{number}").rename(part / f"class{number}")
+    failed = make_record(method="protonet", metrics={}, per_class={}, episodes={}, failure="its loss is NaN")
+    monkeypatch.setattr(ranking, "carry_out", lambda *_: [("siamese_triplet", failed, Path("a.json"))])
+
+
+@pytest.mark.slow
+def test_a_candidate_that_cannot_train_or_fails_is_named(parts, monkeypatch):
+    def refuse(made):
+        if made.config.method == "protonet":
+            raise UserError("--backbone", "conv4", "cannot take a training step")
+
+    monkeypatch.setattr(ranking, "rehearse", refuse)
+    answer = bench("rank", "images", "--device", "cpu")
+    assert answer.code == 2
+    assert "Split own: 7 classes are trained on, 5 tested." in answer.out
+    assert "\nprotonet: left out: cannot take a training step\n" in answer.out
+    assert "warning: siamese_triplet failed: its loss is NaN (recorded in a.json)\n" in answer.err
+    assert answer.err.endswith("error: FOLDER images: all runs failed\n")
+    asked = bench("rank", "images", "--method", "protonet", "--device", "cpu")
+    assert asked == (2, "", "error: --backbone conv4: cannot take a training step\n")
+
+
+def test_a_folder_that_no_candidate_can_answer(monkeypatch):
+    write_images(Path("images"), classes=3, each=2)
+    assert bench("data", "info", "--dataset", "folder:images").code == 0  # which decodes them
+    nothing = SimpleNamespace(plan=SimpleNamespace(settings=()), left_out=["5w1s (too few images)"])
+    monkeypatch.setattr(ranking, "prepare", lambda *_: nothing)
+    said = "FOLDER images: has no few-shot episodes here: 5w1s (too few images)"
+    assert complaint("rank", "images", "--device", "cpu") == said

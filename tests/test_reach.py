@@ -82,3 +82,8 @@ def test_fresh_images_are_asked_of_episodes_without_a_common_one(tmp_path):
 def test_nothing_is_said_where_the_episodes_cannot_be_drawn_again(tmp_path, changes):
     record, _, _ = written(tmp_path, **changes)
     assert not [one for one in reaches(record, tmp_path) if one.metric.startswith("fewshot")]
+
+
+def test_two_classes_say_nothing_of_others(tmp_path):
+    record, _, _ = written(tmp_path, pools={"novel": dict.fromkeys(NAMES[:2], IMAGES)})
+    assert reaches(record, tmp_path) == []

@@ -13,7 +13,7 @@ from record_factory import EPISODES, episode_info, make_episodes, make_record, m
 
 from bench.common.errors import UserError
 from bench.records import store
-from bench.records.arrays import read_episodes
+from bench.records.arrays import common_classes, pairs, read_episodes
 from bench.records.parts import Metric
 from bench.records.store import Record
 from bench.records.validation import validate
@@ -131,6 +131,12 @@ def test_safe_run_ids_are_accepted(run_id):
             "whale",
         ),
         ({"episode_file_sha256": "0" * 64}, "must be given together"),
+        ({"kept_step": 3001}, "kept_step: 3001, but there were 3000 steps"),
+        ({"metrics": {"open5w1s/auroc": metric(0.7)}}, "the episode list of open5w1s/auroc is missing"),
+        (
+            {"open_set": {"open5w1s": episode_info(5, 1, 15, count=10**7, others=10)}},
+            "open_set open5w1s: more than 100,000,000 answers",
+        ),
     ],
 )
 def test_wrong_fields_are_named(changes, message):
@@ -257,3 +263,16 @@ def test_own_runs_are_shown_beside_the_committed_ones(tmp_path):
         store.find(tmp_path / store.OWN, "published") == tmp_path / "published.json"
     )  # so it is not run again
     assert read_episodes(store.read(own), tmp_path, ["5w1s"])["5w1s"].shape == (EPISODES,)
+
+
+def test_scores_of_pairs_that_are_not_pairs_are_refused(tmp_path):
+    record = make_record(pools={"novel": dict.fromkeys("abcde", 60)})
+    store.write(record, tmp_path, {"novel/pair_scores": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match="novel/pair_scores: must have one number per pair"):
+        pairs(store.read(tmp_path / f"{record.run_id}.json"), tmp_path)
+
+
+def test_classes_of_episodes_that_the_class_sizes_do_not_allow(tmp_path):
+    """Class sizes may be recorded wrongly; `validate` says so."""
+    small = make_record(pools={"novel": dict.fromkeys("abcdefghij", 3)})
+    assert common_classes([small], "5w1s") is None

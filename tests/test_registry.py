@@ -106,6 +106,20 @@ def test_a_class_without_hyperparameters_has_the_contracts(file):
     assert info.presets == {"standard": {}}
 
 
+def test_hyperparameters_that_are_not_written_in_a_file_have_no_help(file):
+    text = """
+        from dataclasses import make_dataclass
+
+        from methods.method import Method
+
+
+        class Made(Method):
+            Hyperparameters = make_dataclass("Hyperparameters", [("steps", int, 3)], frozen=True)
+        """
+    (steps,) = read(write(file, text)).parameters.values()
+    assert (steps.name, steps.default, steps.help) == ("steps", 3, "")
+
+
 CLASS = """
 from dataclasses import dataclass
 from methods.method import Method

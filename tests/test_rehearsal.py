@@ -1,13 +1,17 @@
 """What cannot train is found before anything trains, and looking changes no number."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bad_inputs import refusal
 from command_line import bench
+from torch import nn
 
+from bench.common.errors import UserError
 from bench.records import store
 from bench.run import runner
+from bench.run.preparation import _check_takes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("workspace")]
 DATA = ["--dataset", "folder:images", "--split", "50-50", "--device", "cpu", "--precision", "fp32"]
@@ -45,3 +49,8 @@ def test_numbers_are_those_of_a_run_without_it(method, monkeypatch):
         numbers.append((record.model, record.metrics))
         monkeypatch.setattr(runner, "rehearse", lambda one: None)
     assert numbers[0] == numbers[1]
+
+
+def test_images_that_the_backbone_cannot_take(tiny):
+    with pytest.raises(UserError, match=r"^--backbone conv4: cannot process images of 16x16: "):
+        _check_takes(nn.AvgPool2d(32), tiny, SimpleNamespace(backbone="conv4"))

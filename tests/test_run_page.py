@@ -111,6 +111,17 @@ def test_the_page_has_everything(results):
     assert "generalized/" not in page
 
 
+def test_a_shared_training_is_named_with_its_cost(results):
+    timings = record_fields()["timings"] | {"steps": 0}
+    training = {"seconds": 65.0, "steps": 3000, "images": 384_000, "kept_step": 2_900, "processor_s": 9.0}
+    record = make_record(
+        run_id="shares", images=None, kept_step=None, timings=timings, model="1" * 64,
+        shared_training=training | {"run_id": "other", "model": "1" * 64},
+    )  # fmt: skip
+    page = run_page.page(record, results / "shares.json", results)
+    assert "trained by other: 1 min 05 s, 3,000 steps" in " ".join(page.split())
+
+
 def test_it_says_which_files_are_missing_or_not_the_runs_own(results):
     path = results / "siamese_90-10_s0.json"
     record = store.read(path)

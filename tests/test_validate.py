@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import bench, complaint
 from damaged_records import Json
+
+from bench.records import validation
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
@@ -202,6 +205,22 @@ REWRITTEN = {
         lambda a: a["generalized/6+1/classes"].fill(6),
         "generalized/6+1/20s: 6 classes joined, of 6 novel ones",
     ),
+    "fewer classes": (
+        lambda a: a.update({"generalized/6+1/classes": a["generalized/6+1/classes"][:5]}),
+        "generalized/6+1/20s: 6 classes joined, not 5",
+    ),
+    "impossible draws": (
+        lambda a: a["novel/unbalanced_pair_accuracy"].fill(2),
+        "novel/unbalanced_pair_accuracy: must be accuracies between 0 and 1 of two or more draws",
+    ),
+    "before joining": (
+        lambda a: a["generalized/6+1/0s/base"].fill(99),
+        "generalized/6+1/0s/base: must be from 0 to the number of images",
+    ),
+    "before joining others": (
+        lambda a: a.update({"generalized/7+1/0s/base": a["generalized/6+1/0s/base"]}),
+        "generalized/7+1/0s/base: must be generalized/6+1/0s/base",
+    ),
     "other classes": (
         lambda a: a.update({"generalized/7+6/5s/novel": a["generalized/6+6/5s/novel"]}),
         "generalized/7+6/5s: must be 1 or 6 classes that join 6 base classes",
@@ -263,6 +282,23 @@ def test_what_cannot_be_recomputed_is_noted(folder):
     note = folder.lines(0)[0]
     assert note.startswith(f"note: {folder.first.stem}: not recomputed: novel/pair_accuracy, ")
     assert "novel/triplet_accuracy of each class" in note and "fewshot" not in note
+
+
+def test_hits_that_are_missing_cost_only_the_numbers_of_each_class(folder):
+    folder.rewrite(lambda arrays: [arrays.pop(name) for name in list(arrays) if name.endswith("/hits")])
+    (note,) = folder.lines(0)
+    assert "fewshot/5w1s of each class" in note and "pair" not in note
+
+
+def test_many_records_are_checked_at_once_with_the_same_answer(folder, monkeypatch):
+    """Here in threads: processes take seconds to start."""
+    folder.rewrite(one_answer_less)
+    folder.without_npz(folder.second)
+    one_by_one = bench("validate", "--results", folder.path)
+    monkeypatch.setattr(validation, "SEVERAL", 1)
+    monkeypatch.setattr(validation, "ProcessPoolExecutor", lambda count, _: ThreadPoolExecutor(count))
+    at_once = bench("validate", "--results", folder.path)
+    assert at_once[:2] == one_by_one[:2] and one_by_one.code == 1
 
 
 def test_a_file_that_no_record_names(folder):

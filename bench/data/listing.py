@@ -87,9 +87,7 @@ def scan(path: Path) -> Listing:
 
 def default_split(dataset: str) -> str:
     """``own`` for a folder whose parts have different classes, otherwise ``90-10``."""
-    kind, _, place = dataset.partition(ARROW)[0].partition(":")
-    if kind != "folder":
-        return DEFAULT_SPLIT
+    place = dataset.partition(ARROW)[0].removeprefix("folder:")
     try:
         return GIVEN if scan(expand_user(place)).roles.part else DEFAULT_SPLIT
     except UserError:  # reported when the images are loaded
@@ -155,8 +153,6 @@ def is_image(name: str) -> bool:
 
 def folders_in(path: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones."""
-    if not path.is_dir():
-        return []
     return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import bench, write_images
+from filelock import FileLock
 from image_folders import fill, load, random_pixels, two_classes
 from PIL import Image
 
@@ -77,6 +78,15 @@ def test_the_command_lists_the_cache_and_prunes_what_no_run_needs(folder, tmp_pa
         assert bench("data", "info", "--dataset", "folder:images").code == 0
     assert len(list(folder.glob("*.safetensors"))) == 2
     assert "deleted 3 files" in bench("data", "cache", "--clear").out and not list(folder.iterdir())
+
+
+def test_a_file_that_another_process_writes_is_kept(folder):
+    folder.mkdir()
+    (folder / "busy.tmp").write_bytes(b"half")
+    (folder / "gone.tmp").symlink_to("nowhere")  # as if deleted while the files are listed
+    with FileLock(folder / "busy.lock"):
+        assert "deleted 0 files" in bench("data", "cache", "--clear").out and (folder / "busy.tmp").exists()
+    assert "deleted 1 files" in bench("data", "cache", "--clear").out and not (folder / "busy.tmp").exists()
 
 
 def never() -> ImageSet:

@@ -77,6 +77,7 @@ def test_classes_alphabets_and_parts(tmp_path):
 def test_the_split(tmp_path):
     data = load(write_omniglot(tmp_path))
     split = resolve(data, "omniglot")
+    assert resolve(data, "own").name == split.name == "omniglot"
     alphabets = {
         part: {data.superclass[c] for c in getattr(split, part)} for part in ("base", "validation", "novel")
     }

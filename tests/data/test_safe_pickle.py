@@ -3,6 +3,7 @@
 import ast
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -229,3 +230,11 @@ def answers():
 def test_data_that_would_end_the_interpreter_or_fill_its_memory_are_refused(form, answers):
     said, memory = answers[form]
     assert said == "refused" and memory < 300
+
+
+def test_what_comes_again_after_many_others_is_found():
+    """Pickle numbers what it remembers; from 256 on, the numbers have four bytes."""
+    values = [str(number) for number in range(300)]
+    content = pickle.dumps([values, values[-1]], 2)
+    assert any(operation.name == "LONG_BINGET" for operation, *_ in pickletools.genops(content))
+    assert safe_pickle.loads(content) == [values, "299"]

@@ -96,3 +96,8 @@ def test_names_are_listed_without_heavy_imports():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_two_data_sets_are_not_one():
+    with pytest.raises(UserError, match=r"^--dataset glyphs -> letters: must be one data set here$"):
+        sources.locate("glyphs -> letters")

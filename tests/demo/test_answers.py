@@ -91,3 +91,31 @@ def test_the_similarity_can_be_told_from_the_threshold(score, threshold, shown):
     from bench.demo.page import distinct
 
     assert distinct(score, threshold) == shown
+
+
+@pytest.mark.slow
+def test_what_is_not_a_picture_changes_nothing(page):
+    broken = pictures.encode(drawing(RING))[:-40]
+    classes = tuple((name, np.zeros((8, 8, 3), np.uint8)) for name in "ab")
+    same, url, name, listed = page.add(classes, broken, "c")
+    assert (same, url, name) == (classes, "", "c") and "damaged" in listed
+    probabilities, said = page.classify(classes, broken)
+    assert probabilities is None and "damaged" in said
+
+
+@pytest.mark.slow
+def test_a_run_whose_model_is_gone_has_no_episodes(page, tmp_path):
+    record = page.record.model_copy(update={"run_id": "gone"})
+    gone = type(page)(page.run._replace(record=record), tmp_path / "none", tmp_path, None)
+    said = gone.episode("gone", 1, False)
+    assert "The episodes of this run cannot be shown" in said and "gone/model.json" in said
+    assert "No such run" in gone.episode("<another>", 1, False)
+
+
+@pytest.mark.slow
+def test_without_records_there_is_no_leaderboard(page, tmp_path):
+    empty = type(page)(page.run, tmp_path / "none", tmp_path, None)
+    choice, said, table = empty.boards()
+    assert "There are no records in" in said and not choice["visible"] and not table["visible"]
+    note, table = empty.board("cifar100 90-10")  # deleted since the page was opened
+    assert note == "" and not table["visible"]

@@ -1,6 +1,8 @@
 """`python -m bench demo`: what it says, where it listens, how it ends."""
 
 import importlib.util
+import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from command_line import complaint
+
+from bench.common.errors import UserError
+from bench.demo.server import serving
+from bench.serving.shipped import SHIPPED, shipped
 
 ROOT = Path(__file__).parents[2]
 COMMAND = """if True:
@@ -61,3 +67,35 @@ def test_it_says_how_to_install_gradio(tmp_path, monkeypatch):
     )
     said = complaint("demo")
     assert said.startswith("demo: gradio is missing; install the extra demo ") and "--extra demo" in said
+
+
+@pytest.fixture
+def gradio(monkeypatch):
+    """Gradio; where it keeps uploads is set by the server, and taken back here."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    return pytest.importorskip("gradio")
+
+
+@pytest.mark.slow
+def test_a_taken_port_is_refused(gradio, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UserError, match=f"^--port {port}: is taken; without"),
+            serving(None, tmp_path, tmp_path, None, port, False),
+        ):
+            pass
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_compare_is_refused_before_the_page_opens(gradio, tmp_path):
+    record = shipped().record
+    copy = tmp_path / record.run_id
+    shutil.copytree(shipped().folder, copy)
+    card = json.loads((copy / "model.json").read_text()) | {"thresholds": {}}
+    (copy / "model.json").write_text(json.dumps(card))
+    with (
+        pytest.raises(UserError, match="measured no pairs"),
+        serving(record.run_id, SHIPPED, tmp_path, None, None, False),
+    ):
+        pass

@@ -48,6 +48,10 @@ class KnowsPlaces(Means):
         return super().episode_logits(support, query) + places
 
 
+class OnlyEmbeds(Means):
+    episode_logits = Method.episode_logits
+
+
 class OneColumn(Means):
     def episode_logits(self, support, query):
         return super().episode_logits(support, query)[..., :1]
@@ -228,6 +232,7 @@ WRONG = {
     CentresOverEpisodes: "episode_logits changes its answers for an episode when other episodes are in",
     CountsQueries: "episode_logits gives another answer for a query when other queries are left out",
     KnowsPlaces: "episode_logits gives another answer for a query when other queries are left out",
+    OnlyEmbeds: "episode_logits is missing; episodes need it",
     OneColumn: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 15, 1\]",
     Squeezes: r"episode_logits must return shape \[2, 15, 5\] here, but returned \[2, 14, 5\]",
     AnswersClasses: "episode_logits must return floating-point numbers, but returned torch.int64",

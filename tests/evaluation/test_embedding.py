@@ -106,3 +106,18 @@ def test_weights_changed_in_place_count_at_once():
         with torch.no_grad():
             layer.weight.add_(1.0)
         assert layer(images).item() == pytest.approx(before + 2.0, abs=0.05)
+
+
+def test_features_are_kept_only_where_the_backbone_gets_the_images_as_they_come(tiny, normalise):
+    class Colours(Method):
+        def embed(self, images):
+            return images.mean((2, 3))  # not by its backbone
+
+    class Kept:
+        def open_or_build(self, index, build):
+            pytest.fail("features of the backbone are not asked for")
+
+    spy = Colours(build("conv4"), Colours.Hyperparameters(), 8).eval()
+    index = torch.arange(5)
+    made = embed_images(spy, tiny.images, index, normalise, FULL, frozen=Kept())
+    torch.testing.assert_close(made, normalise(tiny.images[index]).mean((2, 3)))

@@ -127,6 +127,11 @@ def test_no_other_method_is_handed_an_image_of_a_novel_class(tiny, split):
         LearnedClasses(method.eval(), tiny, split, lambda images: images, "32-true", "key")
 
 
+def test_a_method_in_training_mode_is_refused(tiny, split):
+    with pytest.raises(ValueError, match="evaluation mode"):
+        LearnedClasses(Learner().train(), tiny, split, Normaliser(tiny.images, split.train), "32-true", "")
+
+
 def test_answers_are_those_of_the_network_of_the_first_image_s_class(tiny, split, monkeypatch):
     """Each pair and triplet by itself, in a slow loop."""
     plainly(monkeypatch)
@@ -294,3 +299,5 @@ def test_what_cannot_be_is_said_in_a_line(recorded):
     assert complaint(*RUN, "folder:images", *own) == f"--way 2: {line}"
     told = complaint(*RUN, "folder:images", "--measure", "5w1s")
     assert told.endswith("nothing to measure: no 5w1s (learns from labelled images of the novel classes)")
+    told = complaint(*RUN, "folder:images", "--measure", "generalized")
+    assert "no generalized accuracy (learns from labelled images of the novel classes)" in told

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.backbones import build
+from methods.timm_backbone import interpolation
 from methods.weight_files import load_weights
 
 
@@ -200,3 +201,25 @@ def test_files_of_a_small_stem(name, tmp_path):
 def test_no_stem_to_shrink(name):
     with pytest.raises(ValueError, match="begins with a convolution of stride 2"):
         build(name).shrink_stem()
+
+
+def test_a_model_without_weights_says_so():
+    backbone = build("timm:test_resnet")
+    backbone.model.pretrained_cfg = {**backbone.model.pretrained_cfg, "hf_hub_id": None, "url": ""}
+    with pytest.raises(ValueError, match=r"^timm has no weights for timm:test_resnet$"):
+        backbone.load_pretrained()
+
+
+def test_a_small_stem_keeps_its_bias():
+    backbone = build("timm:test_resnet")
+    where = backbone.model.pretrained_cfg["first_conv"]
+    old = nn.Conv2d(3, backbone.model.get_submodule(where).out_channels, 7, stride=2, padding=3)
+    backbone.model.set_submodule(where, old)
+    backbone.shrink_stem()
+    new = backbone.model.get_submodule(where)
+    assert new.kernel_size == (3, 3) and torch.equal(new.bias, old.bias)
+
+
+def test_interpolation_is_the_model_s_at_its_own_size_alone():
+    assert interpolation("resnet18", 224) == "bicubic"
+    assert interpolation("resnet18", 32) == interpolation("resnet18.no_such_tag", 224) == "bilinear"

@@ -165,3 +165,7 @@ def test_pickled_code_is_not_executed(tmp_path, old_format):
     assert not marker.exists()
     torch.load(path, weights_only=False)  # the file is harmful indeed
     assert marker.exists()
+
+
+def test_a_file_that_is_gone_is_not_called_damaged(tmp_path):
+    assert refused(build("conv4"), tmp_path / "gone.pt").startswith("cannot be read: No such file")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from pixel_prototypes import Pixels
 
+from bench.common.errors import UserError
 from bench.data import sources
 from bench.data.joined import joined
 from bench.data.normalisation import Normaliser
@@ -108,3 +109,28 @@ def test_a_model_keeps_the_range_of_its_images(tmp_path, folder):
     )  # fmt: skip
     models.save(prepared, tmp_path / "run", {})
     assert models.read_card(tmp_path / "run").spans == {"int": (0, 999)}
+
+
+def test_memory_that_is_full_is_not_called_a_damaged_image(folder, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.Image.open", full)
+    with pytest.raises(UserError, match=r"^images: out of memory at q\.tif$"):
+        predictor().decode(["q.tif"])
+
+
+def test_a_run_without_pairs_has_no_threshold():
+    with pytest.raises(UserError, match=r"^--run r: measured no pairs"):
+        _ = predictor().threshold
+
+
+def test_only_so_many_support_sets_are_remembered(monkeypatch):
+    monkeypatch.setattr("bench.serving.predictor.MOST_REMEMBERED", 2)
+    own, query = predictor(), torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
+    asked = [torch.stack([query[0], query[0] + level]) for level in range(1, 6)]
+    expected = [predictor().answer(support, [0, 1], query).probabilities for support in asked]
+    for _ in range(2):
+        for support, probabilities in zip(asked, expected, strict=True):
+            assert torch.equal(own.answer(support, [0, 1], query).probabilities, probabilities)
+            assert len(own._supports) <= 2

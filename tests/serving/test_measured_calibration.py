@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.common.errors import UserError
 from bench.evaluation.open_set import EPISODES
 from bench.serving.calibration import measure
 from bench.statistics import fit_temperature
@@ -99,3 +100,10 @@ def test_errors_are_those_of_the_other_half(found):
     assert calibration.false_rejects == pytest.approx(rejected / len(known))
     rates = calibration.false_accepts, calibration.false_rejects
     assert len({round(rate, 1) for rate in (*rates, *(1 - rate for rate in rates))}) == 4  # none is another
+
+
+def test_three_classes_of_validation_images_are_needed(tiny, tiny_split):
+    labels = tiny.labels[tiny_split.validation_images]
+    few = tiny_split.validation_images[labels < labels.unique()[2]]
+    with pytest.raises(UserError, match="fewer than 3 classes of validation images"):
+        measure(Stub(), tiny, replace(tiny_split, validation_images=few), WAY, SHOT)

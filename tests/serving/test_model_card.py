@@ -12,15 +12,19 @@ from bench.serving.model_card import model_card
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 
 
-def row(name: str, dataset: str, trained: bool = True, **record: object) -> str:
+def card(dataset: str, trained: bool = True, format_: str = "safetensors", **record: object) -> str:
     card = SimpleNamespace(
         method="protonet", backbone="conv4", image_size=(32, 32), dataset=dataset, split="50-50",
         base_classes=["a", "b"], fingerprint="f", weights_sha256="w", bench_version="0", run_id="r",
-        thresholds={}, training=object() if trained else None,
+        thresholds={}, training=object() if trained else None, spans={"int": (0, 999), "float": (-0.5, 1)},
     )  # fmt: skip
     about = {"command": "c", "metrics": {}, "protocol_version": 1, "failure": None, "weights": None}
     made_by = SimpleNamespace(**(about | {"external_data": False} | record))
-    text = model_card(SimpleNamespace(card=card, size=32), made_by, "safetensors", [Path("x/model")])
+    return model_card(SimpleNamespace(card=card, size=32), made_by, format_, [Path("x/embedding")])
+
+
+def row(name: str, *given: object, **more: object) -> str:
+    text = card(*given, **more)
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in text.splitlines()]
     [found] = [line[2] for line in cells if line[1:2] == [name]]
     return found
@@ -58,3 +62,10 @@ def test_every_data_set_has_a_licence_and_the_datasheet_has_the_same():
     rows = [line.split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
     listed = {cells[0].strip("| `"): cells[-1].removesuffix(" |") for cells in rows[1:]}  # without headings
     assert listed == {name: names.data_set(name).licence for name in listed} and len(listed) == 6
+
+
+def test_an_export_without_its_answers_says_so_and_how_deep_images_are_scaled():
+    said = card("mnist", format_="torchscript")
+    assert "How `protonet` answers from embeddings is not exported" in said
+    assert "with whole numbers, 0 to 999 become 0 to 255." in said
+    assert "with floating-point numbers, -0.5 to 1 become 0 to 255." in said

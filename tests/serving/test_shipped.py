@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from command_line import bench, settle, write_images
 
+from bench.common.errors import UserError
 from bench.demo import ship
 from bench.records import store
 from bench.serving import calibration
-from bench.serving.files import support_files
+from bench.serving.files import predict_files, support_files
+from bench.serving.finding import find_folder
 from bench.serving.predictor import load
 from bench.serving.shipped import shipped
 
@@ -124,3 +126,42 @@ def test_a_run_is_put_into_the_package(served, tmp_path, monkeypatch):
     ).read_bytes()
     calibrations = json.loads((folder / "calibration.json").read_text())["calibrations"]
     assert {"2w1s", "2w2s", "3w1s", "3w2s"} <= calibrations.keys()
+
+
+def test_images_that_cannot_be_read_are_named(monkeypatch):
+    run = str(shipped().folder)
+
+    def asked():
+        with pytest.raises(UserError) as caught:
+            predict_files(run, Path("support"), [Path("query.png")], Path(), None, "cpu")
+        return str(caught.value)
+
+    Path("query.png").write_bytes(b"broken")
+    assert asked().startswith("--query query.png: cannot be read: query.png ")
+    Path("support/class1.png").write_bytes(b"broken")
+    assert asked().startswith("--support support: cannot be read: support/class1.png ")
+
+    def refuse(place):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert asked() == "--support support: cannot be read (Permission denied)"
+
+
+def test_a_calibration_needs_the_images_and_classes_of_the_run(monkeypatch, tiny):
+    predictor = load(shipped().folder, device="cpu")
+    monkeypatch.setattr(calibration.sources, "load", lambda *_, **__: tiny)
+    with pytest.raises(UserError, match=f": {predictor.card.dataset} has changed since the run"):
+        calibration.calibrate(predictor, 3, 99)
+    same = {"fingerprint": tiny.fingerprint, "split": "50-50"}
+    predictor.card = predictor.card.model_copy(update=same)
+    with pytest.raises(UserError, match="the split 50-50 has changed since the run"):
+        calibration.calibrate(predictor, 3, 99)
+
+
+def test_the_start_of_several_runs_names_none(tmp_path):
+    for name in ("protonet_a", "protonet_b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").touch()
+    with pytest.raises(UserError, match=r"^--run proto: must be one run; 2 start with this; .*protonet_a"):
+        find_folder("proto", tmp_path)
