@@ -25,7 +25,7 @@ from bench.records.identity import name_of
 from bench.records.store import Record
 from bench.records.tracks import images_seen, keeps_pretrained, on_gpu, pretraining_share
 from bench.reporting.compare import compare
-from bench.reporting.ranking.rows import ENOUGH_SEEDS
+from bench.statistics import ENOUGH_SEEDS
 
 pytestmark = pytest.mark.slow
 MEANS, EASY, IMPRINTED = "nearest_centroid (quick)", "easy (quick)", "imprinted (quick)"
