@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import io
-import json
 import re
 import sys
 import tokenize
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from methods.method_info import MethodInfo, Parameter, remember, remembered
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,12 +34,6 @@ ENTRY_POINT_GROUP = "fewshot_bench.methods"
 SAYS_WHAT_IT_IS = re.compile(r"^    (family|paper|presets) = ", re.MULTILINE)
 """What the file of a method has, and no other file of the package."""
 
-KEPT = Path(__file__).with_name("descriptions.json")
-"""What `describe` says of this package's methods: importing them imports torch, which takes seconds.
-
-``python -m methods.registry`` writes it. Once a file of the package has changed, it is not used.
-"""
-
 DESCRIPTION = {
     "family": str,
     "paper": str,
@@ -56,61 +48,6 @@ DESCRIPTION = {
     "test_only": tuple,
 }
 """What a method's class says of itself, and the type of it."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One hyperparameter: its name, annotation and default as written, and its trailing comment."""
-
-    name: str
-    annotation: str
-    default: Any
-    help: str
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """What a method's class says of itself.
-
-    Attributes:
-        name: as in ``--method``.
-        source: module name, or path of the file.
-        class_name: the `Method` subclass.
-        plugin: name and version of the package that it is a plug-in of; the empty string for others.
-        description: its docstring.
-        marked_when: mark of its rows -> the hyperparameter that brings it.
-        parameters: hyperparameters by name.
-        presets: preset -> changed hyperparameters, and `backbone`; a method that names none has
-            ``standard``, its defaults.
-        starts: value of the hyperparameter `init` -> hyperparameters that change with it.
-        test_only: hyperparameters that training does not depend on.
-        problem: why it cannot be used; the empty string if it can.
-    """
-
-    name: str
-    source: str
-    class_name: str = ""
-    plugin: str = ""
-    description: str = ""
-    family: str = ""
-    paper: str = ""
-    trains_on: str = ""
-    transductive: bool = False
-    external_data: bool = False
-    fixed_embedding: bool = True
-    extends_backbone: bool = False
-    marked_when: Mapping[str, str] = field(default_factory=dict)
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    starts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    test_only: tuple[str, ...] = ()
-    problem: str = ""
-
-    def has_mark(self, mark: str, hyperparameters: Mapping[str, Any]) -> bool:
-        """Whether rows with these hyperparameters have a mark, e.g. ``external data``."""
-        name, _, value = self.marked_when.get(mark, "").partition("=")
-        by_setting = name in hyperparameters and str(hyperparameters[name]).lower() == value
-        return by_setting or getattr(self, mark.replace(" ", "_"), False)
 
 
 class Place(NamedTuple):
@@ -148,41 +85,17 @@ def available() -> dict[str, MethodInfo]:
 
 @cache
 def find(name: str) -> MethodInfo:
-    """The method of that name in `places`; imports it, unless it is in `KEPT`.
+    """The method of that name in `places`; imports it, unless `method_info` remembers what it says of itself.
 
     Raises:
         ValueError: it cannot be imported, or breaks the contract.
     """
-    return _kept().get(name) or describe(name, *places()[name])
-
-
-@cache
-def _kept() -> dict[str, MethodInfo]:
-    try:
-        found = json.loads(KEPT.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if found["code"] != _code():
-        return {}
-    return {info["name"]: _restored(info) for info in found["methods"]}
-
-
-def _restored(info: dict[str, Any]) -> MethodInfo:
-    parameters = {name: Parameter(**own) for name, own in info["parameters"].items()}
-    return MethodInfo(**info | {"parameters": parameters, "test_only": tuple(info["test_only"])})
-
-
-def _code() -> str:
-    """SHA-256 of this package's files."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256("\0".join(path.read_text("utf-8") for path in files).encode()).hexdigest()
-
-
-def keep() -> None:
-    """Write `KEPT`."""
-    own = [describe(name, *place) for name, place in places().items() if not place.plugin]
-    found = {"code": _code(), "methods": [dataclasses.asdict(info) for info in own]}
-    KEPT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    place = places()[name]
+    if place.plugin:
+        return describe(name, *place)
+    if (info := remembered(name)) is None:
+        remember(info := describe(name, *place))
+    return info
 
 
 def describe(name: str, source: str, class_name: str = "", plugin: str = "") -> MethodInfo:
@@ -327,7 +240,3 @@ def _module(info: MethodInfo) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look up the module of their annotations there
     spec.loader.exec_module(module)
     return module
-
-
-if __name__ == "__main__":
-    keep()

@@ -13,6 +13,8 @@ from record_factory import make_episodes, make_record
 from bench.__main__ import INTERRUPTED
 from bench.config.lists import MEASURES
 from bench.records import store
+from methods.method_info import remember
+from methods.registry import find
 
 HEAVY = {
     "torch",
@@ -43,9 +45,11 @@ LIGHT = [
 
 
 @pytest.mark.slow
-def test_quick_commands_import_nothing_heavy(folder):
+def test_quick_commands_import_nothing_heavy(folder, monkeypatch):
     """In one process, the heavier commands last; first the import of the leaderboard alone."""
-    store.write(make_record(), folder / "results", make_episodes())
+    store.write(record := make_record(), folder / "results", make_episodes())
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    remember(find(record.method))  # as an earlier command does
     code = f"""
 import sys
 import bench.reporting.leaderboard

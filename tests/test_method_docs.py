@@ -13,7 +13,8 @@ from bench.records import store
 from bench.reporting import method_docs
 from bench.reporting.show import settings_of
 from methods import registry
-from methods.registry import MethodInfo, Parameter, Place
+from methods.method_info import MethodInfo, Parameter
+from methods.registry import Place
 
 DOCSTRING = """Mine: a method.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.reporting import show
-from methods import registry
+from methods import method_info
+from methods.method_info import MethodInfo, Parameter
 from methods.registry import ENTRY_POINT_GROUP, available, describe, find, load, places
 
 NEAREST_MEAN = '''
@@ -48,7 +49,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def read(path: Path, class_name: str | None = None) -> registry.MethodInfo:
+def read(path: Path, class_name: str | None = None) -> MethodInfo:
     return describe(path.stem, str(path), class_name or "")
 
 
@@ -93,9 +94,7 @@ def test_what_a_subclass_does_not_say_is_inherited(file):
         """
     info, parent = read(write(file, text)), find("protonet")
     assert (info.class_name, info.family, info.paper) == ("Wide", parent.family, parent.paper)
-    assert info.parameters == parent.parameters | {
-        "width": registry.Parameter("width", "int", 2, "of the projection")
-    }
+    assert info.parameters == parent.parameters | {"width": Parameter("width", "int", 2, "of the projection")}
     assert info.presets == parent.presets | {"quick": parent.presets["quick"] | {"width": 3}}
 
 
@@ -174,12 +173,30 @@ def test_the_methods_of_this_package_are_there_and_nothing_else_of_it():
         assert all(parameter.help for parameter in info.parameters.values())
 
 
-def test_kept_descriptions_are_current_and_otherwise_not_used(monkeypatch):
-    kept = registry._kept()
-    described = {name: describe(name, *place) for name, place in places().items() if not place.plugin}
-    assert kept == described, "run `python -m methods.registry`"
-    monkeypatch.setattr(registry, "_code", lambda: "of a changed file")
-    assert registry._kept.__wrapped__() == {}
+def test_a_description_is_remembered_until_a_file_of_the_package_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name, place in places().items():
+        if not place.plugin:
+            assert method_info.remembered(name) is None
+            method_info.remember(info := describe(name, *place))
+            assert method_info.remembered(name) == info
+    monkeypatch.setattr(method_info, "_code", lambda: "of a changed file")
+    assert method_info.remembered("protonet") is None
+
+
+def test_a_damaged_copy_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    info = describe("protonet", *places()["protonet"])
+    method_info.remember(info)
+    [path] = tmp_path.rglob("protonet.json")
+    for content in ("", "[]", "{}", '{"code": 3', path.read_text()[:-9]):
+        path.write_text(content)
+        assert method_info.remembered("protonet") is None
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    method_info.remember(info)
+    assert method_info.remembered("protonet") is None
 
 
 def test_every_method_loads_as_it_describes_itself():

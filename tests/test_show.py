@@ -8,7 +8,8 @@ from bench.records import store
 from bench.records.parts import Metric
 from bench.reporting import reach, show, terminal
 from bench.statistics import Interval
-from methods.registry import MethodInfo, Parameter, available
+from methods.method_info import MethodInfo, Parameter
+from methods.registry import available
 
 
 def test_percent_shows_the_farther_end_of_the_interval():

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.common.errors import UserError, one_of
 from methods import registry
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

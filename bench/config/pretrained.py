@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.common.errors import UserError
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 EXTERNAL = "external data"  # mark of rows whose weights have seen other images
 PRETRAINED = "pretrained"  # key of a run, and the hyperparameter of a method that has it: both say the same

@@ -28,7 +28,7 @@ from bench.data.names import (
     check_split,
 )
 from methods import registry
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",

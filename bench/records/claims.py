@@ -12,7 +12,7 @@ from bench.records.identity import overrides
 from bench.records.store import Record
 from methods import registry
 from methods.backbone_names import parameter_count
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 MARKS = ("transductive", "external_data", "labelled_novel_images")
 PART_OF_PATH = re.compile(r"[/\\\\]")  # on any operating system

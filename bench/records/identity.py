@@ -13,7 +13,7 @@ from bench.common.errors import UserError, one_of
 from bench.config.run_config import METHOD_FILE, OWN_SETTING, RunConfig, method_info
 from bench.data.names import BASE_AND_VALIDATION
 from bench.records.store import Record, find_run, matching, read, read_all
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 WEIGHTS = ("weights", "pretrained")  # settings that a record's SHA-256 of the weights stands for
 ALWAYS_NAMED = ("mining", "test_steps")

@@ -15,7 +15,8 @@ from bench.records.store import Record, read_all
 from bench.reporting.leaderboard.cells import TIME, images, kept_step, share, training_time
 from bench.reporting.ranking.rows import columns
 from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
-from methods.registry import MethodInfo, places
+from methods.method_info import MethodInfo
+from methods.registry import places
 
 GENERATED = "Generated from the methods' source and the records by `python -m bench docs`; do not edit."
 USE, COST = "Use it when ", "It costs "

@@ -17,8 +17,8 @@ from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import images, kept_step
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.ranking.tables import tracks_of
+from methods.method_info import MethodInfo, Parameter
 from methods.pretraining import PRETRAINED_SHARE
-from methods.registry import MethodInfo, Parameter
 
 if TYPE_CHECKING:
     from bench.statistics import Interval

@@ -26,7 +26,7 @@ from bench.records.store import first_problem
 from bench.run.plan import Prepared
 from methods import backbones, registry
 from methods.method import Method
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 CARD = "model.json"
 JOINED = "joined"  # folder of the networks that novel classes joined

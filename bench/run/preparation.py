@@ -37,7 +37,7 @@ from methods import backbones, registry
 from methods.abilities import class_tasks
 from methods.base_classifier import BaseClassifier
 from methods.method import Method
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 from methods.timm_backbone import hub
 from methods.weight_files import load_weights
 

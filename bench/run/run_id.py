@@ -15,7 +15,7 @@ from bench.config.run_config import RunConfig
 from bench.data.names import ARROW
 from bench.run import source_code
 from methods import registry
-from methods.registry import MethodInfo
+from methods.method_info import MethodInfo
 
 if TYPE_CHECKING:
     from bench.data.images import ImageSet
@@ -35,7 +35,7 @@ NOT_MEASURING = (
     "bench.evaluation.invariance", "bench.run", "bench.run.failures", "bench.run.locks", "bench.run.models",
     "bench.run.outcome", "bench.run.plan", "bench.run.processes", "bench.run.recording",
     "bench.run.rehearsal", "bench.run.run_id", "bench.run.source_code", "bench.run.trackers",
-    "bench.run.weights", "methods.registry",
+    "bench.run.weights", "methods.method_info", "methods.registry",
 )  # fmt: skip
 """Imports that do not change numbers, or whose result (images, classes, configuration) is digested itself."""
 
