@@ -202,8 +202,15 @@ def test_what_only_answers_with_a_shared_training_costs_only_that(here):
     assert all(job.seconds is None for job in jobs)
     config = jobs[0].config
     given = {"method": config.method, "preset": config.preset, "backbone": config.backbone}
-    timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}
-    known = make_record(**given, sources=SOURCES, timings=timings | {"processor_s": 500.0})
+    timings = {
+        "data_s": 0.0,
+        "train_s": 0.0,
+        "evaluate_s": 1.0,
+        "total_s": 1.0,
+        "steps": 0,
+        "processor_s": 500.0,
+    }
+    known = make_record(**given, sources=SOURCES, timings=timings, kept_step=0)
     jobs = plan(build(Path("grid.yaml"), {}, {}), OPTIONS, [known]).jobs
     assert [job.seconds for job in jobs] == [None, 500.0, None]
 
