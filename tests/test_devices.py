@@ -13,9 +13,12 @@ from command_line import bench, complaint, descendants, write_images
 from fitting import fit
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from bench.common import environment
 from bench.common.environment import available_cores
 from bench.common.errors import UserError
+from bench.config.run_config import resolve
 from bench.records import store
+from bench.run import learning
 from bench.run.devices import check_devices
 from bench.run.processes import start_method
 from bench.training import devices
@@ -123,14 +126,32 @@ def test_a_run_and_what_it_starts_from_are_trained_on_two_devices(images):
     assert two.metrics["fewshot/5w1s"].value == pytest.approx(one.metrics["fewshot/5w1s"].value, abs=0.5)
 
 
+def test_devices_that_are_not_alike_resume_at_the_same_step(monkeypatch, tmp_path):
+    """The checkpoint is that of the first one."""
+    stamps, method = set(), made("protonet")
+    config = resolve({"method": "protonet", "preset": "smoke"}, {}, {})
+    run = SimpleNamespace(config=config, method=method, precision="32-true", data=None, split=None)
+    run.identity, run.normalise = SimpleNamespace(sha256="a"), None
+    monkeypatch.setattr(environment, "device_name", lambda device: f"the GPU number {device.index}")
+    monkeypatch.setattr("bench.training.loop.train", lambda *_, stamp, **__: stamps.add(stamp))
+    for rank in range(2):
+        run.device = torch.device("cuda", rank)
+        learning._train(run, rank, tmp_path, False, "", devices=2)
+    assert len(stamps) == 1
+    learning._train(run, 0, tmp_path, False, "", devices=1)
+    assert len(stamps) == 2 and any("number 1" in stamp for stamp in stamps), "one device is the one named"
+
+
 MINE = """
+import os
+
 from methods.protonet import ProtoNet
 
 
 class Mine(ProtoNet):
     def training_step(self, batch, batch_idx):
         if batch_idx == 2:
-            raise ValueError("not today")
+            {problem}
         return super().training_step(batch, batch_idx)
 """
 
@@ -138,15 +159,16 @@ class Mine(ProtoNet):
 @pytest.mark.slow
 @pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("problem", "flags", "said"),
     [
-        (["mine.py"], "raised ValueError: not today (mine.py, line 8)"),
-        pytest.param(["protonet", "--set", "learning_rate=1e30"], "diverged in", marks=pytest.mark.soak),
+        ("raise ValueError('not today')", [], "raised ValueError: not today (mine.py, line 10)"),
+        ("os.kill(os.getpid(), 9)", [], "ended with SIGKILL; perhaps out of memory; lower --set train_way"),
+        pytest.param("pass", ["--set", "learning_rate=1e30"], "diverged in", marks=pytest.mark.soak),
     ],
 )
-def test_what_happens_in_a_process_is_told_in_one_line(images, method, said):
-    Path("mine.py").write_text(MINE)
-    answer = bench(*RUN, "--method", *method, "--devices", "2")
+def test_what_happens_in_a_process_is_told_in_one_line(images, problem, flags, said):
+    Path("mine.py").write_text(MINE.format(problem=problem))
+    answer = bench(*RUN, "--method", "mine.py", *flags, "--devices", "2")
     assert answer.code == 2 and "Traceback" not in answer.err, answer.err
     assert said in answer.err.splitlines()[-1]
 

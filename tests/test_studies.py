@@ -1,6 +1,8 @@
 """The committed studies: what their rows have in common, and how many trainings they cost."""
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,6 +23,8 @@ from bench.records import store
 from bench.records.identity import WEIGHTS, name_of, split_digest
 from bench.records.schema import Record
 from bench.reporting.leaderboard.studies import section
+from bench.run.plan import Options
+from bench.run.sweep.jobs import plan
 from methods import backbones, registry
 from methods.method import Method
 
@@ -244,6 +248,31 @@ def test_the_leaderboard_names_the_open_runs_of_each_study(tmp_path, monkeypatch
     newer = {"created": records[0].created + timedelta(1), "fingerprint": "9" * 64, "run_id": "newer"}
     assert line([records[0], records[-1].model_copy(update=newer)]).startswith("main: 2 of 14")
     assert line([records[0], records[1].model_copy(update=newer)]).startswith("main: 1 of 14"), "other images"
+
+
+COSTS = re.findall(
+    r"^\| `(\w+)\.yaml` \| (\d+) \| (\d+) \|",
+    (STUDIES.parent / "docs/scaling.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+"""Name, runs and shared trainings of each study in the table of costs."""
+
+
+def test_the_table_of_costs_has_the_runs_of_every_study():
+    there = {path.stem: str(len(grid(path.name))) for path in STUDIES.glob("*.yaml")}
+    assert {name: runs for name, runs, _ in COSTS} == there
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("FEWSHOT_DATA"), reason="needs CIFAR-100")
+@pytest.mark.parametrize("name", ["main", "glyphs", "hallucination", "imprinting"])
+def test_the_table_of_costs_has_the_shared_trainings(name, tmp_path):
+    """All seeds of these studies have equally many."""
+    runs = grid(f"{name}.yaml")
+    first = [run for run in runs if run.seed == 0]
+    jobs = plan(first, Options(tmp_path / "results", tmp_path / "runs", "", device="cpu"), []).jobs
+    shared = sum(job.shared for job in jobs) * len(runs) // len(first)
+    assert (name, str(len(runs)), str(shared)) in COSTS
 
 
 def test_glyphs_has_every_method():

@@ -100,6 +100,11 @@ def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: obj
             method.load_state_dict(weights)
         if isinstance(outcome, BaseException):
             raise outcome
+    if isinstance(problem, ProcessExitedException):  # it could not tell why
+        advice = failures.memory_advice(prepared.config.hyperparameters)
+        perhaps = f"; perhaps {advice}" if problem.signal_name == "SIGKILL" else ""
+        how = problem.signal_name or f"exit code {problem.exit_code}"
+        raise UserError("--devices", devices, f"one of the processes ended with {how}{perhaps}")
     if problem:
         raise problem
     first, others = outcomes[0][0], outcomes[1:]

@@ -139,7 +139,9 @@ def _train(
     pl.seed_everything(config.seed, verbose=False)
     what = "pretraining" if isinstance(method, BaseClassifier) else "training"
     made_by = (prepared.identity.sha256, environment.package_versions(), prepared.precision)
-    where = f"{environment.device_name(prepared.device)} {torch.get_num_threads()} {compiled} {devices}"
+    # Of several devices that are not alike, the first one's name, so that all resume at the same step.
+    device = torch.device(prepared.device.type, 0) if devices > 1 else prepared.device
+    where = f"{environment.device_name(device)} {torch.get_num_threads()} {compiled} {devices}"
     stamp = f"{made_by} {where} {start}"
     shown = progress or Progress(io.StringIO() if rank else sys.stderr)
     try:

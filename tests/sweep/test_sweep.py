@@ -16,6 +16,7 @@ import yaml
 from command_line import bench, descendants, settle
 from forked_runs import begin
 
+from bench.common.environment import available_cores
 from bench.records import store
 from bench.records.commands import command_of
 from bench.run.processes import THREADS, start_method
@@ -25,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes under /proc"),
 ]
-STEPS = 10  # a worker is killed before the first one
+STEPS = 10  # a worker or a sweep is killed before the first one
 GRID = {
     "dataset": "folder:images",
     "image_size": 16,
@@ -38,6 +39,8 @@ GRID = {
 }
 ALL = [("logistic_head", 0), ("nearest_centroid", 0), ("protonet", 1)]
 """Method and seed of each run of the grid."""
+THREADS_OF = {"local": max(1, available_cores() // 2), "ray": 1}
+"""Of each run, whatever the environment says."""
 WAIT_S = 900.0
 
 
@@ -45,6 +48,7 @@ WAIT_S = 900.0
 def folder(here, monkeypatch):
     root = Path(store.__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(THREADS, "3,2")  # for nested loops, as OpenMP allows; `checked` expects none of it
     Path("grid.yaml").write_text(yaml.safe_dump(GRID))
     Path("methods.py").write_text("raise SystemExit('not this one')")
     return here
@@ -88,9 +92,9 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def training() -> bool:
+def training(seed: int = 1) -> bool:
     """Whether protonet's run has begun, which is about to train."""
-    logs = Path("runs", "logs").glob("protonet*.log")
+    logs = Path("runs", "logs").glob(f"protonet*_s{seed}_*.log")
     return any("measures" in log.read_text() for log in logs)
 
 
@@ -110,22 +114,22 @@ def kill_a_worker(engine: str, sweep: int, going) -> None:
     os.kill(until(lambda: [pid for pid in workers(engine, sweep) if busy(pid)], going)[0], signal.SIGKILL)
 
 
-def checked(said: str, runs: list[tuple[str, int]]) -> None:
-    """All runs, each a method and a seed, are recorded once, and are valid."""
+def checked(said: str, runs: list[tuple[str, int]], threads: int) -> None:
+    """All runs, each a method and a seed, are recorded once, with so many threads, and are valid."""
     found, problems = store.read_all(Path("results"))
     assert problems == [] and sorted((record.method, record.seed) for record in found) == runs, said
     assert bench("validate").code == 0
     transfer = [record.pretraining for record in found if record.method != "protonet"]
-    assert len(transfer) == len(runs) - 1
     assert all(one and one == transfer[0] for one in transfer), "trained once"
+    assert {record.environment.threads for record in found} == {threads}
     for record in found:
         assert Path("runs", record.run_id, "model.safetensors").is_file()
         assert record.command == shlex.join(command_of(record.config))
 
 
-def finished(said: str, runs: list[tuple[str, int]], alone) -> None:
+def finished(said: str, runs: list[tuple[str, int]], threads: int, alone) -> None:
     """They are recorded, with the numbers of a run without a sweep, and another sweep makes none of them."""
-    checked(said, runs)
+    checked(said, runs, threads)
     own = Path("results", "own")
     once = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
     again = bench("sweep", "grid.yaml", "--device", "cpu")
@@ -151,7 +155,26 @@ def test_a_killed_worker_loses_nothing(folder, alone, engine):
         thread.join()
     assert answer.code == 0, answer
     assert answer.err.count("its process was killed; started again") == 1
-    finished(answer.err, runs, alone)
+    finished(answer.err, runs, THREADS_OF[engine], alone)
+
+
+def test_a_killed_sweep_goes_on(folder, alone):
+    """One run is recorded, the second one is about to train; both are there once in the end."""
+    runs = [{**GRID["runs"][1], "seed": [1, 2]}]
+    Path("grid.yaml").write_text(yaml.safe_dump({**GRID, "runs": runs}))
+    command = ["sweep", "grid.yaml", "--jobs", "1", "--device", "cpu"]
+    log = Path("sweep.log")
+    sweep = begin(command, log)
+    try:
+        until(lambda: training(2), sweep.is_alive)
+        left = workers("local", sweep.pid)
+    finally:
+        sweep.kill()
+        sweep.join()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))  # they notice that it is gone
+    rest = bench(*command)
+    assert rest.code == 0 and "1 recorded, 1 to do" in rest.err, rest
+    finished(rest.err, [("protonet", 1), ("protonet", 2)], available_cores(), alone)
 
 
 @pytest.mark.soak
@@ -174,7 +197,7 @@ def test_a_killed_sweep_loses_nothing(folder, alone, engine):
         sweep.join()
     rest = bench(*flags(engine))
     assert rest.code == 0, rest
-    finished(rest.err, ALL, alone)
+    finished(rest.err, ALL, THREADS_OF[engine], alone)
 
 
 def sweep_with_a_worker(told: Path) -> None:

@@ -1,5 +1,6 @@
 """What a sweep plans, what it thinks that costs, and how it takes its jobs one after the other."""
 
+import io
 import sys
 from collections import deque
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench.config.run_config import resolve
 from bench.records import store
 from bench.records.schema import MODEL_FILE
 from bench.run import runner
-from bench.run.models import CARD
+from bench.run.models import CARD, PRETRAINING
 from bench.run.plan import Options
 from bench.run.preparation import prepare
 from bench.run.sweep import worker
@@ -38,6 +39,7 @@ GRID = {
         {"method": "protonet", "hyperparameters": {"init": ["scratch", "pretrained"], "train_way": 3}},
     ],
 }
+SOURCES = {"split": "1" * 64, "method": "0" * 64, "bench": "0" * 64}
 
 
 @pytest.fixture
@@ -148,31 +150,69 @@ def test_costs_are_those_of_the_records_that_are_most_alike():
     here = {"cpu": environment.cpu_name()}
 
     def record(seconds, cpu="another processor, 64 cores", device="cpu", **changes):
-        made = make_record(**changes)
-        timings = made.timings.model_copy(update={"processor_s": seconds})
+        made = make_record(**{"sources": SOURCES} | changes)
+        timings = made.timings.model_copy(update={"processor_s": seconds, "total_s": seconds + 1})
         where = made.environment.model_copy(update={"cpu": cpu, "device": device})
         return made.model_copy(update={"timings": timings, "environment": where})
 
-    def cost(records, gpu=False, **given):
-        config = resolve({"method": "protonet", "preset": "quick"} | given, {}, {})
-        alike = {"hyperparameters": config.hyperparameters, "backbone": config.backbone}
-        return Costs([record(*one[:1], **(alike | one[1])) for one in records], gpu).of(config)
+    config = resolve({"method": "protonet", "preset": "quick"}, {}, {})
+    hyperparameters = config.hyperparameters
+    alike = {"hyperparameters": hyperparameters, "backbone": config.backbone}
+
+    def costs(records, gpu=False):
+        return Costs([record(*one[:1], **(alike | one[1])) for one in records], gpu)
+
+    def cost(records, gpu=False, shares=False):
+        return costs(records, gpu).of(config, shares)
 
     assert cost([]) is None
     assert cost([(10.0, {}), (30.0, {}), (20.0, {})]) == 20.0
     assert cost([(10.0, {}), (500.0, here)]) == 500.0, "this machine's records come first"
     assert cost([(10.0, {}), (500.0, {"split": "10-90"})]) == 10.0, "the same split comes first"
     assert cost([(500.0, {"split": "10-90"})]) == 500.0
-    assert cost([(500.0, {"method": "matching"})]) == 500.0
-    assert cost([(500.0, {"method": "matching", "preset": "standard"})]) is None
+    other = {"hyperparameters": hyperparameters | {"train_way": 7}}
+    assert cost([(10.0, {"split": "10-90"}), (500.0, other)]) == 10.0, "the same hyperparameters come first"
+    assert cost([(500.0, other)]) == 500.0
+    assert cost([(500.0, {"hyperparameters": hyperparameters | {"init": "pretrained"}})]) is None
+    assert cost([(500.0, {"method": "matching"})]) is None, "unknown is better than that of another method"
+    assert cost([(500.0, {"preset": "standard"})]) is None
+    assert cost([(500.0, {"sources": None})]) is None, "the oldest records may include a shared training"
     on_gpu = {"device": "NVIDIA H200"}
     assert cost([(10.0, on_gpu)]) is None, "a GPU says nothing about the processor"
-    assert cost([(10.0, on_gpu), (500.0, {})], gpu=True) == 10.0
+    assert cost([(10.0, on_gpu), (500.0, {})], gpu=True) == 11.0, "there a process waits"
     shared = {"steps": 10, "kept_step": 10, "images": 100, "seconds": 1.0, "processor_s": 7.0, "run_id": "a"}
     shared |= {"model": "0" * 64}
     timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}
     variant = {"shared_training": shared, "images": 0, "kept_step": 0, "model": "0" * 64, "timings": timings}
-    assert cost([(500.0, {}), (3.0, variant)]) == 500.0, "a variant costs its evaluation alone"
+    both = [(500.0, {}), (3.0, variant)]
+    assert cost(both) == 500.0, "a variant costs its evaluation alone"
+    assert cost(both, shares=True) == 3.0 and cost(both[:1], shares=True) is None
+    classifier = {"method": PRETRAINING.name, "hyperparameters": {"steps": 20, "images": 10}}
+    trained = costs([(500.0, {"pretraining": shared})])
+    assert trained.of_shared(config.model_copy(update=classifier)) == pytest.approx(14.0), "per image"
+
+
+@pytest.mark.slow
+def test_what_only_answers_with_a_shared_training_costs_only_that(here):
+    """Also the run whose own training it is, which is a job of its own, under the same name."""
+    runs = [{"method": "imprinted", "hyperparameters": {"finetune": [False, True]}}]
+    Path("grid.yaml").write_text(yaml.safe_dump(GRID | {"seed": 0, "runs": runs}))
+    jobs = plan(build(Path("grid.yaml"), {}, {}), OPTIONS, []).jobs
+    assert [job.shared for job in jobs] == [False, True, False] and jobs[0].name == jobs[1].name
+    assert all(job.seconds is None for job in jobs)
+    config = jobs[0].config
+    given = {"method": config.method, "preset": config.preset, "backbone": config.backbone}
+    timings = {
+        "data_s": 0.0,
+        "train_s": 0.0,
+        "evaluate_s": 1.0,
+        "total_s": 1.0,
+        "steps": 0,
+        "processor_s": 500.0,
+    }
+    known = make_record(**given, sources=SOURCES, timings=timings, kept_step=0)
+    jobs = plan(build(Path("grid.yaml"), {}, {}), OPTIONS, [known]).jobs
+    assert [job.seconds for job in jobs] == [None, 500.0, None]
 
 
 @pytest.mark.slow
@@ -235,9 +275,10 @@ class Scripted:
         self.closed = True
 
 
-def driven(jobs, engine):
+def driven(jobs, engine, progress=None):
     said = []
-    failed = dict((job.name, why) for job, why in drive(Plan(jobs), engine, Progress(), said.append))
+    work = drive(Plan(jobs), engine, progress or Progress(), said.append)
+    failed = {job.name: why for job, why in work}
     assert engine.closed and not engine.running
     return failed, said
 
@@ -286,6 +327,30 @@ def test_a_lost_process_is_replaced_but_not_for_ever():
     engine = Scripted({"a": [None] * 10})
     failed, _ = driven(jobs, engine)
     assert list(failed) == ["a"] and engine.order.count("a") == ATTEMPTS
+
+
+def test_progress_is_the_estimated_work_that_is_done(monkeypatch):
+    """A job of unknown cost counts as the mean of the others, one that runs at most as its estimate."""
+    told, clock = [], [0.0]
+
+    class Told(Progress):
+        def advance(self, units, **notes):
+            super().advance(units, **notes)
+            told.append((self.done, notes["done"], notes["running"]))
+
+    class Slow(Scripted):
+        def ended(self, seconds):
+            clock[0] += 20.0
+            return super().ended(seconds)
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    jobs = [Job("a", CONFIG, seconds=100.0), Job("b", CONFIG, seconds=16.0), Job("c", CONFIG)]
+    stream = io.StringIO()
+    driven(jobs, Slow({"c": [Outcome("diverged")]}), Told(stream))
+    assert told == [(115, "1/3", "1"), (136, "2/3", "1"), (174, "2/3, 1 failed", "0")]
+    first, *_, last = stream.getvalue().splitlines()
+    assert first == "sweep: 115/174 s of work  5.8/s  0:10 left  done 1/3  running 1"
+    assert last == "sweep: 174/174 s of work  2.9/s  in 1:00  done 2/3, 1 failed  running 0"
 
 
 def test_what_another_process_makes_is_looked_at_again(monkeypatch):

@@ -20,14 +20,12 @@ from bench.records.store import Record, whole
 from bench.reporting.blocks import Block, Code, Heading, Paragraph, Prose
 
 STUDIES = "studies"
-MOST_GROUPS = 4
-"""Groups of open runs that a line names: those on the same splits and seeds."""
 
 ABOUT = """\
 `python -m bench sweep studies/NAME.yaml --results results` runs the open configurations of a file; with
 `--dry-run` it says what they cost. A run is recorded if a record has its settings and images, whatever
-version of the code made it, and also if its training diverged. This does not notice if a preset has changed
-since."""
+version of the code made it, and also if its training diverged. The oldest records do not count, because they
+lack the digest of their split's classes and images. This does not notice if a preset has changed since."""
 
 Run = Mapping[str, Any]
 """Values of `RunConfig` fields, as a study file has them; without None."""
@@ -134,10 +132,7 @@ def _named(left: Sequence[Run], runs: Sequence[Run]) -> str:
     alike: dict[str, list[tuple[str, ...]]] = {}
     for name, seeds in where.items():
         alike.setdefault(_places(seeds, several), []).append(name)
-    parts = [f"{_methods(names)} on {places}" for places, names in list(alike.items())[:MOST_GROUPS]]
-    rest = [name for names in list(alike.values())[MOST_GROUPS:] for name in names]
-    more = sum(len(seeds) for name in rest for seeds in where[name].values())
-    return "; ".join([*parts, *([f"{more} more"] if more else [])])
+    return "; ".join(f"{_methods(names)} on {places}" for places, names in alike.items())
 
 
 def _methods(names: Sequence[tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import chdir, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import Any
 
 import bench
 from bench.common.environment import available_cores, pick_device
-from bench.common.errors import UserError, with_extra
+from bench.common.errors import UserError, one_line, with_extra
 from bench.run.plan import Options
 from bench.run.processes import THREADS, replace_environment, start_method
 from bench.run.sweep.jobs import Job
-from bench.run.sweep.worker import Outcome, given_for, work, write_missing
+from bench.run.sweep.worker import Files, Outcome, given_for, work, write_missing
+
+LOST = ("WorkerCrashedError", "NodeDiedError", "LocalRayletDiedError", "ObjectLostError", "OutOfMemoryError")
+"""Ray's errors that mean that a worker is gone, so that its job is started again."""
 
 
 class Engine(ABC):
@@ -56,7 +59,8 @@ class Local(Engine):
 
     def __init__(self, options: Options, slots: int) -> None:
         self.options = absolute(options)
-        os.environ.setdefault(THREADS, str(max(1, available_cores() // slots)))  # processes inherit it
+        # Processes inherit it. A value of the user's shell is for one process, not for one per slot.
+        os.environ[THREADS] = str(max(1, available_cores() // slots))
         gpus = _gpus(options.device)
         self.devices = [f"cuda:{slot % gpus}" if gpus else options.device for slot in range(slots)]
         self.pools: list[ProcessPoolExecutor | None] = [None] * slots
@@ -127,12 +131,9 @@ class OnRay(Engine):
     """
 
     def __init__(self, options: Options, address: str | None, at_once: int | None = None) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise UserError("--engine", "ray", f"is not installed; {with_extra('ray')}") from None
-        self.ray, self.options = ray, absolute(options)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self.ray = ray = imported_ray()
+        self.options = absolute(options)
+        self.flag = ("--address", address) if address else ("--engine", "ray")
         on_term = signal.getsignal(signal.SIGTERM)
         try:
             # Workers import from the driver's working directory first, where a user may have a folder
@@ -140,15 +141,14 @@ class OnRay(Engine):
             with chdir(Path(bench.__file__).parents[1]):
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises this if it cannot start
-            flag = ("--address", address) if address else ("--engine", "ray")
-            raise UserError(*flag, f"there is no Ray cluster ({error})") from None
+            raise UserError(*self.flag, f"there is no Ray cluster ({error})") from None
         signal.signal(signal.SIGTERM, on_term)  # Ray has replaced it
         resources = ray.cluster_resources()
         gpus = resources.get("GPU", 0) if options.device != "cpu" else 0
         self.at_once = at_once or max(1, int(gpus or resources.get("CPU", 1)))
-        # Ray itself sets the threads of a task to its CPUs. Lost workers are counted by the driver, as with
-        # the local engine.
-        self.task: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0, max_calls=1)(work)
+        # Lost workers are counted by the driver, as with the local engine.
+        given = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_retries": 0, "max_calls": 1}
+        self.task: Any = ray.remote(**given)(_on_node)
         self.running: dict[Any, Job] = {}
 
     def free(self) -> bool:
@@ -158,18 +158,21 @@ class OnRay(Engine):
     def submit(self, job: Job) -> None:
         """Submit it, with the trainings that it can use: its node may not have them."""
         given = given_for(job, self.options)
-        self.running[self.task.remote(job, self.options, Path.cwd(), given, True)] = job
+        with self._reached():
+            self.running[self.task.remote(job, self.options, Path.cwd(), given)] = job
 
     def ended(self, seconds: float) -> Iterator[tuple[Job, Outcome | None]]:
         """Tasks that are done; their files are written here."""
-        done, _ = self.ray.wait(list(self.running), timeout=seconds)
+        errors = self.ray.exceptions
+        with self._reached():
+            done, _ = self.ray.wait(list(self.running), timeout=seconds)
         for ref in done:
             job = self.running.pop(ref)
             try:
                 outcome = self.ray.get(ref)
-            except self.ray.exceptions.RayError as error:
-                lost = not isinstance(error, self.ray.exceptions.RayTaskError)
-                yield job, None if lost else Outcome(f"{type(error).__name__}: {error}")
+            except errors.RayError as error:
+                lost = isinstance(error, tuple(getattr(errors, name) for name in LOST))
+                yield job, None if lost else Outcome(one_line(f"{type(error).__name__}: {error}"))
                 continue
             # A run may have the folder of its shared training, whose card lacks the run's thresholds.
             renewed = () if job.shared else (self.options.runs / job.name,)
@@ -179,12 +182,44 @@ class OnRay(Engine):
                 outcome = Outcome(str(error))
             yield job, outcome
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (self.ray.exceptions.RayError, ConnectionError) as error:
+            raise UserError(*self.flag, one_line(f"the Ray cluster is lost ({error})")) from None
+
     def close(self) -> None:
         """Cancel what still runs."""
         for ref in self.running:
             with suppress(self.ray.exceptions.RayError):
                 self.ray.cancel(ref, force=True)
         self.ray.shutdown()
+
+
+def imported_ray() -> Any:
+    """Ray, with settings of its own that it reads when it is imported, unless the user has set them.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Under `uv run`, Ray would upload the working directory, and each worker would run in that copy, in an
+    # environment that uv installs there: other versions, no commit.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--engine", "ray", f"is not installed; {with_extra('ray')}") from None
+    return ray
+
+
+def _on_node(job: Job, options: Options, folder: Path, given: Files) -> Outcome:
+    """`work` as a task, which has one CPU whatever the node's environment says."""
+    import torch
+
+    torch.set_num_threads(1)
+    return work(job, options, folder, given, True)
 
 
 def slots(device: str) -> int:

@@ -123,6 +123,10 @@ def plan(
             if job.key not in made:
                 made.add(job.key)
                 found.jobs.append(job)
+    # A run whose own training others share only answers with it.
+    for number, job in enumerate(found.jobs):
+        if not job.shared and (job.name, True) in made:
+            found.jobs[number] = replace(job, seconds=costs.of(job.config, shares=True))
     return found
 
 
