@@ -141,7 +141,7 @@ def test_a_hyperparameter(key, value, allowed):
         (path_parser, "", "'': must be a path"),
         (path_parser, TOO_LONG, f"{TOO_LONG[:200]}...: {NO_PATH}"),
     ],
-    ids=ascii,
+    ids=lambda value: getattr(value, "__name__", ascii(value)[:40]),
 )
 def test_a_value_that_no_flag_of_its_type_takes(parser, text, problem):
     with pytest.raises(UserError) as caught:

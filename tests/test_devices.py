@@ -214,7 +214,7 @@ def test_what_cannot_train_on_two_devices_is_refused(images):
 
 def test_one_device_that_is_named_cannot_be_two(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UserError, match=r"^--devices 2: must be 1 with --device cuda:1, which names one$"):
+    with pytest.raises(UserError, match=r"^--devices 2: must be 1 with --device cuda:1, which is a single device$"):
         check_devices(SimpleNamespace(device=torch.device("cuda", 1)), "cuda:1", 2)
 
 
@@ -222,4 +222,4 @@ def test_another_batch_norm_trains_on_one_device():
     method = made("protonet")
     assert devices.obstacle(method) == ""
     method.backbone.append(torch.nn.BatchNorm1d(32, momentum=None))  # a mean over all batches
-    assert devices.obstacle(method) == "the batch norm of this backbone trains on one"
+    assert devices.obstacle(method) == "the batch norm of the backbone"

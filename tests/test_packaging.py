@@ -24,7 +24,7 @@ def test_files_other_than_code_are_packaged():
         os.path.relpath(path, ROOT)
         for package in ("bench", "methods")
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"
     ]
     assert {"bench/reporting/report_page/page.html", "bench/py.typed", "methods/py.typed"} <= {*others}
     assert [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)] == []

@@ -29,6 +29,7 @@ def write(
         numbers[f"generalized/50+1/{shots}s/base"] = metric(base - (shots == 1) / 10)
         numbers[f"generalized/50+1/{shots}s/harmonic"] = metric(0.5)
     given = {"run_id": f"{name}-{seed}", "seed": seed, "metrics": numbers, "model": digest}
+    given |= {"hyperparameters": {"finetune": name}}
     given |= {"config": {"method": "imprinted", "overrides": {} if name == "plain" else {"finetune": name}}}
     if name not in ("plain", "other"):
         timings = {"data_s": 0.0, "train_s": 0.0, "evaluate_s": 1.0, "total_s": 1.0, "steps": 0}

@@ -1,4 +1,4 @@
 """A recorded run as something to use: predictor, calibration, export.
 
-Imports `run` and everything below it; `reporting` and all above it import it.
+Imports `run` and everything below it; `reporting`, `demo` and `cli` import it.
 """
