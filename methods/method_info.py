@@ -76,9 +76,10 @@ class MethodInfo:
 
 def remembered(name: str) -> MethodInfo | None:
     """What `remember` kept of a method of this package; None if nothing, or if a file of it has changed."""
+    code = _code()  # before a method is imported: `remember` must not keep old classes under newer code
     try:
         kept = json.loads(_file(name).read_text("utf-8"))
-        if kept.pop("code") != _code():
+        if kept.pop("code") != code:
             return None
         kept["parameters"] = {key: Parameter(**own) for key, own in kept["parameters"].items()}
         return MethodInfo(**kept | {"test_only": tuple(kept["test_only"])})

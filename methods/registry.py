@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIRST_CHOICES = ("nearest_centroid", "siamese_triplet", "protonet")
 """Methods to try first: a transfer, a Siamese and an episodic one."""
 
-OF_FEATURES = FIRST_CHOICES[0]
+OF_FEATURES = "nearest_centroid"
 """The method that answers with an embedding as it is, unless another one is named."""
 
 ENTRY_POINT_GROUP = "fewshot_bench.methods"

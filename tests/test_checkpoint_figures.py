@@ -56,7 +56,7 @@ def test_pictures_of_a_trained_method(ran):
     assert {"per-class", "embeddings", "confusions", "episode", "generated"} <= set(made)
     (record,), _ = store.read_all(ran / "results")
     model = f"{name_of(record)}, seed 0, 5w1s accuracy {100 * record.metrics['fewshot/5w1s'].value:.1f}%"
-    assert "protonet_hallucination (quick, from scratch, steps=2)" in model
+    assert "protonet_hallucination (quick, from scratch, precision=fp32, steps=2)" in model
     for name in ("embeddings", "confusions", "episode", "generated", "per-class"):
         assert made[name].title.endswith(f": {model}")
     with drawn(made["per-class"]) as figure:  # three images of each of the six classes

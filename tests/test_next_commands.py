@@ -53,6 +53,7 @@ def test_the_command_of_a_configuration_makes_it_again(given, monkeypatch):
     assert answer.code == 0 and taken == [config], answer.err
 
 
+@pytest.mark.slow
 def test_the_command_and_name_of_each_committed_record_give_it_again(monkeypatch):
     """Where a preset has changed since, the old value has to be named, or the record removed."""
     root, taken = Path(store.__file__).parents[2], []

@@ -13,9 +13,9 @@ from methods.registry import available
 
 
 def test_percent_shows_the_farther_end_of_the_interval():
-    assert show.percent(Metric(value=0.5, low=0.45, high=0.52, n=9)) == "50.00 ± 5.00"
-    assert show.percent(Metric(value=0.5, low=0.49, high=0.56, n=9)) == "50.00 ± 6.00"
-    assert show.percent(None) == "–"
+    assert show.percent_text(Metric(value=0.5, low=0.45, high=0.52, n=9)) == "50.00 ± 5.00"
+    assert show.percent_text(Metric(value=0.5, low=0.49, high=0.56, n=9)) == "50.00 ± 6.00"
+    assert show.percent_text(None) == "–"
 
 
 def test_the_headline_is_short_and_says_what_comes_next(tmp_path):
@@ -24,7 +24,7 @@ def test_the_headline_is_short_and_says_what_comes_next(tmp_path):
     assert len(lines) <= show.HEADLINE and record.run_id in lines[-1]
     for name in record.episodes:
         shown = [line for line in lines if line.split()[0] == name]
-        assert len(shown) == 1 and show.percent(record.metrics[f"fewshot/{name}"]) in shown[0]
+        assert len(shown) == 1 and show.percent_text(record.metrics[f"fewshot/{name}"]) in shown[0]
 
 
 @pytest.mark.parametrize("dataset", ["cifar100", "folder:photos", "glyphs -> hf:photos"])
@@ -34,7 +34,7 @@ def test_the_headline_of_own_images_is_for_fresh_ones_where_it_can_be(dataset, t
     monkeypatch.setattr(reach, "fresh_images", lambda *_: fresh)
     lines = {line.split()[0]: line for line in show.headline(record, tmp_path).splitlines()}
     with_fresh, without = (re.split("  +", lines[name].strip())[1:] for name in ("5w1s", "5w5s"))
-    known = [show.percent(record.metrics[f"fewshot/{name}"]) for name in ("5w1s", "5w5s")]
+    known = [show.percent_text(record.metrics[f"fewshot/{name}"]) for name in ("5w1s", "5w5s")]
     if ":" in dataset:
         assert with_fresh == ["43.21 ± 10.00", "on fresh images; guessing gives 20"]
         assert without == [known[1], "on these images; guessing gives 20"]
@@ -152,7 +152,7 @@ def test_the_list_of_runs_has_records_and_names_other_files(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     rows, problems = show.run_list(tmp_path)
     assert [(row["run"], row["method"]) for row in rows] == [(record.run_id, "protonet (quick)")]
-    assert rows[0]["5w1s"] == show.percent(record.metrics["fewshot/5w1s"])
+    assert rows[0]["5w1s"] == show.percent_text(record.metrics["fewshot/5w1s"])
     assert show.narrow(rows) == [
         {
             "run": record.run_id,
@@ -166,6 +166,7 @@ def test_the_list_of_runs_has_records_and_names_other_files(tmp_path):
     assert show.run_list(tmp_path / "nowhere") == ([], [])
 
 
+@pytest.mark.slow
 def test_the_list_of_the_committed_runs_fits_100_columns():
     rows, _ = show.run_list(Path(store.__file__).parents[2] / "results")
     kept = {row["kept step"] for row in show.narrow(rows)}

@@ -129,11 +129,12 @@ def _show(work: Plan, jobs: int | None) -> None:
     """The table of what is to be done, and what it will take."""
     from bench.reporting import terminal
 
+    minutes = "minutes" if work.gpu else "core-minutes"
     rows = [
         {
             "to do": job.name,
             "what": "shared training" if job.shared else _name(job.config),
-            "core-minutes": "?" if job.seconds is None else f"{job.seconds / 60:.1f}",
+            minutes: "?" if job.seconds is None else f"{job.seconds / 60:.1f}",
             "after": job.needs or "",
         }
         for job in work.jobs
@@ -154,7 +155,7 @@ def _summary(work: Plan, jobs: int | None) -> str:
     parts = [f"{work.recorded} recorded{by_other_code}", f"{len(work.jobs) - shared} to do"]
     parts += [f"{shared} trainings that they share"] if shared else []
     parts += [f"{len(work.refused)} that cannot run"] if work.refused else []
-    cost = f"about {hours:.1f} core-hours" if known else ""
+    cost = f"about {hours:.1f} {'hours of one process' if work.gpu else 'core-hours'}" if known else ""
     if known and jobs:
         cost += f", {hours / jobs:.1f} hours with {jobs} at once"
     if unknown := len(work.jobs) - len(known):

@@ -24,8 +24,13 @@ STARTS = {"scratch": "from scratch", "pretrained": "pretrained"}
 """Value of the hyperparameter `START` -> words in a row's name."""
 
 
-def configuration(record: Record) -> str:
-    """Key that is equal for records that differ only in the seed (and in additional few-shot settings)."""
+def configuration(record: Record, known_split: bool = True) -> str:
+    """Key that is equal for records that differ only in the seed (and in additional few-shot settings).
+
+    Args:
+        record: a record.
+        known_split: whether the content of the split counts, which older records do not have.
+    """
     # Images, their split and starting weights are identified by content, and overrides follow from the rest.
     by_content = {"dataset", "image_size", "split", *WEIGHTS}
     left_out = {"seed", "overrides", "hyperparameters", *by_content, *OWN_SETTING}
@@ -33,7 +38,7 @@ def configuration(record: Record) -> str:
         [
             record.protocol_version,
             record.dataset.partition(":")[0],
-            *images(record),
+            *(images(record) if known_split else images(record)[:2]),
             record.method,
             record.preset,
             # Older records lack newer hyperparameters that are none unless they are set.

@@ -116,7 +116,7 @@ def try_read(path: Path) -> Record | str:
 
 
 def find(directory: Path, run_id: str) -> Path | None:
-    """The file of the run called `run_id`, or None if it is not recorded there (see `beside`)."""
+    """The file of the run called `run_id`, or None if it is not recorded there (see `locate_file`)."""
     path = locate_file(directory, f"{run_id}.json")
     return path if RUN_ID.fullmatch(run_id) and is_file(path) else None
 

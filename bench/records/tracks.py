@@ -157,7 +157,7 @@ def training_seconds(record: Record) -> float | None:
 
     On a CPU those of one core, so that runs of one and of several threads can be compared: processor time,
     or the wall-clock time of all threads where that is less (the processor time of the run has its evaluation
-    too) or all that is recorded. Beside a GPU wall-clock time.
+    too) or all that is recorded. With a GPU, wall-clock time.
     """
     if not (record.trained or record.pretraining):
         return None

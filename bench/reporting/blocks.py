@@ -48,6 +48,11 @@ def number(interval: Interval | Metric | None, digits: int = 2) -> Cell:
     return NOTHING if interval is None else percent(interval.value, interval.low, interval.high, digits)
 
 
+def percent_text(interval: Interval | Metric | None, digits: int = 2) -> str:
+    """`number` as text: ``73.21 ± 0.18``, or a dash."""
+    return "".join(number(interval, digits))
+
+
 def percent(value: float, low: float, high: float, digits: int = 2) -> Number:
     """``73.21 ± 0.18``, of fractions."""
     half = max(value - low, high - value)

@@ -12,9 +12,10 @@ from bench.common.markdown import code, plain, table
 from bench.config.run_config import BRIEF, method_info
 from bench.records.identity import as_set, overrides, untrained, value_as_set
 from bench.records.store import Record, read_all
+from bench.reporting.blocks import percent_text
 from bench.reporting.leaderboard.cells import TIME, images, kept_step, share, training_time
 from bench.reporting.ranking.rows import columns
-from bench.reporting.show import choices, marks, percent, settings_of, starts_from, what_it_is
+from bench.reporting.show import choices, marks, settings_of, starts_from, what_it_is
 from methods.method_info import MethodInfo
 from methods.registry import places
 
@@ -163,7 +164,7 @@ def _results(records: Sequence[Record]) -> list[str]:
             "backbone": code(record.backbone),
             "seed": str(record.seed),
             "protocol": str(record.protocol_version),
-            **{heading: percent(record.metrics.get(key)) for heading, (key, _) in headings.items()},
+            **{heading: percent_text(record.metrics.get(key)) for heading, (key, _) in headings.items()},
             "images": "".join(images([record])),
             "pretraining": "".join(share([record])),
             "kept step": "".join(kept_step([record])),

@@ -18,11 +18,10 @@ from bench.records.identity import split_digest
 from bench.records.store import Record
 from bench.records.tracks import cores, on_gpu, training_seconds
 from bench.reporting import terminal
-from bench.reporting.blocks import NOTHING, duration
+from bench.reporting.blocks import NOTHING, duration, percent_text
 from bench.reporting.compare import why_incomparable
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, fresh_images
-from bench.reporting.show import percent
 from bench.reporting.verdicts import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -72,8 +71,8 @@ def _rows(runs: Runs, settings: list[str]) -> list[dict[str, Any]]:
         fresh = fresh_images(record, folder)
         row: dict[str, Any] = {"method": name}
         for setting in settings:
-            row[f"{setting}, fresh images"] = percent(fresh.get(f"fewshot/{setting}"))
-            row[f"{setting}, these images"] = percent(record.metrics[f"fewshot/{setting}"])
+            row[f"{setting}, fresh images"] = percent_text(fresh.get(f"fewshot/{setting}"))
+            row[f"{setting}, these images"] = percent_text(record.metrics[f"fewshot/{setting}"])
         seconds = (training_seconds(record) or 0.0) + record.timings.evaluate_s * cores(record)
         rows.append(row | {time: duration(seconds)})
     kept = [key for key in rows[0] if any(row[key] != "".join(NOTHING) for row in rows)]

@@ -13,10 +13,10 @@ from bench.records.naming import JOINED, JOINT
 from bench.records.store import Record
 from bench.records.tracks import cost, images_seen, kept, pretraining_share
 from bench.reporting import terminal
-from bench.reporting.blocks import duration
+from bench.reporting.blocks import duration, percent_text
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import reaches
-from bench.reporting.show import Row, class_rows, metric_rows, percent
+from bench.reporting.show import Row, class_rows, metric_rows
 
 WIDTH = 90
 REACHES = "The same numbers for other populations; none of these intervals covers retraining"
@@ -145,9 +145,9 @@ def _reaches(record: Record, directory: Path) -> list[Row]:
     return [
         {
             "metric": one.metric,
-            "other episodes or pairs": percent(record.metrics.get(one.metric)),
-            "fresh images": percent(one.fresh_images, 1),
-            "new classes": percent(one.new_classes, 1),
+            "other episodes or pairs": percent_text(record.metrics.get(one.metric)),
+            "fresh images": percent_text(one.fresh_images, 1),
+            "new classes": percent_text(one.new_classes, 1),
         }
         for one in found
     ]
@@ -158,7 +158,7 @@ def _generalized(record: Record) -> list[Row]:
     rows = []
     for join in sorted(joins, key=by_size):
         _, classes, shots = join.split("/")
-        numbers = {name: percent(record.metrics.get(f"{join}/{name}")) for name in JOINT}
+        numbers = {name: percent_text(record.metrics.get(f"{join}/{name}")) for name in JOINT}
         rows.append({"classes": classes, "shots": shots.removesuffix("s"), **numbers})
     return rows
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from bench.common.errors import UserError, one_line
 from bench.data.names import ARROW
 from bench.records.identity import name_of
-from bench.records.parts import Metric
 from bench.records.store import Record, read_all
 from bench.reporting import terminal
-from bench.reporting.blocks import number
+from bench.reporting.blocks import percent_text
 from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import images, kept_step
 from bench.reporting.ranking.rows import by_size
@@ -175,11 +174,6 @@ def choices(annotation: str) -> str:
     return annotation
 
 
-def percent(metric: Interval | Metric | None, digits: int = 2) -> str:
-    """``73.21 ± 0.18``, or a dash."""
-    return "".join(number(metric, digits))
-
-
 HEADLINE = 9
 """Maximum number of lines; `run` adds the path of the record."""
 
@@ -201,15 +195,17 @@ def headline(record: Record, directory: Path) -> str:
         if part == "fewshot" and what in record.episodes:
             reach = f"on {'fresh' if key in fresh else 'these'} images; " if own_images else ""
             note = f"{reach}guessing gives {100 / record.episodes[what].way:.3g}"
-            settings.append([what, percent(fresh.get(key, metric)), note])
+            settings.append([what, percent_text(fresh.get(key, metric)), note])
     for name in record.open_set:
-        settings.append([f"{name} AUROC", percent(record.metrics.get(f"{name}/auroc")), "guessing gives 50"])
+        settings.append(
+            [f"{name} AUROC", percent_text(record.metrics.get(f"{name}/auroc")), "guessing gives 50"]
+        )
     for what in ("pair", "triplet"):
         novel, base = (record.metrics.get(f"{part}/{what}_accuracy") for part in ("novel", "base"))
         if novel or base:
-            beside = f", base classes {percent(base)}" if novel and base else ""
+            beside = f", base classes {percent_text(base)}" if novel and base else ""
             name = f"{'novel' if novel else 'base'} {what}s"
-            verification.append([name, percent(novel or base), f"guessing gives 50{beside}"])
+            verification.append([name, percent_text(novel or base), f"guessing gives 50{beside}"])
     if (left := len(settings) + len(verification) - (HEADLINE - 2)) > 0:
         settings[-left - 1 :] = [["...", f"{left + 1} more settings", ""]]
     title = (
@@ -248,7 +244,7 @@ def metric_rows(record: Record, keys: Iterable[str]) -> list[Row]:
     """Metrics of a run, one row each, with notes."""
     metrics = [(key, record.metrics[key]) for key in keys]
     return [
-        {"metric": key, "percent": percent(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
+        {"metric": key, "percent": percent_text(metric), "n": f"{metric.n:,}", "note": _note(record, key)}
         for key, metric in sorted(metrics, key=lambda item: by_size(item[0]))
     ]
 
@@ -262,7 +258,7 @@ def class_rows(record: Record) -> list[Row]:
     )
     keys = [key for key in shown if any(key in own for _, own in classes)]
     return [
-        {"novel class": one_line(name)} | {key: percent(own.get(key)) for key in keys}
+        {"novel class": one_line(name)} | {key: percent_text(own.get(key)) for key in keys}
         for name, own in classes
     ]
 

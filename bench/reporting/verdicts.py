@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from bench.common.errors import one_line
 from bench.records.identity import marks
 from bench.reporting import terminal
+from bench.reporting.blocks import percent_text
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
 from bench.reporting.ranking.rows import interval_of
 from bench.reporting.ranking.tables import better_for_new_classes
-from bench.reporting.show import percent
 
 if TYPE_CHECKING:
     from bench.statistics import Comparison, Difference, Interval
@@ -129,7 +129,7 @@ def as_text(compared: Compared) -> str:
                 "rank": str(ranks[side.name]),
                 "for new classes": str(new_class_ranks.get(side.name, "–")),
                 "method": side.name,
-                compared.setting: percent(own),
+                compared.setting: percent_text(own),
                 "episodes": f"{own.n:,}",
                 "seeds": len(side.records),
                 "images": "".join(images(side.records)),

@@ -95,14 +95,15 @@ def in_processes(prepared: Prepared, devices: int, train: Train, *arguments: obj
                 process.kill()  # no one else ends them if this process is told to stop
                 process.join()
         outcomes = [pickle.loads(path.read_bytes()) for path in sorted(Path(folder).glob("outcome*"))]
-    for outcome, weights in outcomes:
+    # A process that was killed could not tell why; the others only tell that they lost it.
+    killed = isinstance(problem, ProcessExitedException) and problem.signal_name == "SIGKILL"
+    for outcome, weights in outcomes if not killed else ():
         if weights is not None:
             method.load_state_dict(weights)
         if isinstance(outcome, BaseException):
             raise outcome
-    if isinstance(problem, ProcessExitedException):  # it could not tell why
-        advice = failures.memory_advice(prepared.config.hyperparameters)
-        perhaps = f"; perhaps {advice}" if problem.signal_name == "SIGKILL" else ""
+    if isinstance(problem, ProcessExitedException):
+        perhaps = f"; perhaps {failures.memory_advice(prepared.config.hyperparameters)}" if killed else ""
         how = problem.signal_name or f"exit code {problem.exit_code}"
         raise UserError("--devices", devices, f"one of the processes ended with {how}{perhaps}")
     if problem:

@@ -183,9 +183,9 @@ def _together(runs: list[Record]) -> Record:
 
 
 def row_key(record: Record) -> str:
-    """Key that is equal for records of one `configuration` with the same episodes."""
+    """Key that is equal for records of one table and `configuration` with the same episodes."""
     lists = [(name, record.episodes[name].sha256) for name in SETTINGS.values() if name in record.episodes]
-    return json.dumps([configuration(record), lists])
+    return json.dumps([configuration(record, known_split=False), lists])
 
 
 def load_answers(row: Row, directory: Path) -> None:

@@ -22,7 +22,7 @@ class Costs:
 
     These are records of the same method, preset, backbone, start, hyperparameters and split; without any,
     of all splits; then those that share only the steps, and then any of the same method, preset, backbone and
-    start. Among equally similar records, those of this machine's kind of processor count. Without any such
+    start. Among equally similar records, those of this machine's processor are preferred. Without any such
     record the cost is unknown.
 
     Args:

@@ -59,8 +59,9 @@ class Local(Engine):
 
     def __init__(self, options: Options, slots: int) -> None:
         self.options = absolute(options)
-        # Processes inherit it. A value of the user's shell is for one process, not for one per slot.
-        os.environ[THREADS] = str(max(1, available_cores() // slots))
+        # Processes inherit it. A number in the user's shell is for one process: at most that many for each.
+        planned, given = max(1, available_cores() // slots), os.environ.get(THREADS, "")
+        os.environ[THREADS] = str(min(planned, int(given)) if given.isdecimal() and int(given) else planned)
         gpus = _gpus(options.device)
         self.devices = [f"cuda:{slot % gpus}" if gpus else options.device for slot in range(slots)]
         self.pools: list[ProcessPoolExecutor | None] = [None] * slots
@@ -174,6 +175,8 @@ class OnRay(Engine):
                 lost = isinstance(error, tuple(getattr(errors, name) for name in LOST))
                 yield job, None if lost else Outcome(one_line(f"{type(error).__name__}: {error}"))
                 continue
+            except ConnectionError as error:
+                raise self._lost(error) from None
             # A run may have the folder of its shared training, whose card lacks the run's thresholds.
             renewed = () if job.shared else (self.options.runs / job.name,)
             try:
@@ -187,12 +190,15 @@ class OnRay(Engine):
         try:
             yield
         except (self.ray.exceptions.RayError, ConnectionError) as error:
-            raise UserError(*self.flag, one_line(f"the Ray cluster is lost ({error})")) from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> UserError:
+        return UserError(*self.flag, one_line(f"the Ray cluster is lost ({error})"))
 
     def close(self) -> None:
         """Cancel what still runs."""
         for ref in self.running:
-            with suppress(self.ray.exceptions.RayError):
+            with suppress(self.ray.exceptions.RayError, ConnectionError):
                 self.ray.cancel(ref, force=True)
         self.ray.shutdown()
 

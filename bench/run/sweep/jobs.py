@@ -30,7 +30,7 @@ class Job:
         config: of the run; of one of the runs that share the training.
         shared: whether it is a shared training.
         needs: the shared training that comes first.
-        seconds: estimated processor time; None if unknown.
+        seconds: estimated processor time, or on a GPU wall-clock time; None if unknown.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Plan:
             by another version of the code.
         diverged: recorded runs without numbers: run id, and why.
         refused: configurations that cannot run here, and why.
+        gpu: whether the jobs are to run on a GPU.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Plan:
     by_other_code: int = 0
     diverged: list[tuple[str, str]] = field(default_factory=list)
     refused: list[tuple[RunConfig, UserError]] = field(default_factory=list)
+    gpu: bool = False
 
 
 class _Cell(NamedTuple):
@@ -91,7 +93,8 @@ def plan(
         remake: make runs again whose record was made by another version of the code.
     """
     device = pick_device("auto").type if options.device == "auto" else options.device
-    materials, costs = Materials(options), Costs(records, gpu=device != "cpu")
+    found = Plan(gpu=device != "cpu")
+    materials, costs = Materials(options), Costs(records, found.gpu)
     # A device that is not on this machine may be on those that do the jobs.
     options = replace(options, device="cpu")
     cells = []
@@ -105,7 +108,6 @@ def plan(
             cells.append(_Cell(config, jobs[0].name, jobs, _content_of(run)))
     by_id = {record.run_id: record for record in records}
     by_content = {} if remake else {_content(record): record for record in records}
-    found = Plan()
     made: set[tuple[str, bool]] = set()
     for cell in _part_of(cells, shard):
         if cell.error:
