@@ -66,7 +66,7 @@ def test_trials_of_test_only_hyperparameters_are_in_the_log():
     rows = tune.logged(tune.LOG)
     steps = str(resolve({"method": "finetune", "preset": "quick"}, {}, {}).hyperparameters["steps"])
     whole = [row for row in rows if row["method"] == "finetune" and row["steps"] == steps]
-    assert f"`finetune` {len(whole)}, on its network of `quick`" in TEXT
+    assert f"`finetune` {len(whole)}, with both heads, on its network of `quick`" in TEXT
     joins = [row for row in rows if row["changes"].startswith("--score harmonic")]
     assert {(row["method"], row["steps"], row["commit"][-1]) for row in joins} == {("imprinted", "250", "+")}
     without, *others = (row["validation_accuracy"] for row in joins)
