@@ -118,13 +118,13 @@ def test_the_highest_rows():
 
 
 def test_what_pretraining_gains():
-    says("At five shots it gains in every row of the table over episodes and retraining")
-    says("gains in all of them but two: `pair_classifier` on 90-10 and on FC100.")
+    says("At five shots pretraining helps in every row of the table, over episodes and retraining")
+    says("over classes in all but two: `pair_classifier` on 90-10 and on FC100.")
     found = {one[:2]: signs(*one, "5w5s") for one in differences("2. ")}
     assert {over_episodes for over_episodes, _ in found.values()} == {1}
     but = {where for where, (_, over_classes) in found.items() if over_classes != 1}
     assert but == {(split, THREE[2]) for split in ("90-10", "fc100")}
-    says("It gains `anil` more than any method that compares embeddings.")
+    says("`anil` gains more than any method that compares embeddings.")
     for split, setting in product(MAIN, ("5w1s", "5w5s")):
         gains = {one[1]: points(*one, setting) for one in differences("2. ") if one[0] == split}
         assert gains[ANIL] > max(gain for name, gain in gains.items() if not name.startswith(META))
