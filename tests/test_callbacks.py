@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import spend
+from fitting import validated_every
 
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
-from bench.training import callbacks, checkpoints, loop
+from bench.training import checkpoints
 from bench.training.callbacks import Diverged
 from bench.training.checkpoints import saved_step
 from bench.training.loop import train
@@ -62,12 +63,7 @@ class Siamese(SiameseTriplet):
 KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_validation_episodes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-        patch.setattr(loop, "VALIDATE_EVERY", 4)
-        yield
+few_validation_episodes = validated_every(4)
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fitting import fit
+from fitting import fit, validated_every
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
 from bench.evaluation import fewshot
-from bench.training import callbacks, loop
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Validation
 from methods.backbones import Conv4
@@ -24,12 +23,7 @@ from methods.siamese_triplet import SiameseTriplet
 STEPS = 30
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_validation_episodes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-        patch.setattr(loop, "VALIDATE_EVERY", 10)
-        yield
+few_validation_episodes = validated_every(10)
 
 
 def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0, **changes) -> ProtoNet:

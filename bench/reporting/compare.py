@@ -40,14 +40,12 @@ class Compared:
     """Two or more sides on one setting, and every pair of them.
 
     Attributes:
-        classes: of each episode, ``[T, way]``; None if not known.
         comparisons: of all pairs of sides, over episodes.
         new_classes: for each of these, the interval of the difference over classes; None if not known.
     """
 
     setting: str
     sides: list[Side]
-    classes: np.ndarray | None
     comparisons: list[Comparison]
     new_classes: list[Interval | None]
 
@@ -88,7 +86,7 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
     comparisons = compare_all({side.name: side.accuracies for side in sides}, networks=networks)
     classes = common_classes([record for side in sides for record in side.records], setting)
     new_classes = [_new_classes(one, other, classes) for one, other in itertools.combinations(sides, 2)]
-    return Compared(setting, sides, classes, comparisons, new_classes)
+    return Compared(setting, sides, comparisons, new_classes)
 
 
 def _names(sides: Sequence[list[Record]]) -> list[str]:

@@ -15,7 +15,6 @@ from bench.reporting.blocks import percent_text
 from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import images, kept_step
 from bench.reporting.ranking.rows import by_size
-from bench.reporting.ranking.tables import tracks_of
 from methods.method_info import MethodInfo, Parameter
 from methods.pretraining import PRETRAINED_SHARE
 
@@ -97,17 +96,16 @@ def run_list(results: Path) -> tuple[list[Row], list[str]]:
     if not results.exists():
         return [], []
     records, problems = read_all(results)
-    tracks = tracks_of(records)
-    headings = ("run", "method", "5w1s", "5w5s", "created")
-    lines = runs(frame(records)).to_dict("records")
+    headings, found = ("run", "method", "5w1s", "5w5s", "created"), frame(records)
+    lines = runs(found).to_dict("records")
     rows = [
         {heading: "".join(line[heading]) for heading in headings}
         | {
-            "track": tracks[record.run_id].preset if record.run_id in tracks else "–",
+            "track": track.partition(",")[0] if isinstance(track, str) else "–",
             "images": "".join(images([record])),
             "kept step": "".join(kept_step([record])),
         }
-        for line, record in zip(lines, records, strict=True)
+        for line, record, track in zip(lines, records, found["track"], strict=True)
     ]
     return rows, problems
 

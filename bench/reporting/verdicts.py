@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import one_line
@@ -11,10 +12,9 @@ from bench.reporting.blocks import percent_text
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
 from bench.reporting.ranking.rows import interval_of
-from bench.reporting.ranking.tables import better_for_new_classes
 
 if TYPE_CHECKING:
-    from bench.statistics import Comparison, Difference, Interval
+    from bench.statistics import Comparison, Difference, Interval, RankRange
 
 POINT = 0.01  # the difference that seeds should detect
 SIGNIFICANT = 0.05
@@ -118,9 +118,7 @@ def as_text(compared: Compared) -> str:
     names = [side.name for side in compared.sides]
     better = significantly_better(names, compared.comparisons)
     ranks = dict(zip(names, rank_ranges(better), strict=True))
-    means = [side.accuracies.mean(axis=0) for side in compared.sides]
-    separable = better_for_new_classes(means, compared.classes)
-    new_class_ranks = {} if separable is None else dict(zip(names, rank_ranges(separable), strict=True))
+    new_class_ranks = _new_class_ranks(compared)
     sides = []
     for side in sorted(compared.sides, key=lambda side: -float(side.accuracies.mean())):
         own = interval_of(side.accuracies)
@@ -161,6 +159,21 @@ def as_text(compared: Compared) -> str:
 
 def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:
     return list(zip(compared.comparisons, compared.new_classes, strict=True))
+
+
+def _new_class_ranks(compared: Compared) -> dict[str, RankRange]:
+    """Side -> possible ranks by the intervals over classes; empty if one is not known."""
+    import numpy as np
+
+    from bench.statistics import rank_ranges
+
+    names = [side.name for side in compared.sides]
+    better = np.zeros((len(names), len(names)), dtype=bool)
+    for (i, j), interval in zip(combinations(range(len(names)), 2), compared.new_classes, strict=True):
+        if interval is None:
+            return {}
+        better[i, j], better[j, i] = interval.low > 0, interval.high < 0
+    return dict(zip(names, rank_ranges(better), strict=True))
 
 
 def _ends(interval: Difference | Interval) -> str:

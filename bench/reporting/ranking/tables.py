@@ -218,7 +218,7 @@ def _rank(table: Table, setting: str) -> None:
     if len(answers) > 1:
         records = [record for i in compared for record in ranked[i].records if setting in record.episodes]
         means = [own.mean(axis=0) for own in answers.values()]
-        separable = better_for_new_classes(means, common_classes(records, setting))
+        separable = _better_for_new_classes(means, common_classes(records, setting))
     if separable is not None:
         table.better_for_new_classes[setting] = _of_all(separable, compared, len(ranked))
         for i, ends in zip(compared, rank_ranges(separable), strict=True):
@@ -234,7 +234,9 @@ def _of_all(better: np.ndarray, among: Sequence[int], size: int) -> np.ndarray:
     return whole
 
 
-def better_for_new_classes(accuracies: Sequence[np.ndarray], classes: np.ndarray | None) -> np.ndarray | None:
+def _better_for_new_classes(
+    accuracies: Sequence[np.ndarray], classes: np.ndarray | None
+) -> np.ndarray | None:
     """Which models are better than which by the interval over classes; None if not known.
 
     Args:
