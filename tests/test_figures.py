@@ -14,7 +14,7 @@ import pytest
 from command_line import bench, complaint
 from figure_records import everything, pictures
 from PIL import Image
-from record_factory import ON_GPU, make_record
+from record_factory import ON_GPU, make_record, record_fields
 
 from bench.records import store
 from bench.records.arrays import pairs
@@ -46,7 +46,7 @@ def found(folder) -> dict[str, Picture]:
 
 
 def test_everything_is_drawn_that_records_alone_can_tell(folder, found):
-    names = ["shots", "generalized-90+10", "training-time", "validation", "roc", "per-class"]
+    names = ["shots", "generalized-90+10", "training-time-bf16", "validation", "roc", "per-class"]
     assert set(found) == {
         "cifar100-splits",
         *(f"cifar100-90-10-{name}" for name in names),
@@ -135,7 +135,7 @@ def test_of_many_methods_the_leading_ones_are_named_and_the_others_grey(tmp_path
         figure_records.write(tmp_path, accuracy=0.4 + 0.03 * number, method=f"method{number}", config=changed)
     found = pictures(tmp_path)
     leading = {f"method{n} (quick, distance=cosine, steps={n})" for n in range(2, 9)}
-    for name in ("shots", "validation", "training-time", "roc"):
+    for name in ("shots", "validation", "training-time-bf16", "roc"):
         picture = found[f"cifar100-90-10-{name}"]
         assert "7 leading methods are named; 2 others are grey" in picture.caption
         with drawn(picture) as figure:
@@ -160,15 +160,19 @@ def test_names_are_shown_as_they_are_written(found, recwarn):
     assert not recwarn.list
 
 
-def test_times_of_a_gpu_and_of_the_processor_are_two_pictures(tmp_path):
+def test_times_of_a_gpu_and_of_each_precision_are_pictures_of_their_own(tmp_path):
+    in_fp32 = record_fields()["environment"] | {"precision": "32-true"}
     figure_records.write(tmp_path, accuracy=0.6)
+    figure_records.write(tmp_path, accuracy=0.65, method="anil", environment=in_fp32)
     figure_records.write(tmp_path, accuracy=0.7, method="reptile", environment=ON_GPU)
     found = pictures(tmp_path)
-    on_cpu, on_gpu = (found["cifar100-90-10-training-time" + name] for name in ("", "-gpu"))
-    assert "protonet" in on_cpu.alt and "reptile" not in on_cpu.alt
-    assert "reptile" in on_gpu.alt and "protonet" not in on_gpu.alt
-    assert "training time of one core" in on_cpu.alt and "wall-clock time" in on_gpu.alt
-    for picture, of in ((on_cpu, " of one core"), (on_gpu, "")):
+    of_one_core, fp32, on_gpu = (
+        found[f"cifar100-90-10-training-time-{name}"] for name in ("bf16", "fp32", "gpu-bf16")
+    )
+    for picture, own in ((of_one_core, "protonet"), (fp32, "anil"), (on_gpu, "reptile")):
+        assert [name for name in ("protonet", "anil", "reptile") if name in picture.alt] == [own]
+    assert "training time of one core in fp32" in fp32.alt and "wall-clock time" in on_gpu.alt
+    for picture, of in ((of_one_core, " of one core"), (on_gpu, "")):
         with drawn(picture) as figure:
             assert figure.axes[0].get_xlabel() == f"training time (minutes{of}, logarithmic)"
 
@@ -177,7 +181,7 @@ def test_records_from_before_lack_pictures_and_break_none(tmp_path):
     store.write(make_record(), tmp_path)
     found = everything(tmp_path)
     drawn_names = {item.name for item in found if isinstance(item, Picture)}
-    assert drawn_names == {"cifar100-90-10-" + n for n in ("shots", "training-time", "per-class")}
+    assert drawn_names == {"cifar100-90-10-" + n for n in ("shots", "training-time-bf16", "per-class")}
     missing = {item.title for item in found if isinstance(item, Gap)}
     assert {"ROC curves of pairs", "Base and novel classes from split to split"} <= missing
 

@@ -116,5 +116,5 @@ def test_the_pictures_of_the_readme_are_of_these_records():
     records = [record for record in read_all(ROOT / "results")[0] if record.split == "90-10"]
     (section,) = sections([one for one in records if one.dataset == "cifar100"], ROOT / "results")
     pictures = {made.name: made for own in (scatter, shots) for made in own.pictures(section, Palette([]))}
-    for name, file in (("training-time", "90-10.png"), ("shots", "90-10-shots.png")):
+    for name, file in (("training-time-fp32", "90-10.png"), ("shots", "90-10-shots.png")):
         assert f"![{pictures[name].alt}](docs/pictures/{file})" in README

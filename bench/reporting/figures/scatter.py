@@ -34,8 +34,18 @@ COST = "Accuracy against training time"
 SHOTS = 5
 DASHED = (0, (4, 2))
 
+PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16"}
+"""Name by Lightning -> by ``--precision``."""
+
 Timed = tuple[str, float, Interval]
 """Label of a row, seconds of training, accuracy."""
+
+
+class Machine(NamedTuple):
+    """What times are compared on: whether it is a GPU, and the precision, which may double the speed."""
+
+    gpu: bool
+    precision: str
 
 
 class Joined(NamedTuple):
@@ -54,24 +64,31 @@ class Joined(NamedTuple):
 
 
 def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
-    """5w1s against the mean training time of the seeds: of one core, and in another picture beside GPUs.
+    """5w1s against the mean training time of the seeds: one picture per kind of device and precision.
 
     Then novel against base accuracy where one class joins with 5 shots, if at least two rows have both.
     """
-    timed = [picture for gpu in (False, True) for picture in _of_device(section, palette, gpu)]
+    timed = _times(section, palette)
     joins = {join for row in section.rows for join in joins_of(row) if join[1:] == (1, SHOTS)}
     joined = [picture for base, *_ in sorted(joins) for picture in _of_join(section, base, palette)]
     return [*joined, *(timed or [Gap(COST, "needs a trained record with 5-way 1-shot accuracy")])]
 
 
-def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | Gap]:
-    points: list[Timed] = [
-        (row.label, row.training_seconds, row.intervals[KEY])
-        for row in section.best(KEY)
-        if any(map(on_gpu, row.records)) is gpu and row.training_seconds and KEY in row.intervals
-    ]
-    if not points:
-        return []
+def _times(section: Section, palette: Palette) -> list[Picture]:
+    points: dict[Machine, list[Timed]] = {}
+    for row in section.best(KEY):
+        if (seconds := row.training_seconds) and KEY in row.intervals:
+            points.setdefault(_machine(row), []).append((row.label, seconds, row.intervals[KEY]))
+    return [_of_machine(machine, points[machine], palette) for machine in sorted(points)]
+
+
+def _machine(row: Row) -> Machine:
+    precisions = {record.environment.precision for record in row.records}
+    names = sorted(PRECISIONS.get(one, one) for one in precisions)
+    return Machine(any(map(on_gpu, row.records)), "-".join(names))
+
+
+def _of_machine(machine: Machine, points: list[Timed], palette: Palette) -> Picture:
     # The fastest of the good ones, then the best.
     leading = dict.fromkeys(label for label, *_ in [*pareto_front(points)[-LEADING:], *points])
     named = list(leading)[:LEADING]
@@ -80,18 +97,17 @@ def _of_device(section: Section, palette: Palette, gpu: bool) -> list[Picture | 
         for label, seconds, own in points
         if label in named
     )
-    of = "wall-clock time of training" if gpu else "training time of one core"
-    return [
-        Picture(
-            name="training-time" + "-gpu" * gpu,
-            title=COST + " on a GPU" * gpu,
-            caption=f"5-way 1-shot accuracy with 95% intervals against the {of}, the mean over "
-            "seeds; machines may differ. The line connects methods for which no faster one is better."
-            + others_in_grey(len(points)),
-            alt=f"Accuracy and {of}: {told}.",
-            draw=partial(_draw_times, points, palette.numbers(named), gpu),
-        )
-    ]
+    gpu, precision = machine
+    of = f"{'wall-clock time of training' if gpu else 'training time of one core'} in {precision}"
+    return Picture(
+        name=f"training-time-{'gpu-' * gpu}{precision}",
+        title=f"{COST} in {precision}{' on a GPU' * gpu}",
+        caption=f"5-way 1-shot accuracy with 95% intervals against the {of}, the mean over "
+        "seeds; machines may differ. The line connects methods for which no faster one is better."
+        + others_in_grey(len(points)),
+        alt=f"Accuracy and {of}: {told}.",
+        draw=partial(_draw_times, points, palette.numbers(named), gpu),
+    )
 
 
 def pareto_front(points: list[Timed]) -> list[Timed]:
