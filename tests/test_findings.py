@@ -10,7 +10,7 @@ from recorded_numbers import LINK, NAMES, ROOT, SOURCE, difference, expected, re
 from bench.config.run_config import PRESETS
 from bench.records.identity import changes, name_of
 from bench.records.store import read_all
-from bench.records.tracks import on_gpu, partition_by_track, processor_seconds
+from bench.records.tracks import cost, on_gpu, partition_by_track
 from bench.reporting.figures import scatter, shots
 from bench.reporting.figures.picture import Palette
 from bench.reporting.figures.rows import sections
@@ -70,35 +70,42 @@ def test_the_tables_of_pretraining_leave_nothing_out():
     assert (compared, listed) == (both, pretrained)
 
 
-def on_one_core(record) -> float:
-    """Seconds of a run at one thread: its processor time, which other programs hardly change, if recorded."""
-    pretraining = record.pretraining.seconds if record.pretraining else 0.0
-    return processor_seconds(record) or record.timings.total_s + pretraining
-
-
 def unchanged(preset: str) -> list:
     """Records of a preset with nothing changed but the start."""
     records = read_all(ROOT / "results")[0]
     return [one for one in records if one.preset == preset and not changes(one)]
 
 
-@pytest.mark.parametrize("preset", ["quick", "standard"])
-def test_a_presets_time_is_that_of_its_records(preset):
-    pattern = r"median (\d+) minutes \((\d+) to (\d+)\) on one core"
-    said = re.search(pattern, PRESETS[preset])
+def minutes_of(preset: str, precision: str = "") -> list[float]:
+    """Of unchanged runs on one core."""
+    return [
+        spent.one_core / 60
+        for one in unchanged(preset)
+        if not on_gpu(one) and precision in one.environment.precision and (spent := cost([one]))
+    ]
+
+
+def test_the_time_of_quick_is_that_of_its_records():
+    said = re.search(r"median (\d+) minutes \((\d+) to (\d+)\) on one core", PRESETS["quick"])
     assert said and said[0] in README
     middle, low, high = map(int, said.groups())
-    minutes = [
-        on_one_core(record) / 60
-        for record in unchanged(preset)
-        if record.environment.device == "cpu" and record.environment.threads == 1
-    ]
+    minutes = minutes_of("quick")
     assert median(minutes) == pytest.approx(middle, rel=0.1)
     inside = [low - 1 <= one <= high + 1 for one in minutes]
     assert sum(inside) >= 0.8 * len(inside)
-    if preset == "quick":
-        page = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
-        assert f"[about {middle} minutes]" in page
+    page = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
+    assert f"[about {middle} minutes]" in page
+
+
+def test_the_times_of_standard_are_those_of_its_records():
+    said = re.search(
+        r"(\d+) to (\d+) minutes in bfloat16, (\d+) to (\d+) in 32 bits, on one core", PRESETS["standard"]
+    )
+    assert said and said[0] in README
+    found = [
+        round(end(minutes_of("standard", precision))) for precision in ("bf16", "32") for end in (min, max)
+    ]
+    assert found == [int(one) for one in said.groups()]
 
 
 def test_a_gpu_s_time_is_that_of_its_records():

@@ -70,7 +70,7 @@ def test_trials_of_test_only_hyperparameters_are_in_the_log():
     joins = [row for row in rows if row["changes"].startswith("--score harmonic")]
     assert {(row["method"], row["steps"], row["commit"][-1]) for row in joins} == {("imprinted", "250", "+")}
     without, *others = (row["validation_accuracy"] for row in joins)
-    said = f"{without} without finetuning and {', '.join(others[:-1])} and {others[-1]} with more and more"
+    said = f"{without} without finetuning and {', '.join(others[:-1])} and {others[-1]} with increasing"
     assert f"`imprinted` {len(joins)}, scored by" in TEXT and said in TEXT
     untuned = {
         name: info.test_only for name, info in registry.available().items() if "test_steps" in info.test_only

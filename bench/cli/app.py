@@ -76,7 +76,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot image classification methods, compared reproducibly and with honest uncertainty.",
-    epilog="First steps: `run --method siamese_triplet --dataset glyphs`, then `leaderboard --show`.",
+    epilog="First steps: `run --method siamese_triplet --dataset glyphs --preset smoke`, then `list runs`.",
 )
 data_app = typer.Typer(cls=Commands, help="Show what a data set holds; check it.")
 app.add_typer(data_app, name="data")

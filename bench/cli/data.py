@@ -40,7 +40,7 @@ def data_verify(
     image_size: ImageSize = None,
     offline: Offline = False,
 ) -> None:
-    """Read every image; report damaged, duplicate and unused files; exit with 1 if any are found."""
+    """Read every image; report damage, of photographs also duplicate and unused files; exit with 1 if any."""
     from bench.data.names import check_dataset
 
     check_dataset(dataset)

@@ -48,7 +48,8 @@ def rank(
 ) -> None:
     """Say which method suits the classes of a folder, and how sure that is.
 
-    Compares quick-trained methods and frozen embeddings on the same classes. Records each run, as `run` does.
+    Trains a few methods briefly and compares them with frozen embeddings on the same classes. Records each
+    run, as `run` does.
     """
     from bench.common.environment import check_device
     from bench.config.backbone import full_backbone

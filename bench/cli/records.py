@@ -157,7 +157,7 @@ def compare(
 
 @app.command()
 def validate(results: Results = RESULTS) -> None:
-    """Recompute every record from its per-episode file; report errors, and exit with 1 if there are any."""
+    """Recompute every record of the folder from its per-episode file; exit with 1 if there are errors."""
     from bench.records import validation
 
     report = validation.validate(results)

@@ -99,7 +99,7 @@ def similarity(
     run_code: RunCode = False,
     as_json: AsJson = False,
 ) -> None:
-    """Do two images show the same class? With the score and the threshold of validation pairs."""
+    """Say whether two images show the same class, with the score and the threshold from validation pairs."""
     from bench.serving.predictor import load
 
     answering, said = _model(run)

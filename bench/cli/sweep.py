@@ -33,7 +33,7 @@ def sweep(
         str | None, flag("--shard", "I/N", "Only part I of N, such as a task of a Slurm array.")
     ] = None,
     dry_run: Annotated[
-        bool, flag("--dry-run", "", "Run nothing; list the runs with the core-hours they will take.")
+        bool, flag("--dry-run", "", "Run nothing; list the runs with their estimated cost.")
     ] = False,
     remake: Annotated[
         bool, flag("--remake", "", "Repeat runs that were recorded by another version of the code.")

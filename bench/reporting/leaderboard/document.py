@@ -37,8 +37,8 @@ All numbers are percent: mean ± half-width of the 95% interval. `–`: not meas
 - **rank**: by 5w1s (or the next column if no row has it), for new episodes of these classes. All pairs of
   rows in a track are compared on identical episodes, with Holm's correction over the track. `2–4` means that
   one row is significantly better, and that the tests cannot tell whether this row is second, third or fourth.
-  Rows whose ranks overlap are tied. A method that adapts in every episode answers the first 1,000 of the
-  others' 10,000 episodes and is compared on these. A row that was not compared has no rank.
+  Rows whose ranks overlap are tied. A method that changes the embedding in every episode answers the first
+  1,000 of the others' 10,000 episodes and is compared on these. A row that was not compared has no rank.
 - **rank, new classes**: the same for other novel classes. Two rows count as different only if the 95%
   interval of their difference over classes (delete-one-class jackknife) excludes 0. With 10 or 20 classes
   few differences are significant. These intervals are not corrected for the number of rows.
