@@ -191,10 +191,7 @@ def test_costs():
     alone = [round(cost([one]).one_core / 60) for (one,) in of_scratch]
     says("From scratch, `maml` took {} minutes, `anil` {} and `mtl` {}.", *alone)
     (classifier,) = {round(one["pretraining"]["processor_s"] / 60) for one in records.values()}
-    says(
-        "The rows of the table are of one commit and start from one classifier, whose {} minutes are included.",
-        classifier,
-    )
+    says("are of one commit and start from one classifier, whose {} minutes are included.", classifier)
     says("Only `maml` and `pair_classifier` moved away from the classifier")
     assert {what for what, one in records.items() if one["kept_step"]} == {"maml", "pair_classifier"}
     seconds = {what: own for what, (own,) in numbers("6. ", "seconds of the test, wall").items()}
