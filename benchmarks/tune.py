@@ -123,11 +123,12 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
 
     from bench.common import environment
     from bench.common.progress import Progress
+    from bench.evaluation import budget
     from bench.run.learning import learn
     from bench.run.materials import Materials
     from bench.run.plan import Options
     from bench.run.preparation import prepare
-    from bench.training.callbacks import ADAPTED_VALIDATION_EPISODES, Curves, Validation
+    from bench.training.callbacks import Curves, Validation
 
     environment.keep_freed_memory()
     options = Options(runs, runs, "", data_root)
@@ -141,7 +142,7 @@ def trial(config: RunConfig, data_root: Path | None, runs: Path, score: str = "a
         accuracy = harmonic(prepared)
     else:  # of the kept weights, on the same episodes in every trial, however often it was validated
         where = (prepared.data, prepared.split, prepared.normalise, prepared.precision)
-        every = ADAPTED_VALIDATION_EPISODES
+        every = budget.FULL.adapted_validation_episodes
         validation = Validation(*where, every, Curves(1), prepared.method.fixed_embedding)
         scores = validation.scores(prepared.method.to(prepared.device))
         accuracy = sum(scores.values()) / len(scores)

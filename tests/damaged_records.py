@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import bench, write_images
+from small_budget import small_budget
 
 Json = dict[str, Any]
 FIRST, SECOND = "nearest-centroid", "protonet"
@@ -18,13 +19,12 @@ def run_methods(place: Path) -> Path:
     """Records of two methods, both of which novel classes can join, with fewer pairs and episodes."""
     write_images(place / "images", classes=12, each=40)
     from bench.config import run_config
-    from bench.evaluation import contract, settings, verification
+    from bench.evaluation import contract
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
         patch.setattr(run_config, "BRIEF", "")  # small trainings, but everything is measured
-        patch.setattr(verification, "COUNT", 200)
-        patch.setattr(settings, "CACHED_EPISODES", 300)
+        small_budget(patch, pairs=200, episodes=300)
         patch.setattr(contract, "check", lambda *given: None)
         answer = bench(
             "run", "--method", "nearest_centroid,protonet", "--preset", "smoke", "--steps", 2,

@@ -13,7 +13,6 @@ from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.training import callbacks, loop
 from bench.training.checkpoints import Resumable
 from bench.training.loop import Trained, train
 from methods import registry
@@ -35,19 +34,6 @@ SMOKE_RUNS = [
     ("logistic_head", {"distillation": 0.5, "steps": 24}),
 ]
 """Methods with changes that make them train 12 steps of their own."""
-
-
-def validated_every(steps: int) -> Any:
-    """A fixture of a module whose trainings are validated this often, on few episodes."""
-
-    @pytest.fixture(scope="module", autouse=True)
-    def few_validation_episodes() -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-            patch.setattr(loop, "VALIDATE_EVERY", steps)
-            yield
-
-    return few_validation_episodes
 
 
 def smoke_method(name: str, num_classes: int, filters: int = 8, **changes: Any) -> Method:

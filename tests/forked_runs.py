@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any, TextIO
@@ -138,12 +139,11 @@ def _prepare(folder: Path) -> None:
     import tensorboard.summary  # noqa: F401
 
     from bench.cli import commands  # noqa: F401
+    from bench.evaluation import budget
     from bench.reporting import leaderboard, show  # noqa: F401
-    from bench.training import callbacks, checkpoints, loop
+    from bench.training import loop  # noqa: F401
 
-    checkpoints.SAVE_EVERY_S = 0.05
-    loop.VALIDATE_EVERY = 10
-    callbacks.VALIDATION_EPISODES = 50
+    budget.FULL = replace(budget.FULL, save_every_s=0.05, validate_every=10, validation_episodes=50)
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ["FEWSHOT_CACHE"] = str(folder / "cache")

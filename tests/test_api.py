@@ -12,23 +12,17 @@ import pytest
 import torch
 from command_line import bench as command
 from command_line import write_images
+from small_budget import budget_of_file
 from torch import nn
 
 import bench
 from bench.api import runs
 from bench.common.errors import UserError
-from bench.evaluation import verification
 from bench.records import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("larger_workspace")]
 IMAGES = {"dataset": "folder:images", "split": "50-50"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fewer_pairs():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "COUNT", 1000)
-        yield
+small = budget_of_file(pairs=1000)
 
 
 @pytest.fixture(scope="module")

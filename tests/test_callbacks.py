@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import spend
-from fitting import validated_every
+from small_budget import budget_of_file
 
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
@@ -63,12 +63,7 @@ class Siamese(SiameseTriplet):
 KINDS = {Drawing: {"train_way": 4}, Siamese: {"classes": 4}}
 
 
-few_validation_episodes = validated_every(4)
-
-
-@pytest.fixture(autouse=True)
-def saved_often(monkeypatch):
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+small = budget_of_file(validation_episodes=20, validate_every=4, save_every_s=0.0)
 
 
 def fit(kind, data, split, run_dir, kill_at=-1, stamp="made by"):

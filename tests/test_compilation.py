@@ -7,9 +7,10 @@ import pytest
 import torch
 from fitting import fit, killed_after
 from forked_runs import in_fork, say_into
+from small_budget import small_budget
 from torch import nn
 
-from bench.training import callbacks, checkpoints, compilation
+from bench.training import compilation
 from bench.training.compilation import compile_training, gains, long_enough
 from methods import fused, registry
 from methods.backbones import Conv4, build
@@ -91,8 +92,7 @@ def available():
 
 @pytest.mark.usefixtures("available")
 def test_compiled_training_is_the_same_and_resumes_bit_for_bit(tiny, tiny_split, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
+    small_budget(monkeypatch, validation_episodes=10, save_every_s=0.0)
     called = []
     norm_pool = fused.norm_pool
     monkeypatch.setattr(fused, "norm_pool", lambda *a, **k: called.append(a) or norm_pool(*a, **k))

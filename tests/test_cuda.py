@@ -9,6 +9,7 @@ import pytest
 import torch
 from command_line import bench, complaint
 from fitting import SMOKE_RUNS, fit, killed_after, smoke_method
+from small_budget import small_budget
 
 import bench as package
 from bench.common.environment import pick_device
@@ -17,7 +18,6 @@ from bench.evaluation import adapted, fewshot
 from bench.evaluation.embedding import autocast, embed_images
 from bench.records import store
 from bench.sampling.episodes import ClassPool, Setting, draw
-from bench.training import callbacks, checkpoints
 from bench.training.batches import TrainingBatches
 from methods import registry
 
@@ -40,8 +40,7 @@ def exact(monkeypatch, tmp_path):
     pick_device("cuda")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
-    monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 4)
+    small_budget(monkeypatch, validation_episodes=10, adapted_validation_episodes=4)
 
 
 @pytest.mark.parametrize("name, given", STARTS, ids=str)
@@ -122,7 +121,7 @@ def test_a_trained_method_answers_as_on_the_cpu(name, given, tiny, tiny_split, t
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     name, given, tiny, tiny_split, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    small_budget(monkeypatch, save_every_s=0.0)
     method = smoke_method(name, len(tiny_split.base), **given)
     fit(method, tiny, tiny_split, tmp_path / "whole", device=GPU)
     with killed_after(7):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_budget import small_budget
 
 import bench
 from bench.api.runs import run
 from bench.data import cifar100
-from bench.evaluation import generalized, settings, verification
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -63,9 +63,7 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
         patch.setenv("FEWSHOT_DATA", str(folder))
-        patch.setattr(settings, "CACHED_EPISODES", 300)
-        patch.setattr(verification, "COUNT", 1000)
-        patch.setattr(generalized, "DRAWS", 2)
+        small_budget(patch, episodes=300, pairs=1000, joining_draws=2)
         yield bench.run("protonet", "cifar-fs", preset="smoke", seed=1)
 
 

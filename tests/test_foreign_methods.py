@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from command_line import bench, complaint
+from small_budget import small_budget
 
 from bench.config.run_config import method_info
-from bench.evaluation import verification
 from bench.records import store
 from methods.registry import ENTRY_POINT_GROUP, available, find, places
 
@@ -68,7 +68,7 @@ def record_of(method: str, measure: str) -> store.Record:
 
 @pytest.mark.slow
 def test_a_method_from_a_file_runs(workspace, unquestioned, monkeypatch):
-    monkeypatch.setattr(verification, "COUNT", 500)
+    small_budget(monkeypatch, pairs=500)
     (workspace / "pixels.py").write_text(PIXELS)
     # It has no preset `smoke`, so its defaults, called `standard`, are run.
     record = record_of("pixels.py:NearestMean", "3w2s5q,pairs")

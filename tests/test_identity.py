@@ -115,6 +115,7 @@ def test_a_file_that_is_edited_while_its_module_runs_does_not_count(named, monke
 def test_what_only_shows_results_does_not_count():
     measuring = source_code.own_files(*run_id.MEASURING, without=run_id.NOT_MEASURING)
     assert {
+        "bench.evaluation.budget",
         "bench.training.batches",
         "bench.training.loop",
         "bench.sampling.episodes",

@@ -17,6 +17,7 @@ import pytest
 from checkpoint_files import spend
 from command_line import Answer, bench, complaint
 from record_factory import make_episodes, make_record
+from small_budget import small_budget
 
 from bench.common.errors import UserError
 from bench.records import store
@@ -38,7 +39,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 @pytest.fixture
 def often(monkeypatch) -> None:
     """A checkpoint after every step."""
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    small_budget(monkeypatch, save_every_s=0.0)
 
 
 @contextlib.contextmanager

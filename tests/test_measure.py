@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from board_reader import boards, column
 from command_line import bench, complaint, write_images
+from small_budget import small_budget
 
-from bench.evaluation import generalized, settings, verification
+from bench.evaluation import generalized
 from bench.records import identity, store
 
 pytestmark = pytest.mark.slow
@@ -65,17 +66,14 @@ def test_a_smoke_run_answers_few_episodes_and_joins_nothing(monkeypatch, method,
 
 
 def test_a_smoke_run_joins_when_it_is_told_to(monkeypatch):
-    monkeypatch.setattr(generalized, "DRAWS", 2)
+    small_budget(monkeypatch, joining_draws=2)
     record = made("--preset", "smoke", "--measure", "generalized")
     assert groups(record) == {"generalized"}
     assert record.metrics["generalized/6+1/1s/novel"].n == CLASSES // 2
 
 
 def test_parts_of_a_run_stand_beside_the_whole(monkeypatch):
-    monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(generalized, "SHOTS", (1, 5))
-    monkeypatch.setattr(settings, "CACHED_EPISODES", 300)
-    monkeypatch.setattr(verification, "COUNT", 1000)
+    small_budget(monkeypatch, joining_draws=2, joining_shots=(1, 5), episodes=300, pairs=1000)
     whole = made("--preset", "quick")
     assert groups(whole) == {"5w1s", "5w5s", "allw1s", "pairs", "triplets", "generalized"}
     parts = {

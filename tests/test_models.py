@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import bench, write_images
 from forked_runs import in_fork
+from small_budget import small_budget
 
 from bench.common.errors import UserError
 from bench.data.normalisation import Normaliser
@@ -48,7 +49,7 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("FEWSHOT_CACHE", str(place / "cache"))
-        patch.setattr(verification, "COUNT", 1000)
+        small_budget(patch, pairs=1000)
         answer = bench(*RUN)
         assert answer.code == 0, answer.err
         yield store.read(Path(answer.out.split()[-1])), place
@@ -82,7 +83,7 @@ def test_it_answers_as_its_run_did(ran):
     key = f"{data.fingerprint}/{split.name}/novel/0"
     threshold = model.card.thresholds["similarity"]
     score = partial(verification.scores, model.method, made)
-    verified = verification.verified(score, pool, key, threshold)
+    verified = verification.verified(score, pool, key, threshold, 1000)
     with np.load(place / "results" / "own" / record.episode_file) as arrays:
         np.testing.assert_array_equal(verified.scores, arrays["novel/pair_scores"])
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from fitting import fit
+from small_budget import budget_of_file
 
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
-from bench.training import callbacks, loop
+from bench.training import loop
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Validation
 from methods.backbones import build
@@ -18,12 +19,7 @@ from methods.batches import Balanced, Episodes, Pairs, Shuffled, Triplets
 from methods.protonet import ProtoNet
 
 STEPS = 30
-
-
-@pytest.fixture(autouse=True)
-def few_validation_episodes(monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
-    monkeypatch.setattr(loop, "VALIDATE_EVERY", 10)
+small = budget_of_file(validation_episodes=40, validate_every=10)
 
 
 def reachable(start: object) -> list[torch.Tensor | np.ndarray]:

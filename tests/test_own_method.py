@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 import torch
 from command_line import bench, complaint
+from small_budget import small_budget
 from torch import nn
 
 from bench.data import glyphs
-from bench.evaluation import settings
 from bench.run import method_check
 from bench.run.method_template import OwnMethod
 from methods.batches import EpisodeBatch
@@ -159,7 +159,7 @@ def test_every_command_of_the_tutorial(folder, one_step, monkeypatch):
     monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 30)
     monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 5)
     monkeypatch.setattr(glyphs, "BATCH", 30)
-    monkeypatch.setattr(settings, "CACHED_EPISODES", 300)
+    small_budget(monkeypatch, episodes=300)
     shutil.copytree(ROOT / "tests" / "data_files", folder / "results")
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     commands = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import bench, settle, write_images
 from safetensors.torch import load_file
+from small_budget import small_budget
 from torch import nn
 
 from bench.common.errors import UserError
@@ -17,7 +18,6 @@ from bench.run import models
 from bench.run.locks import exclusive
 from bench.run.preparation import Options, prepare
 from bench.run.pretraining import obtain
-from bench.training import checkpoints
 from methods import registry
 from methods.base_classifier import BaseClassifier
 
@@ -133,7 +133,7 @@ def test_it_is_trained_again_where_it_is_gone_damaged_or_other(workspace):
 def test_an_interrupted_pretraining_resumes_bit_for_bit(workspace, monkeypatch):
     run = ["--method", "nearest_centroid", "--steps", "4"]
     whole, _ = record_of(*run, "--runs", "whole")
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    small_budget(monkeypatch, save_every_s=0.0)
     step = BaseClassifier.training_step
 
     def interrupted(self, batch, batch_idx):

@@ -7,6 +7,7 @@ import pytest
 from command_line import bench, settle, write_images
 from pydantic import ValidationError
 from record_factory import make_record
+from small_budget import small_budget
 
 from bench.config.run_config import as_trained, resolve
 from bench.records import store
@@ -15,7 +16,6 @@ from bench.records.tracks import cost, images_seen, kept, shared_networks
 from bench.records.validation import validate
 from bench.run import models, runner
 from bench.run.preparation import Options, prepare
-from bench.training import callbacks, checkpoints
 from methods import registry
 from methods.anil import ANIL
 from methods.protonet import ProtoNet
@@ -40,7 +40,7 @@ def images(tmp_path_factory):
 @pytest.fixture
 def workspace(images, tmp_path, monkeypatch, unquestioned):
     """Few validation episodes."""
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 40)
+    small_budget(monkeypatch, validation_episodes=40)
     settle(images.parent, tmp_path, monkeypatch)
     parts = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *parts]))
@@ -136,7 +136,7 @@ def test_other_hyperparameters_train_again(workspace, steps):
 def test_an_interrupted_training_resumes_for_whichever_run_comes_next(workspace, steps, monkeypatch):
     whole = record_of(*ROW, "--runs", "whole", "--results", "whole")
     steps.clear()
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    small_budget(monkeypatch, save_every_s=0.0)
     step = ProtoNet.training_step
 
     def interrupted(self, batch, batch_idx):

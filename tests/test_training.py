@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fitting import fit, validated_every
+from fitting import fit
+from small_budget import budget_of_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bench.data.normalisation import Normaliser
@@ -23,7 +24,7 @@ from methods.siamese_triplet import SiameseTriplet
 STEPS = 30
 
 
-few_validation_episodes = validated_every(10)
+small = budget_of_file(validation_episodes=20, validate_every=10)
 
 
 def protonet(kind: type[ProtoNet] = ProtoNet, steps: int = STEPS, seed: int = 0, **changes) -> ProtoNet:

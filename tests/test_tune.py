@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import settle, write_images
+from small_budget import small_budget
 
 from bench.common.errors import UserError
 from bench.config.lists import read_sets
 from bench.config.run_config import resolve
 from bench.config.yaml_files import read_yaml
-from bench.evaluation import generalized
 from bench.run.materials import Materials
 from bench.run.preparation import Options, prepare
-from bench.training import callbacks
 from bench.training.callbacks import Validation
 from benchmarks import tune
 from benchmarks.tune import harmonic, trial, with_joining_classes
@@ -103,7 +102,7 @@ def images(tmp_path_factory):
 def folder(images, tmp_path, monkeypatch):
     """Of those classes, five are base, five validation and five novel; validation is short."""
     settle(images.parent, tmp_path, monkeypatch)
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
+    small_budget(monkeypatch, validation_episodes=60)
     lines = [f"class{number},{PARTS[number // 5]}" for number in range(15)]
     Path("parts.csv").write_text("\n".join(["class,part", *lines]))
     return tmp_path
@@ -170,8 +169,7 @@ def test_the_score_is_that_of_single_joins(folder):
 
 @pytest.mark.slow
 def test_strengths_of_finetuning_share_a_training(folder, monkeypatch):
-    monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
+    small_budget(monkeypatch, joining_draws=2, trained_joining_draws=2)
     taken = []
     step = Imprinted.training_step
     monkeypatch.setattr(

@@ -21,6 +21,7 @@ from bench.data.features import FrozenFeatures
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.evaluation import budget
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.joining import FromEmbeddings, FromImages, saved
 from bench.records.naming import join, joined_classes
@@ -29,11 +30,6 @@ from bench.sampling.keys import joining_key
 from bench.statistics import Interval, joint_accuracies, mean_recall_interval, over_joins
 from methods.abilities import JoinsAsNetwork
 from methods.method import Method
-
-SHOTS = (1, 5, 10, 20)
-DRAWS = 10  # support sets per class
-TRAINED_CLASSES = 10  # novel classes that join one at a time if joining trains a network
-TRAINED_DRAWS = 3  # support sets of all novel classes together in that case
 
 
 @dataclass
@@ -77,9 +73,9 @@ def plan(method: Method, base: ClassPool, novel: ClassPool) -> tuple[list[int], 
     if len(novel.classes) < 2:
         return [], ["generalized (there are fewer than 2 novel classes)"]
     most = int(np.sort(novel.counts)[-2]) - 1
-    too_many = "".join(f" {shot}s" for shot in SHOTS if shot > most)
+    too_many = "".join(f" {shot}s" for shot in budget.FULL.joining_shots if shot > most)
     left_out = [f"generalized{too_many} (shot: at most {most}, one less than two novel classes have)"]
-    return [shot for shot in SHOTS if shot <= most], left_out if too_many else []
+    return [shot for shot in budget.FULL.joining_shots if shot <= most], left_out if too_many else []
 
 
 def evaluate(
@@ -122,16 +118,16 @@ def evaluate(
     images = FromImages(method, data, split, normalise, precision)
     joins = _joins(images, base, novel, progress, frozen)
     found = Generalized(images=len(split.train) if method.joins_with == "means" else 0)
-    pool, trained = joins.pool, method.joins_with == "training"
+    pool, trained, own = joins.pool, method.joins_with == "training", budget.FULL
 
     supports = [_supports(data.drawn_by, split.name, pool, shot) for shot in shots]
     names = [data.class_names[c] for c in pool.classes]
     chosen = np.arange(len(names))
-    if trained and len(names) > TRAINED_CLASSES:
-        few = Setting(TRAINED_CLASSES, 1, 0, 1)
+    if trained and len(names) > own.trained_joining_classes:
+        few = Setting(own.trained_joining_classes, 1, 0, 1)
         chosen = np.sort(draw(pool, joining_key(data.drawn_by, split.name, few), few).classes[0])
-    draws = TRAINED_DRAWS if trained else DRAWS
-    progress.start("joining", 1 + len(shots) * (len(chosen) * DRAWS + draws), "joins")
+    draws = own.trained_joining_draws if trained else own.joining_draws
+    progress.start("joining", 1 + len(shots) * (len(chosen) * own.joining_draws + draws), "joins")
     old = len(split.base)
     right, counts = joins.before()
     before = f"{join(old, 1, 0)}/base"
@@ -201,13 +197,13 @@ def _joins(
 
 
 def _supports(drawn_by: str, split: str, pool: ClassPool, shot: int) -> np.ndarray:
-    """Support sets as indices into the pool: int64 ``[DRAWS, C, shot]``, classes in pool order.
+    """Support sets as indices into the pool: int64 ``[draws, C, shot]``, classes in pool order.
 
     Those of classes without more images than `shot` are -1.
     """
-    setting = Setting(0, shot, 0, DRAWS)
+    setting = Setting(0, shot, 0, budget.FULL.joining_draws)
     drawn = draw(pool, joining_key(drawn_by, split, setting), setting)
-    found = np.full((DRAWS, len(pool.classes), shot), -1)
+    found = np.full((setting.count, len(pool.classes), shot), -1)
     np.put_along_axis(found, drawn.classes[:, :, None], drawn.support, axis=1)
     return found
 

@@ -25,8 +25,6 @@ from bench.statistics import Interval, best_threshold, open_set_metrics, pairs_w
 OTHERS = 2
 """Classes of an episode that are not in its support set."""
 
-EPISODES = 200  # of validation images
-ADAPTED_EPISODES = 40  # for methods that adapt in each episode
 MOST_IMAGES = 40  # validation images per class
 FEWEST_CLASSES = 3  # two known ones, and one that is none of these
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -15,21 +15,17 @@ from bench.data.features import FrozenFeatures
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.evaluation import adapted, fewshot, generalized, open_set, verification
+from bench.evaluation import adapted, budget, fewshot, generalized, open_set, verification
 from bench.evaluation.answers import inputs_unchanged, weights_unchanged
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.learned_classes import LearnedClasses
 from bench.evaluation.measurements import Measurements, tested_images
-from bench.evaluation.settings import BRIEF_DRAWS, SUPPORT_DRAWS
 from bench.records.naming import HITS, PAIR_SCORES, QUERIES, TRIPLETS_WON, UNBALANCED
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key, part_key
 from bench.statistics import Interval, closed_interval
 from methods.abilities import class_tasks
 from methods.method import Method
-
-BRIEF_PAIRS = 2_000  # of a smoke run
-AS_PUBLISHED = Setting(way=0, shot=1, query=1, count=SUPPORT_DRAWS)
 
 
 @dataclass
@@ -92,8 +88,7 @@ class Evaluator:
     ) -> None:
         self.method, self.data, self.split, self.frozen = method, data, split, frozen
         self.normalise, self.precision, self.progress = normalise, precision, progress
-        self.augment, self.pairs = augment, BRIEF_PAIRS if brief else None
-        self.as_published = replace(AS_PUBLISHED, count=BRIEF_DRAWS) if brief else AS_PUBLISHED
+        self.augment, self.budget = augment, budget.of(brief)
 
     def run(self, plan: Measurements) -> Evaluation:
         """Measure what was planned."""
@@ -143,7 +138,7 @@ class Evaluator:
         self, found: Evaluation, embeddings: dict[str, tuple[Tensor, ClassPool]], wanted: Sequence[str]
     ) -> None:
         threshold = verification.threshold(
-            self.method, *embeddings["validation"], self._key("validation"), self.pairs
+            self.method, *embeddings["validation"], self._key("validation"), self.budget.pairs
         )
         found.thresholds["similarity"] = threshold
         for part in ("base", "novel"):
@@ -152,7 +147,8 @@ class Evaluator:
                 self._compare(found, part, pool, partial(verification.scores, self.method, made), wanted)
         if "novel" in embeddings and "pairs" in wanted:
             made, pool = embeddings["novel"]
-            comparisons = self._draw(self.as_published, pool)
+            as_published = Setting(way=0, shot=1, query=1, count=self.budget.support_draws)
+            comparisons = self._draw(as_published, pool)
             shares, found.constant_answer[UNBALANCED] = verification.unbalanced_pair_accuracy(
                 self.method, made, comparisons, threshold
             )
@@ -186,7 +182,7 @@ class Evaluator:
         """Metrics of a part's pairs and triplets from their similarities."""
         of_its_own = class_tasks(self.method) is not None  # scores pairs by the first image's class
         verified = verification.verified(
-            score, pool, self._key(part), found.thresholds["similarity"], self.pairs, of_its_own
+            score, pool, self._key(part), found.thresholds["similarity"], self.budget.pairs, of_its_own
         )
         found.metrics |= _of(part, verified.metrics, wanted)
         if "pairs" in wanted:
@@ -227,7 +223,9 @@ class Evaluator:
         made, pool = embeddings["novel"]
         name, fixed = setting.name, self.method.fixed_embedding
         episodes = self._draw(setting, pool)
-        count = min(open_set.EPISODES if fixed else open_set.ADAPTED_EPISODES, setting.count)
+        own = self.budget
+        most = own.calibration_episodes if fixed else own.adapted_calibration_episodes
+        count = min(most, setting.count)
         drawn = open_set.rehearsal(self.data, self.split, setting.way, setting.shot, count)
         self.progress.start(f"answering {name}", count + len(episodes), "episodes")
         threshold = None

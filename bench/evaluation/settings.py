@@ -6,16 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from bench.evaluation import budget
 from bench.sampling.episodes import QUERIES, ClassPool, Setting
 
-CACHED_EPISODES = 10_000
-ADAPTED_EPISODES = 1_000  # the first of the same list, for methods that adapt in each episode
-SUPPORT_DRAWS = 200
-ADAPTED_DRAWS = 20
-BRIEF_EPISODES = 200  # of a smoke run
-BRIEF_DRAWS = 10
-BRIEF_ADAPTED_EPISODES = 20
-BRIEF_ADAPTED_DRAWS = 2
 VALIDATION_SETTINGS = ((5, 1, 15), (5, 5, 15))  # way, shot, query, of the choice of the training step
 
 
@@ -32,13 +25,9 @@ def standard_settings(
         brief: whether this is a smoke run, which evaluates only the first episodes of each list.
     """
     shots = (1, 5, 10) if split == "fc100" else (1, 5)
-    counts = {
-        (False, True): (CACHED_EPISODES, SUPPORT_DRAWS),
-        (False, False): (ADAPTED_EPISODES, ADAPTED_DRAWS),
-        (True, True): (BRIEF_EPISODES, BRIEF_DRAWS),
-        (True, False): (BRIEF_ADAPTED_EPISODES, BRIEF_ADAPTED_DRAWS),
-    }
-    episodes, draws = counts[brief, fixed_embedding]
+    own = budget.of(brief)
+    episodes = own.episodes if fixed_embedding else own.adapted_episodes
+    draws = own.support_draws if fixed_embedding else own.adapted_support_draws
     settings = [Setting(5, shot, QUERIES, episodes) for shot in shots]
     return settings if transductive else [*settings, Setting(way=0, shot=1, query=0, count=draws)]
 

@@ -23,7 +23,6 @@ from bench.statistics import (
 )
 from methods.method import Method
 
-COUNT = 20_000
 ROWS_AT_ONCE = 20_000
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -61,21 +60,14 @@ def scores(method: Method, embeddings: Tensor, a: np.ndarray, b: np.ndarray) -> 
     return torch.cat(parts).numpy()
 
 
-def threshold(
-    method: Method, embeddings: Tensor, pool: ClassPool, key: str, count: int | None = None
-) -> float:
+def threshold(method: Method, embeddings: Tensor, pool: ClassPool, key: str, count: int) -> float:
     """The similarity from which two images are classified as the same class, chosen on validation pairs."""
-    a, b, same = draw_pairs(pool, pair_key(key), count or COUNT)
+    a, b, same = draw_pairs(pool, pair_key(key), count)
     return best_threshold(scores(method, embeddings, a, b), same)
 
 
 def verified(
-    score: Score,
-    pool: ClassPool,
-    key: str,
-    threshold: float,
-    count: int | None = None,
-    by_first: bool = False,
+    score: Score, pool: ClassPool, key: str, threshold: float, count: int, by_first: bool = False
 ) -> Verified:
     """All pair and triplet metrics, over the pool and per class.
 
@@ -87,10 +79,9 @@ def verified(
         pool: at least two classes of at least two images.
         key: determines the pairs and triplets.
         threshold: from validation pairs.
-        count: number of pairs and of triplets, even; by default `COUNT`.
+        count: number of pairs and of triplets, even.
         by_first: whether a class's pairs are only those whose first image is of the class.
     """
-    count = count or COUNT
     a, b, same = draw_pairs(pool, pair_key(key), count)
     anchor, positive, negative = draw_triplets(pool, triplet_key(key), count)
     found = score(np.concatenate([a, anchor, anchor]), np.concatenate([b, positive, negative]))

@@ -25,7 +25,8 @@ from bench.data import cache, sources
 from bench.data.images import ImageSet
 from bench.data.names import NO_BASE, data_set
 from bench.data.splits import Split, resolve
-from bench.evaluation.open_set import ADAPTED_EPISODES, EPISODES, FEWEST_CLASSES, rehearsal
+from bench.evaluation import budget
+from bench.evaluation.open_set import FEWEST_CLASSES, rehearsal
 from bench.records.schema import CONFIG_FILE
 from bench.run.models import Card
 from bench.serving.shipped import SHIPPED
@@ -162,14 +163,15 @@ def measure(predictor: Scorer, data: ImageSet, split: Split, way: int, shot: int
     """
     if untrained := split.name == NO_BASE:
         split = replace(split, validation_images=split.novel_images)
-    episodes = EPISODES if predictor.method.fixed_embedding else ADAPTED_EPISODES
+    fixed, own = predictor.method.fixed_embedding, budget.FULL
+    episodes = own.calibration_episodes if fixed else own.adapted_calibration_episodes
     found = rehearsal(data, split, way, shot, episodes)
     if found is None:
         problem = f"its data set has fewer than {FEWEST_CLASSES} classes of validation images"
         raise UserError("--run", predictor.card.run_id, problem)
     index, drawn, way, shot = found
     content = predictor.features(data.images[index])
-    size = EPISODES_AT_ONCE if predictor.method.fixed_embedding else 1
+    size = EPISODES_AT_ONCE if fixed else 1
     parts = []
     for first in range(0, episodes, size):
         rows = slice(first, first + size)

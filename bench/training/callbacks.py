@@ -13,7 +13,7 @@ from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
-from bench.evaluation import adapted, fewshot
+from bench.evaluation import adapted, budget, fewshot
 from bench.evaluation.answers import NotFinite, all_finite
 from bench.evaluation.embedding import embed_images
 from bench.evaluation.settings import VALIDATION_SETTINGS
@@ -23,8 +23,6 @@ from bench.training.checkpoints import Resumable
 from methods.method import Method
 
 LOOK_EVERY = 10  # steps between reads of the loss on a device where reading waits
-VALIDATION_EPISODES = 600
-ADAPTED_VALIDATION_EPISODES = 60  # for methods that adapt in each episode
 METRIC = "validation/accuracy"
 LOSS = "train/loss"
 
@@ -126,7 +124,8 @@ class Validation(Callback):
         self.best: dict[str, Any] | None = None
         self.lists: dict[str, EpisodeList] = {}
         # Adapting to more episodes than there were steps would take longer than the training.
-        count = VALIDATION_EPISODES if fixed_embedding else min(ADAPTED_VALIDATION_EPISODES, every)
+        adapting = min(budget.FULL.adapted_validation_episodes, every)
+        count = budget.FULL.validation_episodes if fixed_embedding else adapting
         for way, shot, query in VALIDATION_SETTINGS:
             setting = Setting(way, shot, query, count)
             if len(self.pool.with_images(setting.images)) >= way:

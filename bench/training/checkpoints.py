@@ -15,8 +15,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from bench.common.clock import NOTHING, Spent, now
 from bench.common.files import read_regular
-
-SAVE_EVERY_S = 15.0
+from bench.evaluation import budget
 
 
 class Resumable(Checkpoint):
@@ -49,7 +48,7 @@ class Resumable(Checkpoint):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Save if the last save is long enough ago."""
-        due = time.monotonic() - self.saved >= SAVE_EVERY_S
+        due = time.monotonic() - self.saved >= budget.FULL.save_every_s
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes take part in saving
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()

@@ -24,6 +24,7 @@ from bench.common.progress import Progress
 from bench.data.images import ImageSet
 from bench.data.normalisation import Normaliser
 from bench.data.splits import Split
+from bench.evaluation import budget
 from bench.records.schema import CHECKPOINTS, LAST_CHECKPOINT
 from bench.training.batches import TrainingBatches
 from bench.training.callbacks import Curves, Diverged, Divergence, Meter, Validation
@@ -35,7 +36,6 @@ from methods.fused import fused_training
 from methods.method import Method
 
 VALIDATIONS = 10  # points of the validation curve
-VALIDATE_EVERY = 25  # steps, at least
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def train(
     spec = method.batches()
     request = method.next_classes if isinstance(method, ChoosesClasses) else lambda: None
     batches = TrainingBatches(data, split, spec, normalise, seed, device, request, steps, start, augment)
-    every = max(VALIDATE_EVERY, steps // VALIDATIONS)
+    every = max(budget.FULL.validate_every, steps // VALIDATIONS)
     log_every = max(1, min(50, steps // 10))
     curves = Curves(log_every)
     validation = Validation(

@@ -10,14 +10,15 @@ import torch
 from pixel_prototypes import DRAWS, EACH, PIXELS, TESTED, B, N, Pixels, drawn, join
 from record_factory import make_record
 from scipy import stats
+from small_budget import small_budget
 from torch import nn
 
 from bench.common.progress import Progress
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.evaluation import generalized
+from bench.evaluation.budget import Budget
 from bench.evaluation.embedding import embed_images
-from bench.evaluation.generalized import SHOTS, evaluate, plan
+from bench.evaluation.generalized import evaluate, plan
 from bench.records.parts import Metric
 from bench.reporting import show
 from bench.run.recording import metrics_of
@@ -25,6 +26,8 @@ from bench.sampling.episodes import ClassPool
 from bench.statistics import Interval, over_joins
 from methods.method import Method
 from methods.protonet import ProtoNet
+
+SHOTS = Budget.joining_shots
 
 
 class Always(Pixels):
@@ -168,7 +171,7 @@ def test_classes_count_the_same_however_many_images_they_have(tiny, split):
 
 
 def test_always_the_new_class_and_never(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "DRAWS", 2)
+    small_budget(monkeypatch, joining_draws=2)
     new, never = Always(), Always()
     never.answer = 3
     always = join(tiny, split, new)
@@ -199,7 +202,7 @@ def test_support_images_are_not_asked_about_and_all_others_are(tiny, split):
 
 
 def test_draws_are_the_same_for_every_method_and_differ_between_splits(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "DRAWS", 2)
+    small_budget(monkeypatch, joining_draws=2)
 
     def supports(split, method=None):
         method = method or Pixels()

@@ -9,18 +9,21 @@ import torch
 from command_line import bench, write_images
 from pixel_prototypes import DRAWS, EACH, B, N, Pixels, drawn, join
 from safetensors.torch import load
+from small_budget import small_budget
 from torch import nn
 
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.evaluation import generalized, joining
+from bench.evaluation import joining
 from bench.evaluation.answers import ContractError
+from bench.evaluation.budget import Budget
 from bench.evaluation.embedding import embed_images
-from bench.evaluation.generalized import SHOTS
 from bench.records import store
 from methods.abilities import JoinsAsNetwork
 from methods.backbones import build
 from methods.imprinted import Imprinted
+
+SHOTS = Budget.joining_shots
 
 
 class Trains(JoinsAsNetwork, Pixels):
@@ -65,7 +68,7 @@ def split(tiny):
 
 @pytest.fixture
 def trained(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "TRAINED_CLASSES", 4)
+    small_budget(monkeypatch, trained_joining_classes=4)
     method = Trains()
     return method, join(tiny, split, method)
 
@@ -114,7 +117,7 @@ def test_what_trains_a_network_for_each_join_is_asked_of_fewer(tiny, split, trai
     assert len(set(chosen)) == 4 and chosen == sorted(chosen)
     assert join(tiny, split, Trains()).arrays[f"{one}/classes"].tolist() == chosen
     assert found.arrays[f"{one}/5s/novel"].shape == (4, DRAWS)
-    assert found.arrays[f"{together}/5s/novel"].shape == (generalized.TRAINED_DRAWS, N)
+    assert found.arrays[f"{together}/5s/novel"].shape == (Budget.trained_joining_draws, N)
     assert found.metrics[f"{one}/5s/novel"].n == 4 and found.metrics[f"{together}/5s/novel"].n == 3
     names = {tiny.class_names[split.novel[c]] for c in chosen}
     assert {name for name, own in found.per_class.items() if f"{one}/5s/novel" in own} == names
@@ -174,10 +177,8 @@ def test_imprinted_models_are_saved(tiny, split):
 
 @pytest.mark.slow
 def test_finetuned_models_are_saved_whole_and_no_more_than_fit(tiny, split, monkeypatch):
-    monkeypatch.setattr(generalized, "TRAINED_CLASSES", 3)
-    monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
-    monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(generalized, "SHOTS", (1, 5))
+    small_budget(monkeypatch, joining_shots=(1, 5), joining_draws=2)
+    small_budget(monkeypatch, trained_joining_classes=3, trained_joining_draws=2)
     method = imprinted(finetune=True, finetune_steps=1, finetune_images=4)
     found = join(tiny, split, method)
     assert len(found.networks) == 6
@@ -198,9 +199,7 @@ def test_finetuned_models_are_saved_whole_and_no_more_than_fit(tiny, split, monk
 def test_a_run_records_shows_and_saves_what_joined(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEWSHOT_CACHE", "cache")
-    monkeypatch.setattr(generalized, "SHOTS", (1, 5))
-    monkeypatch.setattr(generalized, "DRAWS", 2)
-    monkeypatch.setattr(generalized, "TRAINED_DRAWS", 2)
+    small_budget(monkeypatch, joining_shots=(1, 5), joining_draws=2, trained_joining_draws=2)
     write_images(Path("images"), classes=4, each=24)
     command = ["run", "--method", "imprinted", "--dataset", "folder:images", "--split", "50-50"]
     command += [

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from command_line import bench, complaint, write_images
+from small_budget import budget_of_file
 from torch import nn
 
 from bench.common.progress import Progress
 from bench.config.run_config import resolve as configuration
 from bench.data.images import ImageSet
 from bench.data.splits import resolve, with_labelled_novel
-from bench.evaluation import learned_classes, verification
+from bench.evaluation import learned_classes
 from bench.evaluation.learned_classes import LearnedClasses, check_enough
 from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluator
@@ -31,6 +32,7 @@ from methods.batches import ClassTasks
 from methods.method import Method
 from methods.siamese_reptile import SiameseReptile
 
+small = budget_of_file(pairs=300)
 MARK = "20 labelled images of each novel class"
 
 
@@ -69,11 +71,6 @@ class Undeclared(Learner):
 def split(tiny):
     """9 base classes with held-out images, and 10 novel ones with 20 labelled images and 10 to test."""
     return with_labelled_novel(tiny, resolve(tiny, "47-53"))
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr(verification, "COUNT", 300)
 
 
 def evaluate(method: Method, data, split, settings=()):

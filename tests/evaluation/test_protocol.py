@@ -7,13 +7,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_budget import budget_of_file
 from torch import nn
 
 from bench.common.progress import Progress
 from bench.config.lists import OTHER_MEASUREMENTS
 from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.evaluation import fewshot, protocol, settings, verification
+from bench.evaluation import budget, fewshot, verification
+from bench.evaluation.budget import Budget
 from bench.evaluation.measurements import pools_of, possible
 from bench.evaluation.protocol import Evaluator, episode_arrays
 from bench.evaluation.settings import does_not_fit, nearest, standard_settings
@@ -37,6 +39,7 @@ ONE, ALL = "generalized/9+1", "generalized/9+10"  # one novel class joins, or al
 JOINED = {
     f"{key}/{shot}s/{part}" for key in (ONE, ALL) for shot in (1, 5, 10, 20) for part in ("novel", "base")
 }
+PAIRS = 400
 SETTINGS = [Setting(5, 1, 15, 60), Setting(5, 5, 15, 60), Setting(0, 1, 0, 20)]
 
 
@@ -52,12 +55,7 @@ class OnePixel(ProtoNet):
         return images[:, :, 3, 5]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "COUNT", 400)
-        patch.setattr(protocol, "AS_PUBLISHED", Setting(0, 1, 1, 20))
-        yield
+small = budget_of_file(pairs=PAIRS, support_draws=20)
 
 
 def evaluate(data, split, settings=SETTINGS, method: Method | None = None):
@@ -80,13 +78,13 @@ def ratio(tiny):
 
 
 @pytest.fixture(scope="module")
-def found(tiny, ratio, few):
+def found(tiny, ratio):
     """An evaluation that several tests look at."""
     return evaluate(tiny, ratio)
 
 
-def test_the_settings_that_are_reported():
-    assert (settings.CACHED_EPISODES, settings.SUPPORT_DRAWS) == (10_000, 200)
+def test_the_settings_that_are_reported(monkeypatch):
+    monkeypatch.setattr(budget, "FULL", Budget())
     assert standard_settings("90-10") == [
         Setting(5, 1, 15, 10_000),
         Setting(5, 5, 15, 10_000),
@@ -139,12 +137,12 @@ def test_numbers_come_from_the_right_images(tiny, ratio, found):
         pixels = (tiny.images[index].double() - normalise.mean) / normalise.std
         return pixels[:, :, 3, 5].float(), ClassPool(tiny.labels[index].numpy())
 
-    threshold = verification.threshold(method, *part(ratio.validation_images), f"{key}/validation/0")
+    threshold = verification.threshold(method, *part(ratio.validation_images), f"{key}/validation/0", PAIRS)
     assert found.thresholds["similarity"] == pytest.approx(threshold, rel=1e-3)
     for name, index in (("base", ratio.base_test), ("novel", ratio.novel_images)):
         made, pool = part(index)
         score = partial(verification.scores, method, made)
-        metrics, *_ = verification.verified(score, pool, f"{key}/{name}/0", threshold)
+        metrics, *_ = verification.verified(score, pool, f"{key}/{name}/0", threshold, PAIRS)
         for metric, interval in metrics.items():
             assert found.metrics[f"{name}/{metric}"].value == pytest.approx(interval.value, abs=2e-3)
     made, pool = part(ratio.novel_images)
@@ -267,7 +265,7 @@ def test_metrics_follow_from_the_arrays_and_pools_alone(tiny, ratio, found):
     for part in ("base", "novel"):
         pool = ClassPool(np.repeat(np.arange(len(found.pools[part])), list(found.pools[part].values())))
         key = f"{tiny.fingerprint}/{ratio.name}/{part}/0"
-        _, _, same = draw_pairs(pool, f"{key}/pairs", verification.COUNT)
+        _, _, same = draw_pairs(pool, f"{key}/pairs", PAIRS)
         again = pair_metrics(
             arrays[f"{part}/pair_scores"].astype(float), same, found.thresholds["similarity"]
         )

@@ -28,11 +28,6 @@ class Similar(Method):
         return self.function(a, b)
 
 
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr(verification, "COUNT", COUNT)
-
-
 @pytest.fixture(scope="module")
 def pool() -> ClassPool:
     return ClassPool(np.repeat(np.arange(5), SIZES))
@@ -77,7 +72,7 @@ def test_scores_of_every_pair_in_order(method, embeddings, monkeypatch):
 
 
 def test_the_threshold_is_the_best_there_is(method, pool, embeddings):
-    found = verification.threshold(method, embeddings, pool, "validation")
+    found = verification.threshold(method, embeddings, pool, "validation", COUNT)
     a, b, same = draw_pairs(pool, "validation/pairs", COUNT)
     scores = [slow(embeddings, i, j) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
     best = max(balanced(scores, same.tolist(), cut) for cut in [*set(scores), 1.0])
@@ -88,7 +83,7 @@ def test_the_threshold_is_the_best_there_is(method, pool, embeddings):
 def test_metrics_equal_a_slow_loop(method, pool, embeddings):
     threshold = -5.5
     score = partial(verification.scores, method, embeddings)
-    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold)
+    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold, COUNT)
     owner = np.repeat(np.arange(5), SIZES).tolist()
     a, b, same = (array.tolist() for array in draw_pairs(pool, "novel/pairs", COUNT))
     scores = [slow(embeddings, i, j) for i, j in zip(a, b, strict=True)]
@@ -123,16 +118,16 @@ def test_metrics_equal_a_slow_loop(method, pool, embeddings):
 def test_a_perfect_and_a_blind_similarity(pool):
     owner = torch.from_numpy(np.repeat(np.arange(5), SIZES)).float()[:, None]
     perfect = Similar(lambda a, b: (a == b).float()[:, 0])
-    threshold = verification.threshold(perfect, owner, pool, "validation")
+    threshold = verification.threshold(perfect, owner, pool, "validation", COUNT)
     score = partial(verification.scores, perfect, owner)
-    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold)
+    metrics, per_class, *_ = verification.verified(score, pool, "novel", threshold, COUNT)
     for name in ("pair_accuracy", "pair_auc", "triplet_accuracy", "pair_accuracy_oracle"):
         assert metrics[name].value == 1
     assert metrics["pair_eer"].value == 0
     assert all(own["pair_accuracy"].value == 1 for own in per_class.values())
     blind = Similar(lambda a, b: torch.zeros(len(a)))
     score = partial(verification.scores, blind, owner)
-    metrics, *_ = verification.verified(score, pool, "novel", threshold)
+    metrics, *_ = verification.verified(score, pool, "novel", threshold, COUNT)
     for name in ("pair_accuracy", "pair_auc", "triplet_accuracy", "pair_eer"):
         assert metrics[name].value == 0.5
 

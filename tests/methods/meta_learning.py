@@ -5,11 +5,11 @@ from pathlib import Path
 
 import fitting
 import torch
+from small_budget import small_budget
 from torch import nn
 
 from bench.data.images import ImageSet
 from bench.data.splits import Split
-from bench.training import callbacks
 from methods.backbones import Conv4
 from methods.batches import EpisodeBatch
 from methods.method import Method
@@ -66,8 +66,7 @@ def answers(method: Method, given: EpisodeBatch) -> torch.Tensor:
 
 def fit(method_class: type[Method], data: ImageSet, split: Split, run_dir: Path, monkeypatch, **changes):
     """Train with preset `smoke` through the harness: the method, and what `train` returned."""
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 10)
-    monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 10)
+    small_budget(monkeypatch, validation_episodes=10, adapted_validation_episodes=10)
     preset = {k: v for k, v in method_class.presets["smoke"].items() if k != "backbone"}
     torch.manual_seed(0)
     method = method_class(

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from fitting import fit
+from small_budget import budget_of_file
 from torch import nn
 
-from bench.training import callbacks, loop
 from methods.backbones import build
 from methods.base_classifier import BaseClassifier
 from methods.batches import EpisodeBatch, Episodes
@@ -15,6 +15,7 @@ from methods.mtl import MTL
 from methods.pretraining import Pretraining
 from methods.scale_shift import ScaleShiftConv
 
+small = budget_of_file(validation_episodes=20, validate_every=4)
 CLASSES = 8
 SCRATCH = {"init": "scratch", "scale_shift": False}
 SMOKE = {name: value for name, value in MTL.presets["smoke"].items() if name != "backbone"}
@@ -199,12 +200,6 @@ def test_without_hard_task_batch_all_tasks_are_random():
         assert method.next_classes() is None
     method.training_step(episodes(), 0)
     assert method.rounds.failed == []
-
-
-@pytest.fixture(autouse=True)
-def few_validation_episodes(monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 20)
-    monkeypatch.setattr(loop, "VALIDATE_EVERY", 4)
 
 
 @pytest.mark.slow

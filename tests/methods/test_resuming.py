@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from fitting import OFFER_A_START, SMOKE_RUNS, fit, killed_after, smoke_method
+from small_budget import budget_of_file
 
-from bench.training import callbacks, checkpoints
 from bench.training.loop import Trained
 from methods.backbones import Conv4
 from methods.method import Method
@@ -27,11 +27,7 @@ RUNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch):
-    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 3)
-    monkeypatch.setattr(callbacks, "ADAPTED_VALIDATION_EPISODES", 2)
+small = budget_of_file(validation_episodes=3, adapted_validation_episodes=2, save_every_s=0.0)
 
 
 def result(name, given, data, split, folder) -> tuple[Method, Trained]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fitting import fit
+from small_budget import small_budget
 from torch import Tensor, nn
 
 from bench.data.normalisation import Normaliser
@@ -158,7 +159,7 @@ def test_a_training_follows_the_formula_with_a_meta_step_that_falls_to_0(tiny, t
 
 @pytest.mark.slow
 def test_it_learns(tiny, tiny_split, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "VALIDATION_EPISODES", 60)
+    small_budget(monkeypatch, validation_episodes=60)
     torch.manual_seed(0)
     method = siamese(build("conv4-16", 16), steps=20, tasks=2, inner_steps=2, triplets=6)
     normalise = Normaliser(tiny.images, tiny_split.train)

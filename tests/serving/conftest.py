@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from command_line import settle
 from served_run import made
+from small_budget import small_budget
 
 
 @pytest.fixture(scope="session")
@@ -22,5 +23,5 @@ def place(served):
     """That folder as the working directory. Methods that adapt are calibrated on few episodes."""
     with pytest.MonkeyPatch.context() as patch:
         settle(served, served, patch)
-        patch.setattr("bench.serving.calibration.ADAPTED_EPISODES", 6)
+        small_budget(patch, adapted_calibration_episodes=6)
         yield served

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bench.common.errors import UserError
-from bench.evaluation.open_set import EPISODES
+from bench.evaluation.budget import Budget
 from bench.serving.calibration import measure
 from bench.statistics import fit_temperature
 
+EPISODES = Budget.calibration_episodes
 WAY, SHOT, HALF = 3, 2, EPISODES // 2
 
 
