@@ -166,7 +166,7 @@ def _cifar100(root: Path | None, offline: bool, progress: Report | None) -> Sour
     from bench.data import cifar100
 
     files = cifar100.locate(*_data_root(root), offline)
-    return Source(str(files.folder), files.key, lambda: cifar100.decode(files, progress))
+    return _published("cifar100", files.folder, files.key, lambda: cifar100.examine(files, progress))
 
 
 def _generated(kind: str, progress: Report | None) -> Source:

@@ -120,7 +120,7 @@ def test_parquet_comes_before_pickles_and_a_change_of_files_is_seen(tmp_path, co
 def test_reopening_does_not_decode(tmp_path, content, monkeypatch):
     write_parquet(tmp_path, content)
     first = sources.load("cifar100", tmp_path)
-    monkeypatch.setattr(cifar100, "decode", None)
+    monkeypatch.setattr(cifar100, "examine", None)
     assert sources.load("cifar100", tmp_path).fingerprint == first.fingerprint
 
 
@@ -167,8 +167,7 @@ def test_damaged_files_are_named(tmp_path, content):
     assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
     position = whole.index(png(content.images[TRAIN // 2 + 3])) + 200
     shard.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-    message = refused("cifar100", tmp_path)
-    assert f"1 damaged images in {shard}, the first in row 3" in message
+    assert f"{shard}: row 3: " in refused("cifar100", tmp_path)
     for columns in ({"img": [1]}, {"img": [{"bytes": 1}]}, {"img": [{"bytes": b""}], "fine_label": ["cat"]}):
         pq.write_table(pa.table({"fine_label": [1], "coarse_label": [1], **columns}), shard)
         assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
