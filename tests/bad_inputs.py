@@ -2,15 +2,23 @@
 
 import functools
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command_line import bench, files_in
 from PIL import Image
 
 CLASSES, EACH = 8, 6
 TOO_LONG = "a" * 300
 """No file has so long a name."""
+
+RUN = [
+    "run", "--method", "siamese_triplet", "--dataset", "folder:images", "--preset", "smoke",
+    "--device", "cpu",
+]  # fmt: skip
 
 
 def write_tiny(folder: Path, classes: int = CLASSES, each: int = EACH) -> Path:
@@ -22,6 +30,17 @@ def write_tiny(folder: Path, classes: int = CLASSES, each: int = EACH) -> Path:
         for image in range(each):
             (place / f"{image:02}.png").write_bytes(content[number * each + image])
     return folder
+
+
+@contextmanager
+def with_images(folder: Path) -> Iterator[None]:
+    """The folder as working directory, with decoded images in ``images``."""
+    write_tiny(folder / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        assert bench("data", "info", "--dataset", "folder:images").code == 0
+        yield
 
 
 @functools.cache

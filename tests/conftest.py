@@ -188,6 +188,13 @@ def here(decoded, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def empty_folder(tmp_path, monkeypatch) -> None:
+    """An empty working directory, which is `tmp_path`, and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
 def unquestioned(monkeypatch) -> None:
     """Runs whose method is not asked about its contract: that is shown in other tests, and takes a while."""
     monkeypatch.setattr("bench.evaluation.contract.check", lambda *given: None)

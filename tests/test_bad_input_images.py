@@ -6,7 +6,6 @@ import struct
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from bad_inputs import CLASSES, EACH, refusal, write_tiny
 from command_line import bench, write_images
@@ -242,10 +241,3 @@ def test_images_of_other_kinds_are_read(workspace, name):
     answer = bench("data", "info", "--dataset", "folder:images")
     assert answer.code == 0 and "warning" not in answer.err
     assert f"images                                  {CLASSES * EACH + 1}\n" in answer.out
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (5000, 1)])
-def test_images_of_odd_sizes_are_read(workspace, size):
-    Image.fromarray(np.full((*size, 3), 7, np.uint8)).save(workspace / "c1" / "odd.png")
-    answer = bench("data", "info", "--dataset", "folder:images")
-    assert answer.code == 0 and "warning" not in answer.err

@@ -1,20 +1,9 @@
 """Splits that do not fit the data, invalid split files, and settings with too little data."""
 
 import pytest
-from bad_inputs import write_tiny
-from command_line import bench, complaint
+from bad_inputs import RUN, with_images
+from command_line import complaint
 
-RUN = [
-    "run",
-    "--method",
-    "siamese_triplet",
-    "--preset",
-    "smoke",
-    "--device",
-    "cpu",
-    "--dataset",
-    "folder:images",
-]
 BASE = "".join(f"c{i},base\n" for i in range(4))
 NOVEL = "".join(f"c{i},novel\n" for i in range(4, 8))
 GOOD = f"class,part\n{BASE}{NOVEL}"
@@ -79,13 +68,9 @@ FLAGS = [
 def workspace(tmp_path_factory):
     """A working directory with decoded images and things that are not CSV files."""
     folder = tmp_path_factory.mktemp("splits") / "here"
-    write_tiny(folder / "images")
-    (folder / "folder.csv").mkdir()
+    (folder / "folder.csv").mkdir(parents=True)
     (folder.parent / "link.csv").symlink_to("nowhere.csv")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        assert bench("data", "info", "--dataset", "folder:images").code == 0
+    with with_images(folder):
         yield folder
 
 

@@ -4,23 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_inputs import write_tiny
-from command_line import bench, complaint
+from bad_inputs import RUN, with_images
+from command_line import complaint
 
 from methods import backbones
 from methods.weight_files import load_weights
 
-RUN = [
-    "run",
-    "--method",
-    "siamese_triplet",
-    "--preset",
-    "smoke",
-    "--device",
-    "cpu",
-    "--dataset",
-    "folder:images",
-]
 FIRST = "0.0.weight"
 NONE = "is not a safetensors file or plain PyTorch checkpoint"
 
@@ -90,15 +79,12 @@ PATHS = {
 @pytest.fixture(scope="module", autouse=True)
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "here"
-    write_tiny(folder / "images")
+    folder.mkdir()
     (folder / "a_file").touch()
     (folder.parent / "link.pt").symlink_to("nowhere.pt")
     (folder.parent / "loop.pt").symlink_to("loop.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
-        assert bench("data", "info", "--dataset", "folder:images").code == 0
-        yield folder
+    with with_images(folder):
+        yield
 
 
 def said_of(path: str) -> str:

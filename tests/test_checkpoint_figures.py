@@ -79,7 +79,7 @@ def test_pictures_of_a_trained_method(ran):
 def test_a_trained_method_answers_as_it_did_in_its_run(ran):
     (record,), _ = store.read_all(ran / "results")
     trained = Trained(record, ran / "runs", None)
-    episodes = trained.episodes(Setting(5, 1, 15, 40))
+    _, episodes = trained.episodes(5, 40)
     assert episodes.sha256() == record.episodes["5w1s"].sha256
     right = trained.answers(episodes) == episodes.labels
     with np.load(ran / "results" / record.episode_file) as file:

@@ -16,6 +16,8 @@ from bench.records import store
 from methods.method_info import remember
 from methods.registry import find
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 HEAVY = {
     "torch",
     "pytorch_lightning",
@@ -28,15 +30,6 @@ HEAVY = {
 }
 METHOD = ["run", "--method", "siamese_triplet"]
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
 LIGHT = [
     ["--help"], [], ["run", "--help"], ["data", "info", "-h"], ["list", "splits"],
     ["list", "datasets"], ["list", "backbones"], ["list", "presets"], ["foo"], ["predict", "-h"],
@@ -45,9 +38,9 @@ LIGHT = [
 
 
 @pytest.mark.slow
-def test_quick_commands_import_nothing_heavy(folder, monkeypatch):
+def test_quick_commands_import_nothing_heavy(tmp_path, monkeypatch):
     """In one process, the heavier commands last; first the import of the leaderboard alone."""
-    store.write(record := make_record(), folder / "results", make_episodes())
+    store.write(record := make_record(), tmp_path / "results", make_episodes())
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     remember(find(record.method))  # as an earlier command does
     code = f"""
@@ -146,8 +139,8 @@ def test_bad_input_of_the_other_commands(command, expected):
     assert complaint(*command.split()).startswith(expected)
 
 
-def test_a_flag_that_wins_over_the_file_is_the_one_that_is_blamed(folder):
-    (folder / "run.yaml").write_text("method: protonet\nseed: -1\npreset: smoke\n")
+def test_a_flag_that_wins_over_the_file_is_the_one_that_is_blamed(tmp_path):
+    (tmp_path / "run.yaml").write_text("method: protonet\nseed: -1\npreset: smoke\n")
     assert complaint("run", "--config", "run.yaml") == "run.yaml: seed -1: must be at least 0"
     assert complaint("run", "--config", "run.yaml", "--seed", "-2") == "--seed -2: must be at least 0"
     both = complaint("run", "--config", "run.yaml", "--seed", "0", "--preset", "quik")
@@ -171,50 +164,50 @@ def test_one_method_is_described_with_its_hyperparameters():
     assert described["presets"]["original"]["backbone"] == "resnet56"
 
 
-def test_runs_are_listed_where_there_are_any(folder):
+def test_runs_are_listed_where_there_are_any(tmp_path):
     assert bench("list", "runs").out == "(none)\n"
     assert json.loads(bench("list", "runs", "--json").out) == []
-    store.write(make_record(), folder / "results")
+    store.write(make_record(), tmp_path / "results")
     assert make_record().run_id in bench("list", "runs").out
 
 
-def test_the_leaderboard_is_written_checked_and_found_stale(folder):
-    store.write(make_record(), folder / "results", make_episodes())
+def test_the_leaderboard_is_written_checked_and_found_stale(tmp_path):
+    store.write(make_record(), tmp_path / "results", make_episodes())
     stale = bench("leaderboard", "--check")
     assert (stale.code, stale.out) == (1, "")
     assert stale.err == "leaderboard.md is out of date: run `python -m bench leaderboard`\n"
 
     assert bench("leaderboard") == (0, "leaderboard.md\n", "")
-    assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert "`protonet (quick)`" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     assert bench("leaderboard", "--check") == (0, "leaderboard.md is up to date\n", "")
 
-    store.write(make_record(seed=1), folder / "results", make_episodes())
+    store.write(make_record(seed=1), tmp_path / "results", make_episodes())
     assert bench("leaderboard", "--check").code == 1
 
 
-def test_a_check_names_a_damaged_record(folder):
-    store.write(make_record(), folder / "results", make_episodes())
+def test_a_check_names_a_damaged_record(tmp_path):
+    store.write(make_record(), tmp_path / "results", make_episodes())
     for command in ("leaderboard", "docs"):
         assert bench(command).code == 0
         assert bench(command, "--check").code == 0
-    (folder / "results" / "broken.json").write_text("{}")
+    (tmp_path / "results" / "broken.json").write_text("{}")
     for command in ("leaderboard", "docs"):
         answer = bench(command, "--check")
         assert answer.code == 1 and "is up to date" in answer.out
         assert answer.err.startswith("warning: --results results/broken.json: ")
 
 
-def test_a_damaged_record_is_named_and_the_others_are_still_ranked(folder):
-    store.write(make_record(), folder / "results", make_episodes())
-    (folder / "results" / "broken.json").write_text("{}")
+def test_a_damaged_record_is_named_and_the_others_are_still_ranked(tmp_path):
+    store.write(make_record(), tmp_path / "results", make_episodes())
+    (tmp_path / "results" / "broken.json").write_text("{}")
     answer = bench("leaderboard")
     assert answer.code == 1 and answer.out == "leaderboard.md\n"
     assert answer.err.startswith("warning: --results results/broken.json: ")
-    assert "`protonet (quick)`" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert "`protonet (quick)`" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_a_file_where_the_folder_of_records_should_be(folder):
-    (folder / "results").write_text("")
+def test_a_file_where_the_folder_of_records_should_be(tmp_path):
+    (tmp_path / "results").write_text("")
     assert complaint("leaderboard") == "--results results: must be a folder of records (Not a directory)"
 
 

@@ -15,13 +15,7 @@ from bench.records import store
 from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
 from bench.statistics import class_difference
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_a_difference_between_two_trained_models():

@@ -12,16 +12,10 @@ from record_factory import make_record, record_fields
 
 from bench.records import store
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
-def test_runs_by_id_by_path_and_as_lists_of_seeds(folder):
+def test_runs_by_id_by_path_and_as_lists_of_seeds(tmp_path):
     ours, theirs = write_seeds("protonet", [40, 42, 44]), write_seeds("matching", [50, 52, 54])
     paths = [Path("results", f"{run}.json") for run in theirs]
     found = compared(",".join(ours), ",".join(map(str, paths)))
@@ -29,8 +23,8 @@ def test_runs_by_id_by_path_and_as_lists_of_seeds(folder):
     assert found["comparisons"][0]["over_training"] is True
     found = compared(ours[1], paths[2])
     assert [side["runs"] for side in found["sides"]] == [[ours[1]], [theirs[2]]]
-    (folder / "elsewhere").mkdir()
-    found = compared(paths[0].absolute(), "protonet", "--results", folder / "results")
+    (tmp_path / "elsewhere").mkdir()
+    found = compared(paths[0].absolute(), "protonet", "--results", tmp_path / "results")
     assert [side["runs"] for side in found["sides"]] == [theirs[:1], ours]
     found = compared(ours[0], ours[1])
     assert [side["name"] for side in found["sides"]] == [
@@ -135,9 +129,9 @@ def test_of_two_runs_of_one_seed_the_later_counts():
     assert compared("protonet", "matching")["sides"][0]["runs"] == ["new"]
 
 
-def test_damaged_records_are_named_and_the_others_compared(folder):
+def test_damaged_records_are_named_and_the_others_compared(tmp_path):
     write(answers(0.6), method="matching"), write(answers(0.5))
-    (folder / "results" / "bad.json").write_text("{")
+    (tmp_path / "results" / "bad.json").write_text("{")
     answer = bench("compare", "protonet", "matching")
     assert answer.code == 1 and "is better than" in answer.out
     assert answer.err.count("\n") == 1 and "bad.json" in answer.err.removeprefix("warning: ")
@@ -264,24 +258,24 @@ def test_seeds_that_answered_different_episodes_are_refused():
     )
 
 
-def test_runs_without_their_answers_are_refused(folder):
+def test_runs_without_their_answers_are_refused(tmp_path):
     write(answers(0.6)), write(answers(0.5), method="matching")
-    npz = folder / "results" / "cifar100-matching-quick-0.npz"
+    npz = tmp_path / "results" / "cifar100-matching-quick-0.npz"
     npz.write_bytes(npz.read_bytes()[:-10])
     assert "does not belong to the record: its SHA-256 differs" in complaint(
         "compare", "protonet", "matching"
     )
     npz.unlink()
     assert complaint("compare", "protonet", "matching").endswith("No such file or directory")
-    store.write(make_record(method="maml"), folder / "results")
+    store.write(make_record(method="maml"), tmp_path / "results")
     assert complaint("compare", "protonet", "maml") == (
         "compare cifar100-maml-quick-0: has no file of per-episode answers"
     )
 
 
-def test_answers_packed_in_a_way_that_zipfile_does_not_know(folder):
+def test_answers_packed_in_a_way_that_zipfile_does_not_know(tmp_path):
     write(answers(0.6)), write(answers(0.5), method="matching")
-    npz = folder / "results" / "cifar100-matching-quick-0.npz"
+    npz = tmp_path / "results" / "cifar100-matching-quick-0.npz"
     content = bytearray(npz.read_bytes())
     content[content.index(b"PK\x01\x02") + 10] = 99  # the compression method of the first member
     npz.write_bytes(content)

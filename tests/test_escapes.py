@@ -5,7 +5,10 @@ from bad_inputs import write_tiny
 from command_line import bench
 
 NAME = "p[/q][bold]\x1b[31m\u202e"
-RUN = ["run", "--method", "siamese_triplet", "--preset", "smoke", "--steps", "2", "--device", "cpu"]
+FOLDER = ["--dataset", f"folder:{NAME}"]
+RUN = [
+    "run", "--method", "siamese_triplet", "--preset", "smoke", "--steps", "2", "--device", "cpu", *FOLDER,
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,22 +21,23 @@ def workspace(tmp_path_factory):
     (folder / NAME / "c0" / "line\r\nbreak.png").write_bytes(b"no image")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+        patch.setenv("FEWSHOT_CACHE", str(folder / f"cache of {NAME.replace('/', '')}"))
         yield folder
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        ["data", "info"],
-        ["data", "verify"],
+        ["data", "info", *FOLDER],
+        ["data", "verify", *FOLDER],
+        ["data", "cache"],
         pytest.param([*RUN, "--split", "50-50", "--verbose"], marks=pytest.mark.slow),
         [*RUN, "--split", "90-11"],
     ],
     ids=lambda command: " ".join(command[:2]),
 )
 def test_no_control_character_is_shown(command):
-    answer = bench(*command, "--dataset", f"folder:{NAME}")
+    answer = bench(*command)
     assert "Traceback" not in answer.err
     assert not set(answer.out + answer.err) & set("\x1b\x07\r\u202e")
     assert not [line for line in answer.out.splitlines() if line.startswith("# heading")]
@@ -41,7 +45,7 @@ def test_no_control_character_is_shown(command):
 
 @pytest.mark.slow
 def test_nor_from_the_records_of_such_a_run():
-    assert bench(*RUN, "--split", "50-50", "--dataset", f"folder:{NAME}").code == 0
+    assert bench(*RUN, "--split", "50-50").code == 0
     for command in (["list", "runs"], ["leaderboard", "--show"], ["validate"], ["show", "siamese-triplet"]):
         answer = bench(*command)
         assert answer.code == 0 and not set(answer.out + answer.err) & set("\x1b\x07\r\u202e"), command

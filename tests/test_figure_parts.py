@@ -1,6 +1,7 @@
 """Parts of pictures: places and fonts of names, colours, and the choice of what is shown."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from bench.records import store
 from bench.reporting.figures import Picture, checkpoint_figures, novel, scatter, style
 from bench.reporting.figures.picture import Palette, spread
 from bench.reporting.figures.rows import Section, sections
+from bench.reporting.figures.trained import Trained
 from bench.sampling.episodes import ClassPool
 from bench.statistics import Interval
 
@@ -195,20 +197,19 @@ def test_what_a_model_cannot_draw_is_said(tmp_path, monkeypatch):
     (tmp_path / "plain" / "model.safetensors").touch()
     generating = row(run_id="generating", hyperparameters={"test_generated": 5})
     table = SimpleNamespace(rows=[row(run_id="plain"), generating], track="some")
-    monkeypatch.setattr(
-        checkpoint_figures,
-        "Trained",
-        lambda *_: SimpleNamespace(
-            pool=ClassPool(np.zeros(20, np.int64)),
-            names=["a"],
-            embeddings=not_finite,
-            predictor=SimpleNamespace(method=SimpleNamespace(transductive=False, fixed_embedding=True)),
-        ),
+    trained = SimpleNamespace(
+        pool=ClassPool(np.zeros(20, np.int64)),
+        names=["a"],
+        record=make_record(),
+        embeddings=not_finite,
+        predictor=SimpleNamespace(method=SimpleNamespace(transductive=False, fixed_embedding=True)),
     )
+    trained.episodes = partial(Trained.episodes, trained)
+    monkeypatch.setattr(checkpoint_figures, "Trained", lambda *_: trained)
     gaps = checkpoint_figures.pictures(Section([table], tmp_path), tmp_path, None)
     assert [gap.why for gap in gaps] == [
         "embed returned NaN or infinite values",
-        "there are fewer than 2 novel classes",
-        "there are fewer than 2 novel classes",
+        "--split 90-10: there are fewer than 2 novel classes",
+        "--split 90-10: there are fewer than 2 novel classes",
         "needs a model that generates features in the folder --runs",
     ]

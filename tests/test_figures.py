@@ -259,13 +259,6 @@ def test_only_the_named_runs_are_drawn(tmp_path, monkeypatch):
     assert "--run none: no such run in " in complaint(*command, "--run", "none")
 
 
-def test_bad_input(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "--results nowhere" in complaint("figures", "--results", "nowhere")
-    Path("file").write_text("")
-    assert "--output" in complaint("figures", "--results", folder, "--output", "file/figures")
-
-
 def test_records_that_are_damaged_are_named(tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     answer = bench("figures", "--results", tmp_path, "--output", tmp_path / "out")

@@ -20,13 +20,7 @@ from bench.run.method_template import OwnMethod
 from methods.batches import EpisodeBatch
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("empty_folder")]
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def one_step(monkeypatch):
     monkeypatch.setattr(method_check, "STEPS", 1)
 
 
-def test_what_new_method_writes_passes_its_own_test(folder, one_step, monkeypatch):
+def test_what_new_method_writes_passes_its_own_test(one_step, monkeypatch):
     answer = bench("new-method", "soft_prototypes")
     assert answer.code == 0, answer.err
     assert answer.out.split()[:2] == ["soft_prototypes.py", "test_soft_prototypes.py"]
@@ -64,7 +58,7 @@ def test_what_new_method_writes_passes_its_own_test(folder, one_step, monkeypatc
         ("numpy", "NAME numpy: is the name of a Python module"),
     ],
 )
-def test_names_that_are_refused(folder, name, problem):
+def test_names_that_are_refused(name, problem):
     assert complaint("new-method", name).startswith(problem)
 
 
@@ -129,12 +123,12 @@ def leaked():
 
 
 @pytest.mark.parametrize(("right", "wrong", "check", "problem"), WRONG)
-def test_check_method_says_what_fails(folder, one_step, right, wrong, check, problem):
+def test_check_method_says_what_fails(tmp_path, one_step, right, wrong, check, problem):
     bench("new-method", "mine")
     source = Path("mine.py").read_text()
     assert right in source
     Path("mine.py").write_text(source.replace(right, wrong) + (LEAK if "leaked" in wrong else ""))
-    answer = bench("check-method", f"{folder}/mine.py:Mine")
+    answer = bench("check-method", f"{tmp_path}/mine.py:Mine")
     if not check:
         assert answer.code == 2 and problem in answer.err
         return
@@ -144,23 +138,23 @@ def test_check_method_says_what_fails(folder, one_step, right, wrong, check, pro
 
 
 @pytest.mark.parametrize("method", ["nearest_centroid", "reptile", "siamese_triplet"])
-def test_methods_of_the_bench_pass(folder, one_step, method):
+def test_methods_of_the_bench_pass(one_step, method):
     answer = bench("check-method", method)
     assert answer.code == 0 and "FAILS" not in answer.out, answer.out + answer.err
 
 
-def test_a_method_that_is_not_there(folder):
+def test_a_method_that_is_not_there():
     assert complaint("check-method", "mine.py:Mine").startswith("METHOD mine.py:Mine: no such file")
 
 
-def test_every_command_of_the_tutorial(folder, one_step, monkeypatch):
+def test_every_command_of_the_tutorial(tmp_path, one_step, monkeypatch):
     """It ends in a row on the leaderboard, beside the committed records of a clone."""
-    monkeypatch.setenv("FEWSHOT_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(glyphs, "IMAGES_PER_CLASS", 30)
     monkeypatch.setattr(glyphs, "HELD_OUT_PER_CLASS", 5)
     monkeypatch.setattr(glyphs, "BATCH", 30)
     small_budget(monkeypatch, episodes=300)
-    shutil.copytree(ROOT / "tests" / "data_files", folder / "results")
+    shutil.copytree(ROOT / "tests" / "data_files", tmp_path / "results")
     text = (ROOT / "docs" / "own_method.md").read_text(encoding="utf-8")
     commands = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
@@ -197,6 +191,6 @@ def test_the_template_learns_its_training_episodes():
     torch.testing.assert_close(method.similarity(a, b), torch.tensor([1, 0.5**0.5, -(0.5**0.5)]))
 
 
-def test_the_name_of_a_module_that_was_not_imported_from_a_file(folder, monkeypatch):
+def test_the_name_of_a_module_that_was_not_imported_from_a_file(monkeypatch):
     monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
     assert complaint("new-method", "made_up").startswith("NAME made_up: is the name of a Python module")

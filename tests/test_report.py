@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from command_line import bench, complaint
+from command_line import bench
 from record_factory import make_record
 from report_reader import HOSTILE, Page, made, write_records
 
@@ -174,11 +174,3 @@ def test_the_command(tmp_path, monkeypatch):
     Path("results/bad.json").write_text("{}")
     answer = bench("report", "--output", "other.html")
     assert answer.code == 1 and "bad.json" in answer.err and Path("other.html").exists()
-
-
-def test_bad_input(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "--results nowhere" in complaint("report", "--results", "nowhere")
-    Path("results").mkdir()
-    Path("file").write_text("")
-    assert "--output" in complaint("report", "--output", "file/report.html")

@@ -177,7 +177,7 @@ def test_the_list_of_the_committed_runs_fits_100_columns():
 def test_an_unusable_plug_in_is_listed_with_its_reason(monkeypatch):
     broken = MethodInfo("gone", "gone.module", problem="no module gone is installed")
     hidden = MethodInfo("seen", "seen", transductive=True, external_data=True)
-    monkeypatch.setattr("methods.registry.available", lambda: {"gone": broken, "seen": hidden})
+    monkeypatch.setattr(show, "available", lambda: {"gone": broken, "seen": hidden})
     marks = [row["marks"] for row in show.listing("methods")]
     assert marks == ["unusable: no module gone is installed", "transductive, external data"]
 

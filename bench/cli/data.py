@@ -9,6 +9,8 @@ import typer
 
 from bench.cli.app import DataRoot, Dataset, ImageSize, Offline, data_app, flag
 from bench.common.errors import one_line
+from bench.common.progress import shown
+from bench.data.names import check_dataset
 
 
 @data_app.command("info")
@@ -20,12 +22,9 @@ def data_info(
     as_json: Annotated[bool, flag("--json", "", "Print JSON.")] = False,
 ) -> None:
     """Show counts, fingerprint and duplicates."""
-    from bench.data.names import check_dataset
-
     check_dataset(dataset)
 
-    from bench.common.progress import shown
-    from bench.data import inspect
+    from bench.data import inspect  # imports torch
     from bench.reporting.show import fact_table
 
     with shown() as progress:
@@ -41,11 +40,8 @@ def data_verify(
     offline: Offline = False,
 ) -> None:
     """Read every image; report damage, of photographs also duplicate and unused files; exit with 1 if any."""
-    from bench.data.names import check_dataset
-
     check_dataset(dataset)
 
-    from bench.common.progress import shown
     from bench.data import inspect
 
     with shown() as progress:

@@ -11,6 +11,7 @@ import typer
 
 from bench.cli.app import RESULTS, RUNS, DataRoot, Results, Runs, app, flag, report_problems
 from bench.common.errors import UserError
+from bench.common.progress import shown
 from bench.common.streams import say
 
 
@@ -90,7 +91,6 @@ def report(
     data_root: DataRoot = None,
 ) -> None:
     """Generate an HTML page from the records: tables to sort and filter, and figures. It needs no network."""
-    from bench.common.progress import shown
     from bench.reporting import figures, report
 
     with shown() as progress:
@@ -110,7 +110,6 @@ def figures_(
     split: Annotated[str | None, flag("--split", "NAME", "Only runs on this split.")] = None,
 ) -> None:
     """Write the report's figures as PNG and SVG files."""
-    from bench.common.progress import shown
     from bench.reporting import figures
 
     with shown() as progress:

@@ -13,7 +13,7 @@ from typing import Annotated
 from bench.cli.app import DATA_ROOT, DEVICE, IMAGE_SIZE, NO_DOWNLOAD, OWN_RESULTS, RUNS, app, flag, int_parser
 from bench.common.errors import UserError
 from bench.common.streams import say
-from bench.config.lists import MEASURES
+from bench.config.lists import MEASURES, read_sets, separated
 
 WHAT, OWN, WHERE, HOW = (
     "What to run",
@@ -131,7 +131,6 @@ def run(
     """
     from bench.common.environment import check_device
     from bench.config.grid import build
-    from bench.config.lists import read_sets, separated
     from bench.run.trackers import check_trackers
 
     flags = {

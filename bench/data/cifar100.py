@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -19,7 +20,6 @@ import numpy as np
 from bench.common.errors import UserError, reason_of
 from bench.common.files import check_regular, read_regular
 from bench.common.progress import Report
-from bench.common.streams import say
 from bench.data import cache, safe_pickle
 from bench.data.download import Archive, download, not_found
 from bench.data.images import ImageSet
@@ -28,6 +28,8 @@ from bench.data.published_splits import CIFAR_FS, FC100
 
 FINGERPRINT = "1b38f42d35d532d326c00be6bdcb9f3f317868025cc68b5915573dd27cfa226c"
 """Of the 60,000 published images."""
+
+IMAGES = {"train": 50_000, "test": 10_000}
 
 PICKLES = "cifar-100-python"  # torchvision's folder
 COLUMNS = ("img.bytes", "fine_label", "coarse_label")
@@ -156,48 +158,71 @@ def locate(root: Path, origin: str, offline: bool) -> Files:
     return files
 
 
-def decode(files: Files, progress: Report | None = None) -> ImageSet:
-    """Decode everything.
+def examine(files: Files, progress: Report | None = None) -> tuple[ImageSet | None, list[str]]:
+    """Read everything.
 
-    Raises:
-        UserError: a file is damaged.
+    Args:
+        files: as `find` gives them; some may be missing.
+        progress: called with (what, images done, total images).
+
+    Returns:
+        The images, or None if some cannot be read; and every problem, one line each.
     """
-    paths = files.train + files.test
-    parts = []
-    for path in paths:
+    problems = [f"{files.folder / name} is missing" for name in files.missing]
+    parts: dict[str, list[Part]] = {"train": [], "test": []}
+    for path in files.train + files.test:
         try:
             part = read(path, files.meta, progress)
         except DamagedFileError as error:
-            raise UserError("--dataset", "cifar100", f"{path} cannot be read: {error}") from None
-        if part.damaged:
-            row, reason = next(iter(part.damaged.items()))
-            wrong = f"{len(part.damaged)} damaged images in {path}, the first in row {row} ({reason})"
-            raise UserError("--dataset", "cifar100", f"{wrong}; `data verify` lists all")
-        parts.append(part)
-    if not any(len(part.fine) for part in parts):
-        raise UserError("--dataset", "cifar100", f"{files.folder} contains no images")
-    data = assemble(parts, held_out=[path in files.test for path in paths])
-    if data.fingerprint != FINGERPRINT:
-        say(
-            f"warning: {files.folder} does not have the 60,000 published images of CIFAR-100, so results"
-            " cannot be compared with others; `data verify` says more"
-        )
-    return data
+            problems.append(f"{path} cannot be read: {error}")
+            continue
+        problems += [f"{path}: row {row}: {reason}" for row, reason in part.damaged.items()]
+        parts["test" if path in files.test else "train"].append(part)
+    if not problems and not any(len(part.fine) for own in parts.values() for part in own):
+        return None, [f"{files.folder} contains no images"]
+    whole = not problems
+    for name, own in parts.items():
+        problems += _wrong_counts(name, own)
+    if not whole:
+        return None, problems
+    data = _assembled(parts)
+    if not problems and data.fingerprint != FINGERPRINT:
+        problems.append(f"{files.folder}: some pixels or labels differ from the published CIFAR-100")
+    return data, problems
 
 
-def assemble(parts: list[Part], held_out: list[bool]) -> ImageSet:
-    """Join parts; `held_out` says which of them are test images."""
-    fine_names, coarse_names = parts[0].fine_names, parts[0].coarse_names
-    fine = np.concatenate([part.fine for part in parts])
-    coarse = np.concatenate([part.coarse for part in parts])
+def _wrong_counts(name: str, parts: list[Part]) -> list[str]:
+    """Compare the numbers of readable images, in total and per class, with the published ones."""
+    counts: Counter[str] = Counter()
+    for part in parts:
+        readable = np.delete(part.fine, list(part.damaged)).tolist()
+        counts.update(part.fine_names[label] for label in readable)
+    expected = IMAGES[name]
+    each = expected // len(FINE_NAMES)
+    problems = []
+    if counts.total() != expected:
+        problems.append(f"{counts.total()} readable {name} images, not {expected}")
+    wrong = [f"{label} {counts[label]}" for label in FINE_NAMES if counts[label] != each]
+    if wrong:
+        named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        problems.append(f"{len(wrong)} classes do not have {each} readable {name} images: {named}")
+    return problems
+
+
+def _assembled(parts: dict[str, list[Part]]) -> ImageSet:
+    """The images of train and test files."""
+    every = parts["train"] + parts["test"]
+    fine_names, coarse_names = every[0].fine_names, every[0].coarse_names
+    fine = np.concatenate([part.fine for part in every])
+    coarse = np.concatenate([part.coarse for part in every])
     superclass = [""] * len(fine_names)
     for label, above in set(zip(fine.tolist(), coarse.tolist(), strict=True)):
         superclass[label] = coarse_names[above]
     return ImageSet.build(
         "cifar100",
-        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.images for part in every]),
         fine,
-        np.repeat(held_out, [len(part.fine) for part in parts]),
+        np.arange(len(fine)) >= sum(len(part.fine) for part in parts["train"]),
         fine_names,
         superclass,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +18,6 @@ from bench.data import cache, cifar100, sources
 from bench.data.images import ImageSet, of_one_colour, pixel_digests
 from bench.data.photos import LEAST, Photos, flattened, image_set
 from bench.data.pixels import size_of
-
-CIFAR100_IMAGES = {"train": 50_000, "test": 10_000}
 
 
 def info(
@@ -97,13 +94,9 @@ def verify(
     Raises:
         UserError: unknown data set, or it is missing.
     """
-    if dataset == "cifar100" and image_size is None and (files := cifar100.find(sources.data_root(root))):
-        problems, fresh = _verify_cifar100(files, progress)
-        # If files are missing, there is no cached copy to compare.
-        return problems if files.missing else problems + _verify_cache(files.key, fresh)
+    if dataset == "cifar100" and (files := cifar100.find(sources.data_root(root))) and files.missing:
+        return cifar100.examine(files, progress)[1]  # `locate` would only name the missing ones
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
-    if dataset == "cifar100":  # just downloaded
-        return verify(dataset, root, offline=offline, progress=progress)
     if source.examine is not None:
         examined, problems = source.examine()
         return problems + _verify_cache(source.key, examined)
@@ -170,48 +163,6 @@ def _empty_and_copied(photos: Photos) -> list[str]:
             if test is not None and test[first] != test[index]:
                 where += ", a test image" if test[first] else ", a training image"
             problems.append(f"{name} has the pixels of {photos.name_of(first)}{where}")
-    return problems
-
-
-def _verify_cifar100(files: cifar100.Files, progress: Report | None) -> tuple[list[str], ImageSet | None]:
-    """Every problem of the files, and the images if all could be read."""
-    problems = [f"{files.folder / name} is missing" for name in files.missing]
-    parts, held_out = [], []
-    for path in files.train + files.test:
-        try:
-            part = cifar100.read(path, files.meta, progress)
-        except cifar100.DamagedFileError as error:
-            problems.append(f"{path}: {error}")
-            continue
-        problems += [f"{path}: row {row}: {reason}" for row, reason in part.damaged.items()]
-        parts.append(part)
-        held_out.append(path in files.test)
-    for name, test in (("train", False), ("test", True)):
-        chosen = [part for part, is_test in zip(parts, held_out, strict=True) if is_test == test]
-        problems += _wrong_counts(name, chosen)
-    if problems:
-        return problems, None
-    fresh = cifar100.assemble(parts, held_out)
-    if fresh.fingerprint != cifar100.FINGERPRINT:
-        problems.append(f"{files.folder}: some pixels or labels differ from the published CIFAR-100")
-    return problems, fresh
-
-
-def _wrong_counts(name: str, parts: list[cifar100.Part]) -> list[str]:
-    """Compare the numbers of readable images, in total and per class, with the published ones."""
-    counts: Counter[str] = Counter()
-    for part in parts:
-        readable = np.delete(part.fine, list(part.damaged)).tolist()
-        counts.update(part.fine_names[label] for label in readable)
-    expected = CIFAR100_IMAGES[name]
-    each = expected // len(cifar100.FINE_NAMES)
-    problems = []
-    if counts.total() != expected:
-        problems.append(f"{counts.total()} readable {name} images, not {expected}")
-    wrong = [f"{label} {counts[label]}" for label in cifar100.FINE_NAMES if counts[label] != each]
-    if wrong:
-        named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        problems.append(f"{len(wrong)} classes do not have {each} readable {name} images: {named}")
     return problems
 
 

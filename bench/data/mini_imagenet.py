@@ -46,13 +46,7 @@ ARCHIVES = [
 def locate(root: Path, origin: str, offline: bool) -> dict[Path, str]:
     """Find the three files and the part of the split of each; download missing files.
 
-    Args:
-        root: the data root.
-        origin: where `root` comes from, for the message, e.g. ``--data-root``.
-        offline: do not download.
-
-    Raises:
-        UserError: one of them is missing and cannot be downloaded.
+    Arguments and errors as for `download.require`.
     """
     ways = (
         f"put the three files of {RECORD} into the data root"

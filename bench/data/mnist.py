@@ -37,13 +37,7 @@ ARCHIVES = [
 def locate(root: Path, origin: str, offline: bool) -> list[Path]:
     """Find the four files; download or unpack missing ones.
 
-    Args:
-        root: the data root.
-        origin: where `root` comes from, for the message, e.g. ``--data-root``.
-        offline: do not download.
-
-    Raises:
-        UserError: one of them is missing and cannot be downloaded.
+    Arguments and errors as for `download.require`.
     """
     require("mnist", ARCHIVES, root, origin, offline)
     return [root / archive.holds for archive in ARCHIVES]

@@ -47,13 +47,7 @@ ARCHIVES = [
 def locate(root: Path, origin: str, offline: bool) -> Listing:
     """Find the drawings; download missing files.
 
-    Args:
-        root: the data root.
-        origin: where `root` comes from, for the message, e.g. ``--data-root``.
-        offline: do not download.
-
-    Raises:
-        UserError: they are missing and cannot be downloaded.
+    Arguments and errors as for `download.require`.
     """
     require("omniglot", ARCHIVES, root, origin, offline)
     place = root / FOLDER

@@ -66,11 +66,11 @@ def load(
     Raises:
         UserError: unknown data set, or it cannot be found, downloaded or read.
     """
+    how: dict[str, Any] = {"interpolation": interpolation, "offline": offline, "progress": progress}
     first, arrow, second = dataset.partition(ARROW)
     if arrow:
         from bench.data.joined import joined
 
-        how: dict[str, Any] = {"interpolation": interpolation, "offline": offline, "progress": progress}
         base = load(first, root, image_size=image_size, **how)
         side = base.images.shape[-1] if data_set(second).largest_size else None
         try:
@@ -82,15 +82,7 @@ def load(
         for note in data.notes:
             say(f"warning: {dataset}: {note}")
         return data
-    source = locate(
-        dataset,
-        root,
-        image_size=image_size,
-        interpolation=interpolation,
-        offline=offline,
-        progress=progress,
-    )
-    return open_source(source, dataset)
+    return open_source(locate(dataset, root, image_size=image_size, **how), dataset)
 
 
 def open_source(source: Source, dataset: str) -> ImageSet:
@@ -166,7 +158,7 @@ def _cifar100(root: Path | None, offline: bool, progress: Report | None) -> Sour
     from bench.data import cifar100
 
     files = cifar100.locate(*_data_root(root), offline)
-    return Source(str(files.folder), files.key, lambda: cifar100.decode(files, progress))
+    return _published("cifar100", files.folder, files.key, lambda: cifar100.examine(files, progress))
 
 
 def _generated(kind: str, progress: Report | None) -> Source:
@@ -185,12 +177,9 @@ def _generated(kind: str, progress: Report | None) -> Source:
 
 def _mini_imagenet(root: Path | None, offline: bool, progress: Report | None) -> Source:
     from bench.data import mini_imagenet
-    from bench.data.cache import stamps
 
     files = mini_imagenet.locate(*_data_root(root), offline)
-    where = next(iter(files)).parent
-    key = f"mini-imagenet {where.resolve()} {stamps(files)}"
-    return _published("mini-imagenet", where, key, lambda: mini_imagenet.read(files, progress))
+    return _in_files("mini-imagenet", list(files), lambda: mini_imagenet.read(files, progress))
 
 
 def _omniglot(
@@ -212,11 +201,17 @@ def _omniglot(
 
 def _mnist(root: Path | None, offline: bool) -> Source:
     from bench.data import mnist
-    from bench.data.cache import stamps
 
     files = mnist.locate(*_data_root(root), offline)
+    return _in_files("mnist", files, lambda: mnist.read(files))
+
+
+def _in_files(dataset: str, files: Sequence[Path], examine: Callable[[], Examined]) -> Source:
+    """A published data set that is in these files of one folder."""
+    from bench.data.cache import stamps
+
     where = files[0].parent
-    return _published("mnist", where, f"mnist {where.resolve()} {stamps(files)}", lambda: mnist.read(files))
+    return _published(dataset, where, f"{dataset} {where.resolve()} {stamps(files)}", examine)
 
 
 def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examined]) -> Source:

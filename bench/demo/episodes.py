@@ -6,11 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common.errors import UserError
 from bench.demo.pictures import encode
-from bench.evaluation.settings import does_not_fit
 from bench.reporting.html_table import escape
-from bench.sampling.episodes import QUERIES, Setting
 from bench.serving.shipped import Run
 
 EPISODES = 100
@@ -32,12 +29,9 @@ class Browser:
         from bench.reporting.figures.trained import Trained  # imports torch: the page opens before
 
         self.trained = Trained(run.record, run.runs, data_root)
-        pool = self.trained.pool
-        setting = Setting(min(WAY, len(pool.classes)), 1, min(QUERIES, pool.smallest - 1), EPISODES)
-        if problem := does_not_fit(setting, pool):
-            raise UserError("--split", run.record.split, problem)
+        way = min(WAY, len(self.trained.pool.classes))
+        setting, self.episodes = self.trained.episodes(way, EPISODES)
         self.name = setting.name
-        self.episodes = self.trained.episodes(setting)
         self.answers = self.trained.answers(self.episodes)
 
     def show(self, number: int, only_wrong: bool) -> str:

@@ -194,20 +194,15 @@ class Table:
     preset: str | None = None
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Field of a record -> required value."""
-        fields = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
-        return {key: value for key, value in fields.items() if value is not None}
-
     @cached_property
     def records(self) -> list[Record]:
         """Its records; fills in `problems`."""
         found, self.problems[:] = read_all(self.results)
+        wanted = {"dataset": self.dataset, "split": self.split, "preset": self.preset}
         return [
             record
             for record in found
-            if all(getattr(record, key) == value for key, value in self.wanted.items())
+            if all(value in (None, getattr(record, key)) for key, value in wanted.items())
         ]
 
 

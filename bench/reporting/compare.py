@@ -6,18 +6,16 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bench.common.errors import UserError, one_line, one_of
-from bench.records.arrays import common_classes, read_episodes
+from bench.records.arrays import common_classes, read_episodes, redraw_episodes
 from bench.records.identity import Table, name_of, named, split_digest, train_on
 from bench.records.store import Record
 from bench.records.tracks import network
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bench.statistics import Comparison, Interval
+from bench.sampling.episodes import EpisodeList
+from bench.statistics import Comparison, Interval, class_difference, compare_all
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,6 @@ def compare(operands: Sequence[str], table: Table, setting: str) -> Compared:
     Raises:
         UserError: an operand does not exist or is not one configuration, or episodes differ.
     """
-    from bench.statistics import compare_all
-
     if len(operands) < 2:
         raise UserError("compare", " ".join(operands), "needs two or more runs or methods")
     # By seed, so that seeds of the same networks stand side by side.
@@ -113,8 +109,6 @@ def _check_setting(operand: str, records: Iterable[Record], setting: str) -> Non
 
 
 def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarray:
-    import numpy as np
-
     rows = []
     for record, folder in found:
         episodes = read_episodes(record, folder, [setting])
@@ -131,8 +125,6 @@ def _accuracies(found: Sequence[tuple[Record, Path]], setting: str) -> np.ndarra
 
 
 def _new_classes(one: Side, other: Side, classes: np.ndarray | None) -> Interval | None:
-    from bench.statistics import class_difference
-
     if classes is None:
         return None
     shared = min(one.accuracies.shape[1], other.accuracies.shape[1])
@@ -192,9 +184,6 @@ def _novel_alike(first: Record, second: Record) -> bool:
 
 def _begin_alike(first: Record, second: Record, setting: str, pool: dict[str, int]) -> bool:
     """Whether the shorter list is the beginning of the longer list, which is redrawn from the class sizes."""
-    from bench.records.arrays import redraw_episodes
-    from bench.sampling.episodes import EpisodeList
-
     short, long = sorted((first, second), key=lambda record: record.episodes[setting].count)
     every = redraw_episodes(long.model_copy(update={"pools": {"novel": pool}}), setting)
     if every is None:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from bench.records.arrays import read_episodes
+import numpy as np
+
+from bench.records.arrays import (
+    key_of_pairs,
+    pool_of,
+    read_arrays,
+    read_episodes,
+    read_open_set,
+    redraw_episodes,
+)
 from bench.records.naming import PAIR_SCORES, TRIPLETS_WON
 from bench.records.store import Record
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bench.sampling.episodes import EpisodeList
-    from bench.statistics import Interval
+from bench.sampling.episodes import EpisodeList
+from bench.sampling.keys import pair_key, triplet_key
+from bench.sampling.pairs import draw_pairs, draw_triplets
+from bench.statistics import (
+    Interval,
+    class_jackknife,
+    disjoint_episodes,
+    open_interval,
+    pairs_over_classes,
+    triplets_over_classes,
+)
 
 FEWEST_EPISODES = 5
 """Minimum number of episodes without common images for an estimate of their spread."""
@@ -55,8 +69,6 @@ def fresh_images(record: Record, directory: Path) -> dict[str, Interval]:
 
 
 def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
-    from bench.statistics import class_jackknife
-
     for key, accuracies, drawn in _episodes(record, directory):
         try:
             new = class_jackknife(accuracies, drawn.classes)
@@ -66,8 +78,6 @@ def _of_episodes(record: Record, directory: Path) -> Iterator[Reach]:
 
 
 def _fresh(accuracies: np.ndarray, drawn: EpisodeList) -> Interval | None:
-    from bench.statistics import disjoint_episodes, open_interval
-
     images = _images(drawn)
     apart = disjoint_episodes(images)
     return open_interval(accuracies[apart], images[apart]) if len(apart) >= FEWEST_EPISODES else None
@@ -75,8 +85,6 @@ def _fresh(accuracies: np.ndarray, drawn: EpisodeList) -> Interval | None:
 
 def _episodes(record: Record, directory: Path) -> Iterator[tuple[str, np.ndarray, EpisodeList]]:
     """Metric, its value in each episode, and the episodes, which are redrawn."""
-    from bench.records.arrays import read_open_set, redraw_episodes
-
     accuracies_of = {
         (f"fewshot/{name}", name): own
         for name, own in read_episodes(record, directory, record.episodes).items()
@@ -90,29 +98,17 @@ def _episodes(record: Record, directory: Path) -> Iterator[tuple[str, np.ndarray
 
 def episodes_apart(record: Record, name: str) -> np.ndarray | None:
     """Positions of episodes of a setting that have no image in common; None if they cannot be drawn again."""
-    from bench.records.arrays import redraw_episodes
-    from bench.statistics import disjoint_episodes
-
     drawn = redraw_episodes(record, name) if record.episodes[name].query else None
     return None if drawn is None else disjoint_episodes(_images(drawn))
 
 
 def _images(drawn: EpisodeList) -> np.ndarray:
     """The images of each episode."""
-    import numpy as np
-
     parts = (part.reshape(len(drawn.classes), -1) for part in (drawn.support, drawn.query))
     return np.concatenate(list(parts), axis=1)
 
 
 def _of_pairs(record: Record, directory: Path) -> Iterator[Reach]:
-    import numpy as np
-
-    from bench.records.arrays import key_of_pairs, pool_of, read_arrays
-    from bench.sampling.keys import pair_key, triplet_key
-    from bench.sampling.pairs import draw_pairs, draw_triplets
-    from bench.statistics import pairs_over_classes, triplets_over_classes
-
     pool, threshold = pool_of(record, "novel"), record.thresholds.get("similarity")
     wanted = f"novel/{PAIR_SCORES}", f"novel/{TRIPLETS_WON}"
     arrays = read_arrays(record, directory, wanted.__contains__)

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from warnings import catch_warnings
+
+import numpy as np
 
 from bench.records.arrays import read_episodes
 from bench.records.identity import split_digest
@@ -23,9 +25,7 @@ from bench.reporting.compare import why_incomparable
 from bench.reporting.ranking.rows import by_size
 from bench.reporting.reach import FEWEST_EPISODES, episodes_apart, fresh_images
 from bench.reporting.verdicts import SIGNIFICANT
-
-if TYPE_CHECKING:
-    import numpy as np
+from bench.statistics import holm
 
 Runs = Mapping[str, tuple[Record, Path]]
 """Name of a candidate -> its record, and the record's folder."""
@@ -86,8 +86,6 @@ def _shown_to_be_worse(runs: Runs, setting: str) -> dict[str, float] | None:
     few images for a test.
     """
     from scipy.stats import ttest_ind, ttest_rel
-
-    from bench.statistics import holm
 
     apart: dict[str, np.ndarray] = {}
     for name, (record, folder) in runs.items():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.common.errors import UserError, one_line
-from bench.data.names import ARROW
+from bench.config.run_config import PRESETS
+from bench.data.names import ARROW, DATASETS, SPLITS
 from bench.records.identity import name_of
 from bench.records.store import Record, read_all
 from bench.reporting import terminal
@@ -15,41 +16,33 @@ from bench.reporting.blocks import percent_text
 from bench.reporting.frame import frame, runs
 from bench.reporting.leaderboard.cells import images, kept_step
 from bench.reporting.ranking.rows import by_size
+from methods.backbone_names import ALIASES, BACKBONES
 from methods.method_info import MethodInfo, Parameter
 from methods.pretraining import PRETRAINED_SHARE
+from methods.registry import available
 
 if TYPE_CHECKING:
     from bench.statistics import Interval
 
 Row = dict[str, Any]
 
+NAMED: dict[str, Mapping[str, str]] = {
+    "splits": SPLITS,
+    "datasets": {name: one.about for name, one in DATASETS.items()},
+    "backbones": BACKBONES | {name: f"short for {full}" for name, full in ALIASES.items()},
+    "presets": PRESETS,
+}
+"""What `list` shows other than methods and runs: name -> what it is."""
+
 
 def listing(what: str) -> list[Row]:
     """Rows of `list`: methods, splits, datasets, backbones or presets."""
     if what == "methods":
         return _methods()
-    return [{"name": name, "what it is": text} for name, text in _named(what).items()]
-
-
-def _named(what: str) -> Mapping[str, str]:
-    if what == "splits":
-        from bench.data.names import SPLITS as NAMED
-    elif what == "datasets":
-        from bench.data.names import DATASETS
-
-        NAMED = {name: one.about for name, one in DATASETS.items()}
-    elif what == "backbones":
-        from methods.backbone_names import ALIASES, BACKBONES
-
-        NAMED = BACKBONES | {name: f"short for {full}" for name, full in ALIASES.items()}
-    else:
-        from bench.config.run_config import PRESETS as NAMED
-    return NAMED
+    return [{"name": name, "what it is": text} for name, text in NAMED[what].items()]
 
 
 def _methods() -> list[Row]:
-    from methods.registry import available
-
     return [
         {
             "name": info.name,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from bench.common.errors import one_line
 from bench.records.identity import marks
@@ -12,9 +14,16 @@ from bench.reporting.blocks import percent_text
 from bench.reporting.compare import Compared
 from bench.reporting.leaderboard.cells import images
 from bench.reporting.ranking.rows import interval_of
-
-if TYPE_CHECKING:
-    from bench.statistics import Comparison, Difference, Interval, RankRange
+from bench.statistics import (
+    ENOUGH_SEEDS,
+    Comparison,
+    Difference,
+    Interval,
+    RankRange,
+    rank_ranges,
+    seeds_needed,
+    significantly_better,
+)
 
 POINT = 0.01  # the difference that seeds should detect
 SIGNIFICANT = 0.05
@@ -87,8 +96,6 @@ def more_seeds(compared: Compared, comparison: Comparison) -> int | None:
 
     With fewer than three seeds of either: the number missing to know the effect of retraining.
     """
-    from bench.statistics import ENOUGH_SEEDS, seeds_needed
-
     difference = comparison.difference
     fewest = min(difference.seeds)
     if not difference.over_training:
@@ -112,8 +119,6 @@ def _what_would_show_it(needed: int | None, difference: Difference) -> str:
 
 def as_text(compared: Compared) -> str:
     """Ranks, differences, and sentences for every pair."""
-    from bench.statistics import rank_ranges, significantly_better
-
     first = compared.sides[0].records[0]
     names = [side.name for side in compared.sides]
     better = significantly_better(names, compared.comparisons)
@@ -163,10 +168,6 @@ def _both(compared: Compared) -> list[tuple[Comparison, Interval | None]]:
 
 def _new_class_ranks(compared: Compared) -> dict[str, RankRange]:
     """Side -> possible ranks by the intervals over classes; empty if one is not known."""
-    import numpy as np
-
-    from bench.statistics import rank_ranges
-
     names = [side.name for side in compared.sides]
     better = np.zeros((len(names), len(names)), dtype=bool)
     for (i, j), interval in zip(combinations(range(len(names)), 2), compared.new_classes, strict=True):

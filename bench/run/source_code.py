@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -130,28 +130,26 @@ def _code_of(name: str, path: Path) -> str:
 
 
 @cache
-def _imported_by(path: Path, package: str) -> tuple[str, ...]:
-    return tuple(_imported(_text(path), package))
-
-
-def _imported(source: str, package: str) -> Iterator[str]:
-    """Every module name that the source's import statements may mean."""
-    for node in _nodes(source):
+def _imported_by(path: Path, package: str) -> list[str]:
+    """Every module name that the file's import statements may mean."""
+    found: list[str] = []
+    for node in _nodes(_text(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield from _with_parents(alias.name)
+                found += _with_parents(alias.name)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
                 parts = package.split(".")
                 module = ".".join([*parts[: len(parts) - node.level + 1], *([module] if module else [])])
-            yield from _with_parents(module)
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            found += _with_parents(module)
+            found += [f"{module}.{alias.name}" for alias in node.names]
+    return found
 
 
-def _with_parents(name: str) -> Iterator[str]:
+def _with_parents(name: str) -> list[str]:
     parts = name.split(".")
-    yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _file_of(name: str) -> Path | None:

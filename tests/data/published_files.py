@@ -10,7 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
+
+from bench.common.errors import UserError
+from bench.data import sources
 
 MINI_CLASSES = {
     "train": ["n03", "n01", "n07"],
@@ -26,6 +30,14 @@ ALPHABETS = {
 DRAWINGS = 20
 
 MNIST_IMAGES = {"train": 40, "t10k": 20}
+
+
+def refused(*arguments, **options) -> str:
+    """The one line with which `sources.load` refuses."""
+    with pytest.raises(UserError) as caught:
+        sources.load(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def mini_part(mode: str) -> tuple[np.ndarray, dict[str, list[int]]]:

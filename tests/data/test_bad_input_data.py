@@ -11,6 +11,8 @@ from bad_inputs import refusal
 from cifar100_files import TEST, Content, table, write_parquet, write_pickles, write_shard
 from published_files import digits, idx, mini_part, write_mini, write_mnist, write_omniglot
 
+from bench.data import inspect
+
 pytestmark = pytest.mark.usefixtures("isolated")
 
 SHARD = "cifar100/test-00000-of-00001.parquet"
@@ -45,9 +47,9 @@ TABLES = {
     "images are text": (lambda: rows("img", pa.array(["x"] * ROWS)), "cannot be read: "),
     "images without bytes": (lambda: rows("img", pa.array([{"path": "x"}] * ROWS)), "cannot be read: "),
     "bytes are numbers": (lambda: rows("img", pa.array([{"bytes": 5}] * ROWS)), "cannot be read: Unsupporte"),
-    "images are null": (lambda: rows("img", blobs(None)), f"{ROWS} damaged images in "),
-    "images of zero bytes": (lambda: rows("img", blobs(b"")), f"{ROWS} damaged images in "),
-    "images are pickles": (lambda: rows("img", blobs(pickle.dumps([]))), f"{ROWS} damaged images in "),
+    "images are null": (lambda: rows("img", blobs(None)), f"{SHARD}: row 0: "),
+    "images of zero bytes": (lambda: rows("img", blobs(b"")), f"{SHARD}: row 0: "),
+    "images are pickles": (lambda: rows("img", blobs(pickle.dumps([]))), f"{SHARD}: row 0: "),
     "labels are text": (lambda: rows("fine_label", pa.array(["x"] * ROWS)), "cannot be read: Failed to pars"),
     "labels are NaN": (lambda: rows("fine_label", pa.array([np.nan] * ROWS)), "cannot be read: Float value"),
     "labels are null": (lambda: rows("fine_label", pa.nulls(ROWS, pa.int64())), "cannot be read: it has row"),
@@ -106,6 +108,12 @@ MINI = {
     "zero bytes": (b"", ""),
     "half of it": (mini()[:-100], ""),
     "a list": (pickle.dumps([1, 2]), "it must have image_data and class_dict"),
+    "an array": (pickle.dumps(np.zeros(3)), "it must have image_data and class_dict"),
+    "images alone": (pickle.dumps({"image_data": np.zeros((4, 84, 84, 3))}), "it must have image_data and"),
+    "a number of classes": (mini(class_dict=3), "it must have image_data and class_dict"),
+    "ragged classes": (mini(class_dict={"a": [[0], [1, 2]]}), "it must have image_data and class_dict"),
+    "a list of images": (mini(image_data=[1]), "its image_data must be uint8"),
+    "half an image": (mini(class_dict={"n1": [0.5]}), "the images of class n1 must be in 0..11"),
     "no classes": (mini(class_dict={}), "image 0 belongs to no class"),
     "no images": (mini(image_data=np.zeros((0, 84, 84, 3), np.uint8), class_dict={}), "it has no images"),
     "floats": (mini(image_data=np.zeros((12, 84, 84, 3))), "its image_data must be uint8"),
@@ -114,7 +122,7 @@ MINI = {
     "an image too far": (mini(class_dict={"n1": [0, 12]}), "the images of class n1 must be in 0..11"),
     "an image below 0": (mini(class_dict={"n1": [-1]}), "the images of class n1 must be in 0..11"),
     "an image in two classes": (mini(class_dict={"n1": [0], "n2": [0]}), "class n2 shares images with"),
-    "a class of another file": (mini(class_dict={"n01": range(12)}), ""),
+    "a class of another file": (mini(class_dict={"n01": [*range(12)]}), "class n01 is also in another file"),
     "a class named 5": (mini(class_dict={5: [0]}), "the class name 5 must be plain text"),
     "an escape sequence": (mini(class_dict={"\x1b[2J": [0]}), "the class name '\\x1b[2J' must be plain text"),
 }  # fmt: skip
@@ -123,6 +131,7 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 MNIST = {
     "zero bytes": (IMAGES, b"", f"{IMAGES} cannot be read: "),
     "half of it": (IMAGES, idx(digits("t10k")[0])[:500], f"{IMAGES} cannot be read: "),
+    "a byte too many": (IMAGES, idx(digits("t10k")[0]) + b"x", f"{IMAGES} cannot be read: "),
     "text": (LABELS, b"hello, I am no idx file", f"{LABELS} cannot be read: "),
     "labels for images": (IMAGES, idx(digits("t10k")[1]), f"{IMAGES} cannot be read: "),
     "images for labels": (LABELS, idx(digits("t10k")[0]), f"{LABELS} cannot be read: "),
@@ -196,6 +205,8 @@ def test_a_file_that_is_not_idx(root, name):
     write_mnist(root)
     (root / "MNIST" / "raw" / file).write_bytes(content)
     assert expected in said_of("mnist", root)
+    [line] = inspect.verify("mnist", root)
+    assert expected in line
 
 
 @pytest.mark.parametrize("content", [b"", b"no drawing"])

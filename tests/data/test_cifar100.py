@@ -10,14 +10,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from cifar100_files import TEST, TRAIN, Content, png, python2_pickle, table, write_parquet, write_pickles
+from cifar100_files import TEST, TRAIN, Content, python2_pickle, table, write_parquet, write_pickles
 from PIL import Image
+from published_files import refused
 
-from bench.common.errors import UserError
 from bench.data import cache, cifar100, download, inspect, sources
 from bench.data.images import ImageSet
 
@@ -117,13 +116,6 @@ def test_parquet_comes_before_pickles_and_a_change_of_files_is_seen(tmp_path, co
     check(sources.load("cifar100", write_pickles(tmp_path, Content(seed=2))), Content(seed=2))
 
 
-def test_reopening_does_not_decode(tmp_path, content, monkeypatch):
-    write_parquet(tmp_path, content)
-    first = sources.load("cifar100", tmp_path)
-    monkeypatch.setattr(cifar100, "decode", None)
-    assert sources.load("cifar100", tmp_path).fingerprint == first.fingerprint
-
-
 def test_progress_of_each_file(tmp_path, content):
     seen = []
     sources.load("cifar100", write_parquet(tmp_path, content), progress=lambda *step: seen.append(step))
@@ -132,13 +124,6 @@ def test_progress_of_each_file(tmp_path, content):
         ("decoding train-00001-of-00002.parquet", TRAIN // 2, TRAIN // 2),
         ("decoding test-00000-of-00001.parquet", TEST, TEST),
     ]
-
-
-def refused(*arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        sources.load(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_missing_shards_are_named(tmp_path, content):
@@ -158,33 +143,6 @@ def test_missing_pickle_is_named(tmp_path, content):
     write_pickles(tmp_path, content)
     (tmp_path / "cifar-100-python/meta").unlink()
     assert "lacks meta" in refused("cifar100", tmp_path)
-
-
-def test_damaged_files_are_named(tmp_path, content):
-    shard = write_parquet(tmp_path, content) / "cifar100/train-00001-of-00002.parquet"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[: len(whole) // 2])
-    assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
-    position = whole.index(png(content.images[TRAIN // 2 + 3])) + 200
-    shard.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-    message = refused("cifar100", tmp_path)
-    assert f"1 damaged images in {shard}, the first in row 3" in message
-    for columns in ({"img": [1]}, {"img": [{"bytes": 1}]}, {"img": [{"bytes": b""}], "fine_label": ["cat"]}):
-        pq.write_table(pa.table({"fine_label": [1], "coarse_label": [1], **columns}), shard)
-        assert f"{shard} cannot be read" in refused("cifar100", tmp_path)
-
-
-def test_labels_out_of_range_are_refused(tmp_path, content):
-    content.fine[0] = 100
-    content.coarse[0] = 0
-    assert "must be in 0..99" in refused("cifar100", write_parquet(tmp_path, content))
-
-
-def test_pickle_of_something_else_is_refused(tmp_path, content):
-    folder = write_pickles(tmp_path, content) / "cifar-100-python"
-    for value in ([1], {"data": np.zeros((2, 3072))}, {"data": np.zeros((2, 3072), np.uint8)}, {}):
-        (folder / "train").write_bytes(pickle.dumps(value))
-        assert f"{folder / 'train'} cannot be read" in refused("cifar100", tmp_path)
 
 
 # Download
@@ -235,25 +193,6 @@ def test_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path, 
     assert not (tmp_path / "new").exists()
 
 
-def test_neither_there_nor_to_be_had(tmp_path):
-    from torchvision.datasets import CIFAR100
-
-    root = tmp_path / "new"
-    message = refused("cifar100", root)
-    assert message.startswith("--dataset cifar100: not found")
-    for part in (
-        str(root / "cifar100"),
-        str(root / "cifar-100-python"),
-        f"--data-root is {root}, which does not exist",
-        f"not downloaded: {CIFAR100.url}: <urlopen error [Errno -2] Name or service not known>",
-        "with --data-root",
-        "--dataset glyphs",
-    ):
-        assert part in message
-    assert not root.exists()
-    assert socket.getdefaulttimeout() is None
-
-
 def test_a_silent_host_is_given_up(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
@@ -264,20 +203,10 @@ def test_a_silent_host_is_given_up(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_offline_does_not_try(tmp_path, monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", None)
-    assert "not downloaded: --offline forbids it" in refused("cifar100", tmp_path, offline=True)
-
-
 def test_message_says_where_the_root_comes_from(tmp_path, monkeypatch):
     assert "the default data root is" in refused("cifar100", offline=True)
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
     assert f"$FEWSHOT_DATA is {tmp_path})" in refused("cifar100", offline=True)
-
-
-def test_folder_given_instead_of_its_parent(tmp_path, content):
-    write_parquet(tmp_path, content)
-    assert f"--data-root {tmp_path} has it" in refused("cifar100", tmp_path / "cifar100")
 
 
 # The real thing

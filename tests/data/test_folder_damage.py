@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from image_folders import fill, load, refused, two_classes
 from PIL import Image
 
@@ -54,20 +53,6 @@ def damage(path: Path) -> None:
     files[2].write_bytes(b"something else")
     files[3].unlink()
     files[3].symlink_to("nowhere")
-
-
-def test_unreadable_images_are_left_out_and_named(pictures, capsys):
-    two_classes(pictures, 8)
-    damage(pictures / "a")
-    data = load(pictures)
-    assert torch.bincount(data.labels).tolist() == [4, 2]
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1 and "left out 4 of 10 images" in message
-    assert all(f"a/00{i}.png (" in message for i in range(3)) and "a/003.png" not in message
-    assert data.left_out == 4 and len(data.notes) == 1
-    # The cache serves the images now, and those that are not there are still counted.
-    assert load(pictures).left_out == 4
-    assert capsys.readouterr().err == message
 
 
 def test_classes_without_enough_readable_images_are_left_out(pictures, capsys):

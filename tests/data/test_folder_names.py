@@ -49,16 +49,6 @@ def test_one_folder_has_one_name(pictures, monkeypatch):
     assert names == {"folder:pictures"}
 
 
-def test_wrong_paths_are_refused(pictures, tmp_path):
-    assert "no such folder" in refused(pictures)
-    pictures.mkdir()
-    assert "has 0 classes" in refused(pictures)
-    fill(pictures / "a", 3)
-    assert "has 1 classes" in refused(pictures)
-    (tmp_path / "file").touch()
-    assert "a file" in refused(tmp_path / "file")
-
-
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
 def test_names_that_are_not_utf8(pictures):
     two_classes(pictures)

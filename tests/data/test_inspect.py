@@ -26,7 +26,7 @@ def published(monkeypatch) -> Content:
     content.fine = np.arange(TRAIN + TEST) % 4
     content.coarse = content.fine.copy()
     monkeypatch.setattr(cifar100, "FINE_NAMES", cifar100.FINE_NAMES[:4])
-    monkeypatch.setattr(inspect, "CIFAR100_IMAGES", {"train": TRAIN, "test": TEST})
+    monkeypatch.setattr(cifar100, "IMAGES", {"train": TRAIN, "test": TEST})
     images = content.images.transpose(0, 3, 1, 2)
     prints = ImageSet.build("x", images, content.fine, content.fine > 9, cifar100.FINE_NAMES).fingerprint
     monkeypatch.setattr(cifar100, "FINGERPRINT", prints)
@@ -163,7 +163,7 @@ def test_other_pixels_are_noticed(tmp_path, published, capsys):
     lines = inspect.verify("cifar100", write_parquet(tmp_path, published))
     assert lines == [f"{tmp_path / 'cifar100'}: some pixels or labels differ from the published CIFAR-100"]
     sources.load("cifar100", tmp_path)
-    assert "does not have the 60,000 published images" in capsys.readouterr().err
+    assert "does not have all published images of cifar100" in capsys.readouterr().err
 
 
 def flip(path: Path, position: int) -> None:
@@ -181,7 +181,8 @@ def test_all_damage_is_named_not_only_the_first(tmp_path, published):
     test = folder / "test-00000-of-00001.parquet"
     flip(test, test.read_bytes().index(png(published.images[TRAIN + 5])) + 60)
     lines = inspect.verify("cifar100", tmp_path)
-    starts = [f"{gone} is missing", f"{sound}: row 1: ", f"{sound}: row 3: ", f"{cut}: ", f"{test}: row 5: "]
+    starts = [f"{gone} is missing", f"{sound}: row 1: ", f"{sound}: row 3: ", f"{cut} cannot be"]
+    starts += [f"{test}: row 5: "]
     starts += ["8 readable train images, not 20", "4 classes do not have 5 readable train images: "]
     starts += [
         "7 readable test images, not 8",
@@ -197,8 +198,8 @@ def test_damaged_pickles_are_named(tmp_path, published):
     for name in ("train", "test"):
         (folder / name).write_bytes((folder / name).read_bytes()[:5000])
     lines = inspect.verify("cifar100", tmp_path)
-    assert [line for line in lines if line.startswith(f"{folder / 'train'}: ")]
-    assert [line for line in lines if line.startswith(f"{folder / 'test'}: ")]
+    assert [line for line in lines if line.startswith(f"{folder / 'train'} cannot be read: ")]
+    assert [line for line in lines if line.startswith(f"{folder / 'test'} cannot be read: ")]
     (folder / "meta").unlink()
     assert inspect.verify("cifar100", tmp_path)[0] == f"{folder / 'meta'} is missing"
 

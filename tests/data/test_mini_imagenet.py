@@ -1,24 +1,18 @@
 """mini-ImageNet from learn2learn's files: read without running them, damaged, absent, downloaded."""
 
 import pickle
-import shutil
 from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from cifar100_files import python2_pickle
 from command_line import bench
-from published_files import MINI_CLASSES, MINI_EACH, mini_part, write_mini
+from published_files import MINI_CLASSES, MINI_EACH, mini_part, refused, write_mini
 
 from bench.common.errors import UserError
 from bench.data import inspect, mini_imagenet, sources
 from bench.data.images import ImageSet
-from bench.data.normalisation import Normaliser
 from bench.data.splits import resolve
-from bench.training.batches import TrainingBatches
-from methods import backbones
-from methods.batches import Shuffled
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -26,15 +20,7 @@ PARTS = {"train": "base", "validation": "validation", "test": "novel"}
 IMAGES = MINI_EACH * sum(map(len, MINI_CLASSES.values()))
 
 
-def load(root, **options) -> ImageSet:
-    return sources.load("mini-imagenet", root, **options)
-
-
-def refused(root, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        load(root, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+load = partial(sources.load, "mini-imagenet")
 
 
 def described(data: ImageSet) -> list[tuple[bytes, str, str]]:
@@ -117,34 +103,10 @@ def test_the_split_is_of_this_data_set_alone(tmp_path):
         resolve(data, "fc100")
 
 
-@pytest.mark.parametrize("backbone", ["conv4", "resnet12-32"])
-def test_images_of_this_size_train(tmp_path, backbone):
-    data = load(write_mini(tmp_path))
-    split = resolve(data, "mini-imagenet")
-    normalise = Normaliser(data.images, split.train)
-    stream = TrainingBatches(data, split, Shuffled(4), normalise, seed=0, device=torch.device("cpu"))
-    images = next(iter(stream)).images
-    assert images.shape == (4, 3, 84, 84)
-    features = backbones.build(backbone)(images)
-    assert features.shape[0] == 4 and features.isfinite().all()
-
-
-def test_reopening_does_not_read_again(tmp_path, monkeypatch):
-    first = load(write_mini(tmp_path))
-    monkeypatch.setattr(mini_imagenet, "read", None)
-    again = load(tmp_path)
-    assert (again.fingerprint, again.part) == (first.fingerprint, first.part)
-    assert resolve(again, "mini-imagenet").novel == resolve(first, "mini-imagenet").novel
-
-
 def test_progress_of_each_file(tmp_path):
     seen = []
     load(write_mini(tmp_path), progress=lambda *step: seen.append(step))
     assert seen == [("reading mini-imagenet", done, 3) for done in (1, 2, 3)]
-
-
-def test_image_size_is_refused(tmp_path):
-    assert refused(write_mini(tmp_path), image_size=84).startswith("--image-size 84: only for folder:, hf:")
 
 
 # Damage
@@ -155,49 +117,14 @@ def test_truncated_files_are_all_named(tmp_path):
     paths = [tmp_path / f"mini-imagenet-cache-{mode}.pkl" for mode in ("train", "test")]
     for path in paths:
         path.write_bytes(path.read_bytes()[:-1000])
-    assert refused(tmp_path).startswith(f"--dataset mini-imagenet: {paths[0]} cannot be read: ")
-    assert "(and 1 more: `data verify` lists all)" in refused(tmp_path)
+    assert refused("mini-imagenet", tmp_path).startswith(
+        f"--dataset mini-imagenet: {paths[0]} cannot be read: "
+    )
+    assert "(and 1 more: `data verify` lists all)" in refused("mini-imagenet", tmp_path)
     lines = inspect.verify("mini-imagenet", tmp_path)
     assert [line.split(" cannot be read: ")[0] for line in lines] == [str(path) for path in paths]
     answer = bench("data", "verify", "--dataset", "mini-imagenet", "--data-root", tmp_path)
     assert answer.code == 1 and answer.out.splitlines() == lines
-
-
-PIXELS = np.zeros((4, 84, 84, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([1], "it must have image_data and class_dict as learn2learn stores them"),
-        (np.zeros(3), "it must have image_data and class_dict as learn2learn stores them"),
-        ({"image_data": PIXELS}, "it must have image_data and class_dict as learn2learn stores them"),
-        ({"image_data": PIXELS, "class_dict": 3}, "it must have image_data and class_dict as"),
-        ({"image_data": PIXELS, "class_dict": {"a": [[0], [1, 2]]}}, "it must have image_data and class"),
-        ({"image_data": PIXELS[:, :32], "class_dict": {"a": [0]}}, "its image_data must be uint8 [N, 84, 84"),
-        ({"image_data": PIXELS * 1.0, "class_dict": {"a": [0]}}, "its image_data must be uint8"),
-        ({"image_data": [1], "class_dict": {"a": [0]}}, "its image_data must be uint8"),
-        ({"image_data": PIXELS, "class_dict": {7: [0, 1, 2, 3]}}, "the class name 7 must be plain text"),
-        ({"image_data": PIXELS, "class_dict": {"\x1b[2J": [0, 1, 2, 3]}}, r"the class name '\x1b[2J' must"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0, 1, 2, 4]}}, "the images of class a must be in 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": [-1, 1, 2, 3]}}, "the images of class a must be in 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0.5]}}, "the images of class a must be in 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": []}}, "the images of class a must be in 0..3"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0, 1], "b": [1, 2, 3]}}, "class b shares images with"),
-        ({"image_data": PIXELS, "class_dict": {"a": [0, 1], "b": [3]}}, "image 2 belongs to no class"),
-    ],
-)  # fmt: skip
-def test_pickle_of_something_else_is_refused(tmp_path, content, message):
-    path = write_mini(tmp_path) / "mini-imagenet-cache-train.pkl"
-    path.write_bytes(pickle.dumps(content))
-    assert refused(tmp_path).startswith(f"--dataset mini-imagenet: {path} cannot be read: {message}")
-
-
-def test_a_class_in_two_files_is_refused(tmp_path):
-    write_mini(tmp_path)
-    train, test = (tmp_path / f"mini-imagenet-cache-{mode}.pkl" for mode in ("train", "test"))
-    shutil.copy(train, test)
-    assert f"{test} cannot be used: class n01 is also in another file" in refused(tmp_path)
 
 
 # verify and info
@@ -252,32 +179,6 @@ def test_info(tmp_path):
 # Download
 
 
-def test_neither_there_nor_to_be_had(tmp_path):
-    root = tmp_path / "new"
-    message = refused(root)
-    assert message.startswith("--dataset mini-imagenet: not found in ")
-    for part in (
-        *(str(root / f"mini-imagenet-cache-{mode}.pkl") for mode in PARTS),
-        f"--data-root is {root}, which does not exist",
-        f"not downloaded: {mini_imagenet.RECORD}/files/mini-imagenet-cache-train.pkl: <urlopen error",
-        f"put the three files of {mini_imagenet.RECORD} into the data root",
-        "with --data-root",
-        "--dataset glyphs",
-    ):
-        assert part in message
-    assert not root.exists()
-
-
-def test_offline_names_what_is_missing(tmp_path):
-    write_mini(tmp_path)
-    (tmp_path / "mini-imagenet-cache-validation.pkl").unlink()
-    message = refused(tmp_path, offline=True)
-    assert f"not found in {tmp_path / 'mini-imagenet-cache-validation.pkl'} (--data-root" in message
-    assert "not downloaded: --offline forbids it" in message
-    answer = bench("data", "info", "--dataset", "mini-imagenet", "--data-root", tmp_path, "--offline")
-    assert (answer.code, answer.out, answer.err) == (2, "", f"error: {message}\n")
-
-
 @pytest.fixture
 def published(tmp_path, serve, monkeypatch):
     """The folder of a server of this machine that stands for learn2learn's record."""
@@ -308,10 +209,7 @@ def test_only_what_is_missing_is_downloaded(tmp_path, published):
 )
 def test_an_incomplete_pickle_is_not_kept(tmp_path, published, content):
     (published / "mini-imagenet-cache-train.pkl").write_bytes(content)
-    assert "train.pkl: the download is not a complete pickle" in refused(tmp_path / "new" / "root")
+    assert "train.pkl: the download is not a complete pickle" in refused(
+        "mini-imagenet", tmp_path / "new" / "root"
+    )
     assert not (tmp_path / "new").exists()
-
-
-def test_folder_given_instead_of_its_parent(tmp_path):
-    write_mini(tmp_path)
-    assert f"--data-root {tmp_path} has it" in refused(tmp_path / "mini-imagenet")

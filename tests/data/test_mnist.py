@@ -1,9 +1,11 @@
 """MNIST from torchvision's files and archives: whole, damaged, absent, downloaded."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from command_line import bench
-from published_files import MNIST_IMAGES, digits, gzip_mnist, idx, write_mnist
+from published_files import MNIST_IMAGES, gzip_mnist, refused, write_mnist
 
 from bench.common.errors import UserError
 from bench.data import inspect, mnist, sources
@@ -13,15 +15,7 @@ from bench.data.splits import resolve
 pytestmark = pytest.mark.usefixtures("isolated")
 
 
-def load(root, **options) -> ImageSet:
-    return sources.load("mnist", root, **options)
-
-
-def refused(root, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        load(root, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+load = partial(sources.load, "mnist")
 
 
 def described(data: ImageSet) -> list[tuple[bytes, str, bool]]:
@@ -64,52 +58,14 @@ def test_splits_that_do_not_fit(tmp_path, split, message):
         resolve(load(write_mnist(tmp_path)), split)
 
 
-def test_reopening_does_not_read_again(tmp_path, monkeypatch):
-    first = load(write_mnist(tmp_path))
-    monkeypatch.setattr(mnist, "read", None)
-    assert load(tmp_path).fingerprint == first.fingerprint
-
-
-def test_image_size_is_refused(tmp_path):
-    assert refused(write_mnist(tmp_path), image_size=28).startswith(
-        "--image-size 28: only for folder:, hf: and omniglot; mnist"
-    )
-
-
 # Damage
-
-IMAGES, LABELS = digits("train")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("images-idx3", idx(IMAGES)[:-1], "train-images-idx3-ubyte cannot be read: "),
-        ("images-idx3", idx(IMAGES) + b"x", "train-images-idx3-ubyte cannot be read: "),
-        ("images-idx3", b"", "train-images-idx3-ubyte cannot be read: "),
-        ("images-idx3", b"<!DOCTYPE html>", "train-images-idx3-ubyte cannot be read: "),
-        ("images-idx3", idx(LABELS), "train-images-idx3-ubyte cannot be read: "),
-        ("labels-idx1", idx(LABELS)[:20], "train-labels-idx1-ubyte cannot be read: "),
-        ("labels-idx1", idx(LABELS[1:]), "has 40 images but 39 labels"),
-        ("labels-idx1", idx(LABELS + 1), "has labels above 9"),
-        ("images-idx3", idx(IMAGES[:, :20]), "does not contain images of 28x28 pixels"),
-    ],
-)
-def test_damaged_files_are_named(tmp_path, name, content, message):
-    path = write_mnist(tmp_path) / "MNIST" / "raw" / f"train-{name}-ubyte"
-    path.write_bytes(content)
-    assert message in refused(tmp_path)
-    [line] = inspect.verify("mnist", tmp_path)
-    assert message in line and line.startswith(str(path.parent))
-    answer = bench("data", "verify", "--dataset", "mnist", "--data-root", tmp_path)
-    assert (answer.code, answer.out) == (1, f"{line}\n")
 
 
 def test_all_damaged_files_are_named(tmp_path):
     folder = write_mnist(tmp_path) / "MNIST" / "raw"
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    assert "(and 3 more: `data verify` lists all)" in refused(tmp_path)
+    assert "(and 3 more: `data verify` lists all)" in refused("mnist", tmp_path)
     assert len(inspect.verify("mnist", tmp_path)) == 4
 
 
@@ -165,35 +121,7 @@ def test_packed_files_in_the_root_need_no_network(tmp_path, published):
 def test_no_mirror_has_the_published_file(tmp_path, published):
     path = published / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-5])
-    message = refused(tmp_path / "new" / "root")
+    message = refused("mnist", tmp_path / "new" / "root")
     assert "http://gone.example/mnist/train-images-idx3-ubyte.gz: <urlopen error" in message
     assert "train-images-idx3-ubyte.gz: File not found or corrupted" in message
     assert not (tmp_path / "new").exists()
-
-
-def test_neither_there_nor_to_be_had(tmp_path):
-    root = tmp_path / "new"
-    message = refused(root)
-    for part in (
-        "--dataset mnist: not found in ",
-        str(root / "MNIST" / "raw" / "train-images-idx3-ubyte"),
-        f"--data-root is {root}, which does not exist",
-        "train-images-idx3-ubyte.gz: <urlopen error [Errno -2] Name or service not known>",
-        "with --data-root",
-        "--dataset glyphs",
-    ):
-        assert part in message
-    assert not root.exists()
-
-
-def test_offline_names_what_is_missing(tmp_path):
-    path = write_mnist(tmp_path) / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
-    path.unlink()
-    message = refused(tmp_path, offline=True)
-    assert f"not found in {path} (--data-root is" in message and "--offline forbids it" in message
-
-
-def test_folder_given_instead_of_its_parent(tmp_path):
-    write_mnist(tmp_path)
-    for below in ("MNIST", "MNIST/raw"):
-        assert f"--data-root {tmp_path} has it" in refused(tmp_path / below)

@@ -1,23 +1,19 @@
 """Omniglot from torchvision's folders and archives: whole, damaged, absent, downloaded."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from command_line import bench
 from PIL import Image
-from published_files import ALPHABETS, DRAWINGS, write_omniglot, zip_omniglot
+from published_files import ALPHABETS, DRAWINGS, refused, write_omniglot, zip_omniglot
 
 from bench.common.errors import UserError
 from bench.data import inspect, omniglot, sources
 from bench.data.images import ImageSet
-from bench.data.normalisation import Normaliser
 from bench.data.published_splits import OMNIGLOT, OMNIGLOT_VALIDATION
 from bench.data.splits import resolve
-from bench.training.batches import TrainingBatches
-from methods import backbones
-from methods.batches import Shuffled
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -29,15 +25,7 @@ CHARACTERS = {
 }
 
 
-def load(root, **options) -> ImageSet:
-    return sources.load("omniglot", root, **options)
-
-
-def refused(root, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        load(root, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+load = partial(sources.load, "omniglot")
 
 
 def described(data: ImageSet) -> list[tuple[bytes, str]]:
@@ -92,18 +80,6 @@ def test_the_split(tmp_path):
         resolve(data, "mini-imagenet")
 
 
-@pytest.mark.parametrize("backbone", ["conv4", "resnet12-32"])
-def test_images_of_this_size_train(tmp_path, backbone):
-    data = load(write_omniglot(tmp_path))
-    split = resolve(data, "omniglot")
-    normalise = Normaliser(data.images, split.train)
-    stream = TrainingBatches(data, split, Shuffled(4), normalise, seed=0, device=torch.device("cpu"))
-    images = next(iter(stream)).images
-    assert images.shape == (4, 3, 28, 28)
-    features = backbones.build(backbone)(images)
-    assert features.shape[0] == 4 and features.isfinite().all()
-
-
 def test_published_numbers_of_the_split():
     """964 background and 659 evaluation characters; sizes of the alphabets as in Lake et al. 2015."""
     background = {
@@ -148,14 +124,10 @@ def test_hidden_files_do_not_count(tmp_path):
     assert load(tmp_path).class_names == tuple(sorted(CHARACTERS))
 
 
-def test_reopening_does_not_decode_and_another_size_is_another_set(tmp_path, monkeypatch):
+def test_another_size_is_another_set(tmp_path):
     first = load(write_omniglot(tmp_path))
-    other = load(tmp_path, image_size=32)
-    assert other.images.shape[2:] == (32, 32)
-    monkeypatch.setattr(omniglot, "read", None)
-    again = load(tmp_path)
-    assert again.fingerprint == first.fingerprint and again.part == first.part
-    assert torch.equal(again.images, first.images)
+    assert load(tmp_path, image_size=32).images.shape[2:] == (32, 32)
+    assert torch.equal(load(tmp_path).images, first.images)
 
 
 # Damage
@@ -166,7 +138,7 @@ def test_damaged_drawings_are_named(tmp_path):
     paths = sorted(place.rglob("*.png"))[3:5]
     paths[0].write_bytes(b"")
     paths[1].write_bytes(paths[1].read_bytes()[:60])
-    message = refused(tmp_path)
+    message = refused("omniglot", tmp_path)
     assert message.startswith(f"--dataset omniglot: {place}: cannot read {paths[0].relative_to(place)} (")
     lines = inspect.verify("omniglot", tmp_path)
     assert [line.split(" (")[0] for line in lines] == [
@@ -196,7 +168,7 @@ def test_missing_drawings_and_characters_are_said(tmp_path, monkeypatch, capsys)
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "omniglot-py" / "images_background").mkdir(parents=True)
     (tmp_path / "omniglot-py" / "images_evaluation").mkdir()
-    message = refused(tmp_path)
+    message = refused("omniglot", tmp_path)
     assert f"{tmp_path / 'omniglot-py' / 'images_background'} does not contain <alphabet>/" in message
 
 
@@ -243,7 +215,7 @@ def test_a_damaged_archive_is_downloaded_again_but_not_offline(tmp_path, publish
     place.mkdir(parents=True)
     for part in ALPHABETS:
         (place / f"{part}.zip").write_bytes(b"PK")
-    message = refused(tmp_path / "root", offline=True)
+    message = refused("omniglot", tmp_path / "root", offline=True)
     assert (
         f"not downloaded: --offline forbids it, and {place / 'images_background.zip'} is damaged" in message
     )
@@ -255,36 +227,10 @@ def test_half_a_download_is_kept_and_completed(tmp_path, published):
     whole = archive.read_bytes()
     archive.write_bytes(whole[:-9])
     root = tmp_path / "root"
-    message = refused(root)
+    message = refused("omniglot", root)
     assert f"not found in {root / 'omniglot-py' / 'images_evaluation'} (--data-root is {root})" in message
     assert "images_evaluation.zip: File not found or corrupted" in message
     assert [path.name for path in (root / "omniglot-py").iterdir()] == ["images_background"]
     archive.write_bytes(whole)
     (published / "images_background.zip").unlink()
     assert described(load(root)) == described(load(tmp_path / "made"))
-
-
-def test_neither_there_nor_to_be_had(tmp_path):
-    root = tmp_path / "new"
-    answer = bench("data", "verify", "--dataset", "omniglot", "--data-root", root)
-    assert answer.code == 2 and answer.out == ""
-    message = answer.err.splitlines()[-1]
-    for part in (
-        "error: --dataset omniglot: not found in ",
-        str(root / "omniglot-py" / "images_background"),
-        f"--data-root is {root}, which does not exist",
-        "images_background.zip: <urlopen error [Errno -2] Name or service not known>",
-        "with --data-root",
-        "--dataset glyphs",
-    ):
-        assert part in message
-    assert not root.exists()
-
-
-def test_offline_does_not_try(tmp_path):
-    assert "not downloaded: --offline forbids it" in refused(tmp_path, offline=True)
-
-
-def test_folder_given_instead_of_its_parent(tmp_path):
-    write_omniglot(tmp_path)
-    assert f"--data-root {tmp_path} has it" in refused(tmp_path / "omniglot-py")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published_files import refused
 
 from bench.common.errors import UserError
 from bench.data import glyphs, names, sources
@@ -17,13 +18,6 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
-
-
-def refused(*arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        sources.load(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_data_root(tmp_path, monkeypatch):
@@ -57,7 +51,7 @@ def test_other_names_get_the_list(name):
     assert all(known in refused(name) for known in names.DATASETS)
 
 
-@pytest.mark.parametrize("name", ["cifar100", "glyphs"])
+@pytest.mark.parametrize("name", ["cifar100", "glyphs", "mini-imagenet", "mnist"])
 def test_image_size_is_only_for_user_images(name):
     assert refused(name, image_size=32).startswith("--image-size 32: ")
 

@@ -10,8 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from methods.anil import ANIL
-from methods.batches import Episodes
-from methods.pretraining import Pretraining
 
 EPISODES, WAY, SHOT, QUERIES, DIM, RATE, STEPS = 3, 4, 2, 9, 6, 0.3, 5
 LABELS = torch.arange(WAY).repeat_interleave(SHOT)
@@ -156,14 +154,6 @@ def test_random_features_are_guessed(head):
     logits = anil(head=head).episode_logits(support, query)
     hits = (logits.argmax(2) == torch.arange(WAY).repeat_interleave(2)).float().mean().item()
     assert hits == pytest.approx(1 / WAY, abs=0.03)
-
-
-def test_what_it_trains_on():
-    episodes = Episodes(5, 1, 15, 4)
-    assert on_conv4(ANIL).batches() == episodes
-    pretrained = on_conv4(ANIL, steps=1280, init="pretrained")
-    assert pretrained.batches() == episodes and pretrained.training_steps == 320
-    assert pretrained.pretraining == Pretraining(960 * 320 // 128)
 
 
 @pytest.mark.slow

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from bench.config.run_config import resolve
 from methods import support_norm
-from methods.batches import EpisodeBatch, Episodes
+from methods.batches import EpisodeBatch
 from methods.maml import MAML
-from methods.pretraining import Pretraining
 
 RATE, STEPS = 0.5, 3
 HEADS = ("zero", "learned")
@@ -162,22 +161,6 @@ def test_the_meta_gradient_flows_through_the_support_statistics():
     assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
-def test_a_query_s_answer_depends_on_no_other_query_unless_transductive(batch_norm):
-    method = on_conv4(MAML, batch_norm=batch_norm, test_steps=2)
-    given = batch()
-    assert method.transductive == (batch_norm == "transductive")
-    logits = answers(method, given)
-    others = given.query.clone()
-    others[:, 1:] *= 3
-    changed = answers(method, given._replace(query=others))
-    if method.transductive:
-        assert (changed[:, 0] - logits[:, 0]).abs().max() > 1e-4
-    else:
-        torch.testing.assert_close(changed[:, 0], logits[:, 0])
-        torch.testing.assert_close(answers(method, given._replace(query=others[:, :1])), logits[:, :1])
-
-
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("batch_norm", ["support", "running", "transductive"])
 def test_evaluation_leaves_everything_as_it_was(batch_norm, head):
@@ -198,19 +181,6 @@ def test_running_statistics_follow_the_support_images_alone():
     gradients(method, given)
     for own, expected in zip(method.backbone.buffers(), backbone.buffers(), strict=True):
         torch.testing.assert_close(own, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "head, episodes", [("zero", 12), *(pytest.param(head, 40, marks=pytest.mark.soak) for head in HEADS)]
-)
-def test_without_training_random_labels_are_guessed(head, episodes):
-    """Queries stand sorted by class, as a learner that leaks their order would like them."""
-    method = on_conv4(MAML, head=head, test_steps=3).float()
-    given = batch(episodes=episodes, way=5, shot=1, query=5, dtype=torch.float32)
-    labels = given.labels.sort(dim=1).values
-    hits = (answers(method, given).argmax(2) == labels).float().mean().item()
-    assert hits == pytest.approx(0.2, abs=0.05 * (40 / episodes) ** 0.5)
 
 
 def test_a_head_from_zero_treats_classes_alike():
@@ -238,15 +208,6 @@ def test_features_get_the_length_asked_for():
         features = network.backbone(images)
         expected = 7 * features / features.norm(dim=1, keepdim=True) @ network.weight.T
         torch.testing.assert_close(network(images), expected)
-
-
-def test_what_it_trains_on():
-    episodes = Episodes(5, 1, 15, 4)
-    assert on_conv4(MAML).batches() == episodes
-    assert on_conv4(MAML, num_classes=3).batches() == Episodes(3, 1, 15, 4)
-    pretrained = on_conv4(MAML, steps=1280, init="pretrained")
-    assert pretrained.batches() == episodes and pretrained.training_steps == 320
-    assert pretrained.pretraining == Pretraining(960 * 320 // 128)
 
 
 def test_the_meta_learning_rate():

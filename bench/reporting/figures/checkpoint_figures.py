@@ -11,7 +11,6 @@ import torch
 
 from bench.common.errors import UserError
 from bench.evaluation.answers import ContractError
-from bench.evaluation.settings import does_not_fit
 from bench.records.schema import MODEL_FILE
 from bench.reporting.figures.novel import (
     Points,
@@ -28,18 +27,13 @@ from bench.reporting.figures.rows import Section
 from bench.reporting.figures.style import of_model, plain
 from bench.reporting.figures.trained import Trained
 from bench.reporting.ranking.rows import Row
-from bench.sampling.episodes import EpisodeList, Setting
 
 TSNE, CONFUSIONS, EPISODE = "Embeddings of novel classes", "Confusions of novel classes", "An episode"
 GENERATED = "Real and generated features"
 GENERATES = "test_generated"  # hyperparameter: generated features per class
 TSNE_CLASSES, TSNE_IMAGES = 10, 60  # that a reader can distinguish
-DRAWS, ADAPTED_DRAWS, QUERIES = 20, 5, 15
+DRAWS, ADAPTED_DRAWS = 20, 5
 LOOKED_AT, SHOWN_QUERIES = 100, 5  # episodes from which a typical one is chosen; its shown queries
-
-
-class _DoesNotFit(Exception):
-    """The novel classes are too few or too small for a setting."""
 
 
 def pictures(section: Section, runs: Path, data_root: Path | None) -> list[Picture | Gap]:
@@ -77,17 +71,9 @@ def _made(
     for title, make in makers.items():
         try:
             found.append(make(trained))
-        except (_DoesNotFit, ContractError, UserError) as error:
+        except (ContractError, UserError) as error:
             found.append(Gap(title, str(error)))
     return found
-
-
-def _drawn(trained: Trained, way: int, count: int) -> tuple[Setting, EpisodeList]:
-    """1-shot episodes of the novel classes, of all of them if `way` is 0."""
-    setting = Setting(way, 1, min(QUERIES, trained.pool.smallest - 1), count)
-    if problem := does_not_fit(setting, trained.pool):
-        raise _DoesNotFit(problem)
-    return setting, trained.episodes(setting)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -123,7 +109,7 @@ def _confusions(trained: Trained) -> Picture:
 
     method = trained.predictor.method
     way = 5 if method.transductive else 0  # queries classified together must fit in a batch
-    setting, episodes = _drawn(trained, way, DRAWS if method.fixed_embedding else ADAPTED_DRAWS)
+    setting, episodes = trained.episodes(way, DRAWS if method.fixed_embedding else ADAPTED_DRAWS)
     truth, answers = (
         np.take_along_axis(episodes.classes, own, axis=1).ravel()
         for own in (episodes.labels, trained.answers(episodes))
@@ -147,7 +133,7 @@ def _confusions(trained: Trained) -> Picture:
 
 
 def _episode(trained: Trained) -> Picture:
-    setting, episodes = _drawn(trained, min(5, len(trained.names)), LOOKED_AT)
+    setting, episodes = trained.episodes(min(5, len(trained.names)), LOOKED_AT)
     way, given = setting.way, trained.answers(episodes)
     accuracies = (given == episodes.labels).mean(axis=1)
     known = trained.record.metrics.get(f"fewshot/{setting.name}")
@@ -174,7 +160,7 @@ def _episode(trained: Trained) -> Picture:
 
 
 def _of_generator(trained: Trained) -> Picture:
-    _, episodes = _drawn(trained, min(5, len(trained.names)), 1)
+    _, episodes = trained.episodes(min(5, len(trained.names)), 1)
     support, query = trained.embeddings(episodes.support), trained.embeddings(episodes.query)
     with torch.inference_mode():
         generated = trained.predictor.method.hallucinate(support)  # type: ignore[operator]

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from bench.common.errors import UserError
 from bench.config.run_config import METHOD_FILE, RunConfig
 from bench.evaluation.embedding import embed_images
+from bench.evaluation.settings import does_not_fit
 from bench.records.store import Record
 from bench.reporting.figures.per_class import load_images
 from bench.run import models
 from bench.run.materials import split_of
 from bench.run.run_id import split_digest
-from bench.sampling.episodes import ClassPool, EpisodeList, Setting, draw
+from bench.sampling.episodes import QUERIES, ClassPool, EpisodeList, Setting, draw
 from bench.sampling.keys import episode_key
 from bench.serving.predictor import Predictor
 from methods.abilities import class_tasks
@@ -75,10 +76,17 @@ class Trained:
         made = embed_images(own.method, self.data.images, index, own.normalise, own.card.precision)
         return made[torch.from_numpy(back.reshape(-1))].unflatten(0, chosen.shape)
 
-    def episodes(self, setting: Setting) -> EpisodeList:
-        """The first episodes of the run's list of a setting."""
-        split = self.split.name
-        return draw(self.pool, episode_key(self.record.images_id, split, setting), setting)
+    def episodes(self, way: int, count: int) -> tuple[Setting, EpisodeList]:
+        """The first 1-shot episodes of the run's list, of all novel classes at once if `way` is 0.
+
+        Raises:
+            UserError: the classes are too few or too small.
+        """
+        setting = Setting(way, 1, min(QUERIES, self.pool.smallest - 1), count)
+        if problem := does_not_fit(setting, self.pool):
+            raise UserError("--split", self.record.split, problem)
+        key = episode_key(self.record.images_id, self.split.name, setting)
+        return setting, draw(self.pool, key, setting)
 
     def answers(self, episodes: EpisodeList) -> np.ndarray:
         """The predicted class of each query, as a position in its episode: int64 ``[E, Q]``."""

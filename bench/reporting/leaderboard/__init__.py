@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.common.files import check_output, read_text, write_files
 from bench.config.run_config import BRIEF
 from bench.records.store import Record, read_all
-from bench.reporting import markdown
+from bench.reporting import markdown, terminal
 from bench.reporting.blocks import Block, Paragraph
 from bench.reporting.frame import failures, frame
 from bench.reporting.leaderboard import studies
@@ -63,8 +63,6 @@ def write(directory: Path, output: Path) -> list[str]:
 
 def show(directory: Path) -> list[str]:
     """Print the leaderboard, with own runs, for a terminal of any width; otherwise as `write`."""
-    from bench.reporting import terminal
-
     blocks, problems = read(directory, own=True)
     terminal.show(blocks)
     return problems

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import bench
 from bench.common.environment import available_cores, pick_device
 from bench.common.errors import UserError, one_line, with_extra
@@ -222,8 +224,6 @@ def imported_ray() -> Any:
 
 def _on_node(job: Job, options: Options, folder: Path, given: Files) -> Outcome:
     """`work` as a task, which has one CPU whatever the node's environment says."""
-    import torch
-
     torch.set_num_threads(1)
     return work(job, options, folder, given, True)
 
@@ -236,15 +236,11 @@ def slots(device: str) -> int:
 
 def _gpus(device: str) -> int:
     """GPUs that jobs are distributed over."""
-    import torch
-
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
 def _begin(environment: dict[str, str]) -> None:
     """End this process when the sweep's process is killed, which can no longer do so."""
-    import torch
-
     replace_environment(environment)
     torch.set_num_threads(int(environment[THREADS]))
 
