@@ -214,8 +214,16 @@ def test_a_table_without_5w1s_is_ranked_by_what_it_has(tmp_path):
 def test_a_method_that_learns_the_tested_classes_is_marked_and_has_no_rank():
     keys = ("base/pair_accuracy", "novel/pair_accuracy", "novel/triplet_accuracy")
     metrics = {key: make_record().metrics[key].model_dump() for key in keys}
-    learned = make_record(method="learned", metrics=metrics, episodes={}, labelled_novel_images=500)
-    [table] = boards(render([make_record(), learned]))
+    whole, tested = ({"split": digit * 64, "method": "0" * 64, "bench": "0" * 64} for digit in "12")
+    learned = make_record(
+        method="learned",
+        metrics=metrics,
+        episodes={},
+        labelled_novel_images=500,
+        classes=record_fields()["classes"] | {"novel_images": 990},
+        sources=tested,
+    )
+    [table] = boards(render([make_record(sources=whole), learned]))
     assert dict(zip(column(table, "method"), column(table, "marks"), strict=True)) == {
         "protonet (quick)": "–",
         "learned (quick)": "500 labelled images of each novel class",

@@ -74,7 +74,7 @@ def pictures(section: Section, palette: Palette) -> list[Picture | Gap]:
     return [*joined, *(timed or [Gap(COST, "needs a trained record with 5-way 1-shot accuracy")])]
 
 
-def _times(section: Section, palette: Palette) -> list[Picture]:
+def _times(section: Section, palette: Palette) -> list[Picture | Gap]:
     points: dict[Machine, list[Timed]] = {}
     for row in section.best(KEY):
         if (seconds := row.training_seconds) and KEY in row.intervals:

@@ -62,16 +62,18 @@ def _runs(path: Path) -> list[Run]:
 def _by_settings(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records by `_key`; of a data set and split, those with the images of the newest one.
 
-    Older records do not have the digest of their split, so `sweep` does not count them.
+    Older records do not have the digest of their split, so `sweep` does not count them. That of a method that
+    learns images of the novel classes is another one, of those that it is tested on.
     """
-    newest: dict[tuple[str, str], list[Record]] = {}
+    newest: dict[tuple[str, str], Record] = {}
+    counted = []
     known = [record for record in records if split_digest(record)]
     for record in sorted(known, key=lambda record: record.created, reverse=True):
-        same = newest.setdefault((record.dataset, record.split), [])
-        if not same or images(record) == images(same[0]):
-            same.append(record)
+        learned = record.labelled_novel_images
+        if learned or images(record) == images(newest.setdefault((record.dataset, record.split), record)):
+            counted.append(record)
     found: dict[str, list[Record]] = {}
-    for record in (record for same in newest.values() for record in same):
+    for record in counted:
         settings = {"method": record.method, "split": record.split, **record.config}
         found.setdefault(_key(settings), []).append(record)
     return found

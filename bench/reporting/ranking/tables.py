@@ -120,16 +120,19 @@ def is_shown(record: Record) -> bool:
 def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Records of the same images, parts and protocol.
 
-    Records without a split digest are grouped with the others, unless these have several digests.
+    Records without a split digest are grouped with the others, unless these have several digests. Records of
+    methods that learn some images of the novel classes, and so are tested on the rest, are in the largest
+    group of their split.
     """
+    whole = [record for record in records if not record.labelled_novel_images]
     digests = {
         images: {split_digest(record) for record in alike} - {None}
-        for images, alike in grouped(records, _images).items()
+        for images, alike in grouped(whole, _images).items()
     }
 
     def section(record: Record) -> str:
         images = _images(record)
-        return f"{images} {split_digest(record) or ''}" if len(digests[images]) > 1 else images
+        return f"{images} {split_digest(record) or ''}" if len(digests.get(images, ())) > 1 else images
 
     def order(own: list[Record]) -> tuple:
         first = own[0]
@@ -137,7 +140,12 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
         images = first.dataset, by_size(first.split), first.fingerprint
         return *images, section(first), -first.protocol_version
 
-    groups = grouped(records, lambda record: f"{section(record)} {record.protocol_version}")
+    groups = grouped(whole, lambda record: f"{section(record)} {record.protocol_version}")
+    for record in records:
+        if record.labelled_novel_images:
+            alike = [own for own in groups.values() if _place(own[0]) == _place(record)]
+            own = max(alike, key=len) if alike else groups.setdefault(section(record), [])
+            own.append(record)
     return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
 
 
@@ -145,6 +153,10 @@ def _images(record: Record) -> str:
     """Key that is equal for records of the same images and parts, as far as recorded."""
     kind = record.dataset.partition(":")[0]
     return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
+
+
+def _place(record: Record) -> tuple[str, str, int]:
+    return record.fingerprint, record.split, record.protocol_version
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:

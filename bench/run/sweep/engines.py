@@ -144,7 +144,8 @@ class OnRay(Engine):
             with chdir(Path(bench.__file__).parents[1]):
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises this if it cannot start
-            raise UserError(*self.flag, f"there is no Ray cluster ({error})") from None
+            token = ", or it needs RAY_AUTH_MODE=token" if address else ""
+            raise UserError(*self.flag, f"there is no Ray cluster{token} ({error})") from None
         signal.signal(signal.SIGTERM, on_term)  # Ray has replaced it
         resources = ray.cluster_resources()
         gpus = resources.get("GPU", 0) if options.device != "cpu" else 0
