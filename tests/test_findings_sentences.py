@@ -57,13 +57,6 @@ ORDERS = {
     ),
     "`easy` is better than class means on FC100": (("fc100",), EASY, MEANS, ("5w1s", "5w5s"), (1, 1)),
     "On 90-10 and CIFAR-FS it is far worse.": (NEAR, EASY, MEANS, ("5w1s", "5w5s"), (-1, -1)),
-    "`mining=soft`, the default (the (N+1)-tuplet loss of Sohn 2016), leads in both intervals": (
-        ("90-10",),
-        "siamese_triplet (quick, from scratch, mining=soft)",
-        "siamese_triplet (quick, from scratch, mining=semihard)",
-        ("5w1s", "5w5s"),
-        (1, 1),
-    ),
 }  # fmt: skip
 """Sentence -> splits, first and second method, settings, and what `signs` must give in all of them."""
 

@@ -12,7 +12,18 @@ from methods.siamese_triplet import SiameseTriplet
 pytestmark = pytest.mark.slow
 
 
-def test_the_paper_s_mining():
+def test_minings():
+    says("leads in both intervals")
+    found = {second: (signs(split, soft, second, "5w1s"), signs(split, soft, second, "5w5s"))
+             for split, soft, second in differences("Triplet mining")}  # fmt: skip
+    assert set(found.values()) == {((1, 1), (1, 1))}
+    says("The next best uses all triplets of the batch with a margin, then come the semi-hard triplets")
+    of_mining = {name.partition("mining=")[2].strip(")"): seeded("90-10", name) for name in found}
+    ranked = sorted(of_mining, key=lambda mining: -of_mining[mining].value("5w1s"))
+    assert ranked == ["all", "semihard", "random, steps=1067", "hard"]
+    collapsed = of_mining["hard"].first
+    says("training collapsed, as Schroff et al. (2015) warn: the kept step is {} of {:,}.",
+         collapsed.kept_step, collapsed.timings.steps)  # fmt: skip
     paper = SiameseTriplet.presets["paper"]
     images = paper["classes"] * paper["images"]
     says("{} of cosines, and its batches have {:,} images.", paper["margin"], images)
