@@ -209,7 +209,7 @@ def test_what_a_model_cannot_draw_is_said(tmp_path, monkeypatch):
     gaps = checkpoint_figures.pictures(Section([table], tmp_path), tmp_path, None)
     assert [gap.why for gap in gaps] == [
         "embed returned NaN or infinite values",
-        "--split 90-10: there are fewer than 2 novel classes",
-        "--split 90-10: there are fewer than 2 novel classes",
+        "there are fewer than 2 novel classes",
+        "there are fewer than 2 novel classes",
         "needs a model that generates features in the folder --runs",
     ]

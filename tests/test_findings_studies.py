@@ -107,7 +107,7 @@ def test_siamese_reptile_and_its_source():
     assert all(ours > theirs for ours, theirs in zip(tested, source, strict=True))
     metrics = linked("Reptile", "novel pairs")["conv4, quick, tested as the source"]["metrics"]
     best = 100 * metrics["novel/pair_accuracy_oracle"]["value"]
-    says("at the best threshold its novel pairs would be {:.1f}% right", best)
+    says("best for the tested pairs its novel pairs would be {:.1f}% right", best)
     original = {key: own for key, own in SiameseReptile.presets["original"].items() if key != "backbone"}
     images = (images_of(steps=10_000) / 1e6, images_of(**original) / 1e6)
     says("10,000 of them see {:.2f} million images, those of the source {:.1f} million", *images)

@@ -39,7 +39,10 @@ def data_verify(
     image_size: ImageSize = None,
     offline: Offline = False,
 ) -> None:
-    """Read every image; report damage, of photographs also duplicate and unused files; exit with 1 if any."""
+    """Read every image and report damage; exit with 1 if there is any.
+
+    For folder: and hf: it also reports duplicate and unused files.
+    """
     check_dataset(dataset)
 
     from bench.data import inspect

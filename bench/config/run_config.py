@@ -32,7 +32,7 @@ from methods.method_info import MethodInfo
 
 PRESETS = {
     "smoke": "seconds; for tests, never on the leaderboard",
-    "quick": "conv4, 409,600 images; median 18 minutes (9 to 20) on one core",
+    "quick": "conv4, 409,600 images; median 17 minutes (9 to 20) on one core",
     "standard": "default; ResNet-12 of width 32, 512,000 images; "
     "30 to 36 minutes in bfloat16, 82 to 83 in 32 bits, on one core",
     "paper": "the paper's hyperparameters and backbone, or the nearest one here; for a GPU",

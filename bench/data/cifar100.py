@@ -187,7 +187,7 @@ def examine(files: Files, progress: Report | None = None) -> tuple[ImageSet | No
         return None, problems
     data = _assembled(parts)
     if not problems and data.fingerprint != FINGERPRINT:
-        problems.append(f"{files.folder}: some pixels or labels differ from the published CIFAR-100")
+        problems.append("some pixels or labels differ from the published CIFAR-100")
     return data, problems
 
 

@@ -94,7 +94,12 @@ def verify(
     Raises:
         UserError: unknown data set, or it is missing.
     """
-    if dataset == "cifar100" and (files := cifar100.find(sources.data_root(root))) and files.missing:
+    if (
+        dataset == "cifar100"
+        and image_size is None
+        and (files := cifar100.find(sources.data_root(root)))
+        and files.missing
+    ):
         return cifar100.examine(files, progress)[1]  # `locate` would only name the missing ones
     source = sources.locate(dataset, root, image_size=image_size, offline=offline, progress=progress)
     if source.examine is not None:

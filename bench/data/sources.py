@@ -224,8 +224,8 @@ def _published(dataset: str, where: Path, key: str, examine: Callable[[], Examin
             raise UserError("--dataset", dataset, f"{problems[0]}{more}")
         if problems:
             say(
-                f"warning: {where} does not have all published images of {dataset}, so results cannot be"
-                f" compared with others: {problems[0]}; `data verify` says more"
+                f"warning: {where} is not the published {dataset}, so results cannot be compared with"
+                f" others: {problems[0]}; `data verify` says more"
             )
         return data
 

@@ -13,10 +13,10 @@ class Budget:
     """Numbers of a run; ``adapted_`` are those of methods that adapt in each episode.
 
     Attributes:
-        episodes, adapted_episodes: of each few-shot setting; the fewer are the first of the same list.
-        support_draws, adapted_support_draws: support sets of all novel classes, of the all-way setting;
-            the first also of the accuracy over unbalanced pairs.
-        pairs: of the pairs and of the triplets of a part of the split, even.
+        episodes, adapted_episodes: per few-shot setting; `adapted_episodes` are the first of the same list.
+        support_draws, adapted_support_draws: support sets of all novel classes in the all-way setting;
+            `support_draws` is also their number for unbalanced pairs.
+        pairs: pairs, and triplets, per part of the split; an even number.
         joining_shots: support images of the novel classes that join.
         joining_draws: support sets per class that joins.
         trained_joining_classes: novel classes that join one at a time if joining trains a network.

@@ -106,6 +106,11 @@ def test_storage_does_not_change_the_fingerprint(tmp_path, content):
     assert other.fingerprint != loaded[0].fingerprint
 
 
+def test_the_folder_of_the_shards_given_instead_of_its_parent(tmp_path, content):
+    write_parquet(tmp_path, content)
+    assert f"--data-root {tmp_path} has it" in refused("cifar100", tmp_path / "cifar100")
+
+
 def test_parquet_comes_before_pickles_and_a_change_of_files_is_seen(tmp_path, content):
     write_pickles(tmp_path, Content(seed=1))
     write_parquet(tmp_path, content)

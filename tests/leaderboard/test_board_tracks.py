@@ -229,6 +229,26 @@ def test_records_whose_splits_are_known_to_differ_stand_apart():
     assert f"split `{'1' * 12}`" in text and f"split `{'2' * 12}`" in text
 
 
+def test_a_method_that_learns_novel_images_stands_with_its_split_alone():
+    """It is tested on fewer images, so its split has another digest; other classes are another split."""
+    fields = record_fields()
+    pairs = {key: own for key, own in fields["metrics"].items() if "pair" in key or "triplet" in key}
+
+    def learned(method: str, **changed: int):
+        return make_record(
+            method=method,
+            metrics=pairs,
+            episodes={},
+            labelled_novel_images=500,
+            classes=fields["classes"] | {"novel_images": 990} | changed,
+        )
+
+    records = [make_record(), learned("same"), learned("other", base=80)]
+    assert [names(table) for table in boards(render(records))] == [
+        ["other (quick)"], ["protonet (quick)", "same (quick)"],
+    ]  # fmt: skip
+
+
 # New classes
 
 CLASSES, SETTING = 10, Setting(way=5, shot=1, query=15, count=600)

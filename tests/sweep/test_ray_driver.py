@@ -120,6 +120,17 @@ def test_a_cluster_that_is_gone_is_one_line(driven):
     assert sys.modules["ray"].closed
 
 
+@pytest.mark.parametrize("address", [None, "host:6379"])
+def test_a_cluster_that_cannot_be_reached_may_want_a_token(monkeypatch, tmp_path, address):
+    def init(*args: object, **options: object) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=r"there is no Ray cluster.*\(refused\)") as told:
+        OnRay(Options(tmp_path, tmp_path, ""), address)
+    assert ("RAY_AUTH_MODE=token" in str(told.value)) == bool(address)
+
+
 @pytest.mark.parametrize(
     ("device", "resources", "gpus", "at_once"),
     [("auto", {"CPU": 8.0, "GPU": 2.0}, 1, 2), ("cpu", {"CPU": 8.0, "GPU": 2.0}, 0, 8), ("auto", {}, 0, 1)],

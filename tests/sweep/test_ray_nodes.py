@@ -30,9 +30,10 @@ GRID = {"dataset": "glyphs", "split": "90-10", "preset": "smoke", "seed": [0, 1]
 OPEN = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-def until(found: Callable[[], object]) -> None:
+def until(found: Callable[[], object], sweep: subprocess.Popen | None = None) -> None:
     end = time.monotonic() + WAIT_S
     while not found():
+        assert sweep is None or sweep.poll() is None, sweep.communicate()
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -48,15 +49,27 @@ def node(*given: str, private: Sequence[Path] = ()) -> Iterator[subprocess.Popen
             yield process
         finally:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
 
 
 def kill_all_that_see(pid: int) -> None:
     """Kill every process with the file system of this one."""
     view = Path("/proc", str(pid), "ns", "mnt").readlink()
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (place / "ns" / "mnt").readlink() == view:
-                os.kill(int(place.name), signal.SIGKILL)
+
+    def seen() -> list[int]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                if (place / "ns" / "mnt").readlink() == view:
+                    found.append(int(place.name))
+        return found
+
+    while left := seen():
+        for one in left:
+            with suppress(OSError):
+                os.kill(one, signal.SIGKILL)
 
 
 def test_records_of_all_nodes_are_collected_although_one_dies(tmp_path, monkeypatch):
@@ -79,11 +92,14 @@ def test_records_of_all_nodes_are_collected_although_one_dies(tmp_path, monkeypa
     ):
         until(lambda: "0.0/2.0 CPU" in subprocess.run(status, env=os.environ | OPEN, **piped).stdout)
         with subprocess.Popen(sweep, env=os.environ | OPEN, **piped) as process:
-            there = Path("/proc", str(second.pid), "root", *runs.parts[1:])
-            until(lambda: all([*folder.glob("*/model.json")] for folder in (runs, there)))
-            kill_all_that_see(second.pid)
-            assert second.wait(WAIT_S) == -signal.SIGKILL
-            _, said = process.communicate(timeout=WAIT_S)
+            try:
+                there = Path("/proc", str(second.pid), "root", *runs.parts[1:])
+                until(lambda: all([*folder.glob("*/model.json")] for folder in (runs, there)), process)
+                kill_all_that_see(second.pid)
+                assert second.wait(WAIT_S) == -signal.SIGKILL
+                _, said = process.communicate(timeout=WAIT_S)
+            finally:
+                process.kill()
     assert process.returncode == 0, said
     found, problems = store.read_all(results)
     made = sorted((record.method, record.seed) for record in found)

@@ -71,7 +71,9 @@ def _made(
     for title, make in makers.items():
         try:
             found.append(make(trained))
-        except (ContractError, UserError) as error:
+        except UserError as error:  # no flag was given
+            found.append(Gap(title, error.allowed))
+        except ContractError as error:
             found.append(Gap(title, str(error)))
     return found
 

@@ -78,14 +78,10 @@ def _times(section: Section, palette: Palette) -> list[Picture | Gap]:
     points: dict[Machine, list[Timed]] = {}
     for row in section.best(KEY):
         if (seconds := row.training_seconds) and KEY in row.intervals:
-            points.setdefault(_machine(row), []).append((row.label, seconds, row.intervals[KEY]))
+            machines = {Machine(on_gpu(one), PRECISIONS[one.environment.precision]) for one in row.records}
+            if len(machines) == 1:
+                points.setdefault(machines.pop(), []).append((row.label, seconds, row.intervals[KEY]))
     return [_of_machine(machine, points[machine], palette) for machine in sorted(points)]
-
-
-def _machine(row: Row) -> Machine:
-    precisions = {record.environment.precision for record in row.records}
-    names = sorted(PRECISIONS.get(one, one) for one in precisions)
-    return Machine(any(map(on_gpu, row.records)), "-".join(names))
 
 
 def _of_machine(machine: Machine, points: list[Timed], palette: Palette) -> Picture:
@@ -103,8 +99,8 @@ def _of_machine(machine: Machine, points: list[Timed], palette: Palette) -> Pict
         name=f"training-time-{'gpu-' * gpu}{precision}",
         title=f"{COST} in {precision}{' on a GPU' * gpu}",
         caption=f"5-way 1-shot accuracy with 95% intervals against the {of}, the mean over "
-        "seeds; machines may differ. The line connects methods for which no faster one is better."
-        + others_in_grey(len(points)),
+        "seeds; machines may differ. Rows whose seeds differ in device or precision are left out. The line "
+        "connects methods for which no faster one is better." + others_in_grey(len(points)),
         alt=f"Accuracy and {of}: {told}.",
         draw=partial(_draw_times, points, palette.numbers(named), gpu),
     )

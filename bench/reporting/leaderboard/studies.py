@@ -62,8 +62,8 @@ def _runs(path: Path) -> list[Run]:
 def _by_settings(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records by `_key`; of a data set and split, those with the images of the newest one.
 
-    Older records do not have the digest of their split, so `sweep` does not count them. That of a method that
-    learns images of the novel classes is another one, of those that it is tested on.
+    Older records do not have the digest of their split, so `sweep` does not count them. A method that learns
+    images of the novel classes is tested on fewer, so its images are not compared.
     """
     newest: dict[tuple[str, str], Record] = {}
     counted = []

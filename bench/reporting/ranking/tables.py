@@ -54,7 +54,7 @@ class Table:
 
     @property
     def first(self) -> Record:
-        """Any record; all have the same images."""
+        """Any record; all have the same images, except variations that learn some of the novel classes."""
         return self.rows[0].first
 
     @cached_property
@@ -121,8 +121,8 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Records of the same images, parts and protocol.
 
     Records without a split digest are grouped with the others, unless these have several digests. Records of
-    methods that learn some images of the novel classes, and so are tested on the rest, are in the largest
-    group of their split.
+    methods that learn some images of the novel classes, and so are tested on the rest, are in the group of
+    their split, if there is one such group.
     """
     whole = [record for record in records if not record.labelled_novel_images]
     digests = {
@@ -140,12 +140,14 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
         images = first.dataset, by_size(first.split), first.fingerprint
         return *images, section(first), -first.protocol_version
 
-    groups = grouped(whole, lambda record: f"{section(record)} {record.protocol_version}")
+    def key(record: Record) -> str:
+        return f"{section(record)} {record.protocol_version}"
+
+    groups = grouped(whole, key)
     for record in records:
         if record.labelled_novel_images:
             alike = [own for own in groups.values() if _place(own[0]) == _place(record)]
-            own = max(alike, key=len) if alike else groups.setdefault(section(record), [])
-            own.append(record)
+            (alike[0] if len(alike) == 1 else groups.setdefault(key(record), [])).append(record)
     return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
 
 
@@ -155,8 +157,11 @@ def _images(record: Record) -> str:
     return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
 
 
-def _place(record: Record) -> tuple[str, str, int]:
-    return record.fingerprint, record.split, record.protocol_version
+def _place(record: Record) -> tuple:
+    """Equal for records of the same images, parts and protocol, apart from the tested images."""
+    tested = {"novel_images", "novel_dropped_duplicates"}
+    classes = record.classes.model_dump(exclude=tested)
+    return record.fingerprint, record.split, classes, record.protocol_version
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
