@@ -1,5 +1,4 @@
 """Episodes, pairs and triplets, and the keys that determine them.
 
-Imports nothing else of bench; `records`, `evaluation`, `training`, `run`, `reporting`, `api` and `demo`
-import it.
+Imports nothing else of bench; `records`, `evaluation`, `training`, `run`, `reporting` and `api` import it.
 """
