@@ -108,9 +108,8 @@ def document(tables: Sequence[Table], studies: Sequence[Block] = ()) -> list[Blo
 
 def _title(tables: Sequence[Table]) -> list[Block]:
     every = (record for table in tables for row in table.rows for record in row.records)
-    records = sorted(
-        every, key=lambda record: record.labelled_novel_images
-    )  # these are tested on fewer images
+    # Methods that learn images of the novel classes are tested on fewer.
+    records = sorted(every, key=lambda record: record.labelled_novel_images)
     record, counts = records[0], records[0].classes
     digest = next(filter(None, map(split_digest, records)), None)
     return [
