@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -167,6 +168,8 @@ def _start(arguments: list[str], said: str, streams: Streams | None = None) -> i
         main()
     except SystemExit as stop:
         code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         if sys.stdout:
             sys.stdout.flush()

@@ -133,7 +133,7 @@ def test_truncated_files_are_all_named(tmp_path):
 def test_other_counts_than_the_published_are_said(tmp_path, capsys):
     load(write_mini(tmp_path))
     message = capsys.readouterr().err
-    assert message.startswith(f"warning: {tmp_path} does not have all published images of mini-imagenet")
+    assert message.startswith(f"warning: {tmp_path} is not the published mini-imagenet")
     assert inspect.verify("mini-imagenet", tmp_path) == [
         "3 base classes, not 64",
         "3 base classes do not have 600 images: n01 6, n03 6, n07 6",

@@ -72,7 +72,7 @@ def test_all_damaged_files_are_named(tmp_path):
 def test_other_counts_than_the_published_are_said(tmp_path, monkeypatch, capsys):
     folder = write_mnist(tmp_path) / "MNIST" / "raw"
     load(tmp_path)
-    assert f"warning: {folder} does not have all published images of mnist" in capsys.readouterr().err
+    assert f"warning: {folder} is not the published mnist" in capsys.readouterr().err
     assert inspect.verify("mnist", tmp_path) == [
         f"{folder / 'train-images-idx3-ubyte'}: 40 images, not 60000",
         f"{folder / 't10k-images-idx3-ubyte'}: 20 images, not 10000",

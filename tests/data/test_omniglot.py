@@ -162,7 +162,7 @@ def test_missing_drawings_and_characters_are_said(tmp_path, monkeypatch, capsys)
         "1 novel classes do not have 20 images: ULOG/character03 19",
     ]
     load(tmp_path)
-    assert "does not have all published images of omniglot" in capsys.readouterr().err
+    assert "is not the published omniglot" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_refused(tmp_path):
