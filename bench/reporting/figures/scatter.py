@@ -78,7 +78,9 @@ def _times(section: Section, palette: Palette) -> list[Picture | Gap]:
     points: dict[Machine, list[Timed]] = {}
     for row in section.best(KEY):
         if (seconds := row.training_seconds) and KEY in row.intervals:
-            machines = {Machine(on_gpu(one), PRECISIONS[one.environment.precision]) for one in row.records}
+            precisions = [one.environment.precision for one in row.records]
+            names = (PRECISIONS.get(precision, precision) for precision in precisions)
+            machines = set(map(Machine, map(on_gpu, row.records), names))
             if len(machines) == 1:
                 points.setdefault(machines.pop(), []).append((row.label, seconds, row.intervals[KEY]))
     return [_of_machine(machine, points[machine], palette) for machine in sorted(points)]

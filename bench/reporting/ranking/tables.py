@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -151,17 +151,16 @@ def _sections(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     return [(section(own[0]), own) for own in sorted(groups.values(), key=order)]
 
 
-def _images(record: Record) -> str:
-    """Key that is equal for records of the same images and parts, as far as recorded."""
+def _images(record: Record, but: Collection[str] = ()) -> str:
+    """Key that is equal for records of the same images and parts, as far as recorded, `but` some counts."""
     kind = record.dataset.partition(":")[0]
-    return json.dumps([kind, record.split, record.fingerprint, list(record.classes)])
+    counts = [count for count in record.classes if count[0] not in but]
+    return json.dumps([kind, record.split, record.fingerprint, counts])
 
 
-def _place(record: Record) -> tuple:
+def _place(record: Record) -> tuple[str, int]:
     """Equal for records of the same images, parts and protocol, apart from the tested images."""
-    tested = {"novel_images", "novel_dropped_duplicates"}
-    classes = record.classes.model_dump(exclude=tested)
-    return record.fingerprint, record.split, classes, record.protocol_version
+    return _images(record, but={"novel_images", "novel_dropped_duplicates"}), record.protocol_version
 
 
 def _tables(section: str, records: Sequence[Record]) -> list[Table]:
